@@ -1,0 +1,56 @@
+# `make demo` and `make test` set themselves up: what they need is installed into .venv, once.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test check lint format doctor hooks lock clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## install the locked packages into .venv (the other targets do it when needed)
+
+demo: setup ## train on generated scenes for a few minutes, draw images; again = continue
+	$(RUN) -m training.demo --outdir runs/demo
+
+test: setup ## run the tests
+	$(RUN) -m pytest
+
+check: lint test ## everything that CI runs
+
+lint: setup ## linter, format and types, changing nothing
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+format: setup ## rewrite the sources in the one format
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+doctor: setup ## print versions, devices, which operations run on what, and what is missing
+	$(RUN) -m torch_utils.doctor
+
+hooks: setup ## lint before each commit, test before each push
+	$(RUN) -m pre_commit install
+
+lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
+	{ grep '^#' requirements.lock; \
+	  uv pip compile pyproject.toml --universal --python-version 3.10 --extra dev --no-annotate --no-header --quiet \
+	  | grep -Ev '^(cuda|nvidia|triton)'; } > requirements.new
+	mv requirements.new requirements.lock
+
+clean: ## remove .venv and caches; runs stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	  echo 'error: $(PYTHON) is not Python 3.10 or newer; mend: make PYTHON=/path/to/python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo 'error: $(PYTHON) cannot make virtual environments; mend: sudo apt-get install python3-venv' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --disable-pip-version-check --requirement requirements.lock
+	touch $@
