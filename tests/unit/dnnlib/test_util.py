@@ -1,0 +1,157 @@
+import copy
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dnnlib
+from dnnlib import util
+from dnnlib.util import EasyDict, Logger, UserError, format_time
+from tests.helpers import REPOSITORY
+
+
+def test_easy_dict_is_a_dict_with_attributes():
+    d = EasyDict(a=1)
+    d.b = 2
+    d["c"] = 3
+    assert d == {"a": 1, "b": 2, "c": 3}
+    assert (d.a, d["b"], d.c) == (1, 2, 3)
+    del d.a
+    assert "a" not in d
+
+
+@pytest.mark.parametrize("use", [lambda d: d.absent, lambda d: delattr(d, "absent")])
+def test_easy_dict_reports_missing_attributes(use):
+    with pytest.raises(AttributeError, match="absent"):
+        use(EasyDict())
+
+
+def test_easy_dict_survives_copies_and_pickles_under_its_contract_name():
+    d = EasyDict(a=EasyDict(b=[1]))
+    for other in (copy.deepcopy(d), pickle.loads(pickle.dumps(d))):
+        assert type(other) is type(other.a) is EasyDict
+        assert other == d
+    assert b"dnnlib.util" in pickle.dumps(d, protocol=0)
+    assert dnnlib.EasyDict is EasyDict
+
+
+def test_objects_by_name():
+    assert util.get_obj_by_name("os.path.join") is os.path.join
+    assert util.get_obj_by_name("torch_utils.misc.InfiniteSampler.advance").__name__ == "advance"
+    assert util.call_func_by_name("a", "b", func_name="os.path.join") == str(Path("a", "b"))
+    assert util.construct_class_by_name(class_name="dnnlib.util.EasyDict", x=1).x == 1
+
+
+@pytest.mark.parametrize("name", ["os.path.joint", "no_such_module.f", "os", "os.path.join.deeper", "", ".os"])
+def test_a_wrong_name_is_one_clear_line(name):
+    with pytest.raises(UserError, match=re.escape(f"'{name}'")):
+        util.call_func_by_name(func_name=name)
+
+
+def test_an_error_inside_a_module_is_not_taken_for_a_wrong_name(tmp_path, monkeypatch):
+    (tmp_path / "broken_module.py").write_text("import absent_dependency\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="absent_dependency"):
+        util.get_obj_by_name("broken_module.f")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (12.4, "12s"),
+        (59.6, "1m 00s"),
+        (65, "1m 05s"),
+        (3599, "59m 59s"),
+        (3723, "1h 02m 03s"),
+        (86399, "23h 59m 59s"),
+        (86400 + 7380, "1d 02h 03m"),
+    ],
+)
+def test_format_time(seconds, text):
+    assert format_time(seconds) == text
+
+
+def test_logger_copies_both_streams_and_gives_them_back(tmp_path, capsys):
+    streams = sys.stdout, sys.stderr
+    with Logger(tmp_path / "log.txt") as logger:
+        print("out")
+        print("err", file=sys.stderr)
+        logger.write("direct\n")
+        assert (tmp_path / "log.txt").read_text() == "out\nerr\ndirect\n"  # flushed already
+        assert sys.stdout.encoding == streams[0].encoding
+    assert (sys.stdout, sys.stderr) == streams
+    print("after")
+    assert (tmp_path / "log.txt").read_text() == "out\nerr\ndirect\n"
+    assert tuple(capsys.readouterr()) == ("out\ndirect\nafter\n", "err\n")
+
+
+def test_logger_appends_and_survives_a_second_close(tmp_path):
+    for word in ("one", "two"):
+        logger = Logger(tmp_path / "log.txt", file_mode="a", should_flush=False)
+        print(word)
+        logger.flush()
+        logger.close()
+        logger.close()
+    assert (tmp_path / "log.txt").read_text() == "one\ntwo\n"
+
+
+def test_logger_without_a_file_only_passes_on(capsys):
+    with Logger():
+        print("out")
+    assert capsys.readouterr().out == "out\n"
+
+
+def test_logger_keeps_the_traceback_of_what_ended_the_block(tmp_path):
+    def fail():
+        with Logger(tmp_path / "log.txt"):
+            raise ZeroDivisionError("the cause")
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert "ZeroDivisionError: the cause" in (tmp_path / "log.txt").read_text()
+
+
+def test_nested_loggers_close_in_order(tmp_path):
+    with Logger(tmp_path / "outer"):
+        with Logger(tmp_path / "inner"):
+            print("both")
+        print("outer")
+    assert (tmp_path / "inner").read_text() == "both\n"
+    assert (tmp_path / "outer").read_text() == "both\nouter\n"
+
+
+def test_cache_dir_precedence(tmp_path, monkeypatch):
+    monkeypatch.setattr(util, "_cache_dir", None)
+    monkeypatch.delenv("DNNLIB_CACHE_DIR", raising=False)
+    assert Path(util.make_cache_dir_path("a", "b")) == Path.home() / ".cache" / "dnnlib" / "a" / "b"
+    monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path / "env"))
+    assert Path(util.make_cache_dir_path()) == tmp_path / "env"
+    util.set_cache_dir(tmp_path / "set")
+    assert Path(util.make_cache_dir_path("x")) == tmp_path / "set" / "x"
+
+
+@pytest.mark.parametrize("url", ["https://host/a.pkl", "http://host:80/x?y=z"])
+def test_urls(url):
+    assert util.is_url(url)
+
+
+@pytest.mark.parametrize(
+    "obj", ["a.pkl", "/a/b", "C:\\a", "https://", "ftp://host/a", "file:///a", "https://[", "", None, 3]
+)
+def test_not_urls(obj):
+    assert not util.is_url(obj)
+
+
+def test_file_urls_count_only_if_asked_for():
+    assert util.is_url("file:///a", allow_file_urls=True)
+
+
+def test_import_is_silent_and_loads_no_torch():
+    code = "import sys, dnnlib; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,0 +1,221 @@
+"""Two processes on the CPU; everything that does not have to fail is checked in one start of them."""
+
+import functools
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from dnnlib.util import UserError
+from torch_utils import distributed, misc, training_stats
+from torch_utils.distributed import World, all_gather_with_grad, init_world, launch, world_from_env
+
+NUM_PROCESSES = 2
+CPU = torch.device("cpu")
+
+
+def similarity_loss(x, keys):
+    """A loss over all pairs, a mean over the rows of ``x``."""
+    return (x @ keys.t()).logsumexp(1).mean()
+
+
+def global_batch():
+    return torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(8, 3).sin()
+
+
+def consistency_error(module, **kwargs):
+    try:
+        misc.check_ddp_consistency(module, **kwargs)
+    except RuntimeError as err:
+        return str(err)
+    return None
+
+
+def gather(world):
+    x = global_batch().chunk(NUM_PROCESSES)[world.rank].clone().requires_grad_()
+    keys = all_gather_with_grad(x)
+    similarity_loss(x, keys).backward()
+    return {"keys": keys.detach(), "grad": x.grad}
+
+
+def stats(world):
+    training_stats.init_multiprocessing(world.rank, CPU)
+    collector = training_stats.Collector()
+    # Different orders on purpose: only the set of names has to agree.
+    for name in ("a", "b") if world.rank == 0 else ("b", "a"):
+        training_stats.report(name, [world.rank + ord(name)] * (world.rank + 1))
+    training_stats.report0("zero", world.rank + 5)
+    training_stats.report("empty", [7] if world.rank == 1 else [])
+    collector.update()
+    first = collector.as_dict()
+    collector.update()
+    return {"first": first, "second": collector.as_dict()}
+
+
+def consistency(world):
+    module = torch.nn.BatchNorm1d(2)
+    module.running_mean[0] = float("nan")
+    results = {"equal": consistency_error(module)}
+    module.weight.data[1] += 0.5 * world.rank
+    module.bias.data[1] += 0.25 * world.rank
+    results["drift"] = consistency_error(module)
+    results["ignored"] = consistency_error(module, ignore_regex=r"BatchNorm1d\.(weight|bias)")
+    if world.rank == 1:
+        module.running_mean[:] = float("nan")
+    results["nan"] = consistency_error(module, ignore_regex=r".*\.(weight|bias)")
+    return results
+
+
+def ddp(world):
+    module = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 1, bias=False))
+    grads = []
+    for sync in (False, True):
+        with misc.ddp_sync(module, sync):
+            module(torch.full([1, 1], world.rank + 1.0)).backward()
+        grads.append(float(module.module.weight.grad))
+    return grads
+
+
+def run_checks(folder, world, init_method):
+    init_world(world.rank, world.world_size, CPU, init_method, timeout_sec=60)
+    results = {check.__name__: check(world) for check in (gather, stats, consistency, ddp)}
+    results["world"] = (world.rank, world.world_size, world.local_rank)
+    torch.save(results, Path(folder) / f"{world.rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    launch(functools.partial(run_checks, folder), NUM_PROCESSES)
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(NUM_PROCESSES)]
+
+
+def test_each_process_knows_its_place(results):
+    assert [result["world"] for result in results] == [(0, 2, 0), (1, 2, 1)]
+
+
+def test_gathering_gives_the_gradient_of_the_global_batch(results):
+    x = global_batch().requires_grad_()
+    similarity_loss(x, x).backward()
+    for result in results:
+        assert torch.equal(result["gather"]["keys"], global_batch())
+    # DDP divides by the number of processes; so does this mean of local means.
+    grad = torch.cat([result["gather"]["grad"] for result in results]) / NUM_PROCESSES
+    torch.testing.assert_close(grad, x.grad, rtol=1e-14, atol=1e-14)
+
+
+def test_statistics_are_summed_over_processes(results):
+    for result in results:
+        first, second = result["stats"]["first"], result["stats"]["second"]
+        assert list(first) == ["a", "b", "empty", "zero"]
+        for name in ("a", "b"):
+            assert (first[name].num, first[name].mean) == (3, pytest.approx(ord(name) + 2 / 3))
+            assert first[name].std == pytest.approx((2 / 9) ** 0.5)
+        assert (first.zero.num, first.zero.mean) == (1, 5)
+        assert (first["empty"].num, first["empty"].mean) == (1, 7)
+        assert second == first
+
+
+def test_inconsistent_processes_all_say_what_differs_and_how(results):
+    for result in results:
+        messages = result["consistency"]
+        assert messages["equal"] is None
+        assert messages["ignored"] is None
+        drift = "on rank 1 'BatchNorm1d.weight' drifts from rank 0 by up to 0.5 (2 tensors differ)"
+        assert messages["drift"].endswith(drift)
+        assert "on rank 1 'BatchNorm1d.running_mean' has 2 NaN where rank 0 has 1" in messages["nan"]
+
+
+def test_ddp_sync_averages_only_when_asked(results):
+    # First d(w * x)/dw = rank + 1 stays local; then the accumulated 2 * (rank + 1) is averaged.
+    assert [result["ddp"] for result in results] == [[1, 3], [2, 3]]
+
+
+def test_one_process_needs_no_start_and_no_group():
+    seen = []
+    launch(lambda world, init_method: seen.append((world, init_method)), 1)
+    assert seen == [(World(0, 1, 0), "")]
+    init_world(0, 1, CPU)
+    assert not torch.distributed.is_initialized()
+    x = torch.ones(2, requires_grad=True)
+    assert all_gather_with_grad(x) is x
+
+
+@pytest.mark.parametrize(
+    ("env", "world"),
+    [
+        ({}, None),
+        ({"WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": "0"}, World(2, 4, 0)),
+        ({"WORLD_SIZE": "4", "RANK": "2"}, World(2, 4, 2)),
+    ],
+)
+def test_the_place_can_come_from_the_environment(monkeypatch, env, world):
+    set_environment(monkeypatch, env)
+    assert world_from_env() == world
+
+
+@pytest.mark.parametrize(
+    "env", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "2", "RANK": "x"}, {"WORLD_SIZE": "2", "RANK": "2"}]
+)
+def test_a_broken_environment_is_one_clear_line(monkeypatch, env):
+    set_environment(monkeypatch, env)
+    with pytest.raises(UserError, match="RANK"):
+        world_from_env()
+
+
+def set_environment(monkeypatch, env):
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+
+
+def fail_on_rank1(how, world, _init_method):
+    if world.rank == 0:
+        time.sleep(60)
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise {"user": UserError, "bug": ZeroDivisionError}[how]("the cause")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "error", "words"),
+    [
+        ("user", UserError, "^the cause$"),
+        ("bug", RuntimeError, r"^rank 1 of 2 failed: [\s\S]*ZeroDivisionError: the cause"),
+        ("killed", RuntimeError, "^rank 1 of 2 failed: .*SIGKILL"),
+    ],
+)
+def test_one_failure_ends_all_and_names_the_rank(monkeypatch, how, error, words):
+    monkeypatch.setattr(distributed, "GRACE_SEC", 0.1)
+    with pytest.raises(error, match=words):
+        launch(functools.partial(fail_on_rank1, how), NUM_PROCESSES)
+
+
+def wait_for_signals(folder, world, _init_method):
+    got = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: got.set())
+    Path(folder, f"ready{world.rank}").touch()
+    if got.wait(60):
+        Path(folder, f"stopped{world.rank}").touch()
+
+
+@pytest.mark.slow
+def test_signals_reach_every_process(tmp_path):
+    def preempt():
+        while len(list(tmp_path.glob("ready*"))) < NUM_PROCESSES:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    handlers = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+    thread = threading.Thread(target=preempt)
+    thread.start()
+    launch(functools.partial(wait_for_signals, tmp_path), NUM_PROCESSES)
+    thread.join()
+    assert len(list(tmp_path.glob("stopped*"))) == NUM_PROCESSES
+    assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == handlers

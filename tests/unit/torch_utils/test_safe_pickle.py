@@ -1,0 +1,262 @@
+import contextlib
+import io
+import pickle
+import re
+import warnings
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dnnlib.util import EasyDict, UserError
+from tests.malicious_pickles import (
+    LIVE_CALLS,
+    MARK,
+    REDUCE,
+    STOP,
+    TUPLE1,
+    all_malicious_pickles,
+    array,
+    call,
+    name,
+    put,
+    storage,
+    tensor,
+)
+from torch_utils import pickle_machine
+from torch_utils.safe_pickle import PersistentObject, PickledArray, RefusedPickleError, TFNetwork, load
+
+ATTACKS = sorted(all_malicious_pickles(Path("canary")))
+PROTOCOLS = range(3, pickle.HIGHEST_PROTOCOL + 1)
+
+
+def loads(data: bytes):
+    return load(io.BytesIO(data))
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_malicious_pickles_are_refused(attack, tmp_path):
+    canary = tmp_path / "canary"
+    with pytest.raises(UserError) as caught:
+        loads(all_malicious_pickles(canary)[attack])
+    assert not canary.exists()
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 300
+
+
+def test_there_are_many_attacks():
+    assert len(ATTACKS) > 100
+
+
+@pytest.mark.parametrize("attack", LIVE_CALLS)
+def test_attacks_are_real(attack, tmp_path):
+    canary = tmp_path / "canary"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a file that is opened and dropped
+        pickle.loads(all_malicious_pickles(canary)[attack])
+    assert canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("attack", "reason"),
+    [
+        ("os.system", "global 'os.system' is not allowed"),
+        ("dotted name", "global 'torch_utils.persistence.sys.modules' is not allowed"),
+        ("INST", "opcode INST is not allowed"),
+        ("EXT1", "opcode EXT1 is not allowed"),
+        ("BUILD of a function", "a Record operation on a function"),
+        ("BUILD of a class", "a Record operation on a type"),
+        ("SETITEM of a class", "a dict operation on a function"),
+        ("REDUCE of a marker", "something that is not a function"),
+        ("key of nested tuples", "a key of type tuple"),
+        ("large text", "a text of 8388608 characters"),
+        ("large integer", "an integer of 8185 bits"),
+        ("endless bytes", "truncated"),
+        ("tensor beyond its storage", "beyond its storage"),
+        ("tensor of huge stride", "beyond its storage"),
+        ("storage larger than its bytes", "a storage of another size"),
+        ("storage with a call in its keys", "global 'posix.system' is not allowed"),
+        ("array larger than its bytes", "an array of another size"),
+        ("array of objects", "not a numeric dtype"),
+    ],
+)
+def test_refusals_give_the_reason(attack, reason, tmp_path):
+    with pytest.raises(UserError, match=re.escape(reason)):
+        loads(all_malicious_pickles(tmp_path)[attack])
+
+
+def test_what_is_not_allowed_can_be_told_from_what_is_broken(tmp_path):
+    attacks = all_malicious_pickles(tmp_path)
+    with pytest.raises(RefusedPickleError):
+        loads(attacks["os.system"])
+    with pytest.raises(UserError) as caught:
+        loads(attacks["endless bytes"])
+    assert type(caught.value) is UserError
+
+
+def test_the_number_of_opcodes_is_limited(monkeypatch):
+    data = pickle.dumps(list(range(100)))
+    loads(data)
+    monkeypatch.setattr(pickle_machine, "MAX_OPCODES", 50)
+    with pytest.raises(RefusedPickleError, match="more than 50 pickle opcodes"):
+        loads(data)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_plain_data_is_read(protocol):
+    shared = ["a", 1, -(2**40), 0.5, True, None, b"bytes", "text" * 100, (), (1,), (1, 2, 3, 4)]
+    data = {"list": shared, "again": shared, "dict": EasyDict(x=EasyDict()), "set": {"a", "b"}, "empty": set()}
+    read = loads(pickle.dumps(data, protocol=protocol))
+    assert read == data
+    assert read["list"] is read["again"]
+    assert type(read["dict"]) is type(read["dict"].x) is EasyDict
+
+
+def test_ordered_dicts_become_dicts():
+    assert loads(pickle.dumps(OrderedDict(b=1, a=2))) == {"b": 1, "a": 2}
+
+
+def test_cyclic_data_is_read():
+    cyclic = []
+    cyclic.append((cyclic,))
+    read = loads(pickle.dumps(cyclic))
+    assert read[0][0] is read
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.bool]
+)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_tensors_are_read(dtype, protocol):
+    whole = (torch.rand([4, 5, 6]) * 3).to(dtype)
+    tensors = {"whole": whole, "view": whole[1:, ::2].transpose(0, 1), "scalar": whole[0, 0, 0], "empty": whole[:0]}
+    read = loads(pickle.dumps(tensors, protocol=protocol))
+    for key, value in tensors.items():
+        assert read[key].dtype == dtype
+        assert torch.equal(read[key], value)
+
+
+def test_parameters_are_read_without_gradient():
+    parameter = torch.nn.Parameter(torch.rand([2, 3]))
+    read = loads(pickle.dumps(parameter))
+    assert torch.equal(read, parameter)
+    assert not read.requires_grad
+
+
+def test_the_benign_forms_of_the_attacks_are_read():
+    assert loads(tensor(storage(), 0, (1, 1), (1, 1)) + STOP).tolist() == [[0.0]]
+    assert loads(array("i4", (1,), b"\0\0\0\1", byte_order=">") + STOP).values.tolist() == [1]
+
+
+@pytest.mark.parametrize("protocol", [3, 4])
+@pytest.mark.parametrize("dtype", ["float32", "float64", ">f4", "uint8", "int64", "bool"])
+def test_arrays_are_read(dtype, protocol):
+    values = np.arange(6).reshape(2, 3).astype(dtype)
+    read = loads(pickle.dumps([values, values.T, values[1, 1], values[:0]], protocol=protocol))
+    for result, expected in zip(read, [values, values.T, values[1, 1], values[:0]], strict=True):
+        result = result.values if isinstance(result, PickledArray) else result
+        np.testing.assert_array_equal(result, expected)
+
+
+def meta(**changes):
+    return {"type": "class", "version": 6, "module_src": "x", "class_name": "Generator", "state": {"a": 1}} | changes
+
+
+def persistent(value) -> bytes:
+    return call(name("torch_utils.persistence", "_reconstruct_persistent_obj"), put(value)) + STOP
+
+
+def test_persistent_objects_become_records(tmp_path):
+    read = loads(persistent(meta(module_src=f"open({str(tmp_path / 'canary')!r}, 'w')")))
+    assert isinstance(read, PersistentObject)
+    assert (read.class_name, read.state) == ("Generator", {"a": 1})
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("changes", [{"type": "x"}, {"version": 7}, {"version": "6"}, {"class_name": 1}, {"state": []}])
+def test_strange_persistent_objects_are_errors(changes):
+    with pytest.raises(UserError):
+        loads(persistent(meta(**changes)))
+    with pytest.raises(UserError):
+        loads(persistent(None))
+
+
+def tf_network(state) -> bytes:
+    return name("dnnlib.tflib.network", "Network") + b")\x81" + state + b"b"
+
+
+def test_tf_networks_become_records():
+    values = put([]) + put("Conv/weight") + array("f4", (1,), bytes(4)) + b"\x86a"
+    part = tf_network(put({"static_kwargs": {}, "components": {}}) + put("variables") + values + b"s")
+    whole = put({"static_kwargs": {"resolution": 8}, "variables": [("lod", 0.0)]})
+    whole += put("components") + put({}) + put("synthesis") + part + b"ss"
+    read = loads(tf_network(whole) + STOP)
+    assert isinstance(read, TFNetwork)
+    assert read.static_kwargs == {"resolution": 8}
+    assert {key: value.tolist() for key, value in read.variables().items()} == {
+        "lod": 0.0,
+        "synthesis/Conv/weight": [0.0],
+    }
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        {},
+        {"static_kwargs": [], "variables": [], "components": {}},
+        {"static_kwargs": {}, "variables": [("a", "text")], "components": {}},
+        {"static_kwargs": {}, "variables": ["abc"], "components": {}},
+        {"static_kwargs": {}, "variables": [], "components": {"a": 1}},
+        {"static_kwargs": {}, "variables": [], "components": dict.fromkeys("abcdefghi")},
+    ],
+)
+def test_strange_tf_networks_are_errors(state):
+    with pytest.raises(UserError):
+        loads(tf_network(put(state)) + STOP).variables()
+
+
+def test_repeating_oneself_does_not_make_more_of_a_file():
+    elements = 10_000
+    once = storage(num_elements=elements, data=bytes(4 * elements))
+    function, arguments = name("torch.storage", "_load_from_bytes"), once[once.index(b"(") + 1 : -2]
+    repeated = MARK + function + b"q\x00" + arguments + TUPLE1 + b"q\x01" + REDUCE + b"h\x00h\x01R" * 100 + b"l"
+    with pytest.raises(RefusedPickleError, match="more data than it holds"):
+        loads(repeated + STOP)
+
+
+def test_large_sets_by_call_are_errors():
+    assert loads(call(name("builtins", "set"), put(["a", "b"])) + STOP) == {"a", "b"}
+    for items in (["a"] * 100, "ab", [1]):
+        with pytest.raises(UserError):
+            loads(call(name("builtins", "set"), put(items)) + STOP)
+
+
+def test_every_truncation_is_one_clear_line():
+    data = pickle.dumps({"a": torch.rand([3]), "b": [np.arange(3), EasyDict(c="x" * 300)]})
+    for length in range(len(data)):
+        with pytest.raises(UserError, match=r"truncated|malformed"):
+            loads(data[:length])
+
+
+def test_damage_never_escapes_as_another_error():
+    data = pickle.dumps({"a": torch.rand([3]), "b": [np.arange(3), EasyDict(c="x" * 30)]})
+    for position in range(len(data)):
+        for flipped in (1, 16, 128):
+            damaged = bytearray(data)
+            damaged[position] ^= flipped
+            with contextlib.suppress(UserError):
+                loads(bytes(damaged))
+
+
+def test_unseekable_files_are_read():
+    class Pipe(io.BytesIO):
+        def seekable(self):
+            return False
+
+        def seek(self, *args):
+            raise io.UnsupportedOperation
+
+    assert load(Pipe(pickle.dumps([1]))) == [1]

@@ -1,0 +1,265 @@
+"""Upsample, filter and downsample images in one operation (StyleGAN2, arXiv 1912.04958, appendix B).
+
+The definition, per channel: insert zeros between pixels, pad, convolve with a small filter, keep every n-th pixel. It
+is computed without
+ever storing the inserted zeros: a depthwise convolution with stride, or a depthwise transposed convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from torch_utils.ops import conv2d_gradfix
+
+IMPLS = ("auto", "ref")
+SEPARABLE_MIN_TAPS = 8
+"""1D filters with at least this many taps are applied as two 1D passes, shorter ones as one 2D pass (CONTRACT 2)."""
+
+IntPair = int | Sequence[int]
+
+
+def setup_filter(
+    f: float | Sequence[float] | Sequence[Sequence[float]] | np.ndarray | torch.Tensor | None,
+    device: torch.device | str = "cpu",
+    normalize: bool = True,
+    flip_filter: bool = False,
+    gain: float = 1,
+    separable: bool | None = None,
+) -> torch.Tensor:
+    """Prepare a filter for the functions of this module.
+
+    Args:
+        f: Taps: 2D ``[fh, fw]``, 1D ``[taps]``, one number, or None for the identity.
+        device: Where the filter shall live.
+        normalize: Scale the taps to sum 1.
+        flip_filter: Reverse the taps.
+        gain: Scale of the filtered signal; a separable filter carries its square root, as it is applied twice.
+        separable: Keep a 1D filter 1D (True) or expand it to its outer product (False); None decides by the number of
+            taps.
+
+    Returns:
+        float32 tensor ``[fh, fw]`` or, separable, ``[taps]``.
+
+    Raises:
+        ValueError: ``f`` has more than two dimensions or no taps, or is 2D although ``separable`` is True.
+    """
+    taps = torch.as_tensor(1.0 if f is None else f, dtype=torch.float32, device=device)
+    if taps.ndim > 2 or taps.numel() == 0:
+        raise ValueError(
+            f"setup_filter: f must be a number, 1D or 2D with at least one tap, got shape {list(taps.shape)}"
+        )
+    if taps.ndim == 0:
+        taps = taps[None]
+    if separable is None:
+        separable = taps.ndim == 1 and taps.numel() >= SEPARABLE_MIN_TAPS
+    if separable and taps.ndim == 2:
+        raise ValueError("setup_filter: separable=True needs a 1D filter, got a 2D one")
+    if taps.ndim == 1 and not separable:
+        taps = torch.outer(taps, taps)
+    if normalize:
+        taps = taps / taps.sum()
+    if flip_filter:
+        taps = taps.flip(list(range(taps.ndim)))
+    return taps * gain ** (taps.ndim / 2)
+
+
+def upfirdn2d(
+    x: torch.Tensor,
+    f: torch.Tensor | None,
+    up: IntPair = 1,
+    down: IntPair = 1,
+    padding: IntPair = 0,
+    flip_filter: bool = False,
+    gain: float = 1,
+    impl: str = "auto",
+) -> torch.Tensor:
+    """Pad, upsample, filter and downsample a batch of images; differentiable to any order.
+
+    Args:
+        x: Images ``[N, C, H, W]``, any floating dtype and memory format.
+        f: Filter from `setup_filter`, ``[fh, fw]`` or separable ``[taps]``; None is the identity.
+        up: Upsampling factor, an int or ``[x, y]``; zeros follow each pixel, the last one too.
+        down: Downsampling factor, an int or ``[x, y]``.
+        padding: Zeros around the upsampled image: an int, ``[x, y]`` or ``[x0, x1, y0, y1]``; negative values crop.
+        flip_filter: False convolves, True correlates.
+        gain: Factor of the result.
+        impl: 'auto', or 'ref' for the plain-PyTorch definition below.
+
+    Returns:
+        Images ``[N, C, (H * up + pads - fh) // down + 1, ...]`` with the dtype and memory format of ``x``.
+
+    Raises:
+        ValueError: An argument has a wrong shape, dtype or value, or the filter does not fit into the padded image.
+    """
+    if impl not in IMPLS:
+        raise ValueError(f"upfirdn2d: impl must be one of {', '.join(IMPLS)}, got {impl!r}")
+    if x.ndim != 4 or not x.is_floating_point():
+        raise ValueError(f"upfirdn2d: x must be floating point [N, C, H, W], got {x.dtype} {list(x.shape)}")
+    taps = x.new_ones([1, 1]) if f is None else f
+    if taps.ndim not in (1, 2) or taps.numel() == 0 or not taps.is_floating_point():
+        raise ValueError(f"upfirdn2d: f must be floating point [fh, fw] or [taps], got {taps.dtype} {list(taps.shape)}")
+    up_x, up_y = _parse_factor("up", up)
+    down_x, down_y = _parse_factor("down", down)
+    pad_x0, pad_x1, pad_y0, pad_y1 = parse_padding(padding)
+    apply = _upfirdn2d_ref if impl == "ref" else _upfirdn2d_conv
+    # The filter is applied by correlation; a true convolution flips it first.
+    taps = taps if flip_filter else taps.flip(list(range(taps.ndim)))
+    if taps.ndim == 2:
+        return apply(x, taps * gain, (up_x, up_y), (down_x, down_y), (pad_x0, pad_x1, pad_y0, pad_y1))
+    taps = taps * gain**0.5
+    x = apply(x, taps[None, :], (up_x, 1), (down_x, 1), (pad_x0, pad_x1, 0, 0))
+    return apply(x, taps[:, None], (1, up_y), (1, down_y), (0, 0, pad_y0, pad_y1))
+
+
+def filter2d(
+    x: torch.Tensor,
+    f: torch.Tensor | None,
+    padding: IntPair = 0,
+    flip_filter: bool = False,
+    gain: float = 1,
+    impl: str = "auto",
+) -> torch.Tensor:
+    """Filter images ``[N, C, H, W]`` and keep their size, plus ``padding``; arguments as in `upfirdn2d`."""
+    fw, fh = _filter_size(f)
+    x0, x1, y0, y1 = parse_padding(padding)
+    pads = [x0 + fw // 2, x1 + (fw - 1) // 2, y0 + fh // 2, y1 + (fh - 1) // 2]
+    return upfirdn2d(x, f, padding=pads, flip_filter=flip_filter, gain=gain, impl=impl)
+
+
+def upsample2d(
+    x: torch.Tensor,
+    f: torch.Tensor | None,
+    up: IntPair = 2,
+    padding: IntPair = 0,
+    flip_filter: bool = False,
+    gain: float = 1,
+    impl: str = "auto",
+) -> torch.Tensor:
+    """Upsample images ``[N, C, H, W]`` to ``[N, C, H * up, W * up]``, plus ``padding``; the mean stays as it is."""
+    up_x, up_y = _parse_factor("up", up)
+    pads = pads_for_upsampling(f, (up_x, up_y), parse_padding(padding))
+    return upfirdn2d(x, f, up=(up_x, up_y), padding=pads, flip_filter=flip_filter, gain=gain * up_x * up_y, impl=impl)
+
+
+def downsample2d(
+    x: torch.Tensor,
+    f: torch.Tensor | None,
+    down: IntPair = 2,
+    padding: IntPair = 0,
+    flip_filter: bool = False,
+    gain: float = 1,
+    impl: str = "auto",
+) -> torch.Tensor:
+    """Downsample images ``[N, C, H, W]`` to ``[N, C, H / down, W / down]``; ``padding`` counts input pixels."""
+    down_x, down_y = _parse_factor("down", down)
+    pads = pads_for_downsampling(f, (down_x, down_y), parse_padding(padding))
+    return upfirdn2d(x, f, down=(down_x, down_y), padding=pads, flip_filter=flip_filter, gain=gain, impl=impl)
+
+
+def pads_for_upsampling(f: torch.Tensor | None, up: tuple[int, int], padding: Sequence[int]) -> list[int]:
+    """``padding`` [x0, x1, y0, y1] plus what centres the filter on the upsampled image (CONTRACT 2)."""
+    (fw, fh), (up_x, up_y), (x0, x1, y0, y1) = _filter_size(f), up, padding
+    return [x0 + (fw + up_x - 1) // 2, x1 + (fw - up_x) // 2, y0 + (fh + up_y - 1) // 2, y1 + (fh - up_y) // 2]
+
+
+def pads_for_downsampling(f: torch.Tensor | None, down: tuple[int, int], padding: Sequence[int]) -> list[int]:
+    """``padding`` [x0, x1, y0, y1] plus what centres the filter before downsampling (CONTRACT 2)."""
+    (fw, fh), (down_x, down_y), (x0, x1, y0, y1) = _filter_size(f), down, padding
+    return [
+        x0 + (fw - down_x + 1) // 2,
+        x1 + (fw - down_x) // 2,
+        y0 + (fh - down_y + 1) // 2,
+        y1 + (fh - down_y) // 2,
+    ]
+
+
+def _parse_factor(name: str, factor: IntPair) -> tuple[int, int]:
+    x, y = (factor, factor) if isinstance(factor, int) else factor
+    if x < 1 or y < 1:
+        raise ValueError(f"upfirdn2d: {name} must be a positive int or [x, y], got {factor}")
+    return int(x), int(y)
+
+
+def parse_padding(padding: IntPair) -> tuple[int, int, int, int]:
+    """``padding`` as (x0, x1, y0, y1)."""
+    if isinstance(padding, int):
+        return padding, padding, padding, padding
+    if len(padding) == 2:
+        x, y = padding
+        return int(x), int(x), int(y), int(y)
+    if len(padding) == 4:
+        x0, x1, y0, y1 = padding
+        return int(x0), int(x1), int(y0), int(y1)
+    raise ValueError(f"upfirdn2d: padding must be an int, [x, y] or [x0, x1, y0, y1], got {list(padding)}")
+
+
+def _filter_size(f: torch.Tensor | None) -> tuple[int, int]:
+    """(width, height) of a filter; a separable one has its taps along both axes."""
+    return (1, 1) if f is None else (f.shape[-1], f.shape[0])
+
+
+def _upfirdn2d_ref(
+    x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], down: tuple[int, int], pads: tuple[int, int, int, int]
+) -> torch.Tensor:
+    """The definition, step by step; ``f`` is a 2D correlation filter."""
+    num, channels, height, width = x.shape
+    (up_x, up_y), (down_x, down_y) = up, down
+    stuffed = x.new_zeros([num, channels, height, up_y, width, up_x])
+    stuffed[:, :, :, 0, :, 0] = x
+    padded = functional.pad(stuffed.reshape(num, channels, height * up_y, width * up_x), pads)
+    _check_fits(padded.shape, f)
+    windows = padded.unfold(2, f.shape[0], 1).unfold(3, f.shape[1], 1)  # [N, C, H, W, fh, fw]
+    return (windows * f.to(x.dtype)).sum([4, 5])[:, :, ::down_y, ::down_x]
+
+
+def _upfirdn2d_conv(
+    x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], down: tuple[int, int], pads: tuple[int, int, int, int]
+) -> torch.Tensor:
+    """The same by depthwise convolutions; ``f`` is a 2D correlation filter."""
+    (up_x, up_y), (down_x, down_y), (x0, x1, y0, y1) = up, down, pads
+    channels, height, width = x.shape[1:]
+    fh, fw = f.shape
+    _check_fits(torch.Size([height * up_y + y0 + y1, width * up_x + x0 + x1]), f)
+    if up == (1, 1):
+        if x0 == x1 >= 0 and y0 == y1 >= 0:
+            inner_pad = (y0, x0)
+        else:
+            x, inner_pad = functional.pad(x, pads), (0, 0)
+        return conv2d_gradfix.conv2d(x, _depthwise(f, x), stride=(down_y, down_x), padding=inner_pad, groups=channels)
+    # A transposed convolution yields every overlap of filter and image: cut out the part that the padding asks for.
+    cut_y, extra_y = _transposed_crop(fh, up_y, y0, y1)
+    cut_x, extra_x = _transposed_crop(fw, up_x, x0, x1)
+    padding, output_padding = (max(cut_y, 0), max(cut_x, 0)), (0, 0)
+    if 0 <= extra_y < up_y and 0 <= extra_x < up_x and cut_y >= 0 and cut_x >= 0:
+        output_padding, rest = (extra_y, extra_x), None
+    else:
+        padding, rest = (0, 0), [-cut_x, extra_x - cut_x, -cut_y, extra_y - cut_y]
+    kernel = _depthwise(f.flip([0, 1]), x)
+    x = conv2d_gradfix.conv_transpose2d(
+        x, kernel, stride=(up_y, up_x), padding=padding, output_padding=output_padding, groups=channels
+    )
+    if rest is not None:
+        x = functional.pad(x, rest)
+    return x if down == (1, 1) else x[:, :, ::down_y, ::down_x]
+
+
+def _transposed_crop(taps: int, up: int, pad0: int, pad1: int) -> tuple[int, int]:
+    """Pixels to cut from the start of a full transposed convolution, and how many fewer to cut from its end."""
+    cut_start = taps - 1 - pad0
+    cut_end = taps - up - pad1
+    return cut_start, cut_start - cut_end
+
+
+def _depthwise(f: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return f.to(x.dtype)[None, None].expand(x.shape[1], 1, -1, -1)
+
+
+def _check_fits(padded_shape: torch.Size, f: torch.Tensor) -> None:
+    if padded_shape[-2] < f.shape[0] or padded_shape[-1] < f.shape[1]:
+        raise ValueError(
+            f"upfirdn2d: the filter {list(f.shape)} is larger than the padded image {list(padded_shape[-2:])}; pad more"
+        )
