@@ -1,0 +1,264 @@
+"""Losses of StyleGAN2 and the order in which they are accumulated.
+
+Non-saturating logistic loss (arXiv 1406.2661), R1 (arXiv 1801.04406) and path-length regularisation (arXiv 1912.04958,
+section 3.2). Terms are pure functions that return one value per image; `StyleGAN2Loss` sequences forward and backward
+passes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import softplus
+
+from torch_utils import misc, training_stats
+from torch_utils.ops import conv2d_gradfix
+
+PHASES = ("Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth")
+
+
+def generator_loss(fake_logits: torch.Tensor) -> torch.Tensor:
+    """-log sigmoid of the logits of generated images, element-wise."""
+    return softplus(-fake_logits)
+
+
+def discriminator_loss_fake(fake_logits: torch.Tensor) -> torch.Tensor:
+    """-log(1 - sigmoid) of the logits of generated images, element-wise."""
+    return softplus(fake_logits)
+
+
+def discriminator_loss_real(real_logits: torch.Tensor) -> torch.Tensor:
+    """-log sigmoid of the logits of real images, element-wise."""
+    return softplus(-real_logits)
+
+
+def r1_penalty(scores: torch.Tensor, img: torch.Tensor) -> torch.Tensor:
+    """Squared norm of d scores / d img, per image ``[N]``; ``img`` [N, C, H, W] must require gradients."""
+    with conv2d_gradfix.no_weight_gradients():
+        (grad,) = torch.autograd.grad(scores.sum(), img, create_graph=True)
+    return grad.square().sum(dim=[1, 2, 3])
+
+
+def path_lengths(img: torch.Tensor, ws: torch.Tensor) -> torch.Tensor:
+    """How far the image moves per step of w: norm of J_w^T y, y ~ N(0, 1) / sqrt(H W), averaged over layers, ``[N]``.
+
+    Args:
+        img: Generated images ``[N, C, H, W]``.
+        ws: Their latents ``[N, L, w_dim]``, part of the graph.
+    """
+    noise = torch.randn_like(img) / np.sqrt(img.shape[2] * img.shape[3])
+    with conv2d_gradfix.no_weight_gradients():
+        (grad,) = torch.autograd.grad((img * noise).sum(), ws, create_graph=True)
+    return grad.square().sum(dim=2).mean(dim=1).sqrt()
+
+
+class Loss:
+    """What the training loop needs of a loss."""
+
+    def accumulate_gradients(
+        self,
+        phase: str,
+        real_img: torch.Tensor,
+        real_c: torch.Tensor,
+        gen_z: torch.Tensor,
+        gen_c: torch.Tensor,
+        sync: bool,
+        gain: float,
+    ) -> None:
+        """Add the gradients of one phase for one round of images.
+
+        Args:
+            phase: One of `PHASES`.
+            real_img: ``[N, C, H, W]`` in [-1, 1], after random flips by the dataset, before augmentation.
+            real_c: Their labels ``[N, c_dim]``.
+            gen_z: Latents ``[N, z_dim]``.
+            gen_c: Labels to generate ``[N, c_dim]``.
+            sync: Average gradients over processes: True in the last round of a batch.
+            gain: Factor of every term, the interval of a lazily applied phase.
+        """
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Tensors that exact continuation must restore."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+
+
+class StyleGAN2Loss(Loss):
+    """The loss of StyleGAN2-ADA (CONTRACT 6).
+
+    Args:
+        device: Where the networks are.
+        G_mapping: Mapping network, or its DDP wrapper.
+        G_synthesis: Synthesis network, or its DDP wrapper.
+        D: Discriminator, or its DDP wrapper.
+        augment_pipe: Applied to whatever D sees; None for nothing.
+        style_mixing_prob: Probability of a second z for the later layers of a batch.
+        r1_gamma: Weight of R1.
+        pl_batch_shrink: Path lengths are measured on the batch divided by this.
+        pl_decay: Share of the newest batch in the running mean of path lengths.
+        pl_weight: Weight of the path-length penalty.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        G_mapping: torch.nn.Module,
+        G_synthesis: torch.nn.Module,
+        D: torch.nn.Module,
+        augment_pipe: torch.nn.Module | None = None,
+        style_mixing_prob: float = 0.9,
+        r1_gamma: float = 10,
+        pl_batch_shrink: int = 2,
+        pl_decay: float = 0.01,
+        pl_weight: float = 2,
+    ) -> None:
+        self.device = device
+        self.G_mapping = G_mapping
+        self.G_synthesis = G_synthesis
+        self.D = D
+        self.augment_pipe = augment_pipe
+        self.style_mixing_prob = style_mixing_prob
+        self.r1_gamma = r1_gamma
+        self.pl_batch_shrink = pl_batch_shrink
+        self.pl_decay = pl_decay
+        self.pl_weight = pl_weight
+        self.pl_mean = torch.zeros([], device=device)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The running mean of path lengths."""
+        return {"pl_mean": self.pl_mean}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+        self.pl_mean.copy_(state["pl_mean"])
+
+    def run_G(self, z: torch.Tensor, c: torch.Tensor, sync: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images ``[N, C, H, W]`` and ws ``[N, L, w_dim]`` of latents and labels, with style mixing."""
+        with misc.ddp_sync(self.G_mapping, sync):
+            ws = self.G_mapping(z, c)
+            if self.style_mixing_prob > 0:
+                ws = self._mix_styles(ws, z, c)
+        with misc.ddp_sync(self.G_synthesis, sync):
+            img = self.G_synthesis(ws)
+        return img, ws
+
+    def _mix_styles(self, ws: torch.Tensor, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        # Drawn on the CPU, so that the accelerator is not waited for.
+        if torch.rand([]) >= self.style_mixing_prob or ws.shape[1] < 2:
+            return ws
+        cutoff = int(torch.randint(1, ws.shape[1], []))
+        other = self.G_mapping(torch.randn_like(z), c, skip_w_avg_update=True)
+        return torch.cat([ws[:, :cutoff], other[:, cutoff:]], dim=1)
+
+    def run_D(self, img: torch.Tensor, c: torch.Tensor, sync: bool) -> Any:
+        """What D says of augmented images: logits ``[N, 1]``."""
+        if self.augment_pipe is not None:
+            img = self.augment_pipe(img)
+        with misc.ddp_sync(self.D, sync):
+            return self.D(img, c)
+
+    def accumulate_gradients(
+        self,
+        phase: str,
+        real_img: torch.Tensor,
+        real_c: torch.Tensor,
+        gen_z: torch.Tensor,
+        gen_c: torch.Tensor,
+        sync: bool,
+        gain: float,
+    ) -> None:
+        """As in `Loss`; a regulariser whose weight is 0 costs nothing.
+
+        Raises:
+            ValueError: ``phase`` is not one of `PHASES`.
+        """
+        if phase not in PHASES:
+            raise ValueError(f"phase must be one of {', '.join(PHASES)}, got {phase!r}")
+        main = phase.endswith(("main", "both"))
+        reg = phase.endswith(("reg", "both"))
+        if phase.startswith("G"):
+            reg = reg and self.pl_weight != 0
+            if main:
+                self._generator_main(gen_z, gen_c, sync and not reg, gain)
+            if reg:
+                self._generator_reg(gen_z, gen_c, sync, gain)
+        else:
+            reg = reg and self.r1_gamma != 0
+            if main:
+                # Its gradients are averaged over processes together with those of the real images.
+                fake_loss = self._discriminator_fake(gen_z, gen_c, gain)
+                self._discriminator_real(real_img, real_c, sync, gain, fake_loss, reg)
+            elif reg:
+                self._discriminator_real(real_img, real_c, sync, gain, None, reg)
+
+    def _generator_main(self, gen_z: torch.Tensor, gen_c: torch.Tensor, sync: bool, gain: float) -> None:
+        img, _ws = self.run_G(gen_z, gen_c, sync)
+        logits = self.run_D(img, gen_c, sync=False)
+        report_logits("fake", logits)
+        loss = generator_loss(logits)
+        training_stats.report("Loss/G/loss", loss)
+        backward(loss, gain)
+
+    def _generator_reg(self, gen_z: torch.Tensor, gen_c: torch.Tensor, sync: bool, gain: float) -> None:
+        num = max(gen_z.shape[0] // self.pl_batch_shrink, 1)
+        img, ws = self.run_G(gen_z[:num], gen_c[:num], sync)
+        lengths = path_lengths(img, ws)
+        mean = self.pl_mean.lerp(lengths.mean(), self.pl_decay)
+        self.pl_mean.copy_(mean.detach())
+        penalty = (lengths - mean).square()
+        training_stats.report("Loss/pl_penalty", penalty)
+        loss = penalty * self.pl_weight
+        training_stats.report("Loss/G/reg", loss)
+        # The penalty does not depend on the last biases; DDP wants a gradient, if a zero one, for each parameter.
+        backward(loss + img[:, 0, 0, 0] * 0, gain)
+
+    def _discriminator_fake(self, gen_z: torch.Tensor, gen_c: torch.Tensor, gain: float) -> torch.Tensor:
+        with torch.no_grad():
+            img, _ws = self.run_G(gen_z, gen_c, sync=False)
+        logits = self.run_D(img, gen_c, sync=False)
+        report_logits("fake", logits)
+        loss = discriminator_loss_fake(logits)
+        backward(loss, gain)
+        return loss.detach()
+
+    def _discriminator_real(
+        self,
+        real_img: torch.Tensor,
+        real_c: torch.Tensor,
+        sync: bool,
+        gain: float,
+        fake_loss: torch.Tensor | None,
+        reg: bool,
+    ) -> None:
+        """Main term if ``fake_loss`` (for the statistics) is given, R1 if ``reg``; one pass for both."""
+        img = real_img.detach().requires_grad_(reg)
+        logits = self.run_D(img, real_c, sync)
+        report_logits("real", logits)
+        loss = logits * 0  # R1 does not depend on the last bias; DDP wants a gradient for each parameter.
+        if fake_loss is not None:
+            main = discriminator_loss_real(logits)
+            training_stats.report("Loss/D/loss", fake_loss + main.detach())
+            loss = loss + main
+        if reg:
+            penalty = r1_penalty(logits, img)
+            training_stats.report("Loss/r1_penalty", penalty)
+            regularizer = penalty * (self.r1_gamma / 2)
+            training_stats.report("Loss/D/reg", regularizer)
+            loss = loss + regularizer[:, None]
+        backward(loss, gain)
+
+
+def backward(loss: torch.Tensor, gain: float) -> None:
+    """Accumulate the gradients of the mean of per-image values times ``gain``."""
+    (loss.mean() * gain).backward()
+
+
+def report_logits(kind: str, logits: torch.Tensor) -> None:
+    """Record scores and their signs; the signs of real images steer the augmentation (CONTRACT 4)."""
+    training_stats.report(f"Loss/scores/{kind}", logits)
+    training_stats.report(f"Loss/signs/{kind}", logits.sign())

@@ -1,0 +1,929 @@
+"""Generator and discriminator of StyleGAN2 with adaptive augmentation's options.
+
+Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (arXiv 1912.04958) and "Training Generative
+Adversarial Networks with Limited Data" (arXiv 2006.06676). All weights start as N(0, 1) and are scaled at run time
+("equalised learning rate", arXiv 1710.10196), so that one learning rate suits every layer.
+
+Snapshots carry the text of this file and run it on its own: it must stay one file that imports only what the official
+code has too.
+
+Letters in shapes: N batch, I, O input and output channels, H, W pixels, k kernel size, L = num_ws, R = img_resolution.
+
+Arguments that recur:
+    z_dim, c_dim, w_dim: Width of the latents z, the labels c (0 without labels) and the intermediate latents w.
+    img_resolution, img_channels: Height and width of the image (a power of two) and its colour channels.
+    in_channels, out_channels, kernel_size, up, down: Geometry of a convolution; sampling factors are integers.
+    resample_filter: Taps of the low-pass filter of up- and downsampling.
+    activation: A key of `bias_act.activation_funcs`.
+    lr_multiplier: Learning rate relative to other layers.
+    conv_clamp: Limit of the magnitude of a layer's output (relative to its gain), or None.
+    use_fp16, num_fp16_res: Half precision for a block, for the so many highest resolutions; on accelerators only.
+    channels_last, fp16_channels_last: Memory format on accelerators, always and in half precision.
+    channel_base, channel_max: A layer has min(channel_base / resolution, channel_max) channels.
+    force_fp32: Compute in float32 everywhere.
+    fused_modconv: Accepted for compatibility; both values give the same computation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from torch_utils import misc, persistence
+from torch_utils.ops import bias_act, conv2d_resample, fma, upfirdn2d
+
+LOW_PASS = [1, 3, 3, 1]
+ARCHITECTURES = ("orig", "skip", "resnet")
+NOISE_MODES = ("random", "const", "none")
+
+
+def normalize_2nd_moment(x: torch.Tensor, dim: int = 1, eps: float = 1e-8) -> torch.Tensor:
+    """Scale ``x`` to a mean square of 1 along ``dim``."""
+    return x * (x.square().mean(dim=dim, keepdim=True) + eps).rsqrt()
+
+
+def modulated_conv2d(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    styles: torch.Tensor,
+    noise: torch.Tensor | None = None,
+    up: int = 1,
+    down: int = 1,
+    padding: int = 0,
+    resample_filter: torch.Tensor | None = None,
+    demodulate: bool = True,
+    flip_weight: bool = True,
+    fused_modconv: bool = True,
+) -> torch.Tensor:
+    """Convolve with per-sample scales of the input channels, and renormalise the output (arXiv 1912.04958, sec. 2.2).
+
+    Per-sample weights are never built for larger kernels: scaling the input by the styles and the output by the
+    demodulation coefficients gives the same values with one ordinary convolution.
+
+    Args:
+        x: ``[N, I, H, W]``.
+        weight: ``[O, I, k, k]``, float32.
+        styles: ``[N, I]``, one scale per sample and input channel.
+        noise: Added to the result, broadcasts to ``[N, O, H', W']``, or None.
+        down: Integer downsampling factor.
+        padding: Padding in pixels of the upsampled image.
+        resample_filter: Low-pass filter from `upfirdn2d.setup_filter`.
+        demodulate: Scale each output channel of each sample to unit expected variance.
+        flip_weight: True correlates, False convolves.
+
+    Returns:
+        ``[N, O, H', W']`` with the dtype of ``x``.
+    """
+    misc.assert_shape(weight, [None, x.shape[1], None, None])
+    misc.assert_shape(styles, [x.shape[0], x.shape[1]])
+    if demodulate and x.dtype == torch.float16:  # Keeps products within range; demodulation cancels both factors.
+        fan_in = weight[0].numel()
+        weight = weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * np.sqrt(fan_in))
+        styles = styles / styles.abs().amax(dim=1, keepdim=True)
+
+    dcoefs = None
+    if demodulate:
+        dcoefs = (styles.square() @ weight.square().sum(dim=[2, 3]).t() + 1e-8).rsqrt()  # [N, O]
+    if weight.shape[2] == weight.shape[3] == up == down == 1 and padding == 0:
+        x = _modulated_pointwise(x, weight[:, :, 0, 0], styles, dcoefs)
+        return x if noise is None else x.add_(noise.to(x.dtype))
+
+    x = x * styles.to(x.dtype)[:, :, None, None]
+    x = conv2d_resample.conv2d_resample(
+        x, weight.to(x.dtype), resample_filter, up=up, down=down, padding=padding, flip_weight=flip_weight
+    )
+    if dcoefs is None:
+        return x if noise is None else x.add_(noise.to(x.dtype))
+    dcoefs = dcoefs.to(x.dtype)[:, :, None, None]
+    return x * dcoefs if noise is None else fma.fma(x, dcoefs, noise.to(x.dtype))
+
+
+def _modulated_pointwise(
+    x: torch.Tensor, weight: torch.Tensor, styles: torch.Tensor, dcoefs: torch.Tensor | None
+) -> torch.Tensor:
+    """1x1 case, ``weight`` [O, I]: per-sample weights are smaller than the activations, so they are what is scaled."""
+    weight = weight * styles[:, None, :]  # [N, O, I]
+    if dcoefs is not None:
+        weight = weight * dcoefs[:, :, None]
+    return (weight.to(x.dtype) @ x.flatten(2)).reshape(x.shape[0], -1, *x.shape[2:])
+
+
+def _compute_format(x: torch.Tensor, use_fp16: bool, channels_last: bool) -> dict[str, Any]:
+    """Arguments for ``Tensor.to``: half precision where wanted, on accelerators only; channels-last where it is faster.
+
+    On a CPU it always is: depthwise filters run 3 to 25 times, 3x3 convolutions up to 1.5 times faster
+    (docs/benchmarks.md).
+    """
+    on_cpu = x.device.type == "cpu"
+    return {
+        "dtype": torch.float16 if use_fp16 and not on_cpu else torch.float32,
+        "memory_format": torch.channels_last if channels_last or on_cpu else torch.contiguous_format,
+    }
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _check_resolution(resolution: int) -> int:
+    """log2 of a valid image resolution."""
+    if resolution < 4 or resolution & (resolution - 1) != 0:
+        raise ValueError(f"img_resolution must be a power of two of at least 4, got {resolution}")
+    return resolution.bit_length() - 1
+
+
+def _check_input(name: str, x: torch.Tensor, width: int, hint: str = "") -> None:
+    if x.ndim != 2 or x.shape[1] != width:
+        raise ValueError(f"{name} must have shape [N, {width}]{hint}, got {list(x.shape)}")
+
+
+@persistence.persistent_class
+class FullyConnectedLayer(torch.nn.Module):
+    """Dense layer: ``[N, in_features]`` to ``[N, out_features]``.
+
+    Args:
+        in_features: Width of the input.
+        out_features: Width of the output.
+        bias_init: Initial value of the bias.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        activation: str = "linear",
+        lr_multiplier: float = 1,
+        bias_init: float = 0,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.weight = torch.nn.Parameter(torch.randn([out_features, in_features]) / lr_multiplier)
+        self.bias = torch.nn.Parameter(torch.full([out_features], float(bias_init) / lr_multiplier)) if bias else None
+        self.weight_gain = lr_multiplier / np.sqrt(in_features)
+        self.bias_gain = lr_multiplier
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[N, in_features]`` to ``[N, out_features]``, in the dtype of ``x``."""
+        # The input is smaller than the weight matrix, so it takes the gain.
+        x = torch.nn.functional.linear(x * self.weight_gain, self.weight.to(x.dtype))
+        bias = None if self.bias is None else self.bias.to(x.dtype) * self.bias_gain
+        return bias_act.bias_act(x, bias, act=self.activation)
+
+
+@persistence.persistent_class
+class Conv2dLayer(torch.nn.Module):
+    """Convolution with optional resampling, bias, activation and clamp.
+
+    Args:
+        trainable: False registers weight and bias as buffers (Freeze-D, arXiv 2002.10964).
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    resample_filter: torch.Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        bias: bool = True,
+        activation: str = "linear",
+        up: int = 1,
+        down: int = 1,
+        resample_filter: list[int] = LOW_PASS,
+        conv_clamp: float | None = None,
+        channels_last: bool = False,
+        trainable: bool = True,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.up = up
+        self.down = down
+        self.conv_clamp = conv_clamp
+        self.register_buffer("resample_filter", upfirdn2d.setup_filter(resample_filter))
+        self.padding = kernel_size // 2
+        self.weight_gain = 1 / np.sqrt(in_channels * kernel_size**2)
+        self.act_gain = bias_act.activation_funcs[activation].def_gain
+        weight = torch.randn([out_channels, in_channels, kernel_size, kernel_size])
+        initial = {"weight": weight, "bias": torch.zeros([out_channels]) if bias else None}
+        for name, tensor in initial.items():
+            if trainable and tensor is not None:
+                self.register_parameter(name, torch.nn.Parameter(tensor))
+            else:
+                self.register_buffer(name, tensor)
+
+    def forward(self, x: torch.Tensor, gain: float = 1) -> torch.Tensor:
+        """``[N, I, H, W]`` to ``[N, O, H', W']``; ``gain`` scales the output and its clamp."""
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
+        weight_gain, act_gain = self.weight_gain, self.act_gain * gain
+        if self.bias is None and self.activation == "linear":
+            weight_gain, act_gain = (
+                weight_gain * act_gain,
+                1,
+            )  # One factor on the weights instead of a pass over the output.
+        x = conv2d_resample.conv2d_resample(
+            x,
+            (self.weight * weight_gain).to(x.dtype),
+            self.resample_filter,
+            up=self.up,
+            down=self.down,
+            padding=self.padding,
+            flip_weight=self.up == 1,
+        )
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return bias_act.bias_act(x, bias, act=self.activation, gain=act_gain, clamp=clamp)
+
+
+@persistence.persistent_class
+class MappingNetwork(torch.nn.Module):
+    """Maps latents z and labels c to intermediate latents w, one per layer of the synthesis network.
+
+    Args:
+        z_dim: Width of z; 0 for a network of labels alone.
+        c_dim: Width of c; 0 without labels.
+        num_ws: Copies of w to return, or None for w itself.
+        num_layers: Number of dense layers.
+        embed_features: Width of the embedded label; None is ``w_dim``.
+        layer_features: Width between layers; None is ``w_dim``.
+        w_avg_beta: Decay per batch of the running mean of w, or None for no mean.
+    """
+
+    w_avg: torch.Tensor
+
+    def __init__(
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        num_ws: int | None,
+        num_layers: int = 8,
+        embed_features: int | None = None,
+        layer_features: int | None = None,
+        activation: str = "lrelu",
+        lr_multiplier: float = 0.01,
+        w_avg_beta: float | None = 0.995,
+    ) -> None:
+        super().__init__()
+        self.z_dim = z_dim
+        self.c_dim = c_dim
+        self.w_dim = w_dim
+        self.num_ws = num_ws
+        self.num_layers = num_layers
+        self.w_avg_beta = w_avg_beta
+        embed_features = 0 if c_dim == 0 else (w_dim if embed_features is None else embed_features)
+        layer_features = w_dim if layer_features is None else layer_features
+        features = [z_dim + embed_features] + [layer_features] * (num_layers - 1) + [w_dim]
+        if c_dim > 0:
+            self.embed = FullyConnectedLayer(c_dim, embed_features)
+        for i in range(num_layers):
+            layer = FullyConnectedLayer(
+                features[i], features[i + 1], activation=activation, lr_multiplier=lr_multiplier
+            )
+            setattr(self, f"fc{i}", layer)
+        if num_ws is not None and w_avg_beta is not None:
+            self.register_buffer("w_avg", torch.zeros([w_dim]))
+
+    def forward(
+        self,
+        z: torch.Tensor | None,
+        c: torch.Tensor | None,
+        truncation_psi: float = 1,
+        truncation_cutoff: int | None = None,
+        skip_w_avg_update: bool = False,
+    ) -> torch.Tensor:
+        """Map ``z`` [N, z_dim] and ``c`` [N, c_dim] to ws.
+
+        Args:
+            z: Latents, N(0, 1).
+            c: Labels, one-hot or real vectors.
+            truncation_psi: Pulls w towards its mean: 1 leaves it alone, 0 gives the mean.
+            truncation_cutoff: Truncate the first so many ws only; None truncates all.
+            skip_w_avg_update: Leave the running mean of w alone although in training mode.
+
+        Returns:
+            ``[N, num_ws, w_dim]``, or ``[N, w_dim]`` if num_ws is None.
+
+        Raises:
+            ValueError: ``z`` or ``c`` has a wrong shape, or truncation is asked of a network without a mean.
+        """
+        x = self._normalized_inputs(z, c)
+        for i in range(self.num_layers):
+            x = getattr(self, f"fc{i}")(x)
+        if self.training and self.w_avg_beta is not None and self.num_ws is not None and not skip_w_avg_update:
+            self.w_avg.copy_(x.detach().mean(dim=0).lerp(self.w_avg, self.w_avg_beta))
+        if self.num_ws is not None:
+            x = x[:, None].repeat([1, self.num_ws, 1])
+        return self._truncate(x, truncation_psi, truncation_cutoff)
+
+    def _normalized_inputs(self, z: torch.Tensor | None, c: torch.Tensor | None) -> torch.Tensor:
+        parts = []
+        if self.z_dim > 0:
+            assert z is not None
+            _check_input("z", z, self.z_dim)
+            parts.append(normalize_2nd_moment(z.to(torch.float32)))
+        if self.c_dim > 0:
+            if c is None:
+                raise ValueError(f"c must have shape [N, {self.c_dim}]: this network was trained with labels, got None")
+            _check_input("c", c, self.c_dim, " for a network trained with labels of that width")
+            parts.append(normalize_2nd_moment(self.embed(c.to(torch.float32))))
+        return torch.cat(parts, dim=1)
+
+    def _truncate(self, ws: torch.Tensor, psi: float, cutoff: int | None) -> torch.Tensor:
+        if isinstance(psi, (int, float)) and psi == 1:
+            return ws
+        if self.num_ws is None or self.w_avg_beta is None:
+            raise ValueError(f"truncation_psi={psi} needs a running mean of w, which this network does not keep; use 1")
+        truncated = self.w_avg + (ws - self.w_avg) * psi
+        return truncated if cutoff is None else torch.cat([truncated[:, :cutoff], ws[:, cutoff:]], dim=1)
+
+
+@persistence.persistent_class
+class SynthesisLayer(torch.nn.Module):
+    """Modulated convolution with noise, bias and activation.
+
+    Args:
+        resolution: Height and width of the output.
+        use_noise: Add noise of learned strength.
+    """
+
+    resample_filter: torch.Tensor
+    noise_const: torch.Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        resolution: int,
+        kernel_size: int = 3,
+        up: int = 1,
+        use_noise: bool = True,
+        activation: str = "lrelu",
+        resample_filter: list[int] = LOW_PASS,
+        conv_clamp: float | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.resolution = resolution
+        self.up = up
+        self.use_noise = use_noise
+        self.activation = activation
+        self.conv_clamp = conv_clamp
+        self.register_buffer("resample_filter", upfirdn2d.setup_filter(resample_filter))
+        self.padding = kernel_size // 2
+        self.act_gain = bias_act.activation_funcs[activation].def_gain
+        self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
+        self.weight = torch.nn.Parameter(torch.randn([out_channels, in_channels, kernel_size, kernel_size]))
+        if use_noise:
+            self.register_buffer("noise_const", torch.randn([resolution, resolution]))
+            self.noise_strength = torch.nn.Parameter(torch.zeros([]))
+        self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
+
+    def forward(
+        self, x: torch.Tensor, w: torch.Tensor, noise_mode: str = "random", fused_modconv: bool = True, gain: float = 1
+    ) -> torch.Tensor:
+        """``x`` [N, I, H, W] under style ``w`` [N, w_dim] to ``[N, O, resolution, resolution]``."""
+        _check_choice("noise_mode", noise_mode, NOISE_MODES)
+        in_resolution = self.resolution // self.up
+        misc.assert_shape(x, [None, self.weight.shape[1], in_resolution, in_resolution])
+        x = modulated_conv2d(
+            x,
+            self.weight,
+            self.affine(w),
+            noise=self._noise(x, noise_mode),
+            up=self.up,
+            padding=self.padding,
+            resample_filter=self.resample_filter,
+            flip_weight=self.up == 1,
+        )
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
+        bias = self.bias.to(x.dtype)
+        return bias_act.bias_act(x, bias, act=self.activation, gain=self.act_gain * gain, clamp=clamp)
+
+    def _noise(self, x: torch.Tensor, noise_mode: str) -> torch.Tensor | None:
+        if not self.use_noise or noise_mode == "none":
+            return None
+        if noise_mode == "const":
+            return self.noise_const * self.noise_strength
+        noise = torch.randn([x.shape[0], 1, self.resolution, self.resolution], device=x.device)
+        return noise * self.noise_strength
+
+
+@persistence.persistent_class
+class ToRGBLayer(torch.nn.Module):
+    """Modulated convolution from features to colours, without demodulation.
+
+    Args:
+        out_channels: Colour channels.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        kernel_size: int = 1,
+        conv_clamp: float | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.conv_clamp = conv_clamp
+        self.padding = kernel_size // 2
+        self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
+        self.weight = torch.nn.Parameter(torch.randn([out_channels, in_channels, kernel_size, kernel_size]))
+        self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
+        self.weight_gain = 1 / np.sqrt(in_channels * kernel_size**2)
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor, fused_modconv: bool = True) -> torch.Tensor:
+        """``x`` [N, I, H, W] under style ``w`` [N, w_dim] to colours ``[N, O, H, W]``."""
+        styles = self.affine(w) * self.weight_gain
+        x = modulated_conv2d(x, self.weight, styles, padding=self.padding, demodulate=False)
+        return bias_act.bias_act(x, self.bias.to(x.dtype), clamp=self.conv_clamp)
+
+
+@persistence.persistent_class
+class SynthesisBlock(torch.nn.Module):
+    """All layers of the synthesis network at one resolution.
+
+    Args:
+        in_channels: Channels of the input; 0 makes this the first block, which starts from a learned constant.
+        resolution: Height and width of the output.
+        is_last: This is the last block.
+        architecture: 'skip' adds up images, 'resnet' adds up features, 'orig' does neither.
+        **layer_kwargs: Further arguments of `SynthesisLayer`.
+    """
+
+    resample_filter: torch.Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        resolution: int,
+        img_channels: int,
+        is_last: bool,
+        architecture: str = "skip",
+        resample_filter: list[int] = LOW_PASS,
+        conv_clamp: float | None = None,
+        use_fp16: bool = False,
+        fp16_channels_last: bool = False,
+        **layer_kwargs: Any,
+    ) -> None:
+        super().__init__()
+        _check_choice("architecture", architecture, ARCHITECTURES)
+        self.in_channels = in_channels
+        self.w_dim = w_dim
+        self.resolution = resolution
+        self.img_channels = img_channels
+        self.is_last = is_last
+        self.architecture = architecture
+        self.use_fp16 = use_fp16
+        self.channels_last = use_fp16 and fp16_channels_last
+        self.register_buffer("resample_filter", upfirdn2d.setup_filter(resample_filter))
+        self.num_conv = 0
+        self.num_torgb = 0
+
+        shared: dict[str, Any] = {"w_dim": w_dim, "conv_clamp": conv_clamp, "channels_last": self.channels_last}
+        layer_kwargs = {"resolution": resolution, **shared, **layer_kwargs}
+        if in_channels == 0:
+            self.const = torch.nn.Parameter(torch.randn([out_channels, resolution, resolution]))
+        else:
+            self.conv0 = SynthesisLayer(
+                in_channels, out_channels, up=2, resample_filter=resample_filter, **layer_kwargs
+            )
+            self.num_conv += 1
+        self.conv1 = SynthesisLayer(out_channels, out_channels, **layer_kwargs)
+        self.num_conv += 1
+        if is_last or architecture == "skip":
+            self.torgb = ToRGBLayer(out_channels, img_channels, **shared)
+            self.num_torgb += 1
+        if in_channels != 0 and architecture == "resnet":
+            self.skip = Conv2dLayer(
+                in_channels,
+                out_channels,
+                kernel_size=1,
+                bias=False,
+                up=2,
+                resample_filter=resample_filter,
+                channels_last=self.channels_last,
+            )
+
+    def forward(
+        self,
+        x: torch.Tensor | None,
+        img: torch.Tensor | None,
+        ws: torch.Tensor,
+        force_fp32: bool = False,
+        fused_modconv: bool | None = None,
+        **layer_kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """One resolution up.
+
+        Args:
+            x: Features ``[N, in_channels, resolution / 2, resolution / 2]``; None for the first block.
+            img: Image so far ``[N, img_channels, resolution / 2, resolution / 2]``, float32, or None.
+            ws: ``[N, num_conv + num_torgb, w_dim]``.
+            **layer_kwargs: Further arguments of `SynthesisLayer.forward`.
+
+        Returns:
+            Features ``[N, out_channels, resolution, resolution]`` and the image, float32, or None.
+        """
+        misc.assert_shape(ws, [None, self.num_conv + self.num_torgb, self.w_dim])
+        w_iter = iter(ws.unbind(dim=1))
+        compute_format = _compute_format(ws, self.use_fp16 and not force_fp32, self.channels_last)
+        if self.in_channels == 0:
+            x = self.const[None].repeat([ws.shape[0], 1, 1, 1]).to(**compute_format)
+            x = self.conv1(x, next(w_iter), **layer_kwargs)
+        else:
+            assert x is not None
+            misc.assert_shape(x, [None, self.in_channels, self.resolution // 2, self.resolution // 2])
+            x = self._upsampling_layers(x.to(**compute_format), w_iter, layer_kwargs)
+        if img is not None:
+            misc.assert_shape(img, [None, self.img_channels, self.resolution // 2, self.resolution // 2])
+            img = upfirdn2d.upsample2d(img, self.resample_filter)
+        if self.is_last or self.architecture == "skip":
+            y = self.torgb(x, next(w_iter)).to(dtype=torch.float32)
+            img = y if img is None else img + y
+        return x, img
+
+    def _upsampling_layers(self, x: torch.Tensor, w_iter: Any, layer_kwargs: dict[str, Any]) -> torch.Tensor:
+        if self.architecture != "resnet":
+            x = self.conv0(x, next(w_iter), **layer_kwargs)
+            return self.conv1(x, next(w_iter), **layer_kwargs)
+        y = self.skip(x, gain=np.sqrt(0.5))
+        x = self.conv0(x, next(w_iter), **layer_kwargs)
+        return y + self.conv1(x, next(w_iter), gain=np.sqrt(0.5), **layer_kwargs)
+
+
+@persistence.persistent_class
+class SynthesisNetwork(torch.nn.Module):
+    """Turns ws into images, from 4x4 up.
+
+    Args:
+        **block_kwargs: Further arguments of `SynthesisBlock`.
+    """
+
+    def __init__(
+        self,
+        w_dim: int,
+        img_resolution: int,
+        img_channels: int,
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        num_fp16_res: int = 0,
+        **block_kwargs: Any,
+    ) -> None:
+        super().__init__()
+        resolution_log2 = _check_resolution(img_resolution)
+        self.w_dim = w_dim
+        self.img_resolution = img_resolution
+        self.img_channels = img_channels
+        self.block_resolutions = [2**i for i in range(2, resolution_log2 + 1)]
+        fp16_resolution = max(2 ** (resolution_log2 + 1 - num_fp16_res), 8)
+        self.num_ws = 0
+        in_channels = 0
+        for res in self.block_resolutions:
+            out_channels = min(channel_base // res, channel_max)
+            block = SynthesisBlock(
+                in_channels,
+                out_channels,
+                w_dim=w_dim,
+                resolution=res,
+                img_channels=img_channels,
+                is_last=res == img_resolution,
+                use_fp16=res >= fp16_resolution,
+                **block_kwargs,
+            )
+            setattr(self, f"b{res}", block)
+            self.num_ws += block.num_conv
+            in_channels = out_channels
+        self.num_ws += block.num_torgb
+
+    def forward(self, ws: torch.Tensor, **block_kwargs: Any) -> torch.Tensor:
+        """``ws`` [N, num_ws, w_dim] to images ``[N, img_channels, R, R]`` of about [-1, 1], float32."""
+        if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
+            raise ValueError(f"ws must have shape [N, {self.num_ws}, {self.w_dim}], got {list(ws.shape)}")
+        ws = ws.to(torch.float32)
+        x = img = None
+        first = 0
+        for res in self.block_resolutions:
+            block = getattr(self, f"b{res}")
+            # A block's last style, that of torgb, is shared with the first layer of the next block.
+            x, img = block(x, img, ws[:, first : first + block.num_conv + block.num_torgb], **block_kwargs)
+            first += block.num_conv
+        assert img is not None
+        return img
+
+
+@persistence.persistent_class
+class Generator(torch.nn.Module):
+    """Mapping and synthesis network in one: latents and labels to images.
+
+    Args:
+        mapping_kwargs: Further arguments of `MappingNetwork`.
+        synthesis_kwargs: Further arguments of `SynthesisNetwork`.
+    """
+
+    def __init__(
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        img_resolution: int,
+        img_channels: int,
+        mapping_kwargs: dict[str, Any] = {},  # noqa: B006 (read only; contract signature)
+        synthesis_kwargs: dict[str, Any] = {},  # noqa: B006
+    ) -> None:
+        super().__init__()
+        self.z_dim = z_dim
+        self.c_dim = c_dim
+        self.w_dim = w_dim
+        self.img_resolution = img_resolution
+        self.img_channels = img_channels
+        self.synthesis = SynthesisNetwork(w_dim, img_resolution, img_channels, **synthesis_kwargs)
+        self.num_ws = self.synthesis.num_ws
+        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **mapping_kwargs)
+
+    def forward(
+        self,
+        z: torch.Tensor,
+        c: torch.Tensor | None,
+        truncation_psi: float = 1,
+        truncation_cutoff: int | None = None,
+        **synthesis_kwargs: Any,
+    ) -> torch.Tensor:
+        """Latents ``[N, z_dim]`` and labels ``[N, c_dim]`` to images ``[N, img_channels, R, R]`` of about [-1, 1]."""
+        ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
+        return self.synthesis(ws, **synthesis_kwargs)
+
+
+@persistence.persistent_class
+class DiscriminatorBlock(torch.nn.Module):
+    """All layers of the discriminator at one resolution.
+
+    Args:
+        in_channels: Channels of the input; 0 makes this the first block, which starts from the image.
+        tmp_channels: Channels between the two convolutions.
+        resolution: Height and width of the input.
+        first_layer_idx: Layers of all blocks before this one.
+        architecture: 'resnet' adds up features, 'skip' feeds the image to every block, 'orig' does neither.
+        freeze_layers: Layers with a lower index do not train (Freeze-D).
+    """
+
+    resample_filter: torch.Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        tmp_channels: int,
+        out_channels: int,
+        resolution: int,
+        img_channels: int,
+        first_layer_idx: int,
+        architecture: str = "resnet",
+        activation: str = "lrelu",
+        resample_filter: list[int] = LOW_PASS,
+        conv_clamp: float | None = None,
+        use_fp16: bool = False,
+        fp16_channels_last: bool = False,
+        freeze_layers: int = 0,
+    ) -> None:
+        super().__init__()
+        _check_choice("architecture", architecture, ARCHITECTURES)
+        self.in_channels = in_channels
+        self.resolution = resolution
+        self.img_channels = img_channels
+        self.first_layer_idx = first_layer_idx
+        self.architecture = architecture
+        self.use_fp16 = use_fp16
+        self.channels_last = use_fp16 and fp16_channels_last
+        self.register_buffer("resample_filter", upfirdn2d.setup_filter(resample_filter))
+        self.num_layers = 0
+
+        shared: dict[str, Any] = {
+            "resample_filter": resample_filter,
+            "conv_clamp": conv_clamp,
+            "channels_last": self.channels_last,
+        }
+
+        def layer(**kwargs: Any) -> Conv2dLayer:
+            trainable = first_layer_idx + self.num_layers >= freeze_layers
+            self.num_layers += 1
+            return Conv2dLayer(trainable=trainable, **{**shared, **kwargs})
+
+        if in_channels == 0 or architecture == "skip":
+            self.fromrgb = layer(
+                in_channels=img_channels, out_channels=tmp_channels, kernel_size=1, activation=activation
+            )
+        body = {"in_channels": tmp_channels, "kernel_size": 3, "activation": activation}
+        self.conv0 = layer(out_channels=tmp_channels, **body)
+        self.conv1 = layer(out_channels=out_channels, down=2, **body)
+        if architecture == "resnet":
+            self.skip = layer(in_channels=tmp_channels, out_channels=out_channels, kernel_size=1, bias=False, down=2)
+
+    def forward(
+        self, x: torch.Tensor | None, img: torch.Tensor | None, force_fp32: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """One resolution down.
+
+        Args:
+            x: Features ``[N, in_channels, resolution, resolution]``; None for the first block.
+            img: Image ``[N, img_channels, resolution, resolution]`` where this block reads it, else None.
+
+        Returns:
+            Features ``[N, out_channels, resolution / 2, resolution / 2]`` and, if later blocks read it, the image at
+            that size.
+        """
+        source = img if x is None else x
+        assert source is not None
+        compute_format = _compute_format(source, self.use_fp16 and not force_fp32, self.channels_last)
+        if x is not None:
+            misc.assert_shape(x, [None, self.in_channels, self.resolution, self.resolution])
+            x = x.to(**compute_format)
+        if self.in_channels == 0 or self.architecture == "skip":
+            assert img is not None
+            misc.assert_shape(img, [None, self.img_channels, self.resolution, self.resolution])
+            y = self.fromrgb(img.to(**compute_format))
+            x = y if x is None else x + y
+            img = upfirdn2d.downsample2d(img, self.resample_filter) if self.architecture == "skip" else None
+        if self.architecture == "resnet":
+            y = self.skip(x, gain=np.sqrt(0.5))
+            x = y + self.conv1(self.conv0(x), gain=np.sqrt(0.5))
+        else:
+            x = self.conv1(self.conv0(x))
+        return x, img
+
+
+@persistence.persistent_class
+class MinibatchStdLayer(torch.nn.Module):
+    """Appends the standard deviation within groups of images as extra channels (arXiv 1710.10196, section 3).
+
+    Args:
+        group_size: Images per group, at most the batch; None takes the whole batch.
+        num_channels: Number of channels to append.
+    """
+
+    def __init__(self, group_size: int | None, num_channels: int = 1) -> None:
+        super().__init__()
+        self.group_size = group_size
+        self.num_channels = num_channels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[N, C, H, W]`` to ``[N, C + num_channels, H, W]``.
+
+        Raises:
+            ValueError: The batch cannot be divided into groups, or the channels into ``num_channels`` parts.
+        """
+        num, channels, height, width = x.shape
+        group = num if self.group_size is None else min(self.group_size, num)
+        if num % max(group, 1) != 0 or channels % self.num_channels != 0:
+            raise ValueError(
+                f"minibatch std: batch {num} must be a multiple of the group size {group} "
+                f"and {channels} channels of {self.num_channels}; choose another batch or mbstd group"
+            )
+        # Members of a group are N / group apart in the batch.
+        y = x.reshape(group, -1, self.num_channels, channels // self.num_channels, height, width)
+        std = (y - y.mean(dim=0)).square().mean(dim=0).add(1e-8).sqrt()  # [N / group, F, C / F, H, W]
+        std = std.mean(dim=[2, 3, 4])[:, :, None, None]  # [N / group, F, 1, 1]
+        return torch.cat([x, std.repeat(group, 1, height, width)], dim=1)
+
+
+@persistence.persistent_class
+class DiscriminatorEpilogue(torch.nn.Module):
+    """Last layers of the discriminator: 4x4 features to logits.
+
+    Args:
+        cmap_dim: Width of the mapped label, 0 without labels.
+        resolution: Height and width of the input.
+        mbstd_group_size: Group size of `MinibatchStdLayer`.
+        mbstd_num_channels: Its number of channels; 0 leaves it out.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        cmap_dim: int,
+        resolution: int,
+        img_channels: int,
+        architecture: str = "resnet",
+        mbstd_group_size: int | None = 4,
+        mbstd_num_channels: int = 1,
+        activation: str = "lrelu",
+        conv_clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        _check_choice("architecture", architecture, ARCHITECTURES)
+        self.in_channels = in_channels
+        self.cmap_dim = cmap_dim
+        self.resolution = resolution
+        self.img_channels = img_channels
+        self.architecture = architecture
+        if architecture == "skip":
+            self.fromrgb = Conv2dLayer(img_channels, in_channels, kernel_size=1, activation=activation)
+        self.mbstd = MinibatchStdLayer(mbstd_group_size, mbstd_num_channels) if mbstd_num_channels > 0 else None
+        self.conv = Conv2dLayer(
+            in_channels + mbstd_num_channels, in_channels, kernel_size=3, activation=activation, conv_clamp=conv_clamp
+        )
+        self.fc = FullyConnectedLayer(in_channels * resolution**2, in_channels, activation=activation)
+        self.out = FullyConnectedLayer(in_channels, 1 if cmap_dim == 0 else cmap_dim)
+
+    def forward(
+        self, x: torch.Tensor, img: torch.Tensor | None, cmap: torch.Tensor | None, force_fp32: bool = False
+    ) -> torch.Tensor:
+        """Features ``[N, in_channels, 4, 4]``, the image (skip only) and mapped labels to logits ``[N, 1]``."""
+        misc.assert_shape(x, [None, self.in_channels, self.resolution, self.resolution])
+        compute_format = _compute_format(x, use_fp16=False, channels_last=False)
+        x = x.to(**compute_format)
+        if self.architecture == "skip":
+            assert img is not None
+            x = x + self.fromrgb(img.to(**compute_format))
+        if self.mbstd is not None:
+            x = self.mbstd(x)
+        x = self.conv(x)
+        x = self.fc(x.flatten(1))
+        x = self.out(x)
+        if self.cmap_dim > 0:  # Projection discriminator (arXiv 1802.05637).
+            assert cmap is not None
+            misc.assert_shape(cmap, [None, self.cmap_dim])
+            x = (x * cmap).sum(dim=1, keepdim=True) / np.sqrt(self.cmap_dim)
+        return x
+
+
+@persistence.persistent_class
+class Discriminator(torch.nn.Module):
+    """Judges images: one logit each, high for real.
+
+    Args:
+        cmap_dim: Width of the mapped label; None takes the channels at 4x4.
+        block_kwargs: Further arguments of `DiscriminatorBlock`.
+        mapping_kwargs: Further arguments of `MappingNetwork`.
+        epilogue_kwargs: Further arguments of `DiscriminatorEpilogue`.
+    """
+
+    def __init__(
+        self,
+        c_dim: int,
+        img_resolution: int,
+        img_channels: int,
+        architecture: str = "resnet",
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        num_fp16_res: int = 0,
+        conv_clamp: float | None = None,
+        cmap_dim: int | None = None,
+        block_kwargs: dict[str, Any] = {},  # noqa: B006
+        mapping_kwargs: dict[str, Any] = {},  # noqa: B006
+        epilogue_kwargs: dict[str, Any] = {},  # noqa: B006
+    ) -> None:
+        super().__init__()
+        resolution_log2 = _check_resolution(img_resolution)
+        self.c_dim = c_dim
+        self.img_resolution = img_resolution
+        self.img_channels = img_channels
+        self.block_resolutions = [2**i for i in range(resolution_log2, 2, -1)]
+        channels = {res: min(channel_base // res, channel_max) for res in [*self.block_resolutions, 4]}
+        fp16_resolution = max(2 ** (resolution_log2 + 1 - num_fp16_res), 8)
+        cmap_dim = 0 if c_dim == 0 else (channels[4] if cmap_dim is None else cmap_dim)
+
+        shared: dict[str, Any] = {"img_channels": img_channels, "architecture": architecture, "conv_clamp": conv_clamp}
+        num_layers = 0
+        for res in self.block_resolutions:
+            block = DiscriminatorBlock(
+                channels[res] if res < img_resolution else 0,
+                channels[res],
+                channels[res // 2],
+                resolution=res,
+                first_layer_idx=num_layers,
+                use_fp16=res >= fp16_resolution,
+                **block_kwargs,
+                **shared,
+            )
+            setattr(self, f"b{res}", block)
+            num_layers += block.num_layers
+        if c_dim > 0:
+            self.mapping = MappingNetwork(
+                z_dim=0, c_dim=c_dim, w_dim=cmap_dim, num_ws=None, w_avg_beta=None, **mapping_kwargs
+            )
+        self.b4 = DiscriminatorEpilogue(channels[4], cmap_dim=cmap_dim, resolution=4, **epilogue_kwargs, **shared)
+
+    def forward(self, img: torch.Tensor, c: torch.Tensor | None, **block_kwargs: Any) -> torch.Tensor:
+        """Logits ``[N, 1]`` of images ``[N, img_channels, R, R]`` in [-1, 1] with labels ``[N, c_dim]``.
+
+        Raises:
+            ValueError: ``img`` or ``c`` has a wrong shape.
+        """
+        expected = (self.img_channels, self.img_resolution, self.img_resolution)
+        if img.ndim != 4 or img.shape[1:] != expected:
+            raise ValueError(f"img must have shape [N, {', '.join(map(str, expected))}], got {list(img.shape)}")
+        features: torch.Tensor | None = None
+        rest: torch.Tensor | None = img
+        for res in self.block_resolutions:
+            features, rest = getattr(self, f"b{res}")(features, rest, **block_kwargs)
+        cmap = self.mapping(None, c) if self.c_dim > 0 else None
+        return self.b4(features, rest, cmap)
