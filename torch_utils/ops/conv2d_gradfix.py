@@ -50,7 +50,7 @@ def conv2d(
     if not _use_custom(input):
         return torch.nn.functional.conv2d(input, weight, bias, _pair(stride), _pair(padding), _pair(dilation), groups)
     spec = _Spec(_pair(stride), _pair(padding), _pair(dilation), False, (0, 0), groups)
-    return _Convolution.apply(input, weight, bias, spec)
+    return _Convolution.apply(input, _match_layout(weight, input), bias, spec)
 
 
 def conv_transpose2d(
@@ -69,7 +69,7 @@ def conv_transpose2d(
             input, weight, bias, _pair(stride), _pair(padding), _pair(output_padding), groups, _pair(dilation)
         )
     spec = _Spec(_pair(stride), _pair(padding), _pair(dilation), True, _pair(output_padding), groups)
-    return _Convolution.apply(input, weight, bias, spec)
+    return _Convolution.apply(input, _match_layout(weight, input), bias, spec)
 
 
 def _use_custom(input: torch.Tensor) -> bool:
@@ -119,10 +119,12 @@ class _Convolution(torch.autograd.Function):
     def forward(
         ctx: Any, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, spec: _Spec
     ) -> torch.Tensor:
-        output = torch.convolution(input, _match_layout(weight, input), bias, *spec)
-        ctx.save_for_backward(input, weight)
+        output = torch.convolution(input, weight, bias, *spec)
+        # Keep only what a derivative will need: low-pass filters and frozen networks let go of their input.
+        needs_grad_input, needs_grad_weight = ctx.needs_input_grad[:2]
+        ctx.save_for_backward(input if needs_grad_weight else None, weight if needs_grad_input else None)
         ctx.spec = spec
-        ctx.output_hw = output.shape[2:]
+        ctx.input_hw, ctx.output_hw, ctx.weight_shape = input.shape[2:], output.shape[2:], weight.shape
         return output
 
     @staticmethod
@@ -130,10 +132,10 @@ class _Convolution(torch.autograd.Function):
         input, weight = ctx.saved_tensors
         grad_input = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            adjoint = ctx.spec.adjoint(input.shape[2:], ctx.output_hw, weight.shape[2:])
+            adjoint = ctx.spec.adjoint(ctx.input_hw, ctx.output_hw, ctx.weight_shape[2:])
             grad_input = _Convolution.apply(grad_output, weight, None, adjoint)
         if ctx.needs_input_grad[1] and not _weight_gradients_disabled:
-            grad_weight = _WeightGradient.apply(grad_output, input, weight.shape, ctx.spec)
+            grad_weight = _WeightGradient.apply(grad_output, input, ctx.weight_shape, ctx.spec)
         if ctx.needs_input_grad[2] and not _weight_gradients_disabled:
             grad_bias = grad_output.sum([0, 2, 3])
         return grad_input, grad_weight, grad_bias, None

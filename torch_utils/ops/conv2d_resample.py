@@ -7,10 +7,9 @@ cheapest equivalent order, and the stride always goes into the convolution itsel
 from __future__ import annotations
 
 import torch
-from torch.nn import functional
 
 from torch_utils.ops import conv2d_gradfix, upfirdn2d
-from torch_utils.ops.upfirdn2d import IntPair
+from torch_utils.ops.upfirdn2d import IntPair, filter_size
 
 
 def conv2d_resample(
@@ -49,6 +48,7 @@ def conv2d_resample(
         pads = upfirdn2d.pads_for_upsampling(f, (up, up), pads)
     if down > 1:
         pads = upfirdn2d.pads_for_downsampling(f, (down, down), pads)
+    _check_fits(x, w, filter_size(f) if max(up, down) > 1 else (1, 1), up, pads)
     is_pointwise = w.shape[2] == w.shape[3] == 1
 
     if up > 1 and down == 1:
@@ -68,24 +68,33 @@ def conv2d_resample(
         x = _convolve(x, w, groups, flip_weight)
         return upfirdn2d.upfirdn2d(x, f, down=down, flip_filter=flip_filter)
     if pads[0] != pads[1] or pads[2] != pads[3] or min(pads) < 0:
-        x, pads = functional.pad(x, pads), [0, 0, 0, 0]
+        x, pads = upfirdn2d.pad_or_crop(x, pads), [0, 0, 0, 0]
     return _convolve(x, w, groups, flip_weight, padding=(pads[2], pads[0]))
 
 
 def _validate(x: torch.Tensor, w: torch.Tensor, up: int, down: int, groups: int) -> None:
-    if x.ndim != 4 or w.ndim != 4:
+    if x.ndim != 4 or w.ndim != 4 or w.numel() == 0:
         raise ValueError(
-            f"conv2d_resample: needs x [N, I, H, W] and w [O, I/groups, kh, kw], "
+            f"conv2d_resample: needs x [N, I, H, W] and w [O, I/groups, kh, kw], not empty, "
             f"got {list(x.shape)} and {list(w.shape)}"
         )
-    if x.dtype != w.dtype:
-        raise ValueError(f"conv2d_resample: x and w must have one dtype, got {x.dtype} and {w.dtype}")
-    if up < 1 or down < 1 or groups < 1:
-        raise ValueError(f"conv2d_resample: up, down and groups must be at least 1, got {up}, {down} and {groups}")
+    if x.dtype != w.dtype or not x.is_floating_point():
+        raise ValueError(f"conv2d_resample: x and w must have one floating-point dtype, got {x.dtype} and {w.dtype}")
+    if not all(isinstance(number, int) and number >= 1 for number in (up, down, groups)):
+        raise ValueError(f"conv2d_resample: up, down and groups must be positive ints, got {up}, {down} and {groups}")
     if x.shape[1] != w.shape[1] * groups or w.shape[0] % groups != 0:
         raise ValueError(
             f"conv2d_resample: x has {x.shape[1]} channels, but w {list(w.shape)} with groups={groups} "
             f"takes {w.shape[1] * groups} and gives {w.shape[0]}"
+        )
+
+
+def _check_fits(x: torch.Tensor, w: torch.Tensor, filter_wh: tuple[int, int], up: int, pads: list[int]) -> None:
+    height = x.shape[2] * up + pads[2] + pads[3] - filter_wh[1] + 1
+    width = x.shape[3] * up + pads[0] + pads[1] - filter_wh[0] + 1
+    if height < w.shape[2] or width < w.shape[3]:
+        raise ValueError(
+            f"conv2d_resample: w {list(w.shape)} is larger than the padded, filtered image {[height, width]}; pad more"
         )
 
 

@@ -1,8 +1,7 @@
 """Upsample, filter and downsample images in one operation (StyleGAN2, arXiv 1912.04958, appendix B).
 
 The definition, per channel: insert zeros between pixels, pad, convolve with a small filter, keep every n-th pixel. It
-is computed without
-ever storing the inserted zeros: a depthwise convolution with stride, or a depthwise transposed convolution.
+is computed without ever storing the inserted zeros: a depthwise convolution with stride, or a transposed one.
 """
 
 from __future__ import annotations
@@ -45,7 +44,8 @@ def setup_filter(
         float32 tensor ``[fh, fw]`` or, separable, ``[taps]``.
 
     Raises:
-        ValueError: ``f`` has more than two dimensions or no taps, or is 2D although ``separable`` is True.
+        ValueError: ``f`` has more than two dimensions or no taps, is 2D although ``separable`` is True, or cannot be
+            normalised as its taps sum to 0.
     """
     taps = torch.as_tensor(1.0 if f is None else f, dtype=torch.float32, device=device)
     if taps.ndim > 2 or taps.numel() == 0:
@@ -60,6 +60,8 @@ def setup_filter(
         raise ValueError("setup_filter: separable=True needs a 1D filter, got a 2D one")
     if taps.ndim == 1 and not separable:
         taps = torch.outer(taps, taps)
+    if normalize and taps.sum() == 0:
+        raise ValueError("setup_filter: the taps of f sum to 0 and cannot be normalised; use normalize=False")
     if normalize:
         taps = taps / taps.sum()
     if flip_filter:
@@ -80,7 +82,7 @@ def upfirdn2d(
     """Pad, upsample, filter and downsample a batch of images; differentiable to any order.
 
     Args:
-        x: Images ``[N, C, H, W]``, any floating dtype and memory format.
+        x: Images ``[N, C, H, W]``, any floating dtype and memory format, at least one channel.
         f: Filter from `setup_filter`, ``[fh, fw]`` or separable ``[taps]``; None is the identity.
         up: Upsampling factor, an int or ``[x, y]``; zeros follow each pixel, the last one too.
         down: Downsampling factor, an int or ``[x, y]``.
@@ -97,11 +99,9 @@ def upfirdn2d(
     """
     if impl not in IMPLS:
         raise ValueError(f"upfirdn2d: impl must be one of {', '.join(IMPLS)}, got {impl!r}")
-    if x.ndim != 4 or not x.is_floating_point():
-        raise ValueError(f"upfirdn2d: x must be floating point [N, C, H, W], got {x.dtype} {list(x.shape)}")
-    taps = x.new_ones([1, 1]) if f is None else f
-    if taps.ndim not in (1, 2) or taps.numel() == 0 or not taps.is_floating_point():
-        raise ValueError(f"upfirdn2d: f must be floating point [fh, fw] or [taps], got {taps.dtype} {list(taps.shape)}")
+    if x.ndim != 4 or x.shape[1] == 0 or not x.is_floating_point():
+        raise ValueError(f"upfirdn2d: x must be floating point [N, C, H, W], C > 0, got {x.dtype} {list(x.shape)}")
+    taps = x.new_ones([1, 1]) if f is None else _checked_filter(f)
     up_x, up_y = _parse_factor("up", up)
     down_x, down_y = _parse_factor("down", down)
     pad_x0, pad_x1, pad_y0, pad_y1 = parse_padding(padding)
@@ -124,7 +124,7 @@ def filter2d(
     impl: str = "auto",
 ) -> torch.Tensor:
     """Filter images ``[N, C, H, W]`` and keep their size, plus ``padding``; arguments as in `upfirdn2d`."""
-    fw, fh = _filter_size(f)
+    fw, fh = filter_size(f)
     x0, x1, y0, y1 = parse_padding(padding)
     pads = [x0 + fw // 2, x1 + (fw - 1) // 2, y0 + fh // 2, y1 + (fh - 1) // 2]
     return upfirdn2d(x, f, padding=pads, flip_filter=flip_filter, gain=gain, impl=impl)
@@ -162,13 +162,13 @@ def downsample2d(
 
 def pads_for_upsampling(f: torch.Tensor | None, up: tuple[int, int], padding: Sequence[int]) -> list[int]:
     """``padding`` [x0, x1, y0, y1] plus what centres the filter on the upsampled image (CONTRACT 2)."""
-    (fw, fh), (up_x, up_y), (x0, x1, y0, y1) = _filter_size(f), up, padding
+    (fw, fh), (up_x, up_y), (x0, x1, y0, y1) = filter_size(f), up, padding
     return [x0 + (fw + up_x - 1) // 2, x1 + (fw - up_x) // 2, y0 + (fh + up_y - 1) // 2, y1 + (fh - up_y) // 2]
 
 
 def pads_for_downsampling(f: torch.Tensor | None, down: tuple[int, int], padding: Sequence[int]) -> list[int]:
     """``padding`` [x0, x1, y0, y1] plus what centres the filter before downsampling (CONTRACT 2)."""
-    (fw, fh), (down_x, down_y), (x0, x1, y0, y1) = _filter_size(f), down, padding
+    (fw, fh), (down_x, down_y), (x0, x1, y0, y1) = filter_size(f), down, padding
     return [
         x0 + (fw - down_x + 1) // 2,
         x1 + (fw - down_x) // 2,
@@ -178,40 +178,53 @@ def pads_for_downsampling(f: torch.Tensor | None, down: tuple[int, int], padding
 
 
 def _parse_factor(name: str, factor: IntPair) -> tuple[int, int]:
-    x, y = (factor, factor) if isinstance(factor, int) else factor
-    if x < 1 or y < 1:
+    values = factor if isinstance(factor, Sequence) else [factor] * 2
+    if len(values) != 2 or any(value < 1 or value % 1 for value in values):
         raise ValueError(f"upfirdn2d: {name} must be a positive int or [x, y], got {factor}")
-    return int(x), int(y)
+    return int(values[0]), int(values[1])
 
 
 def parse_padding(padding: IntPair) -> tuple[int, int, int, int]:
     """``padding`` as (x0, x1, y0, y1)."""
-    if isinstance(padding, int):
-        return padding, padding, padding, padding
-    if len(padding) == 2:
-        x, y = padding
-        return int(x), int(x), int(y), int(y)
-    if len(padding) == 4:
-        x0, x1, y0, y1 = padding
-        return int(x0), int(x1), int(y0), int(y1)
-    raise ValueError(f"upfirdn2d: padding must be an int, [x, y] or [x0, x1, y0, y1], got {list(padding)}")
+    values = padding if isinstance(padding, Sequence) else [padding] * 4
+    if len(values) == 2:
+        values = [values[0], values[0], values[1], values[1]]
+    if len(values) != 4 or any(value % 1 for value in values):
+        raise ValueError(f"upfirdn2d: padding must be an int, [x, y] or [x0, x1, y0, y1], got {padding}")
+    x0, x1, y0, y1 = values
+    return int(x0), int(x1), int(y0), int(y1)
 
 
-def _filter_size(f: torch.Tensor | None) -> tuple[int, int]:
+def pad_or_crop(x: torch.Tensor, pads: Sequence[int]) -> torch.Tensor:
+    """Put zeros around images, ``pads`` being [x0, x1, y0, y1]; then cut off as much as negative ones say."""
+    x = functional.pad(x, [max(pad, 0) for pad in pads])
+    x0, x1, y0, y1 = (max(-pad, 0) for pad in pads)
+    return x[:, :, y0 : x.shape[2] - y1, x0 : x.shape[3] - x1]
+
+
+def filter_size(f: torch.Tensor | None) -> tuple[int, int]:
     """(width, height) of a filter; a separable one has its taps along both axes."""
-    return (1, 1) if f is None else (f.shape[-1], f.shape[0])
+    return (1, 1) if f is None else (_checked_filter(f).shape[-1], f.shape[0])
+
+
+def _checked_filter(f: torch.Tensor) -> torch.Tensor:
+    if not isinstance(f, torch.Tensor):
+        raise ValueError(f"upfirdn2d: f must be a tensor made by setup_filter, or None, got {type(f).__name__}")
+    if f.ndim not in (1, 2) or f.numel() == 0 or not f.is_floating_point():
+        raise ValueError(f"upfirdn2d: f must be floating point [fh, fw] or [taps], got {f.dtype} {list(f.shape)}")
+    return f
 
 
 def _upfirdn2d_ref(
     x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], down: tuple[int, int], pads: tuple[int, int, int, int]
 ) -> torch.Tensor:
     """The definition, step by step; ``f`` is a 2D correlation filter."""
+    _check_fits(x, f, up, pads)
     num, channels, height, width = x.shape
     (up_x, up_y), (down_x, down_y) = up, down
     stuffed = x.new_zeros([num, channels, height, up_y, width, up_x])
     stuffed[:, :, :, 0, :, 0] = x
-    padded = functional.pad(stuffed.reshape(num, channels, height * up_y, width * up_x), pads)
-    _check_fits(padded.shape, f)
+    padded = pad_or_crop(stuffed.reshape(num, channels, height * up_y, width * up_x), pads)
     windows = padded.unfold(2, f.shape[0], 1).unfold(3, f.shape[1], 1)  # [N, C, H, W, fh, fw]
     return (windows * f.to(x.dtype)).sum([4, 5])[:, :, ::down_y, ::down_x]
 
@@ -220,15 +233,15 @@ def _upfirdn2d_conv(
     x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], down: tuple[int, int], pads: tuple[int, int, int, int]
 ) -> torch.Tensor:
     """The same by depthwise convolutions; ``f`` is a 2D correlation filter."""
+    _check_fits(x, f, up, pads)
     (up_x, up_y), (down_x, down_y), (x0, x1, y0, y1) = up, down, pads
-    channels, height, width = x.shape[1:]
+    channels = x.shape[1]
     fh, fw = f.shape
-    _check_fits(torch.Size([height * up_y + y0 + y1, width * up_x + x0 + x1]), f)
     if up == (1, 1):
         if x0 == x1 >= 0 and y0 == y1 >= 0:
             inner_pad = (y0, x0)
         else:
-            x, inner_pad = functional.pad(x, pads), (0, 0)
+            x, inner_pad = pad_or_crop(x, pads), (0, 0)
         return conv2d_gradfix.conv2d(x, _depthwise(f, x), stride=(down_y, down_x), padding=inner_pad, groups=channels)
     # A transposed convolution yields every overlap of filter and image: cut out the part that the padding asks for.
     cut_y, extra_y = _transposed_crop(fh, up_y, y0, y1)
@@ -243,7 +256,7 @@ def _upfirdn2d_conv(
         x, kernel, stride=(up_y, up_x), padding=padding, output_padding=output_padding, groups=channels
     )
     if rest is not None:
-        x = functional.pad(x, rest)
+        x = pad_or_crop(x, rest)
     return x if down == (1, 1) else x[:, :, ::down_y, ::down_x]
 
 
@@ -258,8 +271,7 @@ def _depthwise(f: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return f.to(x.dtype)[None, None].expand(x.shape[1], 1, -1, -1)
 
 
-def _check_fits(padded_shape: torch.Size, f: torch.Tensor) -> None:
-    if padded_shape[-2] < f.shape[0] or padded_shape[-1] < f.shape[1]:
-        raise ValueError(
-            f"upfirdn2d: the filter {list(f.shape)} is larger than the padded image {list(padded_shape[-2:])}; pad more"
-        )
+def _check_fits(x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], pads: tuple[int, int, int, int]) -> None:
+    padded = [x.shape[2] * up[1] + pads[2] + pads[3], x.shape[3] * up[0] + pads[0] + pads[1]]
+    if padded[0] < f.shape[0] or padded[1] < f.shape[1]:
+        raise ValueError(f"upfirdn2d: the filter {list(f.shape)} is larger than the padded image {padded}; pad more")

@@ -1,0 +1,144 @@
+"""Training phases: which network learns what, how often, by which optimizer.
+
+Regularisation is lazy (StyleGAN2, arXiv 1912.04958, appendix B): its terms are computed only every so many iterations,
+with a gain of that interval.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from dnnlib.util import construct_class_by_name
+from torch_utils import training_stats
+from training.loss import Loss
+
+NONFINITE_LIMIT = 1e5
+"""Infinite gradients become this large (CONTRACT 7)."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """Inputs of one forward and backward pass of one process."""
+
+    real_img: torch.Tensor
+    """[N, C, H, W], float32 in [-1, 1]."""
+    real_c: torch.Tensor
+    gen_z: torch.Tensor
+    gen_c: torch.Tensor
+
+
+@dataclass
+class Phase:
+    """One optimizer step on one network with one kind of terms."""
+
+    name: str
+    """As in `training.loss.PHASES`."""
+    module: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    interval: int
+    """Runs in every so many iterations, with this gain."""
+    stopwatch: Stopwatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stopwatch = Stopwatch(next(self.module.parameters()).device)
+
+    def run(self, loss: Loss, rounds: Sequence[Round]) -> None:
+        """Accumulate the gradients of all rounds, then step."""
+        self.stopwatch.start()
+        self.module.requires_grad_(True)
+        for i, inputs in enumerate(rounds):
+            loss.accumulate_gradients(
+                phase=self.name,
+                real_img=inputs.real_img,
+                real_c=inputs.real_c,
+                gen_z=inputs.gen_z,
+                gen_c=inputs.gen_c,
+                sync=i == len(rounds) - 1,
+                gain=self.interval,
+            )
+        self.module.requires_grad_(False)
+        gradients = [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
+        training_stats.report(f"Health/nonfinite_grads/{self.name}", remove_nonfinite(gradients))
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)  # now, so that the gradients of two networks never coexist
+        self.stopwatch.stop()
+
+
+def make_phases(
+    prefix: str, module: torch.nn.Module, opt_kwargs: dict[str, Any], reg_interval: int | None
+) -> list[Phase]:
+    """The phases of one network.
+
+    Args:
+        prefix: 'G' or 'D'.
+        module: The network to train.
+        opt_kwargs: ``class_name`` of the optimizer and its arguments.
+        reg_interval: Iterations between two regularisations, or None for one phase that does everything.
+
+    Returns:
+        Main and regularisation phase with one common optimizer, or the phase of both.
+    """
+    if reg_interval is None:
+        optimizer = construct_class_by_name(params=module.parameters(), **opt_kwargs)
+        return [Phase(f"{prefix}both", module, optimizer, interval=1)]
+    # The common optimizer takes i + 1 steps where i were meant: its rates are scaled to the same total.
+    ratio = reg_interval / (reg_interval + 1)
+    scaled = {**opt_kwargs, "lr": opt_kwargs["lr"] * ratio, "betas": [beta**ratio for beta in opt_kwargs["betas"]]}
+    optimizer = construct_class_by_name(params=module.parameters(), **scaled)
+    return [
+        Phase(f"{prefix}main", module, optimizer, interval=1),
+        Phase(f"{prefix}reg", module, optimizer, interval=reg_interval),
+    ]
+
+
+@torch.no_grad()
+def remove_nonfinite(gradients: list[torch.Tensor]) -> int:
+    """Replace NaN by 0 and infinities by +-`NONFINITE_LIMIT`, in place; returns how many there were."""
+    if not gradients:
+        return 0
+    norms = torch.stack(torch._foreach_norm(gradients))
+    if norms.isfinite().all():  # by far the usual case, and one pass over memory
+        return 0
+    count = int(sum((~gradient.isfinite()).sum() for gradient in gradients))
+    for gradient in gradients:
+        torch.nan_to_num(gradient, nan=0.0, posinf=NONFINITE_LIMIT, neginf=-NONFINITE_LIMIT, out=gradient)
+    return count
+
+
+class Stopwatch:
+    """Time between the last start and stop, on the device's own clock."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._is_cuda = device.type == "cuda"
+        self._events: list[Any] = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if self._is_cuda else []
+        self._times = [0.0, 0.0]
+        self._used = False
+
+    def start(self) -> None:
+        """Begin."""
+        self._mark(0)
+
+    def stop(self) -> None:
+        """End."""
+        self._mark(1)
+        self._used = True
+
+    def _mark(self, which: int) -> None:
+        if self._is_cuda:
+            self._events[which].record()
+        else:
+            self._times[which] = time.perf_counter()
+
+    def read_sec(self) -> float | None:
+        """Seconds of the last measurement, or None before the first; waits for the device."""
+        if not self._used:
+            return None
+        if self._is_cuda:
+            self._events[1].synchronize()
+            return float(self._events[0].elapsed_time(self._events[1])) / 1000
+        return self._times[1] - self._times[0]
