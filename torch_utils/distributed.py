@@ -22,6 +22,10 @@ GRACE_SEC = 5.0
 """After one local process has failed, the others get this long to end before SIGTERM and again before SIGKILL."""
 
 
+class ProcessError(RuntimeError):
+    """One of several processes failed; the text begins with its rank."""
+
+
 @dataclass(frozen=True)
 class World:
     """The place of this process among all."""
@@ -91,7 +95,7 @@ def launch(fn: Callable[[World, str], None], num_processes: int) -> None:
 
     Raises:
         UserError: ``fn`` raised it in some process.
-        RuntimeError: Another failure; the text begins with the rank.
+        ProcessError: Another failure of one of several processes.
     """
     if num_processes == 1:
         fn(World(), "")
@@ -108,7 +112,7 @@ def launch(fn: Callable[[World, str], None], num_processes: int) -> None:
             user_error = Path(folder, f"error{err.error_index}")
             if user_error.exists():
                 raise UserError(user_error.read_text(encoding="utf-8")) from None
-            raise RuntimeError(f"rank {err.error_index} of {num_processes} failed: {str(err).strip()}") from None
+            raise ProcessError(f"rank {err.error_index} of {num_processes} failed: {str(err).strip()}") from None
 
 
 def _run_process(rank: int, fn: Callable[[World, str], None], world_size: int, folder: str) -> None:

@@ -92,7 +92,7 @@ def read_pickle(reader: BoundedReader, allowed: Mapping[str, Any]) -> Any:
     except UserError:
         raise
     except Exception as error:  # broken bytes make almost anything happen
-        raise UserError(f"the pickle is malformed ({type(error).__name__})") from error
+        raise UserError(f"the pickle is malformed ({type(error).__name__}: {str(error)[:150]!a})") from error
 
 
 class _Machine:

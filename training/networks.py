@@ -26,6 +26,7 @@ Arguments that recur:
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def modulated_conv2d(
         ``[N, O, H', W']`` with the dtype of ``x``.
     """
     misc.assert_shape(weight, [None, x.shape[1], None, None])
-    misc.assert_shape(styles, [x.shape[0], x.shape[1]])
+    styles = _checked("styles", styles, x.shape[1], num=x.shape[0]).to(weight.dtype)
     if demodulate and x.dtype == torch.float16:  # Keeps products within range; demodulation cancels both factors.
         fan_in = weight[0].numel()
         weight = weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * np.sqrt(fan_in))
@@ -107,7 +108,9 @@ def _modulated_pointwise(
     weight = weight * styles[:, None, :]  # [N, O, I]
     if dcoefs is not None:
         weight = weight * dcoefs[:, :, None]
-    return (weight.to(x.dtype) @ x.flatten(2)).reshape(x.shape[0], -1, *x.shape[2:])
+    pixels = x.flatten(2).transpose(1, 2)  # [N, H W, I]: a view, and so is its gradient, of channels-last memory
+    y = pixels @ weight.to(x.dtype).transpose(1, 2)
+    return y.transpose(1, 2).reshape(x.shape[0], -1, *x.shape[2:])
 
 
 def _compute_format(x: torch.Tensor, use_fp16: bool, channels_last: bool) -> dict[str, Any]:
@@ -123,7 +126,7 @@ def _compute_format(x: torch.Tensor, use_fp16: bool, channels_last: bool) -> dic
     }
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
@@ -135,9 +138,22 @@ def _check_resolution(resolution: int) -> int:
     return resolution.bit_length() - 1
 
 
-def _check_input(name: str, x: torch.Tensor, width: int, hint: str = "") -> None:
-    if x.ndim != 2 or x.shape[1] != width:
-        raise ValueError(f"{name} must have shape [N, {width}]{hint}, got {list(x.shape)}")
+def _num_channels(resolution: int, channel_base: int, channel_max: int) -> int:
+    num = min(channel_base // resolution, channel_max)
+    if num < 1:
+        raise ValueError(
+            f"channel_base must be at least the resolution, {resolution}, and channel_max at least 1, "
+            f"got {channel_base} and {channel_max}"
+        )
+    return num
+
+
+def _checked(name: str, x: torch.Tensor | None, width: int, num: int | None = None) -> torch.Tensor:
+    """``x``, if its shape is [num, width]; None allows any ``num``."""
+    if x is None or x.ndim != 2 or x.shape[1] != width or (num is not None and x.shape[0] != num):
+        got = None if x is None else list(x.shape)
+        raise ValueError(f"{name} must have shape [{'N' if num is None else num}, {width}], got {got}")
+    return x
 
 
 @persistence.persistent_class
@@ -147,7 +163,7 @@ class FullyConnectedLayer(torch.nn.Module):
     Args:
         in_features: Width of the input.
         out_features: Width of the output.
-        bias_init: Initial value of the bias.
+        bias_init: Initial value of the bias, before ``lr_multiplier``.
     """
 
     def __init__(
@@ -160,14 +176,16 @@ class FullyConnectedLayer(torch.nn.Module):
         bias_init: float = 0,
     ) -> None:
         super().__init__()
+        _check_choice("activation", activation, bias_act.activation_funcs)
         self.activation = activation
         self.weight = torch.nn.Parameter(torch.randn([out_features, in_features]) / lr_multiplier)
-        self.bias = torch.nn.Parameter(torch.full([out_features], float(bias_init) / lr_multiplier)) if bias else None
+        self.bias = torch.nn.Parameter(torch.full([out_features], float(bias_init))) if bias else None
         self.weight_gain = lr_multiplier / np.sqrt(in_features)
         self.bias_gain = lr_multiplier
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[N, in_features]`` to ``[N, out_features]``, in the dtype of ``x``."""
+        _checked("x", x, self.weight.shape[1])
         # The input is smaller than the weight matrix, so it takes the gain.
         x = torch.nn.functional.linear(x * self.weight_gain, self.weight.to(x.dtype))
         bias = None if self.bias is None else self.bias.to(x.dtype) * self.bias_gain
@@ -201,6 +219,7 @@ class Conv2dLayer(torch.nn.Module):
         trainable: bool = True,
     ) -> None:
         super().__init__()
+        _check_choice("activation", activation, bias_act.activation_funcs)
         self.activation = activation
         self.up = up
         self.down = down
@@ -222,13 +241,16 @@ class Conv2dLayer(torch.nn.Module):
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         weight_gain, act_gain = self.weight_gain, self.act_gain * gain
         if self.bias is None and self.activation == "linear":
-            weight_gain, act_gain = (
-                weight_gain * act_gain,
-                1,
-            )  # One factor on the weights instead of a pass over the output.
+            # One factor on the weights instead of a pass over the output.
+            weight_gain, act_gain = weight_gain * act_gain, 1
+        weight = self.weight
+        if x.dtype == torch.float32 and x.numel() < weight.numel():  # Scale whichever is smaller; float16 has no room.
+            x = x * weight_gain
+        else:
+            weight = weight * weight_gain
         x = conv2d_resample.conv2d_resample(
             x,
-            (self.weight * weight_gain).to(x.dtype),
+            weight.to(x.dtype),
             self.resample_filter,
             up=self.up,
             down=self.down,
@@ -314,8 +336,8 @@ class MappingNetwork(torch.nn.Module):
         x = self._normalized_inputs(z, c)
         for i in range(self.num_layers):
             x = getattr(self, f"fc{i}")(x)
-        if self.training and self.w_avg_beta is not None and self.num_ws is not None and not skip_w_avg_update:
-            self.w_avg.copy_(x.detach().mean(dim=0).lerp(self.w_avg, self.w_avg_beta))
+        if self.training and not skip_w_avg_update:
+            self._update_w_avg(x.detach())
         if self.num_ws is not None:
             x = x[:, None].repeat([1, self.num_ws, 1])
         return self._truncate(x, truncation_psi, truncation_cutoff)
@@ -323,15 +345,16 @@ class MappingNetwork(torch.nn.Module):
     def _normalized_inputs(self, z: torch.Tensor | None, c: torch.Tensor | None) -> torch.Tensor:
         parts = []
         if self.z_dim > 0:
-            assert z is not None
-            _check_input("z", z, self.z_dim)
+            z = _checked("latents z", z, self.z_dim)
             parts.append(normalize_2nd_moment(z.to(torch.float32)))
         if self.c_dim > 0:
-            if c is None:
-                raise ValueError(f"c must have shape [N, {self.c_dim}]: this network was trained with labels, got None")
-            _check_input("c", c, self.c_dim, " for a network trained with labels of that width")
+            c = _checked("labels c", c, self.c_dim, num=parts[0].shape[0] if parts else None)
             parts.append(normalize_2nd_moment(self.embed(c.to(torch.float32))))
         return torch.cat(parts, dim=1)
+
+    def _update_w_avg(self, w: torch.Tensor) -> None:
+        if self.num_ws is not None and self.w_avg_beta is not None and w.shape[0] > 0:
+            self.w_avg.copy_(w.mean(dim=0).lerp(self.w_avg, self.w_avg_beta))
 
     def _truncate(self, ws: torch.Tensor, psi: float, cutoff: int | None) -> torch.Tensor:
         if isinstance(psi, (int, float)) and psi == 1:
@@ -369,6 +392,7 @@ class SynthesisLayer(torch.nn.Module):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
+        _check_choice("activation", activation, bias_act.activation_funcs)
         self.resolution = resolution
         self.up = up
         self.use_noise = use_noise
@@ -589,7 +613,7 @@ class SynthesisNetwork(torch.nn.Module):
         self.num_ws = 0
         in_channels = 0
         for res in self.block_resolutions:
-            out_channels = min(channel_base // res, channel_max)
+            out_channels = _num_channels(res, channel_base, channel_max)
             block = SynthesisBlock(
                 in_channels,
                 out_channels,
@@ -781,14 +805,14 @@ class MinibatchStdLayer(torch.nn.Module):
             ValueError: The batch cannot be divided into groups, or the channels into ``num_channels`` parts.
         """
         num, channels, height, width = x.shape
-        group = num if self.group_size is None else min(self.group_size, num)
-        if num % max(group, 1) != 0 or channels % self.num_channels != 0:
+        group = max(num if self.group_size is None else min(self.group_size, num), 1)
+        if num % group != 0 or channels % self.num_channels != 0:
             raise ValueError(
                 f"minibatch std: batch {num} must be a multiple of the group size {group} "
                 f"and {channels} channels of {self.num_channels}; choose another batch or mbstd group"
             )
         # Members of a group are N / group apart in the batch.
-        y = x.reshape(group, -1, self.num_channels, channels // self.num_channels, height, width)
+        y = x.reshape(group, num // group, self.num_channels, channels // self.num_channels, height, width)
         std = (y - y.mean(dim=0)).square().mean(dim=0).add(1e-8).sqrt()  # [N / group, F, C / F, H, W]
         std = std.mean(dim=[2, 3, 4])[:, :, None, None]  # [N / group, F, 1, 1]
         return torch.cat([x, std.repeat(group, 1, height, width)], dim=1)
@@ -887,7 +911,7 @@ class Discriminator(torch.nn.Module):
         self.img_resolution = img_resolution
         self.img_channels = img_channels
         self.block_resolutions = [2**i for i in range(resolution_log2, 2, -1)]
-        channels = {res: min(channel_base // res, channel_max) for res in [*self.block_resolutions, 4]}
+        channels = {res: _num_channels(res, channel_base, channel_max) for res in [*self.block_resolutions, 4]}
         fp16_resolution = max(2 ** (resolution_log2 + 1 - num_fp16_res), 8)
         cmap_dim = 0 if c_dim == 0 else (channels[4] if cmap_dim is None else cmap_dim)
 
@@ -919,11 +943,12 @@ class Discriminator(torch.nn.Module):
             ValueError: ``img`` or ``c`` has a wrong shape.
         """
         expected = (self.img_channels, self.img_resolution, self.img_resolution)
-        if img.ndim != 4 or img.shape[1:] != expected:
-            raise ValueError(f"img must have shape [N, {', '.join(map(str, expected))}], got {list(img.shape)}")
+        if img.ndim != 4 or img.shape[1:] != expected or not img.is_floating_point():
+            shape = ", ".join(map(str, expected))
+            raise ValueError(f"img must be floating point [N, {shape}], got {img.dtype} {list(img.shape)}")
         features: torch.Tensor | None = None
         rest: torch.Tensor | None = img
         for res in self.block_resolutions:
             features, rest = getattr(self, f"b{res}")(features, rest, **block_kwargs)
-        cmap = self.mapping(None, c) if self.c_dim > 0 else None
+        cmap = self.mapping(None, _checked("labels c", c, self.c_dim, num=img.shape[0])) if self.c_dim > 0 else None
         return self.b4(features, rest, cmap)

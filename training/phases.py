@@ -15,6 +15,7 @@ import torch
 
 from dnnlib.util import construct_class_by_name
 from torch_utils import training_stats
+from torch_utils.host_memory import release_free_memory
 from training.loss import Loss
 
 NONFINITE_LIMIT = 1e5
@@ -45,11 +46,16 @@ class Phase:
     stopwatch: Stopwatch = field(init=False)
 
     def __post_init__(self) -> None:
-        self.stopwatch = Stopwatch(next(self.module.parameters()).device)
+        device = next(self.module.parameters()).device
+        self.stopwatch = Stopwatch(device)
+        # Second derivatives need memory in other sizes; such phases are rare enough for this to cost nothing.
+        self._frees_memory = device.type == "cpu" and self.interval > 1
 
     def run(self, loss: Loss, rounds: Sequence[Round]) -> None:
         """Accumulate the gradients of all rounds, then step."""
         self.stopwatch.start()
+        if self._frees_memory:
+            release_free_memory()
         self.module.requires_grad_(True)
         for i, inputs in enumerate(rounds):
             loss.accumulate_gradients(
@@ -66,6 +72,8 @@ class Phase:
         training_stats.report(f"Health/nonfinite_grads/{self.name}", remove_nonfinite(gradients))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)  # now, so that the gradients of two networks never coexist
+        if self._frees_memory:
+            release_free_memory()
         self.stopwatch.stop()
 
 

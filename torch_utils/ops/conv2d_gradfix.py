@@ -50,7 +50,7 @@ def conv2d(
     if not _use_custom(input):
         return torch.nn.functional.conv2d(input, weight, bias, _pair(stride), _pair(padding), _pair(dilation), groups)
     spec = _Spec(_pair(stride), _pair(padding), _pair(dilation), False, (0, 0), groups)
-    return _Convolution.apply(input, _match_layout(weight, input), bias, spec)
+    return _Convolution.apply(*_common_layout(input, weight), bias, spec)
 
 
 def conv_transpose2d(
@@ -69,7 +69,7 @@ def conv_transpose2d(
             input, weight, bias, _pair(stride), _pair(padding), _pair(output_padding), groups, _pair(dilation)
         )
     spec = _Spec(_pair(stride), _pair(padding), _pair(dilation), True, _pair(output_padding), groups)
-    return _Convolution.apply(input, _match_layout(weight, input), bias, spec)
+    return _Convolution.apply(*_common_layout(input, weight), bias, spec)
 
 
 def _use_custom(input: torch.Tensor) -> bool:
@@ -104,6 +104,13 @@ class _Spec(NamedTuple):
         ]
         output_padding = (input_hw[0] - covered[0], input_hw[1] - covered[1])
         return self._replace(transposed=True, output_padding=output_padding)
+
+
+def _common_layout(input: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both in one memory format: the weight follows the input, but on a CPU the smaller one follows the larger."""
+    if input.device.type == "cpu" and weight.numel() > input.numel():
+        return _match_layout(input, weight), weight
+    return input, _match_layout(weight, input)
 
 
 def _match_layout(tensor: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
