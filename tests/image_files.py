@@ -1,0 +1,102 @@
+"""Image files for tests: random pixels in any mode, folders and zips of them, CIFAR-10, MNIST, and damaged files."""
+
+import gzip
+import io
+import json
+import struct
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def random_image(seed=0, size=(8, 8), mode="RGB"):
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    pixels = np.random.RandomState(seed).randint(256, size=(size[1], size[0], channels), dtype=np.uint8)
+    return Image.frombytes(mode, size, pixels.tobytes())
+
+
+def encode(image, format="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format=format, **options)
+    return buffer.getvalue()
+
+
+def write_folder(path: Path, files: dict[str, bytes], labels=None) -> Path:
+    for name, data in with_labels(files, labels).items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+    return path
+
+
+def write_zip(path: Path, files: dict[str, bytes], labels=None) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in with_labels(files, labels).items():
+            archive.writestr(name, data)
+    return path
+
+
+def with_labels(files, labels):
+    return files if labels is None else {**files, "dataset.json": json.dumps({"labels": labels}).encode()}
+
+
+def images(count, **kwargs):
+    """Names and PNGs of random images, spread over folders so that their order is that of their names."""
+    return {f"{seed // 3}/{seed:03d}.png": encode(random_image(seed, **kwargs)) for seed in range(count)}
+
+
+def png_header(width, height):
+    """A PNG that claims a size and holds next to nothing."""
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"")))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+GOOD = encode(random_image())
+
+DAMAGED = {
+    "empty": b"",
+    "html": b"<html><body>404</body></html>",
+    "truncated": GOOD[: len(GOOD) // 2],
+    "cut jpeg": encode(random_image(), "JPEG", quality=95)[:-100],
+    "flipped bit": GOOD[:60] + bytes([GOOD[60] ^ 1]) + GOOD[61:],
+    "huge": png_header(20000, 20000),
+}
+"""Files that cannot be decoded, whatever their names say."""
+
+
+def cifar_batches(per_batch=2):
+    rng = np.random.RandomState(0)
+    return [
+        (rng.randint(256, size=(per_batch, 3072), dtype=np.uint8), rng.randint(10, size=per_batch).tolist())
+        for _ in range(5)
+    ]
+
+
+def write_cifar(path, pickles):
+    with tarfile.open(path, "w:gz") as tar:
+        for number, data in enumerate(pickles, 1):
+            info = tarfile.TarInfo(f"cifar-10-batches-py/data_batch_{number}")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def idx(array):
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def write_mnist(folder, images, labels):
+    with gzip.open(folder / "train-labels-idx1-ubyte.gz", "wb") as file:
+        file.write(labels)
+    with gzip.open(folder / "train-images-idx3-ubyte.gz", "wb") as file:
+        file.write(images)
+    return folder / "train-images-idx3-ubyte.gz"
+
+
+DIGITS = np.random.RandomState(0).randint(256, size=(3, 28, 28), dtype=np.uint8)
+CLASSES = np.array([5, 0, 9], dtype=np.uint8)

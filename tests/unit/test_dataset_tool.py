@@ -1,0 +1,394 @@
+import contextlib
+import io
+import json
+import pickle
+import sys
+import types
+import zipfile
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import dataset_tool
+from tests.image_files import (
+    CLASSES,
+    DAMAGED,
+    DIGITS,
+    cifar_batches,
+    encode,
+    idx,
+    images,
+    random_image,
+    write_cifar,
+    write_folder,
+    write_mnist,
+    write_zip,
+)
+from training.dataset import ImageFolderDataset
+from training.scenes import scene
+
+
+def run(*arguments, **options):
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in {"workers": 1, **options}.items()]
+    return CliRunner().invoke(dataset_tool.main, [*arguments, *flags])
+
+
+def succeed(*arguments, **options):
+    result = run(*arguments, **options)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def fail(match, *arguments, **options):
+    """The error is one line that holds ``match``; what comes before it is usage or output."""
+    result = run(*arguments, **options)
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code in (1, 2)
+    last = result.output.splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert match in last
+    return result
+
+
+def content(path):
+    """Decoded images and parsed JSON files of a zip by name."""
+    with zipfile.ZipFile(path) as archive:
+        return {
+            name: json.loads(data) if name.endswith(".json") else np.asarray(Image.open(io.BytesIO(data)))
+            for name, data in ((name, archive.read(name)) for name in archive.namelist())
+        }
+
+
+@pytest.fixture
+def dest(tmp_path):
+    return tmp_path / "out.zip"
+
+
+# What is written
+
+
+def test_result_is_what_training_expects(tmp_path, dest):
+    names = images(4)
+    source = write_folder(tmp_path / "in", names, labels=[[name, 3 - i] for i, name in enumerate(names)])
+    assert succeed(source=source, dest=dest) == f"Wrote 4 images (8x8 RGB) to {dest}\n"
+    files = content(dest)
+    assert list(files) == [f"00000/img{number:08d}.png" for number in range(4)] + ["dataset.json"]
+    assert files["dataset.json"] == {"labels": [[f"00000/img{number:08d}.png", 3 - number] for number in range(4)]}
+    for seed in range(4):
+        assert np.array_equal(files[f"00000/img{seed:08d}.png"], random_image(seed))
+    dataset = ImageFolderDataset(dest, use_labels=True)
+    assert [int(label.argmax()) for _, label in dataset] == [3, 2, 1, 0]
+
+
+def test_nothing_is_compressed_and_nothing_dated(tmp_path, dest):
+    succeed(source=write_folder(tmp_path / "in", images(1)), dest=dest)
+    with zipfile.ZipFile(dest) as archive:
+        assert {(entry.compress_type, entry.date_time[0]) for entry in archive.infolist()} == {
+            (zipfile.ZIP_STORED, 1980)
+        }
+        assert len(archive.read("00000/img00000000.png")) > 8 * 8 * 3
+
+
+def test_folder_holds_the_same_files_as_the_zip(tmp_path, dest):
+    source = write_zip(tmp_path / "in.zip", images(3))
+    succeed(source=source, dest=dest)
+    folder = tmp_path / "new/folder"
+    succeed(source=source, dest=folder)
+    with zipfile.ZipFile(dest) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == {
+            path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.*")
+        }
+    assert [path.name for path in folder.parent.iterdir()] == ["folder"]
+
+
+def test_same_bytes_for_any_number_of_workers(tmp_path):
+    files = {**images(40, size=(20, 30)), "0/000.png": DAMAGED["truncated"], "9/027.png": DAMAGED["html"]}
+    source = write_folder(tmp_path / "in", files)
+    options = {"source": source, "width": 8, "height": 8, "transform": "center-crop", "on_error": "skip"}
+    for workers in (1, 2):
+        succeed(dest=tmp_path / f"{workers}.zip", workers=workers, **options)
+    assert (tmp_path / "1.zip").read_bytes() == (tmp_path / "2.zip").read_bytes()
+    assert (tmp_path / "1.zip.skipped.jsonl").read_text() == (tmp_path / "2.zip.skipped.jsonl").read_text()
+
+
+def test_max_images_takes_the_first(tmp_path, dest):
+    succeed(source=write_folder(tmp_path / "in", images(4)), dest=dest, max_images=2)
+    files = content(dest)
+    assert len(files) == 3
+    assert np.array_equal(files["00000/img00000001.png"], random_image(1))
+
+
+def test_a_thousand_images_fill_a_folder(tmp_path, dest):
+    digits = np.zeros((1002, 28, 28), dtype=np.uint8)
+    succeed(source=write_mnist(tmp_path, idx(digits), idx(digits[:, 0, 0])), dest=dest)
+    assert {"00000/img00000999.png", "00001/img00001000.png", "00001/img00001001.png"} <= set(content(dest))
+
+
+# Labels
+
+
+def test_subfolders_as_labels(tmp_path, dest):
+    files = {"zebra/x/1.png": encode(random_image()), "ape/2.png": encode(random_image())}
+    succeed("--subfolders-as-labels", source=write_folder(tmp_path / "in", files), dest=dest)
+    assert content(dest)["dataset.json"] == {
+        "labels": [["00000/img00000000.png", 0], ["00000/img00000001.png", 1]],
+        "class_names": ["ape", "zebra"],
+    }
+    succeed(source=dest, dest=tmp_path / "again.zip")
+    assert (tmp_path / "again.zip").read_bytes() == dest.read_bytes()
+
+
+def test_no_labels(tmp_path, dest):
+    succeed(source=write_folder(tmp_path / "in", images(1)), dest=dest)
+    assert content(dest)["dataset.json"] == {"labels": None}
+
+
+def test_one_missing_label_is_an_error(tmp_path, dest):
+    source = write_folder(tmp_path / "in", images(2), labels=[["0/001.png", 1]])
+    fail("1 of 2 images have no label: 0/000.png", source=source, dest=dest)
+    assert not dest.exists()
+
+
+def test_labels_of_skipped_images_are_left_out(tmp_path, dest):
+    files = {"a.png": encode(random_image()), "b.png": DAMAGED["html"], "c.png": encode(random_image())}
+    source = write_folder(tmp_path / "in", files, labels=[["a.png", 1], ["b.png", 2], ["c.png", 3]])
+    succeed(source=source, dest=dest, on_error="skip")
+    assert content(dest)["dataset.json"] == {"labels": [["00000/img00000000.png", 1], ["00000/img00000001.png", 3]]}
+
+
+# Images that cannot be used
+
+
+@pytest.mark.parametrize("defect", DAMAGED)
+def test_damaged_image_ends_the_run(tmp_path, dest, defect):
+    source = write_folder(tmp_path / "in", {**images(2), "0/bad.png": DAMAGED[defect]})
+    fail("0/bad.png ", source=source, dest=dest)
+    fail("0/bad.png ", source=source, dest=tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_damaged_images_are_skipped_and_listed(tmp_path, dest):
+    files = {**images(2), **{f"0/{kind}.png": data for kind, data in DAMAGED.items()}}
+    output = succeed(source=write_folder(tmp_path / "in", files), dest=dest, on_error="skip")
+    assert output.splitlines()[-1].endswith(f"; skipped {len(DAMAGED)}, listed in {dest}.skipped.jsonl")
+    skipped = [json.loads(line) for line in (tmp_path / "out.zip.skipped.jsonl").read_text().splitlines()]
+    assert [each["file"] for each in skipped] == [f"0/{kind}.png" for kind in sorted(DAMAGED)]
+    assert all(each["reason"].startswith(("is not", "has more", "cannot be decoded")) for each in skipped)
+    assert len(ImageFolderDataset(dest)) == 2
+
+
+def test_all_images_damaged(tmp_path, dest):
+    source = write_folder(tmp_path / "in", {"a.png": b"", "b.png": b""})
+    fail("none of the 2 images can be used; the first: a.png is not", source=source, dest=dest, on_error="skip")
+    assert not dest.exists()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "options", "complaint"),
+    [
+        ({"mode": "L"}, {}, {}, "b.png gives 8x8 RGB, the images before it 8x8 grey: set --mode"),
+        ({}, {"size": (16, 16)}, {}, "b.png gives 16x16 RGB, the images before it 8x8 RGB: set --width and --height"),
+        ({"size": (9, 8)}, {}, {}, "a.png gives 9x8 RGB, no square with a power-of-two side: set --width, --height"),
+        ({"size": (9, 8)}, {}, {"width": 8}, None),
+        ({"size": (8, 9)}, {}, {"width": 8}, "a.png gives 8x9 RGB"),
+        ({"mode": "L"}, {}, {"mode": "rgb"}, None),
+        ({"mode": "L"}, {"mode": "RGBA"}, {"mode": "grey"}, None),
+    ],
+)
+def test_images_must_fit_together(tmp_path, dest, first, second, options, complaint):
+    files = {"a.png": encode(random_image(**first)), "b.png": encode(random_image(**second))}
+    source = write_folder(tmp_path / "in", files)
+    if complaint is None:
+        succeed(source=source, dest=dest, **options)
+        assert len(ImageFolderDataset(dest)) == 2
+    else:
+        fail(complaint, source=source, dest=dest, **options)
+
+
+def test_too_small_images_are_left_out_of_wide_crops(tmp_path, dest):
+    files = {"a.png": encode(random_image(size=(15, 15))), "b.png": encode(random_image(size=(20, 20)))}
+    source = write_folder(tmp_path / "in", files)
+    output = succeed(source=source, dest=dest, transform="center-crop-wide", width=16, height=12)
+    assert "Wrote 1 images (16x16 RGB)" in output
+    assert "smaller than 16x12" in (tmp_path / "out.zip.skipped.jsonl").read_text()
+
+
+# Sources
+
+
+def test_cifar10(tmp_path, dest):
+    batches = cifar_batches()
+    pickles = [pickle.dumps({"data": data, "labels": labels}) for data, labels in batches]
+    succeed(source=write_cifar(tmp_path / "cifar-10-python.tar.gz", pickles), dest=dest, max_images=7)
+    files = content(dest)
+    assert np.array_equal(files["00000/img00000002.png"].transpose(2, 0, 1).ravel(), batches[1][0][0])
+    assert [label for _, label in files["dataset.json"]["labels"]] == [b for _, labels in batches for b in labels][:7]
+
+
+def test_mnist(tmp_path, dest):
+    succeed(source=write_mnist(tmp_path, idx(DIGITS), idx(CLASSES)), dest=dest)
+    files = content(dest)
+    assert np.array_equal(files["00000/img00000002.png"], np.pad(DIGITS[2], 2))
+    assert [label for _, label in files["dataset.json"]["labels"]] == CLASSES.tolist()
+
+
+class FakeLmdb(types.ModuleType):
+    """As much of the package lmdb as reading needs: one database in memory."""
+
+    Error = OSError
+
+    def __init__(self, values):
+        super().__init__("lmdb")
+        self.values = values
+
+    def open(self, path, readonly, lock):
+        assert (readonly, lock) == (True, False)
+        return self
+
+    @contextlib.contextmanager
+    def begin(self):
+        yield types.SimpleNamespace(cursor=lambda: self, get=self.values.get)
+
+    def iternext(self, values):
+        return iter(sorted(self.values))
+
+
+def test_lsun(tmp_path, dest, monkeypatch):
+    values = {f"key{seed}".encode(): encode(random_image(seed), "WEBP", lossless=True) for seed in range(3)}
+    monkeypatch.setitem(sys.modules, "lmdb", FakeLmdb({**values, b"key1": b"junk"}))
+    (tmp_path / "car_lmdb").mkdir()
+    fail("key1 is not an image", source=tmp_path / "car_lmdb", dest=dest)
+    succeed(source=tmp_path / "car_lmdb", dest=dest, on_error="skip")
+    assert np.array_equal(content(dest)["00000/img00000001.png"], random_image(2))
+
+
+def test_lsun_that_is_empty(tmp_path, dest, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lmdb", FakeLmdb({}))
+    (tmp_path / "car_lmdb").mkdir()
+    fail("the database is empty", source=tmp_path / "car_lmdb", dest=dest)
+
+
+def test_lsun_without_lmdb(tmp_path, dest, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    (tmp_path / "car_lmdb").mkdir()
+    fail("LSUN needs the package lmdb: pip install lmdb", source=tmp_path / "car_lmdb", dest=dest)
+
+
+def test_scenes(dest):
+    succeed(source="scenes", max_images=3, width=16, seed=5, dest=dest)
+    files = content(dest)
+    drawn = [scene(5, index, 16) for index in range(3)]
+    for number, (pixels, _) in enumerate(drawn):
+        assert np.array_equal(files[f"00000/img{number:08d}.png"], pixels)
+    assert files["objects.json"] == {
+        "objects": {f"00000/img{number:08d}.png": objects for number, (_, objects) in enumerate(drawn)}
+    }
+    assert len(ImageFolderDataset(dest, resolution=16)) == 3
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("make", ["full folder", "zip"])
+def test_nothing_is_overwritten(tmp_path, dest, make):
+    source = write_folder(tmp_path / "in", images(1))
+    if make == "zip":
+        dest.write_bytes(b"precious")
+    else:
+        dest = write_folder(tmp_path / "out", {"precious": b"precious"})
+    fail(f"{dest} exists", source=source, dest=dest)
+
+
+def test_an_empty_folder_is_no_obstacle(tmp_path):
+    (tmp_path / "out").mkdir()
+    succeed(source=write_folder(tmp_path / "in", images(1)), dest=tmp_path / "out")
+    assert len(ImageFolderDataset(tmp_path / "out")) == 1
+
+
+def test_dest_that_cannot_be_written(tmp_path):
+    source = write_folder(tmp_path / "in", images(1))
+    fail("cannot be written", source=source, dest=source / "0/000.png/out.zip")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"source": "nowhere"}, "no such folder or zip: nowhere"),
+        ({"source": "nowhere/cifar-10-python.tar.gz"}, "no such file or folder"),
+        ({"source": "nowhere/car_lmdb"}, "no such file or folder"),
+        ({"width": 12}, "12 pixels are no power of two"),
+        ({"height": 2}, "2 pixels are no power of two"),
+        ({"width": 8, "height": 16}, "training needs squares"),
+        ({"width": 16, "height": 8}, "training needs squares"),
+        ({"transform": "center-crop", "width": 8}, "--transform=center-crop needs --width and --height"),
+        ({"transform": "center-crop", "width": 16, "height": 8}, "training needs squares"),
+        ({"transform": "center-crop-wide", "width": 8, "height": 16}, "training needs squares"),
+        ({"transform": "center-crop-wide", "width": 12, "height": 8}, "12 pixels are no power of two"),
+        ({"source": "scenes", "width": 16}, "--source=scenes needs --max-images and --width"),
+        ({"source": "scenes", "max_images": 1}, "--source=scenes needs --max-images and --width"),
+        ({"source": "scenes", "transform": "center-crop", "max_images": 1}, "needs --width and --height"),
+        ({"source": "scenes", "width": 2048, "max_images": 1}, "scenes are 16 to 1024 pixels wide, not 2048"),
+        ({"transform": "nonsense"}, "is not one of 'center-crop', 'center-crop-wide'"),
+        ({"workers": 0}, "0 is not in the range"),
+    ],
+)
+def test_options_that_cannot_be_followed(tmp_path, dest, options, complaint):
+    fail(complaint, **{"source": write_folder(tmp_path / "in", images(1)), "dest": dest, **options})
+    assert not dest.exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--verify", "--dest=x.zip"]])
+def test_either_dest_or_verify(tmp_path, options):
+    fail("give either --dest, the .zip or folder to make, or --verify", *options, source=tmp_path)
+
+
+def test_subfolders_of_what_has_none(tmp_path, dest):
+    (tmp_path / "car_lmdb").mkdir()
+    fail("has no subfolders of images", "--subfolders-as-labels", source=tmp_path / "car_lmdb", dest=dest)
+
+
+# Verifying
+
+
+def test_verify_is_content_with_what_the_tool_writes(tmp_path, dest):
+    succeed(source=write_folder(tmp_path / "in", images(4)), dest=dest)
+    assert succeed("--verify", source=dest) == f"{dest}: all images are good\n"
+
+
+@pytest.mark.parametrize("write", [write_folder, write_zip])
+def test_verify_lists_every_bad_image(tmp_path, write):
+    files = {
+        **images(2),
+        **{f"1/{kind}.png": data for kind, data in DAMAGED.items()},
+        "2/grey.png": encode(random_image(mode="L")),
+        "2/large.png": encode(random_image(size=(16, 16))),
+        "2/16bit.png": encode(Image.new("I;16", (8, 8))),
+        "2/palette.png": encode(random_image().quantize()),
+        "2/cmyk.jpg": encode(Image.new("CMYK", (8, 8)), "JPEG"),
+    }
+    result = fail(f"{len(files) - 2} bad images", "--verify", source=write(tmp_path / "in.zip", files), workers=2)
+    lines = result.output.splitlines()
+    assert [line.split(".")[0] for line in lines[:-1]] == [name.split(".")[0] for name in sorted(files)[2:]]
+    assert "2/grey.png is 8x8 grey, the first image 8x8 RGB" in lines
+
+
+def test_verify_of_an_unprepared_folder_says_so_once(tmp_path):
+    source = write_folder(tmp_path / "in", {**images(3, size=(20, 30)), "9/bad.png": b""})
+    result = fail("2 bad images", "--verify", source=source)
+    first, second, _ = result.output.splitlines()
+    assert first.startswith("0/000.png is 20x30 RGB; training needs equal squares")
+    assert second.startswith("9/bad.png is not an image")
+
+
+@pytest.mark.parametrize(
+    ("files", "complaint"),
+    [
+        ({}, "no image files found"),
+        ({"../a.png": b""}, "'../a.png' has a path"),
+        ({"a.png": b"", "dataset.json": b"["}, "JSON"),
+    ],
+)
+def test_verify_refuses(tmp_path, files, complaint):
+    fail(complaint, "--verify", source=write_zip(tmp_path / "in.zip", files))

@@ -1,0 +1,215 @@
+"""Images and labels for training: which ones, in which order, mirrored or not; and what happens to a damaged file."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+
+from dnnlib.util import EasyDict, UserError
+from training.archive import open_archive
+from training.image_io import BadImageError, image_names, load_image, read_image
+from training.image_layout import NUM_CHANNELS, ImageLayout, common_layout
+from training.labels import read_labels
+
+MAX_SKIPPED_FRACTION = 0.001
+"""Share of a dataset's images that may turn out to be damaged before training stops."""
+
+
+class Dataset(torch.utils.data.Dataset[tuple[np.ndarray, np.ndarray]]):
+    """Indexed images with labels (CONTRACT 5); subclasses override `_load_raw_image` and `_load_raw_labels`.
+
+    Item i is a pair of a uint8 image [C, H, W] and a float32 label [label_dim]. An image whose loading raises
+    `BadImageError` is reported and left out from then on: the next readable item, label included, takes its place.
+
+    Args:
+        name: Name for messages and run folders.
+        raw_shape: [N, C, H, W] of all images before a subset is taken.
+        max_size: Keep a random subset of that many images. Default: all.
+        use_labels: Serve the labels; without, and where there are none, label_dim is 0.
+        xflip: Append a mirrored copy of every image.
+        random_seed: Decides the subset.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        raw_shape: list[int],
+        max_size: int | None = None,
+        use_labels: bool = False,
+        xflip: bool = False,
+        random_seed: int = 0,
+    ) -> None:
+        self._name = name
+        self._raw_shape = list(raw_shape)
+        self._use_labels = use_labels
+        self._raw_labels: np.ndarray | None = None
+        raw_idx = np.arange(raw_shape[0], dtype=np.int64)
+        if max_size is not None and max_size < raw_idx.size:
+            np.random.RandomState(random_seed).shuffle(raw_idx)
+            raw_idx = np.sort(raw_idx[:max_size])
+        self._num_images = raw_idx.size
+        self._raw_idx = np.tile(raw_idx, 2 if xflip else 1)
+        # One flag per raw image in shared memory: what a loader's worker skips, the main process can count.
+        self._is_skipped = torch.zeros(raw_shape[0], dtype=torch.bool).share_memory_()
+
+    def _load_raw_image(self, raw_idx: int) -> np.ndarray:
+        """Load an image, uint8 [C, H, W]; raise `BadImageError` if it is damaged."""
+        raise NotImplementedError
+
+    def _load_raw_labels(self) -> np.ndarray | None:
+        """Load all labels, int64 [N] or float32 [N, label_dim]; None if there are none."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of open files; the next access opens them again."""
+
+    def __len__(self) -> int:
+        return self._raw_idx.size
+
+    def __getitem__(self, idx: int) -> tuple[np.ndarray, np.ndarray]:
+        idx = range(len(self))[idx]
+        for candidate in itertools.chain(range(idx, len(self)), range(idx)):
+            image = self._load_image(candidate)
+            if image is not None:
+                return image, self.get_label(candidate)
+        raise UserError(f"{self.name}: no image can be read")
+
+    def _load_image(self, idx: int) -> np.ndarray | None:
+        """Load item ``idx``, mirrored if it is a mirrored copy; None if its file is damaged."""
+        raw_idx = int(self._raw_idx[idx])
+        if self._is_skipped[raw_idx]:
+            return None
+        try:
+            image = self._load_raw_image(raw_idx)
+        except BadImageError as err:
+            self._skip(raw_idx, err)
+            return None
+        assert (image.dtype, list(image.shape)) == (np.uint8, self.image_shape)
+        return image[:, :, ::-1].copy() if self._is_mirrored(idx) else image
+
+    def _skip(self, raw_idx: int, err: BadImageError) -> None:
+        self._is_skipped[raw_idx] = True
+        print(f"Skipping image {raw_idx} of {self.name}: {err}", file=sys.stderr, flush=True)
+        if self.num_skipped > MAX_SKIPPED_FRACTION * self._num_images:
+            raise UserError(
+                f"{self.name}: {self.num_skipped} of {self._num_images} images are damaged, at most "
+                f"{MAX_SKIPPED_FRACTION:.1%} may be (dataset_tool.py --verify lists them); the last one: {err}"
+            )
+
+    def _is_mirrored(self, idx: int) -> bool:
+        return idx >= self._num_images
+
+    @property
+    def num_skipped(self) -> int:
+        """Number of images found damaged so far, by this process and by the workers of its data loaders."""
+        return int(self._is_skipped.sum())
+
+    def get_label(self, idx: int) -> np.ndarray:
+        """Label of item ``idx``, float32 [label_dim]: one-hot for class numbers, else the vector itself."""
+        label = self._all_raw_labels()[self._raw_idx[idx]]
+        if self.has_onehot_labels:
+            return np.eye(1, self.label_dim, label, dtype=np.float32)[0]
+        return label.copy()
+
+    def get_details(self, idx: int) -> EasyDict:
+        """Where item ``idx`` comes from: ``raw_idx``, ``xflip`` (bool), ``raw_label`` (class number or vector)."""
+        raw_idx = int(self._raw_idx[idx])
+        return EasyDict(raw_idx=raw_idx, xflip=self._is_mirrored(idx), raw_label=self._all_raw_labels()[raw_idx].copy())
+
+    def _all_raw_labels(self) -> np.ndarray:
+        if self._raw_labels is None:
+            labels = self._load_raw_labels() if self._use_labels else None
+            self._raw_labels = np.zeros([self._raw_shape[0], 0], dtype=np.float32) if labels is None else labels
+        return self._raw_labels
+
+    @property
+    def name(self) -> str:
+        """Name for messages and run folders."""
+        return self._name
+
+    @property
+    def image_shape(self) -> list[int]:
+        """[C, H, W]."""
+        return self._raw_shape[1:]
+
+    @property
+    def num_channels(self) -> int:
+        """3 for RGB, 1 for grey."""
+        return self._raw_shape[1]
+
+    @property
+    def resolution(self) -> int:
+        """Side of the square images in pixels."""
+        assert self._raw_shape[2] == self._raw_shape[3]
+        return self._raw_shape[2]
+
+    @functools.cached_property
+    def label_shape(self) -> list[int]:
+        """[number of classes], [length of the vectors], or [0] without labels."""
+        labels = self._all_raw_labels()
+        return [int(labels.max()) + 1] if self.has_onehot_labels else list(labels.shape[1:])
+
+    @property
+    def label_dim(self) -> int:
+        """Length of the labels that items carry; 0 without labels."""
+        return self.label_shape[0]
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether items carry labels."""
+        return self.label_dim > 0
+
+    @property
+    def has_onehot_labels(self) -> bool:
+        """Whether the labels are class numbers, served as one-hot vectors."""
+        return self._all_raw_labels().dtype == np.int64
+
+
+class ImageFolderDataset(Dataset):
+    """The images in a folder or zip, sorted by path, with the labels in its ``dataset.json``.
+
+    Args:
+        path: Folder or zip of square images with the same power-of-two side, all RGB or all grey.
+        resolution: Their side in pixels, if it is to be checked.
+        **super_kwargs: Those of `Dataset`, name and raw_shape excepted.
+
+    Raises:
+        UserError: No images, images that differ or cannot be trained on, a refused zip, another resolution.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], resolution: int | None = None, **super_kwargs: Any) -> None:
+        self._archive = open_archive(path)
+        self._names = image_names(self._archive)
+        if not self._names:
+            raise UserError(f"{path}: no image files found")
+        self._layout = common_layout(self._archive, self._names)
+        side_px = self._layout.width
+        if resolution is not None and resolution != side_px:
+            raise UserError(f"{path}: images are {self._layout}, asked for resolution {resolution}")
+        raw_shape = [len(self._names), NUM_CHANNELS[self._layout.mode], side_px, side_px]
+        super().__init__(name=self._archive.path.absolute().stem, raw_shape=raw_shape, **super_kwargs)
+
+    def close(self) -> None:
+        """Let go of the zip; the next access opens it again."""
+        self._archive.close()
+
+    def _load_raw_image(self, raw_idx: int) -> np.ndarray:
+        name = self._names[raw_idx]
+        try:
+            image = read_image(self._archive, name)
+            if ImageLayout.of(image) != self._layout:
+                raise BadImageError(f"is {ImageLayout.of(image)}, the others are {self._layout}")
+            pixels = np.asarray(load_image(image))
+        except BadImageError as err:
+            raise BadImageError(f"{name} {err}") from err
+        return pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1).copy()
+
+    def _load_raw_labels(self) -> np.ndarray | None:
+        labels = read_labels(self._archive, self._names)
+        return None if labels is None else labels.as_array()
