@@ -1,0 +1,142 @@
+"""Open snapshots, the official ones and those of the TensorFlow era included; convert them to the current format."""
+
+from __future__ import annotations
+
+import pickle
+from typing import IO, Any
+
+import click
+import torch
+
+from dnnlib.util import EasyDict, UserError, open_url
+from torch_utils import safe_pickle
+from torch_utils.atomic import write_atomic
+from training.registry import configurations
+from training.snapshot_import import build_network, check_settings
+from training.tf_import import import_tf_networks
+
+DATASET_CLASSES = {"training.dataset.ImageFolderDataset"}
+"""Datasets that a snapshot may name; tools construct them from ``training_set_kwargs``."""
+
+TRUST_HINT = "If you trust its author, --trust-pickle (API: trusted=True) opens it by executing code from the file"
+
+
+def known_classes() -> dict[str, dict[str, str]]:
+    """Return, for each network of a snapshot, the classes it may name and the dotted names of ours.
+
+    The discriminators are those of all values of ``train.py --cfg``, installed methods included.
+    """
+    discriminators = [configuration.discriminator for configuration in configurations().values()]
+    generator = {"Generator": "training.networks.Generator"}
+    return {
+        "G": generator,
+        "D": {name.rpartition(".")[2]: name for name in [*discriminators, "training.networks.Discriminator"]},
+        "G_ema": generator,
+        "augment_pipe": {"AugmentPipe": "training.augment.AugmentPipe"},
+    }
+
+
+def load_network_pkl(f: IO[bytes], force_fp16: bool = False, trusted: bool = False) -> dict[str, Any]:
+    """Read a snapshot; nothing in it is executed unless it is ``trusted``.
+
+    Args:
+        f: Snapshot of this project or of StyleGAN2-ADA (PyTorch), or pickle of TensorFlow's StyleGAN2(-ADA).
+        force_fp16: Rebuild the networks for half precision at the four highest resolutions, clamped to +-256.
+        trusted: Unpickle in the ordinary way, which executes the source in the file: for classes of its author's own.
+
+    Returns:
+        'G', 'D', 'G_ema' and 'augment_pipe', modules on the CPU in evaluation mode without gradients, and
+        'training_set_kwargs'; the last two are None where the file has none.
+
+    Raises:
+        UserError: The file is damaged, or needs more than the known classes and is not trusted.
+    """
+    name = getattr(f, "name", "snapshot")
+    try:
+        data = _unpickle_trusted(f) if trusted else _load_safely(f)
+    except safe_pickle.RefusedPickleError as error:
+        raise UserError(f"{name}: {error}. {TRUST_HINT}") from error
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+    if force_fp16:
+        data.update({key: _rebuild_for_fp16(key, data[key]) for key in ("G", "D", "G_ema")})
+    return data
+
+
+def _load_safely(f: IO[bytes]) -> dict[str, Any]:
+    data = safe_pickle.load(f)
+    if isinstance(data, tuple) and [type(network) for network in data] == [safe_pickle.TFNetwork] * 3:
+        return {**import_tf_networks(data), "training_set_kwargs": None, "augment_pipe": None}
+    if not isinstance(data, dict):
+        raise UserError(f"holds a {type(data).__name__}, not a snapshot of networks")
+    snapshot: dict[str, Any] = {"training_set_kwargs": _checked_dataset(data.get("training_set_kwargs"))}
+    for key, classes in known_classes().items():
+        is_absent = data.get(key) is None and key == "augment_pipe"
+        snapshot[key] = None if is_absent else build_network(data.get(key), classes)
+    return snapshot
+
+
+def _checked_dataset(settings: Any) -> EasyDict | None:
+    """Pass settings of a dataset on only if constructing it is harmless: the class is looked up by its name."""
+    if settings is None:
+        return None
+    if not isinstance(settings, dict):
+        raise UserError("its training_set_kwargs are not a dict")
+    check_settings(settings, "training_set_kwargs")
+    if settings.get("class_name") not in DATASET_CLASSES:
+        raise safe_pickle.RefusedPickleError(f"dataset class {str(settings.get('class_name'))[:100]!a} is not allowed")
+    return EasyDict(settings)
+
+
+def _unpickle_trusted(f: IO[bytes]) -> dict[str, Any]:
+    try:
+        data = pickle.load(f)
+    except (ImportError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(f"cannot be unpickled here ({error}); try without --trust-pickle") from error
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), torch.nn.Module) for key in ("G", "D", "G_ema")):
+        raise UserError("holds no snapshot with G, D and G_ema")
+    return {key: data.get(key) for key in ("training_set_kwargs", *known_classes())}
+
+
+def _rebuild_for_fp16(key: str, network: Any) -> torch.nn.Module:
+    kwargs = network.init_kwargs
+    if key == "D":
+        kwargs.update(num_fp16_res=4, conv_clamp=256)
+    else:
+        kwargs["synthesis_kwargs"] = {**kwargs.get("synthesis_kwargs", {}), "num_fp16_res": 4, "conv_clamp": 256}
+    rebuilt = type(network)(*network.init_args, **kwargs)
+    rebuilt.load_state_dict(network.state_dict())
+    return rebuilt.eval().requires_grad_(False)
+
+
+@click.command()
+@click.option("--source", help="Pickle to read: path or https URL", metavar="PKL", required=True)
+@click.option("--dest", help="Snapshot to write", metavar="PKL", required=True, type=click.Path(dir_okay=False))
+@click.option(
+    "--force-fp16",
+    help="Half precision at the four highest resolutions",
+    metavar="[BOOL]",
+    type=bool,
+    is_flag=False,
+    flag_value=True,
+    default=False,
+)
+@click.option("--trust-pickle", help="Let the file execute code: only if you trust its author", is_flag=True)
+def convert_network_pickle(source: str, dest: str, force_fp16: bool, trust_pickle: bool) -> None:
+    """Convert an older network pickle to the current format.
+
+    Reads snapshots of this project and of StyleGAN2-ADA (PyTorch), and StyleGAN2(-ADA) pickles from TensorFlow.
+
+    Example: python legacy.py --source=stylegan2-cat-config-f.pkl --dest=cat.pkl
+    """
+    try:
+        with open_url(source) as f:
+            data = load_network_pkl(f, force_fp16=force_fp16, trusted=trust_pickle)
+        write_atomic(dest, lambda file: pickle.dump(data, file))
+    except (UserError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"Wrote {dest}")
+
+
+if __name__ == "__main__":
+    convert_network_pickle()
