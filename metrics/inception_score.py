@@ -1,0 +1,38 @@
+"""Inception score: how sharp and how varied the class predictions for generated images are.
+
+"Improved Techniques for Training GANs" (arXiv:1606.03498, section 4): exp(E_x KL(p(y|x) || p(y))), mean and standard
+deviation over equal splits of the images. Real images play no part.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.special
+
+from metrics import metric_utils
+from metrics.detectors import INCEPTION
+
+
+def inception_score(probs: np.ndarray, num_splits: int = 10) -> tuple[float, float]:
+    """Score class probabilities [N, classes]; returns mean and (population) standard deviation over the splits."""
+    if len(probs) < num_splits:
+        raise ValueError(f"{num_splits} splits need at least as many images, got {len(probs)}")
+    probs = np.asarray(probs, dtype=np.float64)
+    scores = []
+    for i in range(num_splits):
+        split = probs[i * len(probs) // num_splits : (i + 1) * len(probs) // num_splits]
+        divergence = scipy.special.rel_entr(split, split.mean(axis=0)).sum(axis=1)
+        scores.append(np.exp(divergence.mean()))
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+def compute_is(
+    opts: metric_utils.MetricOptions, num_gen: int, num_splits: int = 10, detector_url: str = INCEPTION
+) -> tuple[float, float]:
+    """Score ``num_gen`` fakes; NaN except on rank 0."""
+    stats = metric_utils.compute_feature_stats_for_generator(
+        opts, detector_url, {"no_output_bias": True}, capture_all=True, max_items=num_gen
+    )
+    if opts.rank != 0:
+        return float("nan"), float("nan")
+    return inception_score(stats.get_all(), num_splits)

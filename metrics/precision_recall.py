@@ -1,0 +1,88 @@
+"""Precision and recall of generated features by nearest-neighbour manifolds.
+
+"Improved Precision and Recall Metric for Assessing Generative Models" (arXiv:1904.06991, eq. 1 and 2): the manifold of
+a set is the union of balls around its items that reach to the k-th nearest neighbour. Precision is the share of
+generated items inside the manifold of the real ones, recall the share of real items inside that of the generated ones.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from metrics import metric_utils
+from metrics.detectors import INCEPTION
+
+
+def squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Measure all pairs: [N, D], [M, D] -> [N, M]."""
+    squares = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1)
+    return torch.addmm(squares, x, y.T, alpha=-2)
+
+
+def squared_radii(features: torch.Tensor, nhood_size: int, block_size: int) -> torch.Tensor:
+    """Find for each item [N, D] the squared distance [N] to its ``nhood_size``-th nearest neighbour."""
+    num_nearest = nhood_size + 1  # an item is the nearest to itself
+    radii = []
+    for rows in features.split(block_size):
+        nearest = rows.new_empty(len(rows), 0)
+        for columns in features.split(block_size):
+            nearest = torch.cat([nearest, squared_distances(rows, columns)], dim=1)
+            nearest = nearest.topk(min(num_nearest, nearest.shape[1]), dim=1, largest=False).values
+        radii.append(nearest.amax(dim=1))
+    return torch.cat(radii)
+
+
+def precision_recall(
+    real: torch.Tensor, gen: torch.Tensor, nhood_size: int = 3, block_size: int = 4096
+) -> tuple[float, float]:
+    """Compute precision and recall, each in [0, 1], of features rounded to float16 (CONTRACT 10).
+
+    Args:
+        real: Features [N, D] on the device that shall do the work.
+        gen: Features [M, D] there.
+        nhood_size: The neighbour that a ball reaches to, not counting the item itself.
+        block_size: Items per side of a block of distances; bounds the memory, not the result.
+
+    Raises:
+        ValueError: A set without that many neighbours.
+    """
+    if min(len(real), len(gen)) <= nhood_size:
+        raise ValueError(f"neighbour {nhood_size} needs more items than {len(real)} real and {len(gen)} generated")
+    real, gen = real.half().float(), gen.half().float()
+    # Distances do not change when both sets move; near the origin less is lost to cancellation.
+    centre = real.mean(dim=0)
+    real.sub_(centre)
+    gen.sub_(centre)
+
+    real_radii = squared_radii(real, nhood_size, block_size)
+    gen_radii = squared_radii(gen, nhood_size, block_size)
+    real_hit = torch.zeros(len(real), dtype=torch.bool, device=real.device)
+    gen_hit = torch.zeros(len(gen), dtype=torch.bool, device=gen.device)
+    for i in range(0, len(gen), block_size):
+        gen_block = slice(i, i + block_size)
+        for j in range(0, len(real), block_size):
+            real_block = slice(j, j + block_size)
+            distances = squared_distances(gen[gen_block], real[real_block])
+            gen_hit[gen_block] |= (distances <= real_radii[real_block]).any(dim=1)
+            real_hit[real_block] |= (distances <= gen_radii[gen_block, None]).any(dim=0)
+    return gen_hit.double().mean().item(), real_hit.double().mean().item()
+
+
+def compute_pr(
+    opts: metric_utils.MetricOptions,
+    max_real: int | None,
+    num_gen: int,
+    nhood_size: int = 3,
+    detector_url: str = INCEPTION,
+) -> tuple[float, float]:
+    """Compare up to ``max_real`` real images (None: all) with ``num_gen`` fakes; NaN except on rank 0."""
+    features_kwargs = {"return_features": True}
+    real = metric_utils.compute_feature_stats_for_dataset(
+        opts, detector_url, features_kwargs, capture_all=True, max_items=max_real
+    )
+    gen = metric_utils.compute_feature_stats_for_generator(
+        opts, detector_url, features_kwargs, capture_all=True, max_items=num_gen
+    )
+    if opts.rank != 0:
+        return float("nan"), float("nan")
+    return precision_recall(real.get_all_torch().to(opts.device), gen.get_all_torch().to(opts.device), nhood_size)

@@ -1,0 +1,187 @@
+import json
+
+import numpy as np
+import pytest
+
+from dnnlib.util import UserError
+from metrics import detectors, metric_main, metric_utils, perceptual_path_length
+from metrics.detectors import EFFLITE1, INCEPTION, VGG16
+from metrics.metric_utils import FeatureStats
+from tests.helpers import assert_close, golden_cases
+from tests.unit.metrics import tiny
+
+FULL = {"max_size": None, "xflip": False}
+OLD = {"max_size": None, "xflip": True}
+PR = ("_precision", "_recall")
+
+
+def efflite(num):
+    return EFFLITE1, {"max_size": num, "xflip": False}, num, num
+
+
+# Name: detector, what the dataset is asked for, most real images, number of generated ones, values.
+FEATURE_METRICS = {
+    "fid50k_full": (INCEPTION, FULL, None, 50_000, ("",)),
+    "kid50k_full": (INCEPTION, FULL, 1_000_000, 50_000, ("",)),
+    "pr50k3_full": (INCEPTION, FULL, 200_000, 50_000, PR),
+    "fid50k": (INCEPTION, OLD, 50_000, 50_000, ("",)),
+    "kid50k": (INCEPTION, OLD, 50_000, 50_000, ("",)),
+    "pr50k3": (INCEPTION, OLD, 50_000, 50_000, PR),
+    "fd1k_efflite1": (*efflite(1_000), ("",)),
+    "fd5k_efflite1": (*efflite(5_000), ("",)),
+    "fd50k_efflite1": (*efflite(50_000), ("",)),
+    "kd5k_efflite1": (*efflite(5_000), ("",)),
+    "pr5k_efflite1": (*efflite(5_000), PR),
+}
+OTHER_METRICS = {"is50k", "ppl2_wend", "ppl_zfull", "ppl_wfull", "ppl_zend", "ppl_wend"}
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Golden features in place of those of images; returns what was asked for."""
+    _, arrays = next(golden_cases("metrics"))
+    calls = []
+
+    def stats_of(features, stats_kwargs):
+        stats = FeatureStats(**stats_kwargs)
+        stats.append(features)
+        return stats
+
+    def of_dataset(opts, detector_url, detector_kwargs, **stats_kwargs):
+        calls.append((detector_url, opts.dataset_kwargs, stats_kwargs["max_items"]))
+        return stats_of(arrays["real"], stats_kwargs)
+
+    def of_generator(opts, detector_url, detector_kwargs, **stats_kwargs):
+        calls.append((detector_url, stats_kwargs["max_items"]))
+        return stats_of(arrays["probs" if "no_output_bias" in detector_kwargs else "gen"], stats_kwargs)
+
+    monkeypatch.setattr(metric_utils, "compute_feature_stats_for_dataset", of_dataset)
+    monkeypatch.setattr(metric_utils, "compute_feature_stats_for_generator", of_generator)
+    return calls
+
+
+def test_all_names_are_known():
+    assert set(metric_main.list_valid_metrics()) >= set(FEATURE_METRICS) | OTHER_METRICS
+    assert all(map(metric_main.is_valid_metric, FEATURE_METRICS))
+    assert not metric_main.is_valid_metric("fid51k")
+
+
+@pytest.mark.parametrize("name", FEATURE_METRICS)
+def test_metrics_of_features(name, calls):
+    detector, dataset_kwargs, max_real, num_gen, suffixes = FEATURE_METRICS[name]
+    result = metric_main.calc_metric(name, dataset_kwargs={"max_size": 7, "xflip": True}, device="cpu")
+    assert calls == [(detector, dataset_kwargs, max_real), (detector, num_gen)]
+    assert list(result.results) == [name + suffix for suffix in suffixes]
+    assert np.isfinite(list(result.results.values())).all()
+
+
+def test_golden_values_by_name(calls):
+    _, arrays = next(golden_cases("metrics"))
+    results = {
+        key: value
+        for name in ("fid50k_full", "pr50k3_full")
+        for key, value in metric_main.calc_metric(name, device="cpu").results.items()
+    }
+    assert_close(results["fid50k_full"], arrays["fid"], 1e-9)
+    assert_close(results["pr50k3_full_precision"], arrays["precision"])
+    assert_close(results["pr50k3_full_recall"], arrays["recall"])
+
+
+def test_inception_score_by_name(calls):
+    result = metric_main.calc_metric("is50k", device="cpu")
+    assert calls == [(INCEPTION, 50_000)]
+    assert list(result.results) == ["is50k_mean", "is50k_std"]
+
+
+@pytest.mark.parametrize("name", sorted(OTHER_METRICS - {"is50k"}))
+def test_path_lengths_by_name(name, tiny_weights, monkeypatch):
+    asked = []
+
+    def few_items(num_items, *sharding):
+        asked.append(num_items)
+        return [[0, 1], [2, 3]]
+
+    monkeypatch.setitem(detectors.DETECTORS, VGG16, detectors.DETECTORS[tiny.NAME])
+    monkeypatch.setattr(perceptual_path_length, "shard", few_items)
+    opts = {"G": tiny.generator(), "device": "cpu"}
+    result = metric_main.calc_metric(name, **opts)
+    space, sampling = name.partition("_")[2][0], name.partition("_")[2][1:]
+    crop = name != "ppl2_wend"
+    expected = perceptual_path_length.compute_ppl(
+        metric_utils.MetricOptions(**opts), 4, 1e-4, space, sampling, crop, detector_url=tiny.NAME
+    )
+    assert result.results == {name: expected}
+    assert asked[0] == 50_000
+
+
+@pytest.fixture
+def two_values(monkeypatch):
+    """A metric of the caller's."""
+    monkeypatch.setattr(metric_main, "_metrics", dict(metric_main._metrics))
+
+    @metric_main.register_metric
+    def two_values(opts):
+        return {"two_values_a": np.float32(0.5), "two_values_b": 2}
+
+    return two_values
+
+
+def test_result_says_what_it_is(two_values):
+    result = metric_main.calc_metric("two_values", seed=3, device="cpu")
+    assert result.results == {"two_values_a": 0.5, "two_values_b": 2.0}
+    assert all(type(value) is float for value in result.results.values())
+    assert (result.metric, result.num_gpus) == ("two_values", 1)
+    assert result.total_time >= 0
+    assert result.total_time_str == "0s"
+    assert result.protocol.seed == 3
+    assert (result.protocol.device, result.protocol.precision) == ("cpu", "float32")
+    assert set(result.protocol.versions) == {"torch", "numpy"}
+
+
+def test_protocol_of_a_real_run(real, tiny_weights, monkeypatch):
+    monkeypatch.setitem(detectors.DETECTORS, EFFLITE1, detectors.DETECTORS[tiny.NAME])
+    result = metric_main.calc_metric("fd1k_efflite1", gen_dataset_kwargs=real, dataset_kwargs=real, device="cpu")
+    assert result.results.fd1k_efflite1 < 1e-6
+    protocol = json.loads(json.dumps(result.protocol))
+    assert (protocol["num_real"], protocol["num_gen"]) == (20, 20)
+    assert protocol["detector"] == tiny.NAME
+    assert all(len(protocol[key]) == 64 for key in ("detector_sha256", "real_fingerprint", "gen_fingerprint"))
+    assert protocol["real_resize_filter"] is None
+
+
+def test_unknown_metric_is_one_line():
+    with pytest.raises(UserError, match="no metric 'fid51k': choose from fid50k_full, kid50k_full"):
+        metric_main.calc_metric("fid51k")
+
+
+def test_report_appends_a_line_to_the_run(two_values, tmp_path, capsys):
+    result = metric_main.calc_metric("two_values", device="cpu")
+    for kimg in (1, 2):
+        metric_main.report_metric(result, str(tmp_path), str(tmp_path / f"network-snapshot-00000{kimg}.pkl"))
+    lines = (tmp_path / "metric-two_values.jsonl").read_text().splitlines()
+    assert lines == capsys.readouterr().out.splitlines()
+    first, second = map(json.loads, lines)
+    assert [first["snapshot_pkl"], second["snapshot_pkl"]] == [f"network-snapshot-00000{kimg}.pkl" for kimg in (1, 2)]
+    assert first["results"] == {"two_values_a": 0.5, "two_values_b": 2.0}
+    keys = {"results", "metric", "total_time", "total_time_str", "num_gpus", "snapshot_pkl", "timestamp", "protocol"}
+    assert set(first) == keys
+    assert second["timestamp"] >= first["timestamp"] > 1.6e9
+
+
+def test_report_without_a_run_only_prints(two_values, capsys):
+    metric_main.report_metric(metric_main.calc_metric("two_values", device="cpu"), snapshot_pkl="a/b.pkl")
+    assert json.loads(capsys.readouterr().out)["snapshot_pkl"] == "a/b.pkl"
+
+
+def test_missing_weights_are_found_before_they_are_needed(two_values, monkeypatch):
+    asked = []
+
+    def find_weights(name, folder, verbose):
+        asked.append((name, folder))
+        if name == VGG16:
+            raise UserError("no vgg")
+
+    monkeypatch.setattr(metric_main, "find_weights", find_weights)
+    metrics = ["fid50k_full", "ppl2_wend", "ppl_wend", "two_values"]
+    assert metric_main.missing_weights(metrics, "folder") == {"ppl2_wend": "no vgg", "ppl_wend": "no vgg"}
+    assert asked == [(INCEPTION, "folder"), (VGG16, "folder")]
