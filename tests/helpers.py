@@ -53,3 +53,18 @@ def assert_close(actual: Any, expected: Any, rel: float = REL_FLOAT32) -> None:
     assert np.isfinite(actual).all(), "not finite"
     error = np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-12)
     assert error <= rel, f"largest error {error:.3g} of the largest magnitude, allowed {rel:g}"
+
+
+LAYOUTS = ("contiguous", "channels_last", "transposed", "sliced")
+"""Ways in which a tensor can lie in memory."""
+
+
+def in_layout(x: torch.Tensor, layout: str) -> torch.Tensor:
+    """The same values [..., H, W] in another layout; gradients flow."""
+    if layout == "channels_last":
+        return x.contiguous(memory_format=torch.channels_last)
+    if layout == "transposed":
+        return x.mT.contiguous().mT
+    if layout == "sliced":
+        return torch.nn.functional.pad(x, [1, 2])[..., 1:-2]
+    return x.contiguous()

@@ -183,6 +183,11 @@ def test_strange_persistent_objects_are_errors(changes):
         loads(persistent(None))
 
 
+def test_unknown_versions_are_named():
+    with pytest.raises(UserError, match="version 7"):
+        loads(persistent(meta(version=7)))
+
+
 def tf_network(state) -> bytes:
     return name("dnnlib.tflib.network", "Network") + b")\x81" + state + b"b"
 
@@ -210,12 +215,22 @@ def test_tf_networks_become_records():
         {"static_kwargs": {}, "variables": [("a", "text")], "components": {}},
         {"static_kwargs": {}, "variables": ["abc"], "components": {}},
         {"static_kwargs": {}, "variables": [], "components": {"a": 1}},
-        {"static_kwargs": {}, "variables": [], "components": dict.fromkeys("abcdefghi")},
     ],
 )
 def test_strange_tf_networks_are_errors(state):
     with pytest.raises(UserError):
         loads(tf_network(put(state)) + STOP).variables()
+
+
+def test_components_of_tf_networks_are_few_and_have_short_names():
+    state = {"static_kwargs": {}, "variables": [("a", 1)], "components": {}}
+    part, whole = TFNetwork(), TFNetwork()
+    part.set_state(state)
+    with pytest.raises(UserError):
+        whole.set_state({**state, "components": dict.fromkeys("abcdefghi", part)})
+    whole.set_state({**state, "components": {"x" * 1000: part}})
+    with pytest.raises(UserError):
+        whole.variables()
 
 
 def test_repeating_oneself_does_not_make_more_of_a_file():

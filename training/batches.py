@@ -1,0 +1,109 @@
+"""Feeding the loop: real images in the sampler's order, and latents with labels to generate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from dnnlib.util import UserError
+from torch_utils.misc import InfiniteSampler
+from training.dataset import Dataset
+from training.phases import Round
+
+
+class Batches:
+    """Endless batches for one process; the order of images is common to all processes and can be continued exactly.
+
+    Args:
+        training_set: The images.
+        batch_size: Images per batch, over all processes.
+        batch_gpu: Images per round of one process; divides its share of the batch.
+        z_dim: Width of the latents.
+        rank: This process.
+        world_size: Number of processes.
+        seed: Decides the order of the images.
+        device: Where the inputs shall be.
+        data_loader_kwargs: Further arguments of ``torch.utils.data.DataLoader``.
+    """
+
+    def __init__(
+        self,
+        training_set: Dataset,
+        batch_size: int,
+        batch_gpu: int,
+        z_dim: int,
+        rank: int,
+        world_size: int,
+        seed: int,
+        device: torch.device,
+        data_loader_kwargs: dict[str, Any],
+    ) -> None:
+        self._training_set = training_set
+        self._batch_size = batch_size
+        self._batch_gpu = batch_gpu
+        self._share = batch_size // world_size
+        self._z_dim = z_dim
+        self._device = device
+        self._sampler = InfiniteSampler(training_set, rank=rank, num_replicas=world_size, seed=seed)
+        # More workers than cores only get into each other's way.
+        num_workers = min(data_loader_kwargs.get("num_workers", 0), psutil.cpu_count() or 1)
+        self._loader = torch.utils.data.DataLoader(
+            training_set,
+            sampler=self._sampler,
+            batch_size=self._share,
+            # A generator of its own: workers must not take numbers from the global one.
+            generator=torch.Generator().manual_seed(seed),
+            **{**data_loader_kwargs, "num_workers": num_workers},
+        )
+        self._iterator: Iterator[Any] | None = None
+        self.wait_sec = 0.0
+        """Time spent waiting for images, ever."""
+
+    def next(self, num_phases: int) -> list[list[Round]]:
+        """Inputs of one iteration: for each phase the same real images, and latents of its own, in rounds."""
+        begin = time.perf_counter()
+        if self._iterator is None:  # not before a state may have moved the sampler
+            self._iterator = iter(self._loader)
+        try:
+            img, c = next(self._iterator)
+        except UserError as error:
+            # From a worker process it comes as a traceback whose last line is the message.
+            raise UserError(str(error).splitlines()[-1].removeprefix("dnnlib.util.UserError: ")) from error
+        self._sampler.advance(self._batch_size)
+        self.wait_sec += time.perf_counter() - begin
+        real_img = img.to(self._device, non_blocking=True).to(torch.float32) / 127.5 - 1
+        real_c = c.to(self._device, non_blocking=True)
+        gen_z = torch.randn([num_phases * self._share, self._z_dim], device=self._device)
+        gen_c = self._random_labels(num_phases * self._share)
+        return [
+            [
+                Round(*parts)
+                for parts in zip(
+                    real_img.split(self._batch_gpu),
+                    real_c.split(self._batch_gpu),
+                    phase_z.split(self._batch_gpu),
+                    phase_c.split(self._batch_gpu),
+                    strict=True,
+                )
+            ]
+            for phase_z, phase_c in zip(gen_z.split(self._share), gen_c.split(self._share), strict=True)
+        ]
+
+    def _random_labels(self, num: int) -> torch.Tensor:
+        indices = np.random.randint(len(self._training_set), size=num)
+        labels = np.stack([self._training_set.get_label(int(i)) for i in indices])
+        return torch.from_numpy(labels).to(self._device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the order of images stands; the same in all processes."""
+        return self._sampler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned, before the first batch is drawn."""
+        assert self._iterator is None
+        self._sampler.load_state_dict(state)

@@ -1,0 +1,66 @@
+"""The presets of ``train.py --cfg``: one table of data, and the one preset that is a function of the dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Hyperparameters of one configuration; defaults are those of StyleGAN2 (arXiv 1912.04958)."""
+
+    ref_gpus: int
+    """Number of GPUs that ``batch`` was tuned on; without ``--batch``, each pass takes batch / ref_gpus images."""
+    kimg: int = 25000
+    """Length of training, in thousands of real images."""
+    batch: int
+    """Images per optimizer step, over all processes."""
+    mbstd: int
+    """Group size of the minibatch standard deviation."""
+    fmaps: float
+    """Channels relative to StyleGAN2's full width (channel_base 32768)."""
+    lr: float
+    gamma: float
+    """Weight of R1."""
+    ema_kimg: float
+    """Half-life of the generator's moving average, in thousands of images."""
+    ramp: float | None = None
+    """The half-life is at most this share of the images seen so far; None sets no limit."""
+    map_depth: int = 8
+    """Layers of the mapping network."""
+    max_batch_gpu: int | None = None
+    """If given, each pass takes up to so many images, whatever ``ref_gpus`` says."""
+    z_dim: int = 512
+    pl_weight: float = 2
+    style_mixing_prob: float = 0.9
+    d_architecture: str = "resnet"
+
+
+# fmt: off
+PRESETS: dict[str, Preset] = {
+    "stylegan2": Preset(ref_gpus=8, batch=32, mbstd=4, fmaps=1.0, lr=0.0020, gamma=10.0, ema_kimg=10),
+    "paper256":  Preset(ref_gpus=8, batch=64, mbstd=8, fmaps=0.5, lr=0.0025, gamma=1.0,  ema_kimg=20),
+    "paper512":  Preset(ref_gpus=8, batch=64, mbstd=8, fmaps=1.0, lr=0.0025, gamma=0.5,  ema_kimg=20),
+    "paper1024": Preset(ref_gpus=8, batch=32, mbstd=4, fmaps=1.0, lr=0.0020, gamma=2.0,  ema_kimg=10),
+    "cifar":     Preset(ref_gpus=2, batch=64, mbstd=32, fmaps=1.0, lr=0.0025, gamma=0.01, ema_kimg=500, kimg=100000,
+                        ramp=0.05, map_depth=2, pl_weight=0, style_mixing_prob=0, d_architecture="orig"),
+}
+# fmt: on
+"""Published configurations (CONTRACT 8): StyleGAN2's own, and those of the ADA paper (arXiv 2006.06676)."""
+
+
+def auto_preset(resolution: int, num_gpus: int) -> Preset:
+    """A reasonable start for any resolution and number of GPUs (CONTRACT 8)."""
+    # Keep the images of one GPU, in pixels, about constant, and the batch within 64.
+    batch = max(min(num_gpus * min(4096 // resolution, 32), 64), num_gpus)
+    return Preset(
+        ref_gpus=num_gpus,
+        batch=batch,
+        mbstd=min(batch // num_gpus, 4),  # small enough for any batch, as large as StyleGAN2's
+        fmaps=1 if resolution >= 512 else 0.5,
+        lr=0.002 if resolution >= 1024 else 0.0025,
+        gamma=0.0002 * resolution**2 / batch,
+        ema_kimg=batch * 10 / 32,
+        ramp=0.05,
+        map_depth=2,
+    )
