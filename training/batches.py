@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from dnnlib.util import UserError
 from torch_utils.misc import InfiniteSampler
 from training.dataset import Dataset
 from training.phases import Round
+from training.stop_request import STOP_SIGNALS
 
 
 class Batches:
@@ -58,6 +60,7 @@ class Batches:
             batch_size=self._share,
             # A generator of its own: workers must not take numbers from the global one.
             generator=torch.Generator().manual_seed(seed),
+            worker_init_fn=_leave_stopping_to_the_main_process,
             **{**data_loader_kwargs, "num_workers": num_workers},
         )
         self._iterator: Iterator[Any] | None = None
@@ -107,3 +110,13 @@ class Batches:
         """Restore what `state_dict` returned, before the first batch is drawn."""
         assert self._iterator is None
         self._sampler.load_state_dict(state)
+
+    def close(self) -> None:
+        """End the workers; they do not listen to signals, so nothing else would."""
+        self._iterator = None
+
+
+def _leave_stopping_to_the_main_process(_worker_id: int) -> None:
+    """Ctrl-C and job managers signal all processes; the loop needs its workers until its state is saved."""
+    for name in STOP_SIGNALS:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -110,7 +110,7 @@ def _modulated_pointwise(
         weight = weight * dcoefs[:, :, None]
     pixels = x.flatten(2).transpose(1, 2)  # [N, H W, I]: a view, and so is its gradient, of channels-last memory
     y = pixels @ weight.to(x.dtype).transpose(1, 2)
-    return y.transpose(1, 2).reshape(x.shape[0], -1, *x.shape[2:])
+    return y.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 def _compute_format(x: torch.Tensor, use_fp16: bool, channels_last: bool) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 
+STOP_SIGNALS = tuple(name for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+"""Names of the signals; Windows has fewer."""
+
 
 class StopRequest:
     """Whether this or any other process was asked to stop."""
@@ -40,8 +43,8 @@ def listen_for_stop(device: torch.device) -> Iterator[StopRequest]:
     request = StopRequest(device)
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        names = [name for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows has fewer
-        before = {getattr(signal, name): signal.signal(getattr(signal, name), request.set) for name in names}
+        signums = [getattr(signal, name) for name in STOP_SIGNALS]
+        before = {signum: signal.signal(signum, request.set) for signum in signums}
     try:
         yield request
     finally:

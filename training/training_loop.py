@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -307,7 +308,7 @@ class Trainer:
             self._save_grid(self.grid_real, "reals.png", (0, 255))
             self._save_samples("fakes_init.png")
         self._say(f"Training for {self.opts.total_kimg:g} kimg...")
-        with listen_for_stop(self.device) as stop, self._progress_bar() as self.bar:
+        with closing(self.batches), listen_for_stop(self.device) as stop, self._progress_bar() as self.bar:
             while not self._is_done():
                 self._iterate()
                 is_tick_over = self._is_tick_over()

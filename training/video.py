@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,10 +35,10 @@ def write_video(frames: Iterable[np.ndarray], path: Path) -> Path:
         return _write_webp(images, path.with_suffix(".webp"))
     first = next(images)
     writer = imageio_ffmpeg.write_frames(str(path), first.size, fps=FRAMES_PER_SEC, quality=9, macro_block_size=2)
-    writer.send(None)  # starts ffmpeg
-    for image in (first, *images):
-        writer.send(image.tobytes())
-    writer.close()
+    with contextlib.closing(writer):
+        writer.send(None)  # starts ffmpeg
+        for image in itertools.chain([first], images):
+            writer.send(image.tobytes())
     return path
 
 
