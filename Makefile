@@ -14,7 +14,7 @@ help: ## list the targets
 setup: $(READY) ## install the locked packages into .venv (the other targets do it when needed)
 
 demo: setup ## train on generated scenes for a few minutes, draw images; again = continue
-	$(RUN) -m training.demo --outdir runs/demo
+	$(RUN) demo.py --outdir runs/demo
 
 test: setup ## run the tests
 	$(RUN) -m pytest

@@ -1,0 +1,108 @@
+"""The whole way on a CPU in a few minutes: draw scenes, train on them, look at what came out."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import PIL.Image
+
+from training.image_grid import write_png
+from training.run_folder import OPTIONS_FILE
+
+RESOLUTION_PX = 32
+NUM_SCENES = 4000
+TRAINING_FLAGS = [
+    "--cfg=msconD-demo",
+    "--aug=noaug",
+    "--con-max-anchors=256",
+    "--proj-dim=64",
+    "--tick=1",
+    "--snap=5",
+    "--metrics=none",
+    "--state-minutes=1",
+    "--workers=1",
+]
+"""What the preset leaves to flags: no augmentation, as there are scenes enough, and a cheap contrastive task."""
+
+EXIT_STOPPED = 75
+"""What train.py returns when it was asked to stop and has saved its state."""
+
+
+def run_script(script: str, *arguments: str) -> int:
+    """Run a script of this repository as a user would, showing the command; returns its exit status."""
+    print(f"\n$ python {script} {shlex.join(arguments)}", flush=True)
+    command = [sys.executable, str(Path(__file__).parent / script), *arguments]
+    try:
+        return subprocess.run(command, check=False).returncode
+    except KeyboardInterrupt:  # the script has had its own and saves what it must
+        return EXIT_STOPPED
+
+
+def must_run(script: str, *arguments: str) -> None:
+    """`run_script`, ending the demo unless it succeeds."""
+    status = run_script(script, *arguments)
+    if status == EXIT_STOPPED:
+        raise click.ClickException("stopped; the same command again continues")
+    if status != 0:
+        raise click.ClickException(f"{script} failed with exit status {status}")
+
+
+def train(outdir: Path, kimg: int) -> Path:
+    """Train, or continue what an earlier call began; returns the run folder."""
+    data = outdir / "scenes.zip"
+    if not data.exists():
+        size = [f"--max-images={NUM_SCENES}", f"--width={RESOLUTION_PX}", f"--height={RESOLUTION_PX}"]
+        must_run("dataset_tool.py", "--source=scenes", f"--dest={data}", *size)
+    if any(outdir.glob(f"*/{OPTIONS_FILE}")):
+        must_run("train.py", "--continue=latest", f"--outdir={outdir}", f"--kimg={kimg}")
+    else:
+        must_run("train.py", f"--outdir={outdir}", f"--data={data}", f"--kimg={kimg}", *TRAINING_FLAGS)
+    return max(path.parent for path in outdir.glob(f"*/{OPTIONS_FILE}"))
+
+
+def before_and_after(run_dir: Path, path: Path, columns: int = 12, rows: int = 6) -> None:
+    """Draw real images, the first fakes and the last fakes side by side, enlarged twice."""
+    last_fakes = max(run_dir.glob("fakes[0-9]*.png"))
+    size_px = (columns * RESOLUTION_PX, rows * RESOLUTION_PX)
+    panels = []
+    for source in (run_dir / "reals.png", run_dir / "fakes_init.png", last_fakes):
+        with PIL.Image.open(source) as image:
+            panel = (
+                image.convert("RGB")
+                .crop((0, 0, *size_px))
+                .resize((2 * size_px[0], 2 * size_px[1]), PIL.Image.Resampling.NEAREST)
+            )
+            panels += [np.asarray(panel), np.full((panel.height, 16, 3), 255, np.uint8)]
+    write_png(np.concatenate(panels[:-1], axis=1), path)
+
+
+@click.command()
+@click.option(
+    "--outdir", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/demo"), show_default=True
+)
+@click.option("--kimg", type=click.IntRange(min=1), default=40, show_default=True, help="Length of training.")
+def main(outdir: Path, kimg: int) -> None:
+    """Train on generated street scenes and draw images; the same command again continues or draws anew."""
+    outdir.mkdir(parents=True, exist_ok=True)
+    run_dir = train(outdir, kimg)
+    snapshot = max(run_dir.glob("network-snapshot-*.pkl"))
+    generated = run_dir / "generated"
+    must_run("generate.py", f"--network={snapshot}", "--seeds=0-31", "--trunc=0.8", "--grid", f"--outdir={generated}")
+    run_script("-m", "msconD.plots", str(run_dir))
+    figure = run_dir / "before_after.png"
+    before_and_after(run_dir, figure)
+    print(f"\nReal scenes, fakes before and after training:  {figure}")
+    print(f"Sample grid:                                   {max(run_dir.glob('fakes[0-9]*.png'))}")
+    print(f"Snapshot, for all the other scripts:           {snapshot}")
+    print(f"Logits per scale over training:                {run_dir / 'logits.png'}")
+    print(f"Generated images:                              {generated}")
+    print(f"Train on: python demo.py --outdir={outdir} --kimg={2 * kimg}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""House rules that a script can check, and lists that must tell the truth: README's tree, the lock, the packaging."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+from tests.helpers import REPOSITORY, repository_files
+
+BINARY = {".npz", ".png", ".webp"}
+SOFT_LINES, HARD_LINES, FUNCTION_LINES = 400, 600, 60
+PERSISTENT_LINES = 1000  # the signatures alone that pickles and tools rely on fill 250 lines of networks.py
+PERSISTENT = {"training/networks.py", "training/augment.py"}  # pickles carry their source, so each is one file
+
+FILES = repository_files()
+SOURCES = [name for name in FILES if name.endswith(".py")]
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+
+
+def num_lines(name: str) -> int:
+    return len((REPOSITORY / name).read_text().splitlines())
+
+
+def function_lengths(name: str) -> dict[str, int]:
+    """Lines of each function without its docstring, by "file:line name"."""
+    lengths = {}
+    for node in ast.walk(ast.parse((REPOSITORY / name).read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0]
+            docstring_lines = first.end_lineno - first.lineno + 1 if ast.get_docstring(node) else 0
+            lengths[f"{name}:{node.lineno} {node.name}"] = node.end_lineno - node.lineno + 1 - docstring_lines
+    return lengths
+
+
+def test_files_are_short():
+    limit = {name: PERSISTENT_LINES if name in PERSISTENT else HARD_LINES for name in SOURCES}
+    assert not {name: num_lines(name) for name in SOURCES if num_lines(name) > limit[name]}
+
+
+def test_few_files_pass_the_soft_limit():
+    long = {name: num_lines(name) for name in SOURCES if name not in PERSISTENT and num_lines(name) > SOFT_LINES}
+    assert len(long) <= len(SOURCES) / 10, long
+
+
+def test_functions_are_short():
+    lengths = {where: lines for name in SOURCES for where, lines in function_lengths(name).items()}
+    assert not {where: lines for where, lines in lengths.items() if lines > FUNCTION_LINES}
+
+
+def test_texts_are_ascii_without_byte_order_mark():
+    texts = [name for name in FILES if Path(name).suffix not in BINARY]
+    assert not [name for name in texts if not (REPOSITORY / name).read_bytes().isascii()]
+
+
+def tree_in_readme() -> set[str]:
+    """Paths of the files in README's layout block, whose folders end in "/" and indent what they hold by two."""
+    block = re.search(r"## Layout\n.*?```text\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL).group(1)
+    paths, folders = set(), []
+    for line in block.splitlines():
+        name = line.split()[0]
+        folders = folders[: (len(line) - len(line.lstrip())) // 2]
+        if name.endswith("/"):
+            folders.append(name)
+        else:
+            paths.add("".join(folders) + name)
+    return paths
+
+
+def test_readme_lists_every_file():
+    hidden_or_test = re.compile(r"\.|tests/|.*__init__\.py$")
+    missing = {name for name in FILES if not hidden_or_test.match(name)} - tree_in_readme()
+    assert not missing
+
+
+def test_readme_lists_nothing_else():
+    stale = tree_in_readme() - set(FILES)
+    assert not stale
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_lock_pins_what_the_project_asks_for():
+    lock = (REPOSITORY / "requirements.lock").read_text()
+    pinned = {canonical(name) for name in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)}
+    groups = [PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"].values()]
+    asked = {canonical(Requirement(text).name) for group in groups for text in group} - {PROJECT["project"]["name"]}
+    missing = asked - pinned
+    assert not missing
+
+
+def test_lock_pins_exact_versions_and_names_no_place():
+    lines = [line for line in (REPOSITORY / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    assert not [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+( ; .*)?", line)]
+
+
+def test_packaging_lists_are_complete():
+    folders = {Path(name).parent for name in SOURCES if not name.startswith(("tests/", "benchmarks/"))}
+    packages = {folder.as_posix().replace("/", ".") for folder in folders if folder != Path()}
+    scripts = {Path(name).stem for name in SOURCES if Path(name).parent == Path()}
+    declared = PROJECT["tool"]["setuptools"]
+    assert (set(declared["packages"]), set(declared["py-modules"])) == (packages, scripts)
+
+
+@pytest.mark.parametrize("name", [".ci/run", "docker_run.sh"])
+def test_shell_scripts_are_executable(name):
+    assert (REPOSITORY / name).stat().st_mode & 0o111
+    subprocess.run(["bash", "-n", REPOSITORY / name], check=True)
