@@ -19,8 +19,8 @@ NUM_SCENES = 4000
 TRAINING_FLAGS = [
     "--cfg=msconD-demo",
     "--aug=noaug",
-    "--con-max-anchors=256",
-    "--proj-dim=64",
+    "--con-max-anchors=64",
+    "--proj-dim=32",
     "--tick=1",
     "--snap=5",
     "--metrics=none",
@@ -85,7 +85,7 @@ def before_and_after(run_dir: Path, path: Path, columns: int = 12, rows: int = 6
 @click.option(
     "--outdir", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/demo"), show_default=True
 )
-@click.option("--kimg", type=click.IntRange(min=1), default=40, show_default=True, help="Length of training.")
+@click.option("--kimg", type=click.IntRange(min=1), default=24, show_default=True, help="Length of training.")
 def main(outdir: Path, kimg: int) -> None:
     """Train on generated street scenes and draw images; the same command again continues or draws anew."""
     outdir.mkdir(parents=True, exist_ok=True)

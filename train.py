@@ -107,7 +107,9 @@ def unused_flags(ctx: click.Context) -> tuple[str, ...]:
 @click.option(
     "--state-minutes", type=click.FloatRange(min=0), default=10, show_default=True, help="Least time between states."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Decides everything random.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Decides everything random."
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Check everything, print the options and stop.")
 @click.option("--cond", type=bool, default=False, show_default=True, help="Train with the labels of the dataset.")
 @click.option("--subset", type=click.IntRange(min=1), help="Use so many of the images.  [default: all]")

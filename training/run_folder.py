@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +25,24 @@ def make_run_dir(outdir: Path, description: str) -> Path:
     try:
         outdir.mkdir(parents=True, exist_ok=True)
         while True:
-            run_dir = outdir / f"{_next_number(outdir):05d}-{description}"
-            # The number is what must be unique: it is claimed by a folder that exists for a moment.
-            claim = outdir / f".{run_dir.name[:5]}.claim"
-            try:
-                claim.mkdir()
-            except FileExistsError:
-                continue
-            try:
-                if _next_number(outdir) == int(run_dir.name[:5]):
-                    run_dir.mkdir()
+            numbers = _numbers(outdir)
+            number = max(numbers, default=-1) + 1
+            run_dir = outdir / f"{number:05d}-{description}"
+            with contextlib.suppress(FileExistsError):
+                run_dir.mkdir()
+                if _numbers(outdir).count(number) == 1:
                     return run_dir
-            finally:
-                claim.rmdir()
+                run_dir.rmdir()  # at the same moment another run has taken the number under another description
+            time.sleep(random.random() / 10)
     except OSError as error:
         raise UserError(
             f"--outdir={outdir}: {error.strerror or error}; choose a folder that can be written to"
         ) from error
 
 
-def _next_number(outdir: Path) -> int:
-    numbers = [int(match[0]) for path in outdir.iterdir() if path.is_dir() and (match := re.match(r"\d+", path.name))]
-    return max(numbers, default=-1) + 1
+def _numbers(outdir: Path) -> list[int]:
+    """Numbers of the runs in ``outdir``."""
+    return [int(match[0]) for path in outdir.iterdir() if path.is_dir() and (match := re.match(r"\d+", path.name))]
 
 
 def find_run_dir(run: str, outdir: Path | None) -> Path:
@@ -73,11 +72,13 @@ def read_options(run_dir: Path) -> dict[str, Any]:
     """Read what `write_options` wrote.
 
     Raises:
-        UserError: The file is damaged.
+        UserError: The file is damaged, or of StyleGAN2-ADA's own ``train.py``, whose runs cannot be continued.
     """
     path = run_dir / OPTIONS_FILE
     try:
         kwargs: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {error}; it must be the one that train.py wrote") from error
+    if not isinstance(kwargs, dict) or "run_dir" in kwargs:
+        raise UserError(f"{path} is not of this train.py; start a new run with --resume=<snapshot.pkl> instead")
     return kwargs

@@ -316,8 +316,8 @@ class Trainer:
                     self._end_tick()
                 if stop.agreed() or (is_tick_over and self._is_aborted()):
                     break
-        self._save_state_unless_saved()
-        self._finish()
+            self._save_state_unless_saved()
+            self._finish()
         return self._is_done()
 
     def _is_done(self) -> bool:

@@ -1,0 +1,248 @@
+"""The loss of MsConD: StyleGAN2's with adversarial terms at every scale and the contrastive task beside them.
+
+It needs of `training.loss.StyleGAN2Loss` only what the official one has too. The contrastive term has a backward pass
+of its own, before that of the real images: the graph of one pair of views is all it adds to the memory, and under
+DistributedDataParallel its exchange of embeddings never meets the averaging of gradients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from msconD import adversarial
+from msconD.settings import LossSettings
+from msconD.task import ContrastiveTask
+from torch_utils import misc, training_stats
+from torch_utils.ops import conv2d_gradfix
+from training.loss import StyleGAN2Loss
+
+PHASES = ("Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth")
+
+
+class MsConDLoss(StyleGAN2Loss):
+    """Multi-scale adversarial loss with a contrastive task beside it; a drop-in for `StyleGAN2Loss`.
+
+    Args:
+        device: Where the networks are.
+        G_mapping: Mapping network, or its DDP wrapper.
+        G_synthesis: Synthesis network, or its DDP wrapper.
+        D: `msconD.discriminator.MsConDDiscriminator`, or its DDP wrapper.
+        augment_pipe: Applied to what D judges, but not to views; None for nothing.
+        kwargs: Arguments of `LossSettings` and of `StyleGAN2Loss`.
+
+    Raises:
+        ValueError: A setting is not legal, or does not fit D.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        G_mapping: torch.nn.Module,
+        G_synthesis: torch.nn.Module,
+        D: torch.nn.Module,
+        augment_pipe: torch.nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        own = {setting.name for setting in fields(LossSettings)} & kwargs.keys()
+        self.settings = LossSettings(**{name: kwargs.pop(name) for name in own})
+        super().__init__(device, G_mapping, G_synthesis, D, augment_pipe, **kwargs)
+        unwrapped: Any = getattr(D, "module", D)
+        if not hasattr(unwrapped, "scales"):
+            raise ValueError(f"D must be a MsConDDiscriminator, got a {type(unwrapped).__name__}")
+        self.adv_weights = adversarial.scale_weights(unwrapped.scales, self.settings.adv_weights)
+        self.con_scale_weights = adversarial.scale_weights(unwrapped.scales, self.settings.con_scale_weights)
+        # Real images and batches so far; they stay on the CPU.
+        self.con_nimg, self.con_batches = torch.zeros([], dtype=torch.int64), torch.zeros([], dtype=torch.int64)
+        self.task: ContrastiveTask | None = None
+        if max(self.settings.con_weight, self.settings.con_fake_weight, self.settings.con_g_weight) > 0:
+            if unwrapped.proj_dim == 0:
+                raise ValueError("contrastive learning needs projection heads, but D has proj_dim 0")
+            self.task = ContrastiveTask(self.settings, device)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """What exact continuation must restore."""
+        return {**super().state_dict(), "con_nimg": self.con_nimg, "con_batches": self.con_batches}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.con_nimg.copy_(state["con_nimg"])
+        self.con_batches.copy_(state["con_batches"])
+
+    def run_D(self, img: torch.Tensor, c: torch.Tensor, sync: bool) -> Any:
+        """Judge augmented images at all scales: `msconD.discriminator.ScaleOutputs` without usable embeddings."""
+        if self.augment_pipe is not None:
+            img = self.augment_pipe(img)
+        with misc.ddp_sync(self.D, sync):
+            return self.D(img, c, all_scales=True, embed=False)
+
+    def accumulate_gradients(
+        self,
+        phase: str,
+        real_img: torch.Tensor,
+        real_c: torch.Tensor,
+        gen_z: torch.Tensor,
+        gen_c: torch.Tensor,
+        sync: bool,
+        gain: float,
+    ) -> None:
+        """As in `StyleGAN2Loss`.
+
+        Raises:
+            ValueError: ``phase`` is not one of the six.
+        """
+        if phase not in PHASES:
+            raise ValueError(f"phase must be one of {', '.join(PHASES)}, got {phase!r}")
+        main, reg = phase.endswith(("main", "both")), phase.endswith(("reg", "both"))
+        if phase.startswith("G"):
+            if main:
+                self._train_generator(gen_z, gen_c, sync and not (reg and self.pl_weight != 0), gain)
+            if reg:
+                super().accumulate_gradients("Greg", real_img, real_c, gen_z, gen_c, sync, gain)
+            return
+        fake_terms = None
+        if main:
+            self.con_nimg += len(real_img) * _num_processes()
+            img, fake_terms = self._train_on_fakes(gen_z, gen_c, gain)
+            self._train_on_views(real_img.detach(), real_c, self.settings.con_weight, "Con", gain)
+            self._train_on_views(img, gen_c, self.settings.con_fake_weight, "ConFake", gain)
+            self.con_batches += int(sync)
+        if main or self.r1_gamma != 0:
+            self._train_on_reals(real_img.detach(), real_c, sync, gain, fake_terms, reg and self.r1_gamma != 0)
+
+    def _train_generator(self, gen_z: torch.Tensor, gen_c: torch.Tensor, sync: bool, gain: float) -> None:
+        img, _ws = self.run_G(gen_z, gen_c, sync=sync)
+        out = self.run_D(img, gen_c, sync=False)
+        self._report_logits("fake", out.logits)
+        terms = adversarial.scale_means(out.logits, adversarial.real_loss)
+        loss = adversarial.weighted_sum(terms, self.adv_weights)  # [N, 1]
+        training_stats.report("Loss/G/loss", loss)
+        report_terms("Loss/G", terms)
+        total = loss.mean()
+        weight = self._weight_now(self.settings.con_g_weight)
+        if weight > 0:
+            total = total + self._contrast(img, gen_c, "ConG") * weight
+        (total * gain).backward()
+
+    def _train_on_fakes(
+        self, gen_z: torch.Tensor, gen_c: torch.Tensor, gain: float
+    ) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
+        """Return the images and the adversarial terms of the scales, both detached."""
+        with torch.no_grad():
+            img, _ws = self.run_G(gen_z, gen_c, sync=False)
+        out = self.run_D(img, gen_c, sync=False)
+        self._report_logits("fake", out.logits)
+        watch_gradient("Loss/D", out.features)
+        terms = adversarial.scale_means(out.logits, adversarial.fake_loss)
+        (adversarial.weighted_sum(terms, self.adv_weights).mean() * gain).backward()
+        return img, {h: term.detach() for h, term in terms.items()}
+
+    def _train_on_views(self, img: torch.Tensor, c: torch.Tensor, weight: float, group: str, gain: float) -> None:
+        weight = self._weight_now(weight)
+        if weight > 0:
+            (self._contrast(img, c, group) * (weight * gain)).backward()
+
+    def _train_on_reals(
+        self,
+        real_img: torch.Tensor,
+        real_c: torch.Tensor,
+        sync: bool,
+        gain: float,
+        fake_terms: dict[int, torch.Tensor] | None,
+        reg: bool,
+    ) -> None:
+        """Adversarial terms if those of the fakes are given (for the statistics), R1 if ``reg``; one pass for both."""
+        img = real_img.requires_grad_(reg)
+        out = self.run_D(img, real_c, sync)
+        self._report_logits("real", out.logits)
+        loss = zero_of(out)
+        if fake_terms is not None:
+            terms = adversarial.scale_means(out.logits, adversarial.real_loss)
+            loss = loss + adversarial.weighted_sum(terms, self.adv_weights)[:, 0]
+            both_terms = {h: term.detach() + fake_terms[h] for h, term in terms.items()}
+            training_stats.report("Loss/D/loss", adversarial.weighted_sum(both_terms, self.adv_weights))
+            report_terms("Loss/D", both_terms)
+        if reg:
+            penalty = self._r1_penalty(out.logits, img)  # [N]
+            regularizer = penalty * (self.r1_gamma / 2)
+            training_stats.report("Loss/r1_penalty", penalty)
+            training_stats.report("Loss/D/reg", regularizer)
+            loss = loss + regularizer
+        (loss.mean() * gain).backward()
+
+    def _r1_penalty(self, logits: adversarial.Maps, img: torch.Tensor) -> torch.Tensor:
+        score = adversarial.r1_score(logits, self.adv_weights, self.settings.r1_mode)
+        with conv2d_gradfix.no_weight_gradients():
+            (grad,) = torch.autograd.grad(score.sum(), img, create_graph=True)
+        return grad.square().sum(dim=[1, 2, 3])
+
+    def _contrast(self, img: torch.Tensor, c: torch.Tensor, group: str) -> torch.Tensor:
+        """Compute the contrastive loss of two new views of images [N, C, H, W], a scalar."""
+        assert self.task is not None
+
+        def describe(view: torch.Tensor) -> dict[int, torch.Tensor]:
+            with misc.ddp_sync(self.D, sync=False):
+                out = self.D(view, c, all_scales=True)
+            watch_gradient(group, out.features)
+            return out.proj
+
+        losses, stats = self.task(describe, img)
+        loss = torch.stack([loss * self.con_scale_weights[h] for h, loss in losses.items()]).sum()
+        training_stats.report(f"{group}/loss", loss)
+        # The loop clears NaN from gradients, so that a diverged task would go unnoticed.
+        training_stats.report(f"{group}/finite", loss.isfinite().float())
+        for name, value in stats.items():
+            training_stats.report(f"{group}/{name}", value)
+        return loss
+
+    def _weight_now(self, weight: float) -> float:
+        """Adapt a contrastive weight to this batch: 0 between intervals, less during the ramp."""
+        if self.con_batches.item() % self.settings.con_interval != 0:
+            return 0
+        ramp_nimg = self.settings.con_ramp_kimg * 1000
+        ramp = min(self.con_nimg.item() / ramp_nimg, 1) if ramp_nimg > 0 else 1
+        return weight * self.settings.con_interval * ramp
+
+    def _report_logits(self, kind: str, logits: adversarial.Maps) -> None:
+        signs = {h: x.sign() for h, x in logits.items()}
+        steering = signs[1]
+        if self.settings.ada_scale == "mean":
+            steering = adversarial.weighted_sum(adversarial.scale_means(signs, lambda x: x), self.adv_weights)
+        training_stats.report(f"Loss/scores/{kind}", logits[1])
+        training_stats.report(f"Loss/signs/{kind}", steering)
+        for h, x in logits.items():
+            training_stats.report(f"Loss/scores/{kind}_h{h}", x)
+            training_stats.report(f"Loss/signs/{kind}_h{h}", signs[h])
+            if h > 1:  # as distinct from the deviation between images, which the scores' deviation includes
+                training_stats.report(f"Loss/spatial_std/{kind}_h{h}", x.detach().flatten(1).std(dim=1))
+
+
+def zero_of(out: Any) -> torch.Tensor:
+    """Return a zero that depends on all outputs: DDP wants a gradient for each parameter of D."""
+    return torch.stack([x.sum() for maps in (out.logits, out.proj) for x in maps.values()]).sum() * 0
+
+
+def report_terms(group: str, terms: adversarial.Maps) -> None:
+    """Record each scale's adversarial term, before weighting."""
+    for h, term in terms.items():
+        training_stats.report(f"{group}/adv_h{h}", term)
+
+
+def watch_gradient(group: str, features: adversarial.Maps) -> None:
+    """Record, in the backward pass to come, the norm of the gradient at the largest map that branches read."""
+    h = max(features, default=None)
+    if h is None or not features[h].requires_grad:
+        return
+
+    def record(grad: torch.Tensor) -> None:
+        training_stats.report(f"{group}/grad_norm_h{h}", grad.float().norm())
+
+    features[h].register_hook(record)
+
+
+def _num_processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -1,0 +1,95 @@
+"""Views of an image whose geometry is known cell by cell.
+
+A view is a random crop, perhaps mirrored, resized to the size of the image. It is described by an affine map theta from
+view to image coordinates, both in [-1, 1] with y pointing down and pixels being areas (``align_corners=False``). From
+two thetas follows which cells of two feature maps saw the same place, measured as by Xie et al., "Propagate Yourself"
+(arXiv:2011.10043, section 3.1): distance of the cell centres over the diagonal of the larger cell.
+
+Crops lie inside the image and only magnify, so there is nothing to mask outside it and nothing to anti-alias.
+
+Shapes: N images, H height and width of a square feature map, P = H * H cells in row-major order.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+ASPECT_RANGE = (3 / 4, 4 / 3)
+"""Width over height of a crop before it is cut to the image; torchvision's and PixPro's range."""
+
+
+def sample_thetas(num: int, area: tuple[float, float], device: torch.device | str = "cpu") -> torch.Tensor:
+    """Draw the geometry of ``num`` views.
+
+    Args:
+        num: Number of views, N.
+        area: Smallest and largest part of the image's area that a crop covers, within (0, 1].
+        device: Where the numbers are drawn.
+
+    Returns:
+        float32 [N, 2, 3], maps (x, y, 1) of the view to (x, y) of the image. Half of the views are mirrored.
+    """
+
+    def uniform(low: float, high: float) -> torch.Tensor:
+        return torch.rand(num, device=device) * (high - low) + low
+
+    log_aspect = torch.tensor(ASPECT_RANGE).log().tolist()
+    part, aspect = uniform(*area), uniform(*log_aspect).exp()
+    width = (part * aspect).sqrt().clamp(max=1)
+    height = (part / aspect).sqrt().clamp(max=1)
+    x = uniform(-1, 1) * (1 - width)
+    y = uniform(-1, 1) * (1 - height)
+    sign = (uniform(-1, 1) < 0).float() * 2 - 1
+
+    zero = torch.zeros_like(x)
+    return torch.stack([sign * width, zero, x, zero, height, y], dim=1).unflatten(1, (2, 3))  # [N, 2, 3]
+
+
+def identity_thetas(num: int, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Return the geometry of ``num`` views that show the whole image as it is, float32 [N, 2, 3]."""
+    return torch.eye(2, 3, device=device).repeat(num, 1, 1)
+
+
+def apply_thetas(img: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """Look at each image through its theta, bilinearly; differentiable once.
+
+    Args:
+        img: float32 [N, C, height, width].
+        theta: float32 [N, 2, 3].
+
+    Returns:
+        float32 [N, C, height, width].
+    """
+    grid = F.affine_grid(theta, list(img.shape), align_corners=False)
+    return F.grid_sample(img, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def cell_centres(theta: torch.Tensor, size: int) -> torch.Tensor:
+    """Locate the cells of the views' feature maps in the image: [N, P, 2] (x, y) for maps of ``size`` x ``size``."""
+    ticks = (torch.arange(size, device=theta.device, dtype=theta.dtype) * 2 + 1) / size - 1
+    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
+    cells = torch.stack([x, y, torch.ones_like(x)], dim=-1).flatten(0, 1)  # [P, 3]
+    return cells @ theta.mT  # [N, P, 2]
+
+
+def cell_diagonals(theta: torch.Tensor, size: int) -> torch.Tensor:
+    """Measure the diagonal of one cell of each view in the image, [N]."""
+    return theta[:, :, :2].flatten(1).norm(dim=1) * (2 / size)
+
+
+def cell_distances(theta1: torch.Tensor, theta2: torch.Tensor, size: int) -> torch.Tensor:
+    """Measure how far cell i of view 1 lies from cell j of view 2 in the image, in diagonals of the larger cell.
+
+    Args:
+        theta1: Geometry of the first views, [N, 2, 3].
+        theta2: Geometry of the second views of the same images, [N, 2, 3].
+        size: H of the feature maps.
+
+    Returns:
+        [N, P, P]; in equal geometry neighbours are sqrt(1/2) apart.
+    """
+    # The default mode of cdist loses small distances to cancellation.
+    exact = "donot_use_mm_for_euclid_dist"
+    distance = torch.cdist(cell_centres(theta1, size), cell_centres(theta2, size), compute_mode=exact)  # [N, P, P]
+    return distance / torch.maximum(cell_diagonals(theta1, size), cell_diagonals(theta2, size))[:, None, None]

@@ -1,0 +1,144 @@
+"""Find the w whose image looks most like a given one: ``python projector.py --help``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from dnnlib.util import UserError, format_time
+from metrics.detectors import EFFLITE1, VGG16
+from metrics.metric_utils import get_feature_detector
+from torch_utils.atomic import write_atomic
+from training import generator_options as options
+from training.image_grid import write_png
+from training.image_io import BadImageError, load_image, open_image
+from training.image_preparation import Preparation
+from training.launch import choose_device
+from training.projection import Step, project
+from training.sampling import load_generator, synthesize
+from training.video import write_video
+
+MAX_FRAMES = 200
+"""Of the film: the steps are thinned out to at most so many."""
+
+
+@click.command()
+@options.network_option
+@options.outdir_option
+@click.option("--target", required=True, metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--num-steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Optimisation steps.")
+@click.option("--seed", type=int, default=303, show_default=True, help="Decides the noise of the optimisation.")
+@click.option("--save-video", type=bool, default=True, show_default=True, help="Write a film of the search.")
+@options.class_option
+@click.option(
+    "--detector",
+    default=VGG16,
+    show_default=True,
+    metavar=f"{VGG16}|{EFFLITE1}|FILE",
+    help="Network that compares images.",
+)
+@click.option("--detectors", metavar="DIR", help="Folder with the weights of such networks, for use offline.")
+@options.device_option
+@options.trust_option
+@options.errors_in_one_line()
+def run_projection(
+    network: str,
+    outdir: Path,
+    target: Path,
+    num_steps: int,
+    seed: int,
+    save_video: bool,
+    class_idx: int | None,
+    detector: str,
+    detectors: str | None,
+    device: str,
+    trust_pickle: bool,
+) -> None:
+    r"""Project an image into the latent space W of a network.
+
+    \b
+    Example:
+      python projector.py --outdir=out --network=snapshot.pkl --target=photo.png
+      python generate.py --outdir=out --network=snapshot.pkl --projected-w=out/projected_w.npz
+
+    The middle square of the target is used; it should be cut like the images of training. Writes target.png, proj.png,
+    projected_w.npz (w, [1, num_ws, w_dim]) and proj.mp4, or proj.webp without package imageio-ffmpeg.
+    """
+    where = choose_device(device, num_gpus=1)
+    G = load_generator(network, where, trust_pickle)
+    label = options.choose_label(G, class_idx, where)
+    pixels = read_target(target, G.img_resolution, G.img_channels)
+    features = get_feature_detector(detector, where, verbose=True, folder=detectors)
+    outdir.mkdir(parents=True, exist_ok=True)
+    write_png(pixels, outdir / "target.png")
+
+    target_img = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(where, torch.float32)
+    ws = optimise(project(G, target_img, features, label, num_steps, seed), num_steps)
+    projected_w = ws[-1:, None].repeat(1, G.num_ws, 1).cpu().numpy()
+    write_atomic(outdir / "projected_w.npz", lambda file: np.savez(file, w=projected_w))
+    write_png(draw(G, ws[-1]), outdir / "proj.png")
+    if save_video:
+        path = write_video(film(G, ws, pixels), outdir / "proj.mp4")
+        if path.suffix != ".mp4":
+            click.echo(f"Wrote {path} instead of an mp4, which needs: pip install 'mscond[video]'")
+
+
+def read_target(path: Path, resolution_px: int, num_channels: int) -> np.ndarray:
+    """Middle square of an image file at the network's resolution, uint8 ``[R, R, C]``.
+
+    Raises:
+        UserError: No image, or the network's are neither grey nor RGB.
+    """
+    if num_channels not in (1, 3):
+        raise UserError(f"projection takes networks with 1 or 3 colour channels, this one has {num_channels}")
+    prepare = Preparation(
+        mode="grey" if num_channels == 1 else "rgb",
+        transform="center-crop",
+        width_px=resolution_px,
+        height_px=resolution_px,
+        resize_filter="lanczos",
+    )
+    try:
+        with open(path, "rb") as file:
+            image = prepare(load_image(open_image(file)))
+    except BadImageError as error:
+        raise UserError(f"{path} {error}") from error
+    return np.array(image).reshape(resolution_px, resolution_px, num_channels)
+
+
+def optimise(steps: Iterator[Step], num_steps: int) -> torch.Tensor:
+    """Run the projection, show how it goes, and return the w after each step, ``[num_steps, w_dim]``."""
+    start = time.monotonic()
+    ws, distances = [], []
+    with tqdm(steps, total=num_steps, unit="step", disable=None) as progress:
+        for step in progress:
+            ws.append(step.w)
+            distances.append(step.distance)
+            progress.set_postfix(distance=f"{step.distance:.4f}", refresh=False)
+    elapsed = format_time(time.monotonic() - start)
+    click.echo(f"Distance {distances[0]:.4f} -> {distances[-1]:.4f} in {num_steps} steps, {elapsed}")
+    return torch.stack(ws)
+
+
+def draw(G: Any, w: torch.Tensor) -> np.ndarray:
+    """Image of ``w`` [w_dim] with the network's own noise, uint8 ``[R, R, C]``."""
+    image: np.ndarray = synthesize(G, w.expand(1, G.num_ws, -1))[0]
+    return image
+
+
+def film(G: Any, ws: torch.Tensor, target: np.ndarray) -> Iterator[np.ndarray]:
+    """Draw the target beside the projection as it develops."""
+    chosen = np.linspace(0, len(ws) - 1, min(len(ws), MAX_FRAMES)).round()
+    for i in chosen.astype(int):
+        yield np.concatenate([target, draw(G, ws[i])], axis=1)
+
+
+if __name__ == "__main__":
+    run_projection()

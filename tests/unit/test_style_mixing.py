@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from style_mixing import generate_style_mix
+from tests import tiny_snapshot
+
+
+def run(*args):
+    return CliRunner().invoke(generate_style_mix, [*map(str, args), "--device=cpu"])
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def ws_of(G, seed, psi=1, class_idx=None):
+    c = torch.zeros(1, G.c_dim)
+    if class_idx is not None:
+        c[0, class_idx] = 1
+    z = torch.from_numpy(np.random.RandomState(seed).randn(1, G.z_dim).astype(np.float32))
+    return G.mapping(z, c, truncation_psi=psi)
+
+
+def expected(G, row, col, styles, **kwargs):
+    ws = ws_of(G, row, **kwargs)
+    ws[:, styles] = ws_of(G, col, **kwargs)[:, styles]
+    img = G.synthesis(ws, noise_mode="const")
+    image = (img * 127.5 + 128).clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).numpy()
+    return image[:, :, 0] if image.shape[2] == 1 else image
+
+
+@pytest.fixture
+def network(tmp_path):
+    path = tmp_path / "snapshot.pkl"
+    return path, tiny_snapshot.write(path)
+
+
+@pytest.fixture
+def outdir(tmp_path):
+    return tmp_path / "out"
+
+
+def test_mixtures(network, outdir):
+    path, G = network
+    result = run(f"--network={path}", f"--outdir={outdir}", "--rows=8,3", "--cols=5", "--styles=0,2-3", "--trunc=0.5")
+    assert (result.exit_code, result.output) == (0, "")
+    names = {"8-5.png", "3-5.png", "8-8.png", "3-3.png", "5-5.png", "grid.png"}
+    assert {file.name for file in outdir.iterdir()} == names
+    for name in names - {"grid.png"}:
+        row, col = map(int, name.removesuffix(".png").split("-"))
+        np.testing.assert_array_equal(pixels(outdir / name), expected(G, row, col, [0, 2, 3], psi=0.5))
+    image = {name: pixels(outdir / f"{name}.png") for name in ("8-5", "3-5", "8-8", "3-3", "5-5")}
+    rows = [[np.zeros_like(image["5-5"]), image["5-5"]], [image["8-8"], image["8-5"]], [image["3-3"], image["3-5"]]]
+    np.testing.assert_array_equal(
+        pixels(outdir / "grid.png"), np.concatenate([np.concatenate(row, axis=1) for row in rows])
+    )
+    assert len({image.tobytes() for image in image.values()}) == 5
+
+
+def test_default_styles_are_the_first_seven_or_all(network, outdir):
+    path, G = network
+    assert G.num_ws == 6
+    assert run(f"--network={path}", f"--outdir={outdir}", "--rows=1", "--cols=2").exit_code == 0
+    np.testing.assert_array_equal(pixels(outdir / "1-2.png"), pixels(outdir / "2-2.png"))
+
+    G = tiny_snapshot.write(path, img_resolution=32)
+    assert run(f"--network={path}", f"--outdir={outdir}", "--rows=1", "--cols=2").exit_code == 0
+    np.testing.assert_array_equal(pixels(outdir / "1-2.png"), expected(G, 1, 2, list(range(7))))
+    assert (pixels(outdir / "1-2.png") != pixels(outdir / "2-2.png")).any()
+
+
+def test_conditional_grey_network_in_batches(tmp_path, outdir):
+    path = tmp_path / "conditional.pkl"
+    G = tiny_snapshot.write(path, c_dim=2, img_channels=1)
+    arguments = ("--rows=0", "--cols=1-4", "--styles=1", "--class=1", "--batch=3")
+    assert run(f"--network={path}", f"--outdir={outdir}", *arguments).exit_code == 0
+    for col in range(1, 5):
+        difference = pixels(outdir / f"0-{col}.png").astype(int) - expected(G, 0, col, [1], class_idx=1)
+        assert np.abs(difference).max() <= 1
+
+
+def test_a_seed_may_be_row_and_column(network, outdir):
+    path, G = network
+    assert run(f"--network={path}", f"--outdir={outdir}", "--rows=1,2", "--cols=1,2", "--styles=0").exit_code == 0
+    np.testing.assert_array_equal(pixels(outdir / "1-1.png"), expected(G, 1, 1, [0]))
+    np.testing.assert_array_equal(pixels(outdir / "2-1.png"), expected(G, 2, 1, [0]))
+    assert pixels(outdir / "grid.png").shape == (48, 48, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rows=1"], "Missing option '--cols'"),
+        (["--rows=1", "--cols=2", "--styles=6"], "--styles: 6 is no layer of this network, which has 0-5"),
+        (["--rows=1", "--cols=2", "--styles=0-"], "'0-': give numbers as in 0-35 or 1,2,3"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(network, outdir, arguments, said):
+    result = run(f"--network={network[0]}", f"--outdir={outdir}", *arguments)
+    assert result.exit_code != 0
+    assert "Error: " in result.output.splitlines()[-1]
+    assert said in result.output.splitlines()[-1]
+    assert not outdir.exists()

@@ -1,0 +1,23 @@
+import click
+import pytest
+
+from training.generator_options import SEEDS, NumberList
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("0-3", [0, 1, 2, 3]), ("7", [7]), ("3,1,1", [3, 1, 1]), ("9,2-3, 0", [9, 2, 3, 0]), ("4294967295", [2**32 - 1])],
+)
+def test_lists_of_numbers(text, numbers):
+    assert SEEDS.convert(text, None, None) == numbers
+
+
+@pytest.mark.parametrize("text", ["", "1,", "-1", "1-", "a", "1.5", "3-1", "1-2-3", "4294967296", "0x1"])
+def test_no_lists_of_numbers(text):
+    with pytest.raises(click.BadParameter):
+        SEEDS.convert(text, None, None)
+
+
+def test_limit():
+    with pytest.raises(click.BadParameter, match="10: give 0 to 9"):
+        NumberList(largest=9).convert("3,10", None, None)
