@@ -33,23 +33,22 @@ EXIT_STOPPED = 75
 """What train.py returns when it was asked to stop and has saved its state."""
 
 
-def run_script(script: str, *arguments: str) -> int:
-    """Run a script of this repository as a user would, showing the command; returns its exit status."""
-    print(f"\n$ python {script} {shlex.join(arguments)}", flush=True)
-    command = [sys.executable, str(Path(__file__).parent / script), *arguments]
+def run_python(*arguments: str) -> int:
+    """Run a script or module of this repository as a user would, showing the command; returns its exit status."""
+    print(f"\n$ python {shlex.join(arguments)}", flush=True)
     try:
-        return subprocess.run(command, check=False).returncode
+        return subprocess.run([sys.executable, *arguments], cwd=Path(__file__).parent, check=False).returncode
     except KeyboardInterrupt:  # the script has had its own and saves what it must
         return EXIT_STOPPED
 
 
-def must_run(script: str, *arguments: str) -> None:
-    """`run_script`, ending the demo unless it succeeds."""
-    status = run_script(script, *arguments)
+def must_run(*arguments: str) -> None:
+    """`run_python`, ending the demo unless it succeeds."""
+    status = run_python(*arguments)
     if status == EXIT_STOPPED:
         raise click.ClickException("stopped; the same command again continues")
     if status != 0:
-        raise click.ClickException(f"{script} failed with exit status {status}")
+        raise click.ClickException(f"{arguments[0]} failed with exit status {status}")
 
 
 def train(outdir: Path, kimg: int) -> Path:
@@ -88,12 +87,13 @@ def before_and_after(run_dir: Path, path: Path, columns: int = 12, rows: int = 6
 @click.option("--kimg", type=click.IntRange(min=1), default=24, show_default=True, help="Length of training.")
 def main(outdir: Path, kimg: int) -> None:
     """Train on generated street scenes and draw images; the same command again continues or draws anew."""
+    outdir = outdir.absolute()
     outdir.mkdir(parents=True, exist_ok=True)
     run_dir = train(outdir, kimg)
     snapshot = max(run_dir.glob("network-snapshot-*.pkl"))
     generated = run_dir / "generated"
     must_run("generate.py", f"--network={snapshot}", "--seeds=0-31", "--trunc=0.8", "--grid", f"--outdir={generated}")
-    run_script("-m", "msconD.plots", str(run_dir))
+    run_python("-m", "msconD.plots", str(run_dir))
     figure = run_dir / "before_after.png"
     before_and_after(run_dir, figure)
     print(f"\nReal scenes, fakes before and after training:  {figure}")
