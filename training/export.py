@@ -54,7 +54,7 @@ class FormatList(click.ParamType):
 @options.trust_option
 @options.errors_in_one_line()
 def export(network: str, dest: Path, formats: list[str], trust_pickle: bool) -> None:
-    r"""Write the generator of a snapshot in formats that others read.
+    """Write the generator of a snapshot in formats that others read.
 
     \b
     Formats:
@@ -67,7 +67,7 @@ def export(network: str, dest: Path, formats: list[str], trust_pickle: bool) -> 
       python -m training.export --network=snapshot.pkl --dest=exported --format=safetensors,onnx
 
     Files are read back and their images compared with the network's, for batches of 1, 3 and 8 and psi 0.5 and 1.
-    """
+    """  # noqa: D301 -- in a raw string click would not see its mark
     G = load_generator(network, torch.device("cpu"), trust_pickle)
     if "onnx" in formats:
         programs.check_onnx_packages()

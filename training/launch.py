@@ -68,7 +68,7 @@ def train_run(request: RunRequest) -> bool:
             raise UserError(f"{run_dir} is of {kwargs['num_gpus']} processes, got {world.world_size}; start as many")
         return request.is_dry_run or _train(world, run_dir, kwargs, device)
     finally:
-        torch.distributed.destroy_process_group()
+        distributed.leave_world()
 
 
 def prepare_run(request: RunRequest) -> tuple[Path, dict[str, Any]]:

@@ -26,10 +26,10 @@ Arguments that recur:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import Any
 
-import numpy as np
 import torch
 
 from torch_utils import misc, persistence
@@ -81,7 +81,7 @@ def modulated_conv2d(
     styles = _checked("styles", styles, x.shape[1], num=x.shape[0]).to(weight.dtype)
     if demodulate and x.dtype == torch.float16:  # Keeps products within range; demodulation cancels both factors.
         fan_in = weight[0].numel()
-        weight = weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * np.sqrt(fan_in))
+        weight = weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * math.sqrt(fan_in))
         styles = styles / styles.abs().amax(dim=1, keepdim=True)
 
     dcoefs = None
@@ -180,7 +180,7 @@ class FullyConnectedLayer(torch.nn.Module):
         self.activation = activation
         self.weight = torch.nn.Parameter(torch.randn([out_features, in_features]) / lr_multiplier)
         self.bias = torch.nn.Parameter(torch.full([out_features], float(bias_init))) if bias else None
-        self.weight_gain = lr_multiplier / np.sqrt(in_features)
+        self.weight_gain = lr_multiplier / math.sqrt(in_features)
         self.bias_gain = lr_multiplier
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -226,7 +226,7 @@ class Conv2dLayer(torch.nn.Module):
         self.conv_clamp = conv_clamp
         self.register_buffer("resample_filter", upfirdn2d.setup_filter(resample_filter))
         self.padding = kernel_size // 2
-        self.weight_gain = 1 / np.sqrt(in_channels * kernel_size**2)
+        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
         self.act_gain = bias_act.activation_funcs[activation].def_gain
         weight = torch.randn([out_channels, in_channels, kernel_size, kernel_size])
         initial = {"weight": weight, "bias": torch.zeros([out_channels]) if bias else None}
@@ -461,7 +461,7 @@ class ToRGBLayer(torch.nn.Module):
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
         self.weight = torch.nn.Parameter(torch.randn([out_channels, in_channels, kernel_size, kernel_size]))
         self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
-        self.weight_gain = 1 / np.sqrt(in_channels * kernel_size**2)
+        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
 
     def forward(self, x: torch.Tensor, w: torch.Tensor, fused_modconv: bool = True) -> torch.Tensor:
         """``x`` [N, I, H, W] under style ``w`` [N, w_dim] to colours ``[N, O, H, W]``."""
@@ -580,9 +580,9 @@ class SynthesisBlock(torch.nn.Module):
         if self.architecture != "resnet":
             x = self.conv0(x, next(w_iter), **layer_kwargs)
             return self.conv1(x, next(w_iter), **layer_kwargs)
-        y = self.skip(x, gain=np.sqrt(0.5))
+        y = self.skip(x, gain=math.sqrt(0.5))
         x = self.conv0(x, next(w_iter), **layer_kwargs)
-        return y + self.conv1(x, next(w_iter), gain=np.sqrt(0.5), **layer_kwargs)
+        return y + self.conv1(x, next(w_iter), gain=math.sqrt(0.5), **layer_kwargs)
 
 
 @persistence.persistent_class
@@ -777,8 +777,8 @@ class DiscriminatorBlock(torch.nn.Module):
             x = y if x is None else x + y
             img = upfirdn2d.downsample2d(img, self.resample_filter) if self.architecture == "skip" else None
         if self.architecture == "resnet":
-            y = self.skip(x, gain=np.sqrt(0.5))
-            x = y + self.conv1(self.conv0(x), gain=np.sqrt(0.5))
+            y = self.skip(x, gain=math.sqrt(0.5))
+            x = y + self.conv1(self.conv0(x), gain=math.sqrt(0.5))
         else:
             x = self.conv1(self.conv0(x))
         return x, img
@@ -875,7 +875,7 @@ class DiscriminatorEpilogue(torch.nn.Module):
         if self.cmap_dim > 0:  # Projection discriminator (arXiv 1802.05637).
             assert cmap is not None
             misc.assert_shape(cmap, [None, self.cmap_dim])
-            x = (x * cmap).sum(dim=1, keepdim=True) / np.sqrt(self.cmap_dim)
+            x = (x * cmap).sum(dim=1, keepdim=True) / math.sqrt(self.cmap_dim)
         return x
 
 

@@ -128,7 +128,8 @@ def _sha256(path: Path) -> str:
 def _take_tensors(tree: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
     """A copy of ``tree`` whose tensors are moved to ``tensors`` and replaced by their names."""
     if isinstance(tree, torch.Tensor):
-        tensors[name] = tree.detach().cpu().contiguous()
+        # A copy of its own for each: the format refuses tensors that share memory.
+        tensors[name] = tree.detach().to("cpu", copy=True).contiguous()
         return {_TENSOR_KEY: name}
     if isinstance(tree, dict):
         return {str(key): _take_tensors(value, f"{name}/{key}", tensors) for key, value in tree.items()}
