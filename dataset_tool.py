@@ -49,7 +49,7 @@ def main(
     verify: bool,
     **preparation_kwargs: Any,
 ) -> None:
-    r"""Turn photographs into a dataset that can be trained on, or verify one.
+    """Turn photographs into a dataset that can be trained on, or verify one.
 
     \b
     --source is one of
@@ -73,7 +73,7 @@ def main(
 
     An image that cannot be used ends the run and nothing is written. With --on-error=skip it is left out and listed
     with the reason in DEST.skipped.jsonl.
-    """
+    """  # noqa: D301 (click wants the control character)
     if verify == (dest is not None):
         raise click.UsageError("give either --dest, the .zip or folder to make, or --verify, which makes none")
     try:

@@ -45,7 +45,14 @@ class GridSize(click.ParamType):
 @click.option(
     "--projected-w", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Draw these ws, not seeds."
 )
-@click.option("--grid", type=GridSize(), is_flag=False, flag_value="auto", help="Write grid.png too.")
+@click.option(
+    "--grid",
+    type=GridSize(),
+    is_flag=False,
+    flag_value="auto",
+    metavar="[COLUMNSxROWS|auto]",
+    help="Write grid.png too; auto is about square.",
+)
 @options.batch_option
 @options.device_option
 @options.trust_option
@@ -63,7 +70,7 @@ def generate_images(
     device: str,
     trust_pickle: bool,
 ) -> None:
-    r"""Draw images with a trained generator.
+    """Draw images with a trained generator.
 
     \b
     Examples:
@@ -73,7 +80,7 @@ def generate_images(
 
     Writes seedNNNN.png for each seed, or projNN.png for each projected w. With one image at a time (--batch=1) a seed
     gives the same pixels whatever the others are; larger batches are faster and may differ in the last bit.
-    """
+    """  # noqa: D301 -- in a raw string click would not see its mark
     if projected_w is None and not seeds:
         raise click.UsageError("give --seeds or --projected-w")
     where = choose_device(device, num_gpus=1)

@@ -61,7 +61,7 @@ def run_projection(
     device: str,
     trust_pickle: bool,
 ) -> None:
-    r"""Project an image into the latent space W of a network.
+    """Project an image into the latent space W of a network.
 
     \b
     Example:
@@ -70,7 +70,7 @@ def run_projection(
 
     The middle square of the target is used; it should be cut like the images of training. Writes target.png, proj.png,
     projected_w.npz (w, [1, num_ws, w_dim]) and proj.mp4, or proj.webp without package imageio-ffmpeg.
-    """
+    """  # noqa: D301 -- in a raw string click would not see its mark
     where = choose_device(device, num_gpus=1)
     G = load_generator(network, where, trust_pickle)
     label = options.choose_label(G, class_idx, where)

@@ -49,7 +49,7 @@ def generate_style_mix(
     device: str,
     trust_pickle: bool,
 ) -> None:
-    r"""Draw each image of --rows with the styles of each image of --cols in some layers.
+    """Draw each image of --rows with the styles of each image of --cols in some layers.
 
     \b
     Example:
@@ -57,7 +57,7 @@ def generate_style_mix(
 
     Low layers decide on pose and shape, high ones on texture and colour. Writes R-C.png for row seed R and column seed
     C, S-S.png for each seed itself, and grid.png with all of them.
-    """
+    """  # noqa: D301 -- in a raw string click would not see its mark
     where = choose_device(device, num_gpus=1)
     G = load_generator(network, where, trust_pickle)
     label = options.choose_label(G, class_idx, where)

@@ -15,7 +15,7 @@ EXIT_STOPPED = 75
 """Exit status of a run that was asked to stop and can be continued (EX_TEMPFAIL)."""
 
 CONTINUE_PARAMETERS = {"continue_run", "outdir", "kimg", "device", "detectors", "state_minutes", "trust_pickle"}
-CONTINUE_PARAMETERS |= {"dry_run", "progress"}
+CONTINUE_PARAMETERS |= {"dry_run", "progress", "snap_format"}
 """What means something to a run that goes on; everything else was decided when it began."""
 
 
@@ -62,6 +62,14 @@ def parse_metrics(ctx: click.Context, param: click.Parameter, value: str) -> tup
     return () if value.lower() == "none" else tuple(name.strip() for name in value.split(",") if name.strip())
 
 
+def parse_snapshot_formats(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    """Split a comma list; the pickle is what every other script reads, so it is always there."""
+    formats = tuple(name.strip() for name in value.split(","))
+    if not {"pkl"} <= set(formats) <= {"pkl", "safetensors"}:
+        raise click.BadParameter(f"expected pkl or pkl,safetensors, got {value!r}")
+    return formats
+
+
 def parse_settings(given: dict[str, str | None]) -> dict[str, Any]:
     """Values of the method settings that were given."""
     values = {}
@@ -101,6 +109,13 @@ def unused_flags(ctx: click.Context) -> tuple[str, ...]:
     show_default=True,
     callback=parse_metrics,
     help="Comma list of metrics or 'none'.",
+)
+@click.option(
+    "--snap-format",
+    default="pkl",
+    show_default=True,
+    callback=parse_snapshot_formats,
+    help="Comma list of pkl and safetensors.",
 )
 @click.option("--metrics-ticks", type=click.IntRange(min=1), help="Ticks between metrics.  [default: --snap]")
 @click.option("--detectors", type=click.Path(exists=True, file_okay=False), help="Folder with the metrics' networks.")
@@ -155,6 +170,7 @@ def main(
     device: str,
     detectors: str | None,
     state_minutes: float,
+    snap_format: tuple[str, ...],
     dry_run: bool,
     trust_pickle: bool,
     progress: str,
@@ -179,6 +195,7 @@ def main(
             runtime={
                 "detector_folder": detectors,
                 "state_interval_sec": state_minutes * 60,
+                "snapshot_formats": snap_format,
                 "trust_pickle": trust_pickle,
                 "progress": progress,
             },

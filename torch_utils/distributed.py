@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import tempfile
@@ -84,6 +85,13 @@ def init_world(
     )
 
 
+def leave_world() -> None:
+    """Leave the process group, if this process has joined one."""
+    gc.collect()  # a DDP wrapper that waits in a reference cycle until after its group has gone would abort the process
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def launch(fn: Callable[[World, str], None], num_processes: int) -> None:
     """Run ``fn(world, init_method)`` in ``num_processes`` new processes on this machine, or in this one if that is 1.
 
@@ -124,8 +132,7 @@ def _run_process(rank: int, fn: Callable[[World, str], None], world_size: int, f
         Path(folder, f"error{rank}").write_text(str(err), encoding="utf-8")
         raise
     finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        leave_world()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import torch
 
 from dnnlib.util import EasyDict
 from metrics import metric_main, metric_utils
+from training.continuation import gather
 
 
 class Evaluation:
@@ -28,7 +29,9 @@ class Evaluation:
         self._device = device
         self._say = say
         self._interval_ticks = opts.metrics_ticks or opts.network_snapshot_ticks
-        missing = metric_main.missing_weights(opts.metrics, opts.detector_folder)
+        # What one process lacks, all of them leave out.
+        found = gather(metric_main.missing_weights(opts.metrics, opts.detector_folder), opts.num_gpus)
+        missing = {name: reason for reasons in found for name, reason in reasons.items()}
         for name, reason in missing.items():
             say(f"Metric {name} is switched off: {reason}")
         self.metrics = [name for name in opts.metrics if name not in missing]
@@ -45,12 +48,11 @@ class Evaluation:
         for metric in self.metrics:
             try:
                 result = self._score(metric, G_ema)
+                values.update(result.results)
+                if self._opts.rank == 0:
+                    metric_main.report_metric(result, run_dir=self._run_dir, snapshot_pkl=snapshot_pkl)
             except Exception as error:  # whatever it is, training matters more
                 self._say(f"Metric {metric} failed: {type(error).__name__}: {error}")
-                continue
-            if self._opts.rank == 0:
-                metric_main.report_metric(result, run_dir=self._run_dir, snapshot_pkl=snapshot_pkl)
-            values.update(result.results)
         return values
 
     def _score(self, metric: str, G_ema: torch.nn.Module) -> Any:

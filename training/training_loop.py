@@ -33,6 +33,7 @@ from training.evaluation import Evaluation
 from training.image_grid import save_image_grid, setup_snapshot_image_grid
 from training.loss import Loss
 from training.phases import Phase, make_phases
+from training.portable import save_portable
 from training.report import RunLog, TickTimes, report_tick
 from training.rng import seed_everything
 from training.snapshot import save_snapshot
@@ -93,6 +94,7 @@ def training_loop(
     network_snapshot_ticks: int | None = 50,
     metrics_ticks: int | None = None,
     state_interval_sec: float = 600,
+    snapshot_formats: tuple[str, ...] = ("pkl",),
     resume_pkl: str | None = None,
     trust_pickle: bool = False,
     cudnn_benchmark: bool = True,
@@ -136,6 +138,7 @@ def training_loop(
         network_snapshot_ticks: Ticks between snapshots; None for none.
         metrics_ticks: Ticks between evaluations; None follows ``network_snapshot_ticks``.
         state_interval_sec: Shortest time between two training states, which are saved at the end of a tick.
+        snapshot_formats: 'pkl', and 'safetensors' for a folder with G_ema beside it.
         resume_pkl: Snapshot to start from (transfer learning).
         trust_pickle: Let ``resume_pkl`` execute code.
         cudnn_benchmark: Let cuDNN choose its algorithms by timing.
@@ -418,6 +421,8 @@ class Trainer:
         if self.is_main:
             networks = {"augment_pipe": None, **self.modules()}
             self._try_to_write(lambda: save_snapshot(path, networks, self.opts.training_set_kwargs))
+            if "safetensors" in self.opts.snapshot_formats:
+                self._try_to_write(lambda: save_portable(path.with_suffix(""), self.G_ema))
         return path
 
     def _try_to_write(self, write: Callable[[], Any]) -> None:

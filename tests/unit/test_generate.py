@@ -20,6 +20,7 @@ def pixels(path):
         return np.asarray(image)
 
 
+@torch.no_grad()
 def expected(G, seed, class_idx=None, **kwargs):
     """CONTRACT 9, written out."""
     z = torch.from_numpy(np.random.RandomState(seed).randn(1, G.z_dim).astype(np.float32))
@@ -118,7 +119,8 @@ def test_projected_w(network, outdir, tmp_path):
     result = run(f"--network={path}", f"--outdir={outdir}", f"--projected-w={tmp_path / 'w.npz'}", "--seeds=1")
     assert result.output == "Warning: --seeds, --class and --trunc have no effect on --projected-w\n"
     assert sorted(file.name for file in outdir.iterdir()) == ["proj00.png", "proj01.png"]
-    img = G.synthesis(torch.from_numpy(w[1:].astype(np.float32)), noise_mode="const")
+    with torch.no_grad():
+        img = G.synthesis(torch.from_numpy(w[1:].astype(np.float32)), noise_mode="const")
     image = (img * 127.5 + 128).clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(pixels(outdir / "proj01.png"), image)
 

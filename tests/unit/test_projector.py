@@ -52,6 +52,7 @@ def pixels(path):
         return np.asarray(image)
 
 
+@torch.no_grad()
 def drawn(G, w):
     img = G.synthesis(torch.from_numpy(w), noise_mode="const")
     return (img * 127.5 + 128).clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).numpy()

@@ -17,6 +17,7 @@ def pixels(path):
         return np.asarray(image)
 
 
+@torch.no_grad()
 def ws_of(G, seed, psi=1, class_idx=None):
     c = torch.zeros(1, G.c_dim)
     if class_idx is not None:
@@ -25,6 +26,7 @@ def ws_of(G, seed, psi=1, class_idx=None):
     return G.mapping(z, c, truncation_psi=psi)
 
 
+@torch.no_grad()
 def expected(G, row, col, styles, **kwargs):
     ws = ws_of(G, row, **kwargs)
     ws[:, styles] = ws_of(G, col, **kwargs)[:, styles]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -43,6 +44,16 @@ def test_every_setting_has_a_flag() -> None:
     assert {field.name for field in dataclasses.fields(LossSettings)} <= keys
     own = set(inspect.signature(MsConDDiscriminator.__init__).parameters)
     assert own - keys == {"self", "c_dim", "img_resolution", "img_channels", "backbone_kwargs"}
+
+
+def test_readme_lists_every_flag_with_its_default() -> None:
+    rows = re.findall(r"^\| `(--[\w-]+)` \| (.*?) \|", (REPOSITORY / "msconD/README.md").read_text(), re.MULTILINE)
+    shown = dict(rows)
+    for flag, setting in FLAGS.items():
+        if setting.default is None:
+            assert shown[flag] in ("equal", "input width"), flag
+        else:
+            assert setting.parse(shown[flag]) == setting.default, flag
 
 
 def test_choices_are_those_of_the_discriminator() -> None:

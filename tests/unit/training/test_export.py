@@ -28,6 +28,7 @@ def snapshot(tmp_path):
     return tmp_path / "snapshot.pkl"
 
 
+@torch.no_grad()
 def images(G, psi):
     z = torch.from_numpy(np.random.RandomState(5).randn(5, G.z_dim)).float()
     c = torch.eye(5, G.c_dim)

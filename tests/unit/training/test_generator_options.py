@@ -1,6 +1,11 @@
 import click
 import pytest
+from click.testing import CliRunner
 
+from generate import generate_images
+from projector import run_projection
+from style_mixing import generate_style_mix
+from training.export import export
 from training.generator_options import SEEDS, NumberList
 
 
@@ -21,3 +26,11 @@ def test_no_lists_of_numbers(text):
 def test_limit():
     with pytest.raises(click.BadParameter, match="10: give 0 to 9"):
         NumberList(largest=9).convert("3,10", None, None)
+
+
+@pytest.mark.parametrize("command", [generate_images, generate_style_mix, run_projection, export])
+def test_examples_in_help_can_be_copied(command):
+    lines = CliRunner().invoke(command, ["--help"]).output.splitlines()
+    examples = [line for line in lines if line.startswith("  ") and "python " in line and "--network=" in line]
+    assert examples
+    assert all(line.startswith("    python ") for line in examples)

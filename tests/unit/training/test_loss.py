@@ -321,6 +321,7 @@ def test_unknown_phases_are_refused(phase: str) -> None:
 def mixes(loss: StyleGAN2Loss, num: int) -> list[torch.Tensor]:
     """Which ws [L] of a batch differ from those of its own latents, for ``num`` batches."""
     own = loss.G_mapping.eval()(Z, C)
+    loss.G_synthesis = torch.nn.Identity()
     results = []
     for _ in range(num):
         _img, ws = loss.run_G(Z, C, sync=True)

@@ -1,0 +1,157 @@
+import itertools
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from dnnlib.util import UserError
+from torch_utils.misc import InfiniteSampler
+from training.batches import Batches
+from training.dataset import Dataset
+
+CPU = torch.device("cpu")
+NUM_IMAGES = 10
+Z_DIM = 5
+
+
+class Numbered(Dataset):
+    """Image i is i everywhere; its label is i mod 3."""
+
+    def __init__(self, broken=None):
+        super().__init__("numbered", [NUM_IMAGES, 1, 4, 4], use_labels=True)
+        self.broken = broken
+
+    def _load_raw_image(self, raw_idx):
+        if raw_idx == self.broken:
+            raise UserError("numbered: too many images are damaged")
+        return np.full([1, 4, 4], raw_idx, dtype=np.uint8)
+
+    def _load_raw_labels(self):
+        return np.arange(NUM_IMAGES, dtype=np.int64) % 3
+
+
+class Handlers(Numbered):
+    """Image i tells whether the process that loads it ignores the signals that ask a run to stop."""
+
+    def _load_raw_image(self, raw_idx):
+        ignored = [
+            signal.getsignal(signum) == signal.SIG_IGN for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+        ]
+        return np.full([1, 4, 4], sum(ignored), dtype=np.uint8)
+
+
+@pytest.fixture
+def make():
+    """Batches that are closed at the end."""
+    made = []
+
+    def make(dataset=None, batch_size=4, batch_gpu=2, rank=0, world_size=1, seed=7, num_workers=0):
+        loader_kwargs = {"num_workers": num_workers}
+        made.append(
+            Batches(dataset or Numbered(), batch_size, batch_gpu, Z_DIM, rank, world_size, seed, CPU, loader_kwargs)
+        )
+        return made[-1]
+
+    yield make
+    for batches in made:
+        batches.close()
+
+
+def indices(batches, num_phases=1):
+    """Which images the next batch holds."""
+    rounds = batches.next(num_phases)[0]
+    pixels = torch.cat([each.real_img for each in rounds])[:, 0, 0, 0]
+    return ((pixels + 1) * 127.5).round().int().tolist()
+
+
+def test_what_a_batch_holds(make):
+    phases = make(batch_size=4, batch_gpu=2).next(num_phases=3)
+    assert [len(rounds) for rounds in phases] == [2, 2, 2]
+    for each in itertools.chain(*phases):
+        assert (each.real_img.shape, each.real_img.dtype) == ((2, 1, 4, 4), torch.float32)
+        assert (each.real_c.shape, each.gen_c.shape) == ((2, 3), (2, 3))
+        assert each.gen_z.shape == (2, Z_DIM)
+        assert torch.equal(each.gen_c.sum(1), torch.ones(2))
+
+
+def test_images_are_between_minus_one_and_one_and_keep_their_labels(make):
+    batches = make()
+    for rounds in (batches.next(1)[0] for _ in range(5)):
+        for each in rounds:
+            index = ((each.real_img[:, 0, 0, 0] + 1) * 127.5).round()
+            assert torch.equal(each.real_img, (index / 127.5 - 1)[:, None, None, None].expand(2, 1, 4, 4))
+            assert torch.equal(each.real_c.argmax(1), index.long() % 3)
+
+
+def test_phases_share_the_real_images_and_nothing_else(make):
+    first, second = make(batch_size=8, batch_gpu=8).next(num_phases=2)
+    assert torch.equal(first[0].real_img, second[0].real_img)
+    assert torch.equal(first[0].real_c, second[0].real_c)
+    assert not torch.equal(first[0].gen_z, second[0].gen_z)
+    assert not torch.equal(first[0].gen_c, second[0].gen_c)
+
+
+def test_generated_labels_are_drawn_from_the_dataset(make):
+    batches = make()
+    classes = torch.cat([batches.next(5)[i][j].gen_c for _ in range(100) for i in range(5) for j in range(2)]).mean(0)
+    # Classes 0, 1, 2 have 4, 3, 3 images of 10; 2000 draws have a standard error of 0.011.
+    assert torch.allclose(classes, torch.tensor([0.4, 0.3, 0.3]), atol=0.045)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_images_come_in_the_order_of_the_sampler(make, num_workers):
+    expected = list(itertools.islice(InfiniteSampler(Numbered(), seed=7), 24))
+    batches = make(num_workers=num_workers)
+    assert [index for _ in range(6) for index in indices(batches)] == expected
+
+
+def test_processes_share_one_order(make):
+    expected = list(itertools.islice(InfiniteSampler(Numbered(), seed=7), 24))
+    ranks = [make(batch_size=4, batch_gpu=1, rank=rank, world_size=2) for rank in range(2)]
+    for start in range(0, 24, 4):
+        assert [indices(batches) for batches in ranks] == [
+            expected[start : start + 4 : 2],
+            expected[start + 1 : start + 4 : 2],
+        ]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_state_goes_on_with_what_was_not_consumed(make, num_workers):
+    """What workers have read ahead does not count."""
+    whole, before = make(num_workers=num_workers), make(num_workers=num_workers)
+    expected = [indices(whole) for _ in range(9)]
+    for _ in range(4):
+        indices(before)
+    after = make(num_workers=2 - num_workers)
+    after.load_state_dict(before.state_dict())
+    assert [indices(after) for _ in range(5)] == expected[4:]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_latents_do_not_depend_on_the_workers(make, num_workers):
+    torch.manual_seed(3)
+    expected = torch.randn([8, Z_DIM])
+    torch.manual_seed(3)
+    actual = [each.gen_z for rounds in make(num_workers=num_workers).next(2) for each in rounds]
+    assert torch.equal(torch.cat(actual), expected)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_problem_with_the_data_is_one_line_wherever_it_is_met(make, num_workers):
+    batches = make(Numbered(broken=3), num_workers=num_workers)
+    with pytest.raises(UserError) as caught:
+        for _ in range(NUM_IMAGES):
+            batches.next(1)
+    assert str(caught.value) == "numbered: too many images are damaged"
+
+
+def test_workers_leave_stopping_to_the_main_process(make):
+    assert indices(make(Handlers(), num_workers=1)) == [3, 3, 3, 3]
+
+
+def test_waiting_is_measured(make):
+    batches = make()
+    assert batches.wait_sec == 0
+    batches.next(1)
+    assert batches.wait_sec > 0

@@ -1,0 +1,101 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from dnnlib.util import EasyDict
+from metrics import metric_main
+from training.evaluation import Evaluation
+
+CPU = torch.device("cpu")
+
+
+def level(opts):
+    return {"level": 3.0}
+
+
+def broken(opts):
+    raise ZeroDivisionError("no images")
+
+
+@pytest.fixture(autouse=True)
+def metrics(monkeypatch):
+    """Metrics that need no networks, beside the real ones."""
+    monkeypatch.setattr(metric_main, "_metrics", dict(metric_main._metrics))
+    metric_main.register_metric(level)
+    metric_main.register_metric(broken)
+
+
+def evaluation(run_dir, said=None, **opts):
+    defaults = {
+        "metrics": ["level"],
+        "metrics_ticks": None,
+        "network_snapshot_ticks": 3,
+        "detector_folder": None,
+        "training_set_kwargs": {},
+        "num_gpus": 1,
+        "rank": 0,
+        "progress": "none",
+    }
+    return Evaluation(EasyDict({**defaults, **opts}), run_dir, CPU, [].append if said is None else said.append)
+
+
+def due_ticks(each, last=12):
+    return [tick for tick in range(last + 1) if each.is_due(tick, is_done=tick == last)]
+
+
+@pytest.mark.parametrize(
+    ("opts", "ticks"),
+    [
+        ({}, [3, 6, 9, 12]),
+        ({"metrics_ticks": 5}, [5, 10, 12]),
+        ({"network_snapshot_ticks": None}, []),
+        ({"network_snapshot_ticks": None, "metrics_ticks": 12}, [12]),
+        ({"metrics": []}, []),
+    ],
+)
+def test_cadence_without_tick_0(tmp_path, opts, ticks):
+    assert due_ticks(evaluation(tmp_path, **opts)) == ticks
+
+
+def test_a_run_that_ends_in_tick_0_is_not_scored(tmp_path):
+    assert not evaluation(tmp_path).is_due(0, is_done=True)
+
+
+def test_results_are_returned_and_written(tmp_path, capsys):
+    values = evaluation(tmp_path).run(torch.nn.Identity(), tmp_path / "network-snapshot-000004.pkl")
+    assert values == {"level": 3.0}
+    line = json.loads((tmp_path / "metric-level.jsonl").read_text())
+    assert (line["results"], line["metric"], line["snapshot_pkl"]) == (
+        {"level": 3.0},
+        "level",
+        "network-snapshot-000004.pkl",
+    )
+    assert json.loads(capsys.readouterr().out) == line
+
+
+def test_only_rank_0_writes(tmp_path):
+    assert evaluation(tmp_path, rank=1).run(torch.nn.Identity(), None) == {"level": 3.0}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_metric_that_fails_is_reported_and_left_out(tmp_path):
+    said = []
+    assert evaluation(tmp_path, said, metrics=["broken", "level"]).run(torch.nn.Identity(), None) == {"level": 3.0}
+    assert said == ["Metric broken failed: ZeroDivisionError: no images"]
+
+
+def test_results_that_cannot_be_written_are_reported(tmp_path):
+    said = []
+    evaluation(tmp_path / "absent", said).run(torch.nn.Identity(), None)
+    assert len(said) == 1
+    assert said[0].startswith("Metric level failed: FileNotFoundError")
+
+
+def test_a_metric_without_its_network_is_switched_off_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr(metric_main, "missing_weights", lambda metrics, folder: {"fid50k_full": f"put it in {folder}"})
+    said = []
+    each = evaluation(tmp_path, said, metrics=["fid50k_full", "level"], detector_folder=str(Path("x")))
+    assert each.metrics == ["level"]
+    assert said == ["Metric fid50k_full is switched off: put it in x"]

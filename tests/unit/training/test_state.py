@@ -1,0 +1,257 @@
+import builtins
+import hashlib
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import SafetensorError
+
+from training import state
+from training.state import DamagedStateError, find_newest_state, list_states, load_state, remove_leftovers, save_state
+
+
+def tree(value=0.0):
+    return {"weights": {"w": torch.full([16, 4], value)}, "counters": {"cur_nimg": 3}}
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def state_name(nimg):
+    return f"training-state-{nimg:09d}.safetensors"
+
+
+# What is kept
+
+
+def test_tensors_come_back_as_they_were(tmp_path):
+    dtypes = (torch.float32, torch.float16, torch.float64, torch.int64, torch.uint8, torch.bool)
+    tensors = {str(dtype): torch.arange(6).reshape(2, 3).to(dtype) for dtype in dtypes}
+    tensors["scalar"] = torch.tensor(0.1)
+    tensors["empty"] = torch.zeros([3, 0])
+    tensors["not finite"] = torch.tensor([float("nan"), float("inf"), -0.0])
+    tensors["transposed"] = torch.arange(6.0).reshape(2, 3).t()
+    loaded = load_state(save_state(tmp_path, 0, tensors))
+    assert loaded.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert (loaded[name].dtype, loaded[name].shape) == (tensor.dtype, tensor.shape)
+        assert np.array_equal(loaded[name].numpy(), tensor.numpy(), equal_nan=tensor.is_floating_point())
+
+
+def test_plain_values_come_back_exactly(tmp_path):
+    values = {
+        "float": 0.1 + 0.2,
+        "tiny": 5e-324,
+        "infinite": float("inf"),
+        "integer": 2**70,
+        "none": None,
+        "flags": [True, False],
+        "text": "x/y",
+        "nested": {"empty": {}, "list": [[], [1, [2.5]]]},
+    }
+    assert load_state(save_state(tmp_path, 0, values)) == values
+    assert np.isnan(load_state(save_state(tmp_path, 1, {"nan": float("nan")}))["nan"])
+
+
+def test_one_tensor_in_two_places(tmp_path):
+    shared = torch.arange(4.0)
+    loaded = load_state(save_state(tmp_path, 0, {"a": shared, "b": [shared, shared[:2]]}))
+    assert torch.equal(loaded["a"], shared)
+    assert torch.equal(loaded["b"][1], shared[:2])
+
+
+def test_saving_leaves_the_tree_alone(tmp_path):
+    original = tree(1.5)
+    save_state(tmp_path, 0, original)
+    assert original["weights"]["w"].eq(1.5).all()
+    assert original["counters"] == {"cur_nimg": 3}
+
+
+# Which files there are
+
+
+def test_the_last_two_are_kept_with_their_checksums(tmp_path):
+    for nimg in (8, 1000, 99, 1_000_000_000):
+        save_state(tmp_path, nimg, tree())
+    kept = (1000, 1_000_000_000)
+    assert list_states(tmp_path) == [tmp_path / state_name(nimg) for nimg in kept]
+    assert names(tmp_path) == sorted(
+        f"training-state-{nimg:09d}.{end}" for nimg in kept for end in ("safetensors", "sha256")
+    )
+    for path in list_states(tmp_path):
+        assert path.with_suffix(".sha256").read_text() == hashlib.sha256(path.read_bytes()).hexdigest() + "\n"
+
+
+def test_nothing_to_find_in_a_new_folder(tmp_path):
+    (tmp_path / "training-state-1.safetensors.damaged").touch()
+    assert find_newest_state(tmp_path) == (None, [])
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path):
+    for name in (f".{state_name(4)}.0123abcd.tmp", ".stats.tmp", "stats.jsonl", ".hidden"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == [".hidden", "stats.jsonl"]
+
+
+# Damage
+
+
+@pytest.fixture
+def two_states(tmp_path):
+    save_state(tmp_path, 4, tree(4.0))
+    save_state(tmp_path, 8, tree(8.0))
+    return tmp_path
+
+
+def assert_falls_back(folder, newest):
+    """The state before the newest is used, the newest set aside with one line that says so."""
+    path, warnings = find_newest_state(folder)
+    assert path == folder / state_name(4)
+    assert load_state(path)["weights"]["w"].eq(4).all()
+    assert len(warnings) == 1
+    assert re.fullmatch(
+        rf".*{newest.name}.*; set aside as {newest.name}\.damaged, using the state before it", warnings[0]
+    )
+    assert newest.with_name(newest.name + ".damaged").exists()
+    assert not newest.exists()
+
+
+def test_an_intact_state_is_found(two_states):
+    assert find_newest_state(two_states) == (two_states / state_name(8), [])
+
+
+def test_every_truncation_is_detected(two_states):
+    newest = two_states / state_name(8)
+    content = newest.read_bytes()
+    for length in np.linspace(0, len(content) - 1, 20).astype(int):
+        newest.write_bytes(content[:length])
+        assert_falls_back(two_states, newest)
+
+
+def test_every_flipped_bit_is_detected(two_states):
+    """In the length of the header, the header and the tensors: the first 16 bytes, and 100 places all over."""
+    newest = two_states / state_name(8)
+    content = newest.read_bytes()
+    places = [*range(16), *np.linspace(16, len(content) - 1, 100).astype(int)]
+    for i, place in enumerate(places):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << (i % 8)
+        newest.write_bytes(flipped)
+        assert_falls_back(two_states, newest)
+
+
+def test_every_flipped_bit_of_the_checksum_is_detected(two_states):
+    newest = two_states / state_name(8)
+    content, checksum = newest.read_bytes(), newest.with_suffix(".sha256").read_bytes()
+    for place in range(64):
+        flipped = bytearray(checksum)
+        flipped[place] ^= 1 << (place % 8)
+        newest.write_bytes(content)
+        newest.with_suffix(".sha256").write_bytes(flipped)
+        assert_falls_back(two_states, newest)
+
+
+@pytest.mark.parametrize("checksum", [None, b"", b"0" * 64, b"\xff\xfe"])
+def test_a_state_without_its_checksum_does_not_count(two_states, checksum):
+    newest = two_states / state_name(8)
+    newest.with_suffix(".sha256").unlink()
+    if checksum is not None:
+        newest.with_suffix(".sha256").write_bytes(checksum)
+    assert_falls_back(two_states, newest)
+
+
+def test_no_intact_state_is_an_error(two_states):
+    for path in list_states(two_states):
+        path.write_bytes(b"")
+    with pytest.raises(DamagedStateError, match=f"no intact training state is left.*{state_name(8)}.*{state_name(4)}"):
+        find_newest_state(two_states)
+
+
+# Failures while saving
+
+
+@pytest.mark.parametrize(
+    "failure", [SafetensorError("Error while serializing: No space left"), OSError(28, "No space")]
+)
+def test_a_full_disk_keeps_what_there_is(two_states, monkeypatch, failure):
+    def save_half(_tensors, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise failure
+
+    before = names(two_states)
+    monkeypatch.setattr(state, "save_file", save_half)
+    with pytest.raises(OSError, match="No space"):
+        save_state(two_states, 12, tree())
+    assert names(two_states) == before
+
+
+class Crash(BaseException):
+    """Stands for the end of the process: nothing after it runs but what a killed process would not run either."""
+
+
+def crash_at(monkeypatch, count):
+    """Let the n-th change of the disk from now on not happen, nor any after it."""
+    calls = iter(range(10**6))
+
+    def guarded(original):
+        def call(*args, **kwargs):
+            if next(calls) >= count:
+                raise Crash
+            return original(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(state, "save_file", guarded(state.save_file))
+    monkeypatch.setattr(os, "fsync", guarded(os.fsync))
+    for name in ("replace", "unlink"):
+        monkeypatch.setattr(Path, name, guarded(getattr(Path, name)))
+    monkeypatch.setattr(builtins, "open", guarded(open))
+
+
+def test_a_crash_at_any_step_leaves_an_intact_state(tmp_path, monkeypatch):
+    num_crashes = 0
+    while True:
+        folder = tmp_path / str(num_crashes)
+        folder.mkdir()
+        save_state(folder, 4, tree(4.0))
+        save_state(folder, 8, tree(8.0))
+        with monkeypatch.context() as patch:
+            crash_at(patch, num_crashes)
+            try:
+                save_state(folder, 12, tree(12.0))
+                break
+            except Crash:
+                num_crashes += 1
+        remove_leftovers(folder)
+        path, warnings = find_newest_state(folder)
+        assert path.name in (state_name(8), state_name(12))
+        assert load_state(path)["weights"]["w"].eq(int(path.stem[-2:])).all()
+        assert not warnings
+    assert num_crashes > 8
+
+
+def test_content_reaches_the_disk_before_its_name_and_the_checksum_before_the_state(tmp_path, monkeypatch):
+    events = []
+    fsync, replace = os.fsync, Path.replace
+
+    def watch_fsync(descriptor):
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        events.append("sync folder" if path.is_dir() else f"sync {path.suffix}")
+        fsync(descriptor)
+
+    def watch_replace(self, target):
+        events.append(f"rename {target.suffix}")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", watch_fsync)
+    monkeypatch.setattr(Path, "replace", watch_replace)
+    save_state(tmp_path, 4, tree())
+    assert events == [
+        *("sync .tmp", "rename .sha256", "sync folder"),
+        *("sync .tmp", "rename .safetensors", "sync folder"),
+    ]

@@ -1,0 +1,66 @@
+import os
+import signal
+import threading
+
+import pytest
+import torch
+
+from training.stop_request import listen_for_stop
+
+CPU = torch.device("cpu")
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+
+
+def handlers():
+    return [signal.getsignal(signum) for signum in SIGNALS]
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_signal_is_a_request(signum):
+    with listen_for_stop(CPU) as stop:
+        assert not stop.agreed()
+        os.kill(os.getpid(), signum)
+        assert stop.agreed()
+        assert stop.agreed()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
+def test_job_managers_may_repeat_themselves(signum):
+    with listen_for_stop(CPU) as stop:
+        for _ in range(3):
+            os.kill(os.getpid(), signum)
+        assert stop.agreed()
+
+
+def test_a_second_ctrl_c_stops_at_once():
+    with listen_for_stop(CPU):
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_handlers_are_put_back_even_after_an_error():
+    before = handlers()
+
+    def fail():
+        with listen_for_stop(CPU):
+            assert handlers() != before
+            os.kill(os.getpid(), signal.SIGINT)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert handlers() == before
+
+
+def test_no_handlers_outside_the_main_thread():
+    seen = []
+
+    def listen():
+        with listen_for_stop(CPU) as stop:
+            seen.extend([handlers(), stop.agreed()])
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert seen == [handlers(), False]
