@@ -141,8 +141,7 @@ def test_latents_do_not_depend_on_the_workers(make, num_workers):
 def test_a_problem_with_the_data_is_one_line_wherever_it_is_met(make, num_workers):
     batches = make(Numbered(broken=3), num_workers=num_workers)
     with pytest.raises(UserError) as caught:
-        for _ in range(NUM_IMAGES):
-            batches.next(1)
+        [batches.next(1) for _ in range(NUM_IMAGES)]
     assert str(caught.value) == "numbered: too many images are damaged"
 
 
