@@ -1,5 +1,8 @@
 """Tiny but complete training runs on the CPU, in this process or in new ones, and what they leave behind."""
 
+import contextlib
+import copy
+import inspect
 import itertools
 import json
 import multiprocessing
@@ -9,6 +12,7 @@ import signal
 import subprocess
 import sys
 import unittest.mock
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -16,6 +20,7 @@ import torch._dynamo  # here and in the next line: what the first run would impo
 import torch.utils.tensorboard
 from safetensors.torch import load_file
 
+from dnnlib.util import EasyDict
 from tests.helpers import REPOSITORY
 from tests.image_files import encode, images, random_image, write_zip
 from training.batches import Batches
@@ -23,7 +28,7 @@ from training.dataset import ImageFolderDataset
 from training.launch import train_run  # noqa: F401 (for the fork server)
 from training.options import DatasetInfo, Flags, resolve
 from training.run_folder import write_options
-from training.training_loop import training_loop
+from training.training_loop import Trainer, training_loop
 
 NUM_IMAGES = 24
 RESOLUTION = 16
@@ -66,8 +71,17 @@ def train_here(run_dir: Path, options: dict, **more) -> bool:
         return training_loop(run_dir=str(run_dir), **{"progress": "none", **options, **more})
 
 
-def signal_in_iteration(number: int, signum=signal.SIGTERM) -> None:
-    """Let this process send itself a signal in its n-th iteration from now on."""
+def make_trainer(run_dir: Path, options: dict) -> Trainer:
+    """What `training_loop` runs."""
+    run_dir.mkdir(exist_ok=True)
+    arguments = inspect.signature(training_loop).bind(run_dir=str(run_dir), progress="none", **copy.deepcopy(options))
+    arguments.apply_defaults()
+    return Trainer(EasyDict(arguments.arguments))
+
+
+@contextlib.contextmanager
+def signal_in_iteration(number: int | None, signum: int = signal.SIGTERM) -> Iterator[None]:
+    """Let this process send itself a signal in the n-th iteration; None for never."""
     count = itertools.count(1)
     original = Batches.next
 
@@ -76,13 +90,15 @@ def signal_in_iteration(number: int, signum=signal.SIGTERM) -> None:
             os.kill(os.getpid(), signum)
         return original(self, num_phases)
 
-    Batches.next = next_with_signal
+    with unittest.mock.patch.object(Batches, "next", next_with_signal):
+        yield
 
 
 # Other processes
 
 
-def _fork_server():
+def fork_server():
+    """Starts processes that have imported everything already."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.training_runs"])
     return context
@@ -90,14 +106,13 @@ def _fork_server():
 
 def _train_there(run_dir: Path, options: dict, stop_in_iteration: int | None) -> None:
     torch.set_num_threads(1)
-    if stop_in_iteration is not None:
-        signal_in_iteration(stop_in_iteration)
-    sys.exit(0 if train_here(run_dir, options) else 75)
+    with signal_in_iteration(stop_in_iteration):
+        sys.exit(0 if train_here(run_dir, options) else 75)
 
 
 def start_there(run_dir: Path, options: dict, stop_in_iteration: int | None = None):
     """Begin or continue a run in a new process; that torch is imported already is all it takes over from another."""
-    process = _fork_server().Process(target=_train_there, args=(run_dir, options, stop_in_iteration), daemon=False)
+    process = fork_server().Process(target=_train_there, args=(run_dir, options, stop_in_iteration), daemon=False)
     process.start()
     return process
 

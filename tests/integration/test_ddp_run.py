@@ -34,10 +34,9 @@ def data(tmp_path_factory):
 
 def run_rank(run_dir, options, stop_in_iteration, world, init_method):
     init_world(world.rank, world.world_size, CPU, init_method, timeout_sec=60)
-    if world.rank == 1 and stop_in_iteration is not None:  # the other one must hear of it
-        signal_in_iteration(stop_in_iteration)
-    # Clocks differ: one thinks that a state is due in every tick, the other never.
-    train_here(run_dir, options, rank=world.rank, state_interval_sec=[1e9, 0][world.rank])
+    with signal_in_iteration(stop_in_iteration if world.rank == 1 else None):  # the other one must hear of it
+        # Clocks differ: one thinks that a state is due in every tick, the other never.
+        train_here(run_dir, options, rank=world.rank, state_interval_sec=[1e9, 0][world.rank])
 
 
 def test_a_stopped_run_goes_on_bit_by_bit(data, tmp_path):

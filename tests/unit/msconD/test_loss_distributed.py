@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from msconD import views
 from msconD.discriminator import MsConDDiscriminator
 from msconD.gather import gather_rows
 from msconD.loss import MsConDLoss
+from torch_utils.distributed import World, init_world, launch
 from training.networks import Generator
 
 NUM_PROCESSES, NUM_ROUNDS, BATCH_PER_PROCESS = 2, 2, 2
@@ -97,15 +97,13 @@ def assert_survives_views_without_overlap(rank: int) -> None:
         assert torch.equal(mean / NUM_PROCESSES, grad), name
 
 
-def one_process(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=NUM_PROCESSES)
+def one_process(world: World, init_method: str) -> None:
+    init_world(world.rank, world.world_size, torch.device("cpu"), init_method)
     assert_gathers_where_asked()
-    assert_trains_like_one_process(rank)
-    assert_survives_views_without_overlap(rank)
-    dist.destroy_process_group()
+    assert_trains_like_one_process(world.rank)
+    assert_survives_views_without_overlap(world.rank)
 
 
 @pytest.mark.slow
-def test_two_processes(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(one_process, args=(str(tmp_path),), nprocs=NUM_PROCESSES)
+def test_two_processes() -> None:
+    launch(one_process, NUM_PROCESSES)
