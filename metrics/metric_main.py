@@ -18,7 +18,7 @@ from metrics.detectors import EFFLITE1, INCEPTION, VGG16, find_weights
 from metrics.frechet_inception_distance import compute_fid
 from metrics.inception_score import compute_is
 from metrics.kernel_inception_distance import compute_kid
-from metrics.metric_utils import MetricOptions, from_rank0
+from metrics.metric_utils import MetricOptions
 from metrics.perceptual_path_length import compute_ppl
 from metrics.precision_recall import compute_pr
 
@@ -130,18 +130,19 @@ def _find(metric: str) -> _Metric:
 
 
 def _compute_together(compute: Callable[[MetricOptions], dict[str, float]], opts: MetricOptions) -> dict[str, float]:
-    """Return the values of rank 0; if it fails, all processes do, so that none waits for it."""
+    """Return the values of rank 0; if one process fails, all of them do, so that none waits for it."""
     outcome: Any
     try:
         outcome = compute(opts)
     except Exception as err:
-        if opts.rank != 0:
-            raise
         outcome = err
-    outcome = from_rank0(opts, outcome)
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
+    outcomes = [outcome] * opts.num_gpus
+    if opts.num_gpus > 1:
+        torch.distributed.all_gather_object(outcomes, outcome)
+    for each in outcomes:
+        if isinstance(each, Exception):
+            raise each
+    return outcomes[0]
 
 
 def _environment(device: torch.device) -> dict[str, Any]:

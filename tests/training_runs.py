@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import unittest.mock
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +19,12 @@ from pathlib import Path
 import torch
 import torch._dynamo  # here and in the next line: what the first run would import, so that the fork server has it
 import torch.utils.tensorboard
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from dnnlib.util import EasyDict
 from tests.helpers import REPOSITORY
-from tests.image_files import encode, images, random_image, write_zip
+from tests.image_files import images, write_zip
 from training.batches import Batches
 from training.dataset import ImageFolderDataset
 from training.launch import train_run  # noqa: F401 (for the fork server)
@@ -33,6 +35,7 @@ from training.training_loop import Trainer, training_loop
 NUM_IMAGES = 24
 RESOLUTION = 16
 BATCH = 4
+SMALL_GRIDS = unittest.mock.patch("training.image_grid.grid_size", return_value=(4, 3))
 
 
 def write_dataset(path: Path, num=NUM_IMAGES, resolution=RESOLUTION, mode="RGB", labelled=True) -> Path:
@@ -67,7 +70,7 @@ def new_run(run_dir: Path, options: dict) -> Path:
 def train_here(run_dir: Path, options: dict, **more) -> bool:
     """Begin or continue a run, with small sample grids."""
     run_dir.mkdir(exist_ok=True)
-    with unittest.mock.patch("training.image_grid.grid_size", return_value=(4, 3)):
+    with SMALL_GRIDS:
         return training_loop(run_dir=str(run_dir), **{"progress": "none", **options, **more})
 
 
@@ -76,7 +79,8 @@ def make_trainer(run_dir: Path, options: dict) -> Trainer:
     run_dir.mkdir(exist_ok=True)
     arguments = inspect.signature(training_loop).bind(run_dir=str(run_dir), progress="none", **copy.deepcopy(options))
     arguments.apply_defaults()
-    return Trainer(EasyDict(arguments.arguments))
+    with SMALL_GRIDS:
+        return Trainer(EasyDict(arguments.arguments))
 
 
 @contextlib.contextmanager
@@ -110,16 +114,10 @@ def _train_there(run_dir: Path, options: dict, stop_in_iteration: int | None) ->
         sys.exit(0 if train_here(run_dir, options) else 75)
 
 
-def start_there(run_dir: Path, options: dict, stop_in_iteration: int | None = None):
-    """Begin or continue a run in a new process; that torch is imported already is all it takes over from another."""
-    process = fork_server().Process(target=_train_there, args=(run_dir, options, stop_in_iteration), daemon=False)
-    process.start()
-    return process
-
-
 def train_there(run_dir: Path, options: dict, stop_in_iteration: int | None = None) -> int:
-    """Like `start_there`; waits for the end and returns the exit status."""
-    process = start_there(run_dir, options, stop_in_iteration)
+    """Begin or continue a run in a new process, and return its exit status."""
+    process = fork_server().Process(target=_train_there, args=(run_dir, options, stop_in_iteration))
+    process.start()
     process.join()
     return process.exitcode
 
@@ -149,6 +147,17 @@ def newest_state(run_dir: Path) -> dict[str, torch.Tensor]:
     return load_file(states(run_dir)[-1])
 
 
+def plain_values(run_dir: Path) -> dict:
+    """What else is in the newest state, without clocks and what `reproducible_stats` compares."""
+    with safe_open(states(run_dir)[-1], framework="pt") as file:
+        tree = json.loads(file.metadata()["tree"])
+    counters = {name: value for name, value in tree.pop("counters").items() if not name.endswith("_sec")}
+    for rank in tree["ranks"]:
+        del rank["stats"]
+    del tree["log_bytes"]
+    return {**tree, "counters": counters}
+
+
 def read_stats(run_dir: Path) -> list[dict]:
     return [json.loads(line) for line in (run_dir / "stats.jsonl").read_text().splitlines()]
 
@@ -165,6 +174,14 @@ def ticks(run_dir: Path) -> list[int]:
     return [int(line["Progress/tick"]["mean"]) for line in read_stats(run_dir)]
 
 
+def wait_for_ticks(run_dir: Path, num: int, process: subprocess.Popen, timeout_sec: float = 120) -> None:
+    deadline = time.monotonic() + timeout_sec
+    while not (run_dir / "stats.jsonl").exists() or len(ticks(run_dir)) < num:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def assert_same_outcome(run_dir: Path, expected_dir: Path) -> None:
     """Both runs ended in the same place: every tensor of the final state and every statistic is equal."""
     actual, expected = newest_state(run_dir), newest_state(expected_dir)
@@ -172,9 +189,6 @@ def assert_same_outcome(run_dir: Path, expected_dir: Path) -> None:
     assert actual.keys() == expected.keys()
     different = [name for name in expected if not torch.equal(actual[name], expected[name])]
     assert not different, different
+    assert plain_values(run_dir) == plain_values(expected_dir)
     assert reproducible_stats(run_dir) == reproducible_stats(expected_dir)
     assert ticks(run_dir) == list(range(len(ticks(run_dir))))
-
-
-def damaged_png() -> bytes:
-    return encode(random_image(size=(RESOLUTION, RESOLUTION)))[:-40]

@@ -214,7 +214,7 @@ class Trainer:
             self.augment_pipe = self._make_module(**opts.augment_kwargs)
             self.augment_pipe.get_buffer("p").fill_(opts.augment_p)
         self.G_ema = copy.deepcopy(self.G).eval()
-        if opts.resume_pkl is not None:
+        if opts.resume_pkl is not None and not training_state.list_states(self.run_dir):
             self._transfer_from(opts.resume_pkl)
         for module in self.modules().values():
             _broadcast(module)
@@ -522,8 +522,8 @@ class Trainer:
 
     def _say(self, line: str) -> None:
         if self.is_main and self.opts.progress != "none":
-            tqdm.write(line)
-            sys.stdout.flush()
+            with tqdm.external_write_mode(file=sys.__stderr__):  # the bar makes way
+                print(line, flush=True)
 
 
 def _is_due(tick: int, interval_ticks: int | None, is_done: bool) -> bool:

@@ -1,20 +1,33 @@
 """Two processes on the CPU: through `launch`, ``train.py --gpus`` and torchrun."""
 
 import functools
+import json
+import re
+import signal
+import subprocess
+import sys
 
+import psutil
 import pytest
 import torch
 
+from metrics import metric_main
+from tests.helpers import REPOSITORY
 from tests.training_runs import (
     assert_same_outcome,
     everything_random,
+    new_run,
     signal_in_iteration,
     states,
+    ticks,
     tiny_options,
+    train_command,
     train_here,
+    wait_for_ticks,
     write_dataset,
 )
 from torch_utils.distributed import init_world, launch
+from training.run_folder import read_options, write_options
 
 NUM_PROCESSES = 2
 CPU = torch.device("cpu")
@@ -26,14 +39,27 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("data") / "data.zip")
+    return write_dataset(tmp_path_factory.mktemp("data") / "cats.zip")
 
 
-# Exact continuation
+# In the functions
+
+
+def broken(opts):
+    raise ZeroDivisionError("no images")
+
+
+def ranks(opts):
+    """A metric that needs all processes."""
+    total = torch.tensor(float(opts.rank))
+    torch.distributed.all_reduce(total)
+    return {"ranks": float(total)}
 
 
 def run_rank(run_dir, options, stop_in_iteration, world, init_method):
     init_world(world.rank, world.world_size, CPU, init_method, timeout_sec=60)
+    for metric in (broken, ranks):
+        metric_main.register_metric(metric)
     with signal_in_iteration(stop_in_iteration if world.rank == 1 else None):  # the other one must hear of it
         # Clocks differ: one thinks that a state is due in every tick, the other never.
         train_here(run_dir, options, rank=world.rank, state_interval_sec=[1e9, 0][world.rank])
@@ -41,8 +67,62 @@ def run_rank(run_dir, options, stop_in_iteration, world, init_method):
 
 def test_a_stopped_run_goes_on_bit_by_bit(data, tmp_path):
     options = tiny_options(data, TOTAL_NIMG, gpus=NUM_PROCESSES, **everything_random(batch_gpu=1))
-    launch(functools.partial(run_rank, tmp_path / "whole", options, None), NUM_PROCESSES)
-    launch(functools.partial(run_rank, tmp_path / "parts", options, MID_TICK), NUM_PROCESSES)
-    assert [path.name for path in states(tmp_path / "parts")][-1] == f"training-state-{MID_TICK * 4:09d}.safetensors"
-    launch(functools.partial(run_rank, tmp_path / "parts", options, None), NUM_PROCESSES)
+    options.update(metrics=["broken", "ranks"], metrics_ticks=4)
+    for name, stop_in_iteration in (("whole", None), ("parts", MID_TICK), ("parts", None)):
+        launch(functools.partial(run_rank, tmp_path / name, options, stop_in_iteration), NUM_PROCESSES)
+        if stop_in_iteration is not None:
+            assert states(tmp_path / "parts")[-1].stem == f"training-state-{MID_TICK * 4:09d}"
     assert_same_outcome(tmp_path / "parts", tmp_path / "whole")
+    results = [json.loads(line) for line in (tmp_path / "whole" / "metric-ranks.jsonl").read_text().splitlines()]
+    assert [(line["num_gpus"], line["results"]) for line in results] == [(2, {"ranks": 1.0})] * 2  # ticks 4 and 7
+
+
+# On the command line
+
+
+def start(command):
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
+
+
+def finish(command):
+    with start(command) as process:
+        output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return output
+
+
+def test_gpus_and_torchrun(data, tmp_path):
+    """A run of ``--gpus=2``; one that is stopped from outside and continued by torchrun comes to the same end."""
+    flags = {"gpus": 2, "batch": 24, "tick": 0.1, "kimg": 1, "cbase": 64, "cmax": 16, "map_depth": 1, "workers": 0}
+    finish(train_command(outdir=tmp_path, data=data, metrics="none", snap=50, **flags))
+    whole = tmp_path / "00000-cats-auto2-kimg1-batch24"
+    parts = new_run(tmp_path / "parts", read_options(whole))
+    with start(train_command(f"--continue={parts}")) as process:
+        wait_for_ticks(parts, 3, process)
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    assert f"Stopped; to go on: python train.py --continue={parts}" in output
+    assert len(ticks(parts)) < 10
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    output = finish([*torchrun, *train_command(f"--continue={parts}")[1:]])
+    assert output.count("Continuing from") == 1, "one process speaks"
+    assert_same_outcome(parts, whole)
+
+
+def test_a_process_that_dies_ends_the_job_with_a_clear_line(data, tmp_path):
+    options = tiny_options(data, 10**9, gpus=2)
+    run_dir = new_run(tmp_path / "run", options)
+    with start(train_command(f"--continue={run_dir}", state_minutes=0)) as process:
+        wait_for_ticks(run_dir, 2, process)
+        children = psutil.Process(process.pid).children()
+        ranks = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        assert len(ranks) == 2
+        ranks[1].kill()
+        _output, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert [line for line in errors.splitlines() if re.match(r"Error: rank [01] of 2 failed: ", line)]
+    assert "train.py" not in errors, "no traceback of the process that only waits"
+    assert not [rank for rank in ranks if rank.is_running()]
+    write_options(run_dir, {**options, "total_kimg": (int(states(run_dir)[-1].stem[-9:]) + 12) / 1000})
+    finish(train_command(f"--continue={run_dir}"))

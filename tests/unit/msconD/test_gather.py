@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 
 from msconD import contrastive
 from msconD.contrastive import Gather
 from msconD.gather import gather_rows
 from msconD.settings import LossSettings
+from torch_utils.distributed import World, init_world, launch
 
 NUM_PROCESSES, NUM_IMAGES = 2, 3
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, "Gather | None"], torch.Tensor]
@@ -43,9 +42,9 @@ def loss_and_grad(loss_fn: Loss, images: slice, gather: Gather | None) -> tuple[
     return loss.detach(), grad
 
 
-def one_process(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=NUM_PROCESSES)
+def one_process(world: World, init_method: str) -> None:
+    init_world(world.rank, world.world_size, torch.device("cpu"), init_method)
+    rank = world.rank
     rows = torch.arange(2) + 10 * rank
     assert gather_rows(rows).tolist() == [[0, 1, 10, 11], [10, 11, 0, 1]][rank]
 
@@ -55,9 +54,8 @@ def one_process(rank: int, folder: str) -> None:
         for value, expected in zip(found, loss_and_grad(loss_fn, slice(None), None), strict=True):
             dist.all_reduce(value)  # what DistributedDataParallel does with gradients
             assert torch.allclose(value / NUM_PROCESSES, expected, rtol=0, atol=1e-12), loss_fn.__name__
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_gathered_loss_is_that_of_the_global_batch(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(one_process, args=(str(tmp_path),), nprocs=NUM_PROCESSES)
+def test_gathered_loss_is_that_of_the_global_batch() -> None:
+    launch(one_process, NUM_PROCESSES)

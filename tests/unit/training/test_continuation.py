@@ -182,8 +182,8 @@ def test_state_covers_everything(stopped, restored):
     trainer, _options, numbers = stopped
     fixed_paths = spoil_and_restore(restored, trainer.run_dir)
     assert draw() == numbers
-    derived = tuple(" ".join(DERIVED.values()).split())
-    assert not [path for path in not_restored(trainer, restored, fixed_paths) if not path.startswith(derived)]
+    derived = tuple(f"{path}." for path in " ".join(DERIVED.values()).split())
+    assert not [path for path in not_restored(trainer, restored, fixed_paths) if not f"{path}.".startswith(derived)]
 
 
 def test_a_value_that_is_forgotten_is_noticed(stopped, restored):

@@ -1,0 +1,82 @@
+"""A run that is killed at any moment goes on as if nothing had happened."""
+
+import random
+import time
+
+import pytest
+
+import train
+from tests.training_runs import (
+    SMALL_GRIDS,
+    assert_same_outcome,
+    everything_random,
+    fork_server,
+    new_run,
+    states,
+    ticks,
+    tiny_options,
+    train_here,
+    write_dataset,
+)
+from training.run_folder import write_options
+from training.state import find_newest_state
+
+NUM_KILLS = 30
+NUM_KILLS_WHILE_SAVING = 10
+LONGEST_LIFE_SEC = 1.0
+LONGEST_SAVE_SEC = 0.02
+STATES_IN_EVERY_TICK = 0
+
+
+def run_train(run_dir):
+    with SMALL_GRIDS:
+        train.main(
+            [f"--continue={run_dir}", "--device=cpu", "--progress=none", f"--state-minutes={STATES_IN_EVERY_TICK}"]
+        )
+
+
+def start(run_dir):
+    process = fork_server().Process(target=run_train, args=(run_dir,))
+    process.start()
+    return process
+
+
+def wait_for_saving(run_dir, timeout_sec=60):
+    """Until a state has begun to be written."""
+    deadline = time.monotonic() + timeout_sec
+    old = set(run_dir.glob(".*.tmp"))  # a life before may have left it; the next one removes it
+    while not set(run_dir.glob(".*.tmp")) - old:
+        assert time.monotonic() < deadline
+        time.sleep(0.0005)
+
+
+@pytest.mark.slow
+def test_kill9_anytime(tmp_path):
+    """The run is as long as the machine makes it in 40 lives; then an uninterrupted run of that length is compared."""
+    options = tiny_options(write_dataset(tmp_path / "data.zip"), 10**9, **everything_random())
+    run_dir = new_run(tmp_path / "killed", options)
+    moments = random.Random(0)
+    for number in range(NUM_KILLS + NUM_KILLS_WHILE_SAVING):
+        process = start(run_dir)
+        if number < NUM_KILLS:
+            time.sleep(moments.uniform(0, LONGEST_LIFE_SEC))
+        else:
+            wait_for_saving(run_dir)
+            time.sleep(moments.uniform(0, LONGEST_SAVE_SEC))
+        process.kill()
+        process.join()
+        assert process.exitcode == -9
+        _path, warnings = find_newest_state(run_dir)
+        assert not warnings
+    assert states(run_dir), "no life was long enough to save a state"
+
+    newest_nimg = int(states(run_dir)[-1].stem.split("-")[-1])
+    options["total_kimg"] = (newest_nimg + 20) / 1000
+    write_options(run_dir, options)
+    process = start(run_dir)
+    process.join()
+    assert process.exitcode == 0
+    train_here(tmp_path / "whole", options)
+    assert_same_outcome(run_dir, tmp_path / "whole")
+    assert len(ticks(run_dir)) > 3
+    assert not list(run_dir.glob(".*.tmp"))

@@ -1,0 +1,194 @@
+"""The command line of ``train.py``: help, dry run, and what a user can get wrong."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import train
+from tests.helpers import REPOSITORY
+from tests.image_files import encode, images, random_image, write_folder, write_zip
+from tests.training_runs import new_run, states, tiny_options, train_here, write_dataset
+
+HELP_FILE = REPOSITORY / "tests/api/train-help.txt"
+CONTRACT_DEFAULTS = {
+    "gpus": 1,
+    "snap": 50,
+    "metrics": ("fid50k_full",),
+    "seed": 0,
+    "dry_run": False,
+    "cond": False,
+    "subset": None,
+    "mirror": False,
+    "cfg": "auto",
+    "gamma": None,
+    "kimg": None,
+    "batch": None,
+    "aug": "ada",
+    "p": None,
+    "target": None,
+    "augpipe": None,
+    "resume": None,
+    "freezed": None,
+    "fp32": False,
+    "nhwc": False,
+    "nobench": False,
+    "allow_tf32": False,
+    "workers": 3,
+}
+"""CONTRACT 8; None follows --cfg or another flag."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Things that command lines name."""
+    folder = tmp_path_factory.mktemp("cli")
+    write_dataset(folder / "data.zip")
+    write_dataset(folder / "plain.zip", labelled=False)
+    write_dataset(folder / "wide.zip", resolution=32)
+    write_folder(folder / "sizes", {"a.png": encode(random_image()), "b.png": encode(random_image(size=(16, 16)))})
+    write_folder(folder / "oblong", images(2, size=(16, 8)))
+    write_zip(folder / "missing_label.zip", images(2), [["0/000.png", 1]])
+    (folder / "empty").mkdir()
+    (folder / "text.zip").write_text("not a zip")
+    (folder / "file").touch()
+    for name, data in (("source", "wide.zip"), ("damaged", "data.zip")):
+        options = tiny_options(folder / data, 4)
+        train_here(new_run(folder / name, options), options, network_snapshot_ticks=1)
+    states(folder / "damaged")[-1].write_bytes(b"")
+    new_run(folder / "half", {}).joinpath("training_options.json").write_text('{"num_gpus": 1,')
+    (folder / "no_run").mkdir()
+    return folder
+
+
+def run(folder, flags):
+    """``train.py`` in ``folder``, with what every command line needs where it is not given."""
+    given = {flag.split("=")[0] for flag in flags}
+    needed = {"--outdir": "runs", "--data": "data.zip", "--metrics": "none", "--device": "cpu", "--workers": "0"}
+    command = [*flags, *(f"{flag}={value}" for flag, value in needed.items() if flag not in given and value)]
+    before = os.getcwd()  # noqa: PTH109
+    os.chdir(folder)
+    try:
+        return CliRunner().invoke(
+            train.main, [flag for flag in command if not flag.endswith("=ABSENT")], prog_name="train.py"
+        )
+    finally:
+        os.chdir(before)
+
+
+# Flags
+
+
+def test_help():
+    """After a change that is meant: COLUMNS=120 python train.py --help > tests/api/train-help.txt."""
+    command = [sys.executable, "train.py", "--help"]
+    result = subprocess.run(
+        command, cwd=REPOSITORY, env={**os.environ, "COLUMNS": "120"}, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == HELP_FILE.read_text()
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys, train; train.main(['--help'], standalone_mode=False); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_flags_and_defaults_are_those_of_the_reference():
+    with train.main.make_context("train.py", ["--outdir=runs", "--data=data.zip"]) as context:
+        assert {name: context.params[name] for name in CONTRACT_DEFAULTS} == CONTRACT_DEFAULTS
+
+
+def test_short_flag():
+    with train.main.make_context("train.py", ["-n"]) as context:
+        assert context.params["dry_run"]
+
+
+# A dry run
+
+
+def test_a_dry_run_checks_and_prints_and_writes_nothing(folder):
+    before = sorted(folder.rglob("*"))
+    result = run(folder, ["-n", "--cond=1", "--cfg=stylegan2", "--gamma=3"])
+    assert result.exit_code == 0
+    text = result.output.removeprefix("Training options:\n")
+    options, end = json.JSONDecoder().raw_decode(text)
+    assert options["loss_kwargs"]["r1_gamma"] == 3
+    assert options["training_set_kwargs"]["use_labels"]
+    for word in ("Images:", "Parameters:", "Batch:", "Memory:", "Disk:", "Dry run: nothing was written."):
+        assert word in text[end:]
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_dry_run_of_a_run_that_is_continued(folder):
+    result = run(folder, ["-n", "--continue=source"])
+    assert result.exit_code == 0
+    assert "Continuing source with the options it began with" in result.output
+
+
+# What a user can get wrong
+
+MISTAKES = {
+    "no data": (["--data=ABSENT"], "a new run needs --outdir and --data; --continue=RUN goes on with an old one"),
+    "no outdir": (["--outdir=ABSENT"], "a new run needs --outdir and --data"),
+    "outdir is a file": (["--outdir=file"], "file"),
+    "outdir in a file": (["--outdir=file/runs"], "--outdir=file/runs: Not a directory; choose a folder"),
+    "no such data": (["--data=absent.zip"], "absent.zip"),
+    "empty folder": (["--data=empty"], "empty: no image files found"),
+    "not a zip": (["--data=text.zip"], "text.zip"),
+    "several sizes": (["--data=sizes"], "dataset_tool.py --source=sizes"),
+    "not square": (["--data=oblong"], "dataset_tool.py --source=oblong"),
+    "a label is missing": (["--data=missing_label.zip", "--cond=1"], "0/001.png"),
+    "no labels": (["--data=plain.zip", "--cond=1"], "--cond=1 needs labels, but plain.zip has no dataset.json"),
+    "large subset": (["--subset=25"], "--subset must be 1 to 24, the images in data.zip, got 25"),
+    "batch and gpus": (["--gpus=3", "--batch=8"], "--batch=8 must be a multiple of --gpus=3"),
+    "batch and its part": (["--batch=8", "--batch-gpu=3"], "--batch-gpu=3 must divide the 8 images"),
+    "minibatch std": (["--batch=8", "--mbstd-group=3"], "must be a multiple of the minibatch-std group 3"),
+    "p without fixed": (["--p=0.5"], "--p needs --aug=fixed, got --aug=ada"),
+    "fixed without p": (["--aug=fixed"], "--aug=fixed needs --p"),
+    "p beyond 1": (["--aug=fixed", "--p=1.5"], "1.5 is not in the range"),
+    "target without ada": (["--aug=noaug", "--target=0.5"], "--target needs --aug=ada"),
+    "augpipe without augmentation": (["--aug=noaug", "--augpipe=bg"], "--augpipe has no effect with --aug=noaug"),
+    "unknown augpipe": (["--augpipe=xyz"], "'xyz' is not one of 'blit'"),
+    "unknown cfg": (["--cfg=stylegan4"], "'stylegan4' is not one of 'auto'"),
+    "unknown metric": (["--metrics=fid5k"], "there is no metric 'fid5k'; known are fid50k_full"),
+    "unknown flag": (["--gama=3"], "No such option"),
+    "not a number": (["--gamma=high"], "'high' is not a valid float"),
+    "negative seed": (["--seed=-1"], "-1 is not in the range"),
+    "no images per tick": (["--tick=0"], "0"),
+    "flag of another cfg": (["--con-weight=1"], "--con-weight has no effect with --cfg=auto; it belongs to msconD"),
+    "flag of a method": (["--cfg=msconD", "--con-temp=cold"], "--con-temp=cold: must be a number of at least 0.02"),
+    "scales of a method": (["--cfg=msconD"], "scales must contain 1 and others of [4, 8] for images of 16 px"),
+    "narrow networks": (["--cbase=8"], "channel_base must be at least the resolution, 16"),
+    "no gpu": (["--device=cuda"], "--device=cuda: torch finds no CUDA device"),
+    "no such snapshot": (["--resume=absent.pkl", "--kimg=1"], "no such file: absent.pkl"),
+    "snapshot that is none": (["--resume=data.zip", "--kimg=1"], "data.zip"),
+    "snapshot of another size": (["--resume=source/network-snapshot-000000.pkl", "--kimg=1"], "the networks differ"),
+    "continue what": (["--continue=no_run"], "--continue=no_run: no run folder, training_options.json is missing"),
+    "continue nothing": (["--continue=latest", "--outdir=empty"], "--continue=latest: no run in empty"),
+    "continue from where": (["--continue=latest", "--outdir=ABSENT"], "--continue=latest needs --outdir"),
+    "damaged options": (["--continue=half"], "half/training_options.json"),
+    "damaged states": (["--continue=damaged"], "no intact training state is left in damaged"),
+}
+
+
+@pytest.mark.parametrize(("flags", "words"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_one_clear_line(folder, monkeypatch, flags, words):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    runs = list(folder.glob("runs/*"))
+    result = run(folder, flags)
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code in (1, 2)
+    lines = [line for line in result.stderr.splitlines() if not line.startswith(("Usage: ", "Try "))]
+    assert [bool(line) for line in lines].count(True) == 1
+    assert lines[-1].startswith("Error: ")
+    assert words in lines[-1]
+    assert list(folder.glob("runs/*")) == runs or flags[0].startswith("--resume"), "an empty run folder is left behind"
+
+
+def test_exit_status_of_a_run_that_was_stopped(folder, monkeypatch):
+    monkeypatch.setattr("training.launch.train_run", lambda request: False)
+    assert run(folder, []).exit_code == train.EXIT_STOPPED == 75
