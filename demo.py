@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from training.run_folder import OPTIONS_FILE
 
 RESOLUTION_PX = 32
 NUM_SCENES = 4000
+METRIC = "fd1k_efflite1"
 TRAINING_FLAGS = [
     "--cfg=msconD-demo",
     "--aug=noaug",
@@ -80,6 +82,21 @@ def before_and_after(run_dir: Path, path: Path, columns: int = 12, rows: int = 6
     write_png(np.concatenate(panels[:-1], axis=1), path)
 
 
+def score(snapshot: Path) -> str:
+    """Score a snapshot, unless an earlier call did; returns the value as text."""
+    if (value := recorded_score(snapshot)) is None:
+        run_python("calc_metrics.py", f"--metrics={METRIC}", f"--network={snapshot}")
+        value = recorded_score(snapshot)
+    return "unknown" if value is None else f"{value:.0f}"
+
+
+def recorded_score(snapshot: Path) -> float | None:
+    """Look a score up in the run folder."""
+    path = snapshot.with_name(f"metric-{METRIC}.jsonl")
+    results = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return {result["snapshot_pkl"]: result["results"][METRIC] for result in results}.get(snapshot.name)
+
+
 @click.command()
 @click.option(
     "--outdir", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/demo"), show_default=True
@@ -90,13 +107,15 @@ def main(outdir: Path, kimg: int) -> None:
     outdir = outdir.absolute()
     outdir.mkdir(parents=True, exist_ok=True)
     run_dir = train(outdir, kimg)
-    snapshot = max(run_dir.glob("network-snapshot-*.pkl"))
+    first, *_, snapshot = sorted(run_dir.glob("network-snapshot-*.pkl"))
     generated = run_dir / "generated"
     must_run("generate.py", f"--network={snapshot}", "--seeds=0-31", "--trunc=0.8", "--grid", f"--outdir={generated}")
     run_python("-m", "msconD.plots", str(run_dir))
+    before, after = score(first), score(snapshot)
     figure = run_dir / "before_after.png"
     before_and_after(run_dir, figure)
     print(f"\nReal scenes, fakes before and after training:  {figure}")
+    print(f"{METRIC} of these, less is better:      {before}, {after}")
     print(f"Sample grid:                                   {max(run_dir.glob('fakes[0-9]*.png'))}")
     print(f"Snapshot, for all the other scripts:           {snapshot}")
     print(f"Logits per scale over training:                {run_dir / 'logits.png'}")

@@ -394,7 +394,8 @@ class Trainer:
         for phase in self.phases:
             seconds = phase.stopwatch.read_sec()
             training_stats.report0(f"Timing/{phase.name}", [] if seconds is None else seconds)
-        training_stats.report0("Health/skipped_images", self.training_set.num_skipped)
+        num_skipped = gather(self.training_set.num_skipped, self.opts.num_gpus)
+        training_stats.report0("Health/skipped_images", sum(num_skipped))
         self.stats.update()
         log = self.log
         if log is not None:

@@ -1,0 +1,48 @@
+"""The demo, made small."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import demo
+
+
+@pytest.fixture
+def small_demo(monkeypatch, tmp_path):
+    """Scenes of 16 px, networks to match, and a metric whose network no test machine has."""
+    monkeypatch.setattr(demo, "RESOLUTION_PX", 16)
+    monkeypatch.setattr(demo, "NUM_SCENES", 80)
+    monkeypatch.setattr(demo, "METRIC", "fid50k_full")
+    monkeypatch.setenv("MSCOND_DETECTORS", str(tmp_path))
+    (tmp_path / "inception-2015-12-05.pt").touch()
+    small = ["--scales=1,8", "--cbase=64", "--cmax=16", "--tick=0.2", "--workers=0", "--batch=40"]
+    monkeypatch.setattr(demo, "TRAINING_FLAGS", [*demo.TRAINING_FLAGS, *small])
+    return tmp_path / "demo"
+
+
+@pytest.mark.slow
+def test_demo(small_demo, capfd):
+    outcome = CliRunner().invoke(demo.main, [f"--outdir={small_demo}", "--kimg=1"])
+    assert outcome.exit_code == 0, outcome.output
+    run_dir = next(small_demo.glob("00000-*"))
+    with Image.open(run_dir / "before_after.png") as figure:
+        assert figure.size == (3 * 2 * 12 * 16 + 2 * 16, 2 * 6 * 16)
+    assert (run_dir / "logits.png").exists()
+    assert "of these, less is better:      unknown, unknown" in outcome.output
+    assert "Error" in capfd.readouterr().err, "why there is no score"
+
+    outcome = CliRunner().invoke(demo.main, [f"--outdir={small_demo}", "--kimg=2"])
+    assert outcome.exit_code == 0, outcome.output
+    assert len(list(small_demo.glob("0*"))) == 1, "it goes on"
+    assert json.loads((run_dir / "exit_status.json").read_text())["kimg"] == 2
+
+
+def test_a_score_is_looked_up(tmp_path):
+    snapshot = tmp_path / "network-snapshot-000000.pkl"
+    lines = [
+        {"snapshot_pkl": name, "results": {demo.METRIC: value}} for name, value in (("a", 1), (snapshot.name, 2.4))
+    ]
+    (tmp_path / f"metric-{demo.METRIC}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert demo.score(snapshot) == "2"
