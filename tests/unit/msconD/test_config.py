@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from msconD.config import CONFIGURATIONS, SCALES
+from msconD.config import CONFIGURATIONS
 from msconD.discriminator import EPILOGUES, SHARED_BLOCKS, MsConDDiscriminator
+from msconD.flags import SCALES
 from msconD.settings import LossSettings
 from tests.helpers import REPOSITORY
 from training.options import DatasetInfo, Flags, resolve
