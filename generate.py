@@ -14,9 +14,9 @@ import torch
 from tqdm import tqdm
 
 from dnnlib.util import UserError
+from torch_utils.device import choose_device
 from training import generator_options as options
 from training.image_grid import save_image_grid, write_png
-from training.launch import choose_device
 from training.sampling import in_batches, load_generator, load_projected_w, map_seeds, synthesize
 
 
@@ -43,7 +43,9 @@ class GridSize(click.ParamType):
 @options.class_option
 @options.noise_mode_option
 @click.option(
-    "--projected-w", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Draw these ws, not seeds."
+    "--projected-w",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Draw the w in this file of projector.py, not seeds.",
 )
 @click.option(
     "--grid",
@@ -83,7 +85,7 @@ def generate_images(
     """  # noqa: D301 -- in a raw string click would not see its mark
     if projected_w is None and not seeds:
         raise click.UsageError("give --seeds or --projected-w")
-    where = choose_device(device, num_gpus=1)
+    where = choose_device(device)
     G = load_generator(network, where, trust_pickle)
     to_ws: Callable[[Sequence[int]], torch.Tensor]
     if projected_w is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -15,8 +16,11 @@ from training.registry import configurations
 from training.snapshot_import import build_network, check_settings
 from training.tf_import import import_tf_networks
 
-DATASET_CLASSES = {"training.dataset.ImageFolderDataset"}
-"""Datasets that a snapshot may name; tools construct them from ``training_set_kwargs``."""
+TAKEN_FOR_SNAPSHOTS = {
+    b"PK": "a zip file: a dataset, or weights as torch.save writes them",
+    b"<": "a web page, perhaps what a failed download left",
+}
+"""Other files by what they begin with."""
 
 TRUST_HINT = "If you trust its author, --trust-pickle (API: trusted=True) opens it by executing code from the file"
 
@@ -46,13 +50,15 @@ def load_network_pkl(f: IO[bytes], force_fp16: bool = False, trusted: bool = Fal
 
     Returns:
         'G', 'D', 'G_ema' and 'augment_pipe', modules on the CPU in evaluation mode without gradients, and
-        'training_set_kwargs'; the last two are None where the file has none.
+        'training_set_kwargs', plain data: whoever constructs a dataset of them looks at their ``class_name`` first. The
+        last two are None where the file has none.
 
     Raises:
         UserError: The file is damaged, or needs more than the known classes and is not trusted.
     """
     name = getattr(f, "name", "snapshot")
     try:
+        _refuse_other_files(f)
         data = _unpickle_trusted(f) if trusted else _load_safely(f)
     except safe_pickle.RefusedPickleError as error:
         raise UserError(f"{name}: {error}. {TRUST_HINT}") from error
@@ -63,28 +69,36 @@ def load_network_pkl(f: IO[bytes], force_fp16: bool = False, trusted: bool = Fal
     return data
 
 
+def _refuse_other_files(f: IO[bytes]) -> None:
+    if not f.seekable():
+        return
+    position = f.tell()
+    start = f.read(2)
+    f.seek(position)
+    for beginning, description in TAKEN_FOR_SNAPSHOTS.items():
+        if start.startswith(beginning):
+            raise UserError(f"no snapshot but {description}")
+
+
 def _load_safely(f: IO[bytes]) -> dict[str, Any]:
     data = safe_pickle.load(f)
     if isinstance(data, tuple) and [type(network) for network in data] == [safe_pickle.TFNetwork] * 3:
         return {**import_tf_networks(data), "training_set_kwargs": None, "augment_pipe": None}
     if not isinstance(data, dict):
         raise UserError(f"holds a {type(data).__name__}, not a snapshot of networks")
-    snapshot: dict[str, Any] = {"training_set_kwargs": _checked_dataset(data.get("training_set_kwargs"))}
+    snapshot: dict[str, Any] = {"training_set_kwargs": _plain_settings(data.get("training_set_kwargs"))}
     for key, classes in known_classes().items():
         is_absent = data.get(key) is None and key == "augment_pipe"
         snapshot[key] = None if is_absent else build_network(data.get(key), classes)
     return snapshot
 
 
-def _checked_dataset(settings: Any) -> EasyDict | None:
-    """Pass settings of a dataset on only if constructing it is harmless: the class is looked up by its name."""
+def _plain_settings(settings: Any) -> EasyDict | None:
     if settings is None:
         return None
     if not isinstance(settings, dict):
         raise UserError("its training_set_kwargs are not a dict")
     check_settings(settings, "training_set_kwargs")
-    if settings.get("class_name") not in DATASET_CLASSES:
-        raise safe_pickle.RefusedPickleError(f"dataset class {str(settings.get('class_name'))[:100]!a} is not allowed")
     return EasyDict(settings)
 
 
@@ -110,18 +124,18 @@ def _rebuild_for_fp16(key: str, network: Any) -> torch.nn.Module:
 
 
 @click.command()
-@click.option("--source", help="Pickle to read: path or https URL", metavar="PKL", required=True)
-@click.option("--dest", help="Snapshot to write", metavar="PKL", required=True, type=click.Path(dir_okay=False))
+@click.option("--source", help="Pickle to read: path or https URL.", metavar="PKL", required=True)
+@click.option("--dest", help="Snapshot to write.", metavar="PKL", required=True, type=click.Path(dir_okay=False))
 @click.option(
     "--force-fp16",
-    help="Half precision at the four highest resolutions",
+    help="Half precision at the four highest resolutions.",
     metavar="[BOOL]",
     type=bool,
     is_flag=False,
     flag_value=True,
     default=False,
 )
-@click.option("--trust-pickle", help="Let the file execute code: only if you trust its author", is_flag=True)
+@click.option("--trust-pickle", help="Let the file execute code: only if you trust its author.", is_flag=True)
 def convert_network_pickle(source: str, dest: str, force_fp16: bool, trust_pickle: bool) -> None:
     """Convert an older network pickle to the current format.
 
@@ -130,6 +144,8 @@ def convert_network_pickle(source: str, dest: str, force_fp16: bool, trust_pickl
     Example: python legacy.py --source=stylegan2-cat-config-f.pkl --dest=cat.pkl
     """
     try:
+        if not Path(dest).parent.is_dir():
+            raise UserError(f"--dest={dest}: there is no folder {Path(dest).parent}")
         with open_url(source) as f:
             data = load_network_pkl(f, force_fp16=force_fp16, trusted=trust_pickle)
         write_atomic(dest, lambda file: pickle.dump(data, file))

@@ -16,11 +16,11 @@ from dnnlib.util import UserError, format_time
 from metrics.detectors import EFFLITE1, VGG16
 from metrics.metric_utils import get_feature_detector
 from torch_utils.atomic import write_atomic
+from torch_utils.device import choose_device
 from training import generator_options as options
 from training.image_grid import write_png
 from training.image_io import BadImageError, load_image, open_image
 from training.image_preparation import Preparation
-from training.launch import choose_device
 from training.projection import Step, project
 from training.sampling import load_generator, synthesize
 from training.video import write_video
@@ -32,10 +32,27 @@ MAX_FRAMES = 200
 @click.command()
 @options.network_option
 @options.outdir_option
-@click.option("--target", required=True, metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--num-steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Optimisation steps.")
-@click.option("--seed", type=int, default=303, show_default=True, help="Decides the noise of the optimisation.")
-@click.option("--save-video", type=bool, default=True, show_default=True, help="Write a film of the search.")
+@click.option(
+    "--target",
+    required=True,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Image to find.",
+)
+@click.option(
+    "--num-steps",
+    metavar="INT",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Optimisation steps.",
+)
+@click.option(
+    "--seed", metavar="INT", type=int, default=303, show_default=True, help="Decides the noise of the optimisation."
+)
+@click.option(
+    "--save-video", metavar="BOOL", type=bool, default=True, show_default=True, help="Write a film of the search."
+)
 @options.class_option
 @click.option(
     "--detector",
@@ -71,7 +88,7 @@ def run_projection(
     The middle square of the target is used; it should be cut like the images of training. Writes target.png, proj.png,
     projected_w.npz (w, [1, num_ws, w_dim]) and proj.mp4, or proj.webp without package imageio-ffmpeg.
     """  # noqa: D301 -- in a raw string click would not see its mark
-    where = choose_device(device, num_gpus=1)
+    where = choose_device(device)
     G = load_generator(network, where, trust_pickle)
     label = options.choose_label(G, class_idx, where)
     pixels = read_target(target, G.img_resolution, G.img_channels)
@@ -87,7 +104,7 @@ def run_projection(
     if save_video:
         path = write_video(film(G, ws, pixels), outdir / "proj.mp4")
         if path.suffix != ".mp4":
-            click.echo(f"Wrote {path} instead of an mp4, which needs: pip install 'mscond[video]'")
+            click.echo(f"Wrote {path} instead of an mp4, which needs: pip install '.[video]'")
 
 
 def read_target(path: Path, resolution_px: int, num_channels: int) -> np.ndarray:

@@ -10,9 +10,9 @@ import torch
 from tqdm import tqdm
 
 from dnnlib.util import UserError
+from torch_utils.device import choose_device
 from training import generator_options as options
 from training.image_grid import save_image_grid, write_png
-from training.launch import choose_device
 from training.sampling import in_batches, load_generator, map_seeds, synthesize
 
 NUM_DEFAULT_STYLES = 7
@@ -58,7 +58,7 @@ def generate_style_mix(
     Low layers decide on pose and shape, high ones on texture and colour. Writes R-C.png for row seed R and column seed
     C, S-S.png for each seed itself, and grid.png with all of them.
     """  # noqa: D301 -- in a raw string click would not see its mark
-    where = choose_device(device, num_gpus=1)
+    where = choose_device(device)
     G = load_generator(network, where, trust_pickle)
     label = options.choose_label(G, class_idx, where)
     styles = check_styles(styles, G.num_ws)

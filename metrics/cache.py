@@ -35,7 +35,7 @@ def resize_filter(path: str | Path) -> str | None:
     """Tell how the images of a dataset were resized, if its ``dataset.json`` says so."""
     try:
         return json.loads(open_archive(path).read(LABELS_FILE)).get("resize_filter")
-    except (OSError, KeyError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError):
         return None
 
 

@@ -3,7 +3,7 @@
 Every detector has the call of NVIDIA's TorchScript files: ``detector(img, **kwargs)`` takes images [N, 3, H, W] with
 values in 0..255, uint8 or floating point, and returns float32 [N, D]. The keywords in use are
 
-* ``return_features=True``: the pooled features that FID and its relatives compare;
+* ``return_features=True``: the features that distances and neighbourhoods of sets are measured in;
 * ``no_output_bias=True``: class probabilities for the inception score (Inception only);
 * ``return_lpips=True``: features whose squared distance is a perceptual distance (VGG16, EfficientNet);
 * ``resize_images=False``: take the images at the size they have.
@@ -40,11 +40,18 @@ _NVIDIA_URL = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained
 
 
 def load_torchscript(path: Path) -> torch.nn.Module:
-    """Load a TorchScript archive on the CPU, in eval mode."""
+    """Load a TorchScript archive on the CPU, in eval mode.
+
+    Raises:
+        UserError: It is none, or damaged.
+    """
     with warnings.catch_warnings():
         # The published detectors exist in this format only, so its deprecation is no news to the user.
         warnings.filterwarnings("ignore", message=".*torch.jit.load.* is deprecated", category=DeprecationWarning)
-        return torch.jit.load(path, map_location="cpu").eval()
+        try:
+            return torch.jit.load(path, map_location="cpu").eval()
+        except RuntimeError as err:  # with many lines of C++ in its text
+            raise UserError(f"{path} is no TorchScript file, or damaged: torch.jit.load refuses it") from err
 
 
 @dataclass(frozen=True)
@@ -116,15 +123,22 @@ def find_weights(name: str, folder: str | None = None, verbose: bool = False) ->
     detector = get_detector(name)
     folder = folder or os.environ.get(FOLDER_VARIABLE)
     local = Path(folder, detector.file_name) if folder else None
-    pin = local.with_name(local.name + ".sha256") if local else None
-    sha256 = pin.read_text().split()[0] if pin and pin.is_file() else detector.sha256
     cache_dir = dnnlib.make_cache_dir_path("detectors")
     try:
+        if folder and not Path(folder).is_dir():
+            raise UserError(f"there is no folder {folder}")
+        sha256 = detector.sha256 if local is None else _pinned_sha256(local, detector.sha256)
         source = str(local) if local and local.is_file() else _source(detector)
         return Path(dnnlib.util.open_url(source, cache_dir, verbose=verbose, return_filename=True, sha256=sha256))
-    except UserError as err:
+    except (UserError, OSError) as err:
         hint = f"or put {detector.file_name} into a folder and name it by --detectors or ${FOLDER_VARIABLE}"
         raise UserError(f"no weights for detector {detector.name}: {err}; {hint}") from err
+
+
+def _pinned_sha256(local: Path, default: str | None) -> str | None:
+    """Read the checksum beside a weights file of the user's; what is no checksum fits no file."""
+    pin = local.with_name(local.name + ".sha256")
+    return pin.read_text().partition(" ")[0].strip() if pin.is_file() else default
 
 
 def _source(detector: Detector) -> str:
@@ -132,7 +146,7 @@ def _source(detector: Detector) -> str:
         return detector.source
     spec = importlib.util.find_spec(detector.package)
     if spec is None or spec.origin is None:
-        raise UserError(f"package {detector.package.replace('_', '-')} is missing: pip install 'mscond[metrics]'")
+        raise UserError(f"package {detector.package.replace('_', '-')} is missing: pip install '.[metrics]'")
     return str(Path(spec.origin).parent / detector.source)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.special
 
+from dnnlib.util import UserError
 from metrics import metric_utils
 from metrics.detectors import INCEPTION
 
@@ -16,7 +17,7 @@ from metrics.detectors import INCEPTION
 def inception_score(probs: np.ndarray, num_splits: int = 10) -> tuple[float, float]:
     """Score class probabilities [N, classes]; returns mean and (population) standard deviation over the splits."""
     if len(probs) < num_splits:
-        raise ValueError(f"{num_splits} splits need at least as many images, got {len(probs)}")
+        raise UserError(f"{num_splits} splits need at least as many images, got {len(probs)}")
     probs = np.asarray(probs, dtype=np.float64)
     scores = []
     for i in range(num_splits):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dnnlib.util import UserError
 from metrics import metric_utils
 from metrics.detectors import INCEPTION
 
@@ -41,13 +42,11 @@ def kernel_distance(
         rng: Source of the subsets.
 
     Raises:
-        ValueError: A set with fewer than two items.
+        UserError: A set with fewer than two items.
     """
     subset_size = min(len(real), len(gen), max_subset_size)
     if subset_size < 2:
-        raise ValueError(
-            f"the kernel distance needs 2 items in each set, got {len(real)} real and {len(gen)} generated"
-        )
+        raise UserError(f"the kernel distance needs 2 items in each set, got {len(real)} real and {len(gen)} generated")
     total = 0.0
     for _ in range(num_subsets):
         gen_subset = gen[rng.choice(len(gen), subset_size, replace=False)]

@@ -190,14 +190,14 @@ _IS = ("_mean", "_std")
 # The ADA paper (arXiv:2006.06676).
 _register("fid50k_full", compute_fid, INCEPTION, _ALL_REAL, max_real=None, num_gen=50_000)
 _register("kid50k_full", compute_kid, INCEPTION, _ALL_REAL, max_real=1_000_000, num_gen=50_000)
-_register("pr50k3_full", compute_pr, INCEPTION, _ALL_REAL, _PR, max_real=200_000, num_gen=50_000)
+_register("pr50k3_full", compute_pr, VGG16, _ALL_REAL, _PR, max_real=200_000, num_gen=50_000)
 _register("ppl2_wend", compute_ppl, VGG16, {}, num_samples=50_000, epsilon=1e-4, space="w", sampling="end", crop=False)
 _register("is50k", compute_is, INCEPTION, {}, _IS, num_gen=50_000)
 
 # The papers before it.
 _register("fid50k", compute_fid, INCEPTION, _ALL_REAL_FLIPPED, max_real=50_000, num_gen=50_000)
 _register("kid50k", compute_kid, INCEPTION, _ALL_REAL_FLIPPED, max_real=50_000, num_gen=50_000)
-_register("pr50k3", compute_pr, INCEPTION, _ALL_REAL_FLIPPED, _PR, max_real=50_000, num_gen=50_000)
+_register("pr50k3", compute_pr, VGG16, _ALL_REAL_FLIPPED, _PR, max_real=50_000, num_gen=50_000)
 for _space, _sampling in (("z", "full"), ("w", "full"), ("z", "end"), ("w", "end")):
     _register(
         f"ppl_{_space}{_sampling}",

@@ -30,6 +30,9 @@ T = TypeVar("T")
 _GENERATED_PX = 2**22
 """Pixels that the generator makes at once: 64 images of 256 x 256, 4 of 1024 x 1024."""
 
+_DETECTOR_BATCH_CPU = 4
+"""Images that a detector sees at once on a CPU: larger maps leave the cache, and 64 at once take five times as long."""
+
 _NOT_CONTENT = ("path", "name", "use_labels", "resolution")
 """Keywords of a dataset that do not change which images it holds."""
 
@@ -134,9 +137,9 @@ def prepare_generator(opts: MetricOptions) -> tuple[Any, Any]:
     return G, dnnlib.util.construct_class_by_name(**opts.dataset_kwargs) if G.c_dim > 0 else None
 
 
-def from_rank0(opts: MetricOptions, value: T) -> T:
+def from_rank0(value: T, num_gpus: int) -> T:
     """Give every process the value of rank 0."""
-    if opts.num_gpus == 1:
+    if num_gpus == 1:
         return value
     values = [value]
     torch.distributed.broadcast_object_list(values, src=0)
@@ -177,7 +180,7 @@ def compute_feature_stats_for_dataset(
 
     path = _cache_path(opts, detector_kwargs, stats_kwargs)
     cached = _load_cached(path, stats_kwargs)
-    if from_rank0(opts, cached is not None):
+    if from_rank0(cached is not None, opts.num_gpus):
         return cached or FeatureStats(**stats_kwargs)
     batches = _dataset_batches(opts, dataset, num_items, batch_size or opts.batch_size, data_loader_kwargs)
     progress = opts.progress.sub("real images", num_items, rel_lo=rel_lo, rel_hi=rel_hi)
@@ -236,7 +239,9 @@ def _extract(
     # Not inference_mode: constants that a network caches in there could not be used in training any more.
     with torch.no_grad():
         for images in batches:
-            stats.append_torch(detector(images, **detector_kwargs), opts.num_gpus, opts.rank)
+            parts = images.split(_DETECTOR_BATCH_CPU if opts.device.type == "cpu" else len(images))
+            features = torch.cat([detector(part, **detector_kwargs) for part in parts])
+            stats.append_torch(features, opts.num_gpus, opts.rank)
             progress.update(stats.num_items)
     return stats
 

@@ -98,8 +98,8 @@ def compute_ppl(
             rngs = [item_rng(opts.seed, index) for index in indices]
             ws = _draw_path_ends(G, rngs, dataset, opts.device, epsilon, space, sampling)
             with ItemNoise([rng.randint(2**31 - 1) for rng in rngs] * 2, opts.device):
-                img = G.synthesis(ws, force_fp32=True, **opts.G_kwargs)
-            ends = detector(_prepare_images(img, crop), resize_images=False, return_lpips=True)
+                img = _prepare_images(G.synthesis(ws, force_fp32=True, **opts.G_kwargs), crop)
+            ends = detector(img, resize_images=False, return_lpips=True)
             distances = (ends[len(indices) :] - ends[: len(indices)]).square().sum(dim=1, keepdim=True)
             stats.append_torch(distances / epsilon**2, opts.num_gpus, opts.rank)
             progress.update(stats.num_items)

@@ -3,14 +3,16 @@
 "Improved Precision and Recall Metric for Assessing Generative Models" (arXiv:1904.06991, eq. 1 and 2): the manifold of
 a set is the union of balls around its items that reach to the k-th nearest neighbour. Precision is the share of
 generated items inside the manifold of the real ones, recall the share of real items inside that of the generated ones.
+The features are those of VGG16, as in the paper.
 """
 
 from __future__ import annotations
 
 import torch
 
+from dnnlib.util import UserError
 from metrics import metric_utils
-from metrics.detectors import INCEPTION
+from metrics.detectors import VGG16
 
 
 def squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -44,10 +46,10 @@ def precision_recall(
         block_size: Items per side of a block of distances; bounds the memory, not the result.
 
     Raises:
-        ValueError: A set without that many neighbours.
+        UserError: A set without that many neighbours.
     """
     if min(len(real), len(gen)) <= nhood_size:
-        raise ValueError(f"neighbour {nhood_size} needs more items than {len(real)} real and {len(gen)} generated")
+        raise UserError(f"neighbour {nhood_size} needs more items than {len(real)} real and {len(gen)} generated")
     real, gen = real.half().float(), gen.half().float()
     # Distances do not change when both sets move; near the origin less is lost to cancellation.
     centre = real.mean(dim=0)
@@ -73,7 +75,7 @@ def compute_pr(
     max_real: int | None,
     num_gen: int,
     nhood_size: int = 3,
-    detector_url: str = INCEPTION,
+    detector_url: str = VGG16,
 ) -> tuple[float, float]:
     """Compare up to ``max_real`` real images (None: all) with ``num_gen`` fakes; NaN except on rank 0."""
     features_kwargs = {"return_features": True}

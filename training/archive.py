@@ -81,7 +81,10 @@ class ZipArchive(Archive):
     def open(self, name: str) -> IO[bytes]:
         """Open an entry for reading."""
         with _damage_is_os_error():
-            return self._zip().open(name)
+            try:
+                return self._zip().open(name)
+            except KeyError as err:
+                raise FileNotFoundError(f"{self.path} has no entry {name!r}") from err
 
     def read(self, name: str) -> bytes:
         """Read a whole entry; its checksum must match."""

@@ -49,7 +49,8 @@ class Report:
 def write_dataset(source: Source, dest: Path, preparation: Preparation, skip_bad: bool, num_workers: int) -> Report:
     """Write all images of ``source`` and their labels to a zip or folder, which appears when it is complete.
 
-    Images left out are listed beside it, in ``<dest>.skipped.jsonl``.
+    ``dataset.json`` also says by which filter images were resized, if any were: scores depend on it. Images left out
+    are listed beside the dataset, in ``<dest>.skipped.jsonl``.
 
     Args:
         source: The images.
@@ -85,6 +86,7 @@ class _Prepared(NamedTuple):
     png: bytes
     layout: ImageLayout
     objects: list[dict[str, Any]] | None
+    is_resized: bool
 
 
 @dataclass(frozen=True)
@@ -97,16 +99,16 @@ class _PrepareOne:
     def __call__(self, index: int) -> _Prepared | BadImageError:
         try:
             image, objects = self.source.read(index)
-            image = self.preparation(image)
+            prepared = self.preparation(image)
         except BadImageError as err:
             return err
-        return _Prepared(encode_png(image), ImageLayout.of(image), objects)
+        return _Prepared(encode_png(prepared), ImageLayout.of(prepared), objects, self.preparation.resizes(image))
 
 
 def _write_images(
     source: Source, preparation: Preparation, skip_bad: bool, num_workers: int, save: Save, report: Report
 ) -> None:
-    labels, objects = [], {}
+    labels, objects, any_resized = [], {}, False
     results = ordered_map(_PrepareOne(source, preparation), len(source.names), num_workers)
     with contextlib.closing(results):
         progress = tqdm(results, total=len(source.names), unit="img", disable=None)
@@ -114,6 +116,7 @@ def _write_images(
             name = f"{report.num_written // 1000:05d}/img{report.num_written:08d}.png"
             save(name, prepared.png)
             report.num_written += 1
+            any_resized |= prepared.is_resized
             if source.labels is not None:
                 labels.append([name, source.labels.values[index]])
             if prepared.objects is not None:
@@ -124,6 +127,8 @@ def _write_images(
     contents: dict[str, Any] = {"labels": labels or None}
     if source.labels is not None and source.labels.class_names is not None:
         contents["class_names"] = source.labels.class_names
+    if any_resized:
+        contents["resize_filter"] = preparation.resize_filter
     save(LABELS_FILE, _json(contents))
     if objects:
         save(OBJECTS_FILE, _json({"objects": objects}))

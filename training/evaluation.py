@@ -10,7 +10,6 @@ import torch
 
 from dnnlib.util import EasyDict
 from metrics import metric_main, metric_utils
-from training.continuation import gather
 
 
 class Evaluation:
@@ -29,9 +28,9 @@ class Evaluation:
         self._device = device
         self._say = say
         self._interval_ticks = opts.metrics_ticks or opts.network_snapshot_ticks
-        # What one process lacks, all of them leave out.
-        found = gather(metric_main.missing_weights(opts.metrics, opts.detector_folder), opts.num_gpus)
-        missing = {name: reason for reasons in found for name, reason in reasons.items()}
+        # Missing weights are downloaded, so one process looks for them and tells the others.
+        missing = metric_main.missing_weights(opts.metrics, opts.detector_folder) if opts.rank == 0 else {}
+        missing = metric_utils.from_rank0(missing, opts.num_gpus)
         for name, reason in missing.items():
             say(f"Metric {name} is switched off: {reason}")
         self.metrics = [name for name in opts.metrics if name not in missing]

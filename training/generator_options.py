@@ -63,13 +63,21 @@ trunc_option = click.option(
     help="Truncation psi: towards 0 less variety and fewer flaws.",
 )
 noise_mode_option = click.option(
-    "--noise-mode", type=click.Choice(NOISE_MODES), default="const", show_default=True, help="Noise maps."
+    "--noise-mode",
+    type=click.Choice(NOISE_MODES),
+    default="const",
+    show_default=True,
+    help="Noise maps: drawn per image, the network's, or none.",
 )
 batch_option = click.option(
-    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images drawn at once."
+    "--batch", type=click.IntRange(min=1), metavar="INT", default=1, show_default=True, help="Images drawn at once."
 )
 device_option = click.option(
-    "--device", type=click.Choice(["auto", "cuda", "cpu", "mps"]), default="auto", show_default=True
+    "--device",
+    type=click.Choice(["auto", "cuda", "cpu", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto is cuda where there is any, else cpu.",
 )
 trust_option = click.option(
     "--trust-pickle", is_flag=True, help="Let the snapshot execute code: only if you trust its author."

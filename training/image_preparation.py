@@ -66,14 +66,25 @@ class Preparation:
         image = to_8_bit(image)
         if self.mode != "auto":
             image = image.convert(MODES[self.mode])
-        size_px = (self.width_px or image.width, self.height_px or image.height)
-        resample = RESIZE_FILTERS[self.resize_filter]
-        if self.transform is None:
-            return image.resize(size_px, resample)
+        size_px = self._size_px(image)
+        image = self._cut(image, size_px).resize(size_px, RESIZE_FILTERS[self.resize_filter])
+        return letterbox(image) if self.transform == "center-crop-wide" else image
+
+    def resizes(self, image: Image.Image) -> bool:
+        """Whether pixels of an image go through ``resize_filter``; otherwise it is cut at most."""
+        size_px = self._size_px(image)
+        return self._cut(image, size_px).size != size_px
+
+    def _size_px(self, image: Image.Image) -> tuple[int, int]:
+        return self.width_px or image.width, self.height_px or image.height
+
+    def _cut(self, image: Image.Image, size_px: tuple[int, int]) -> Image.Image:
+        if self.transform == "center-crop-wide":
+            return crop_to_aspect(image, *size_px)
         if self.transform == "center-crop":
             side_px = min(image.size)
-            return crop_middle(image, side_px, side_px).resize(size_px, resample)
-        return letterbox(crop_to_aspect(image, *size_px).resize(size_px, resample))
+            return crop_middle(image, side_px, side_px)
+        return image
 
 
 def to_8_bit(image: Image.Image) -> Image.Image:

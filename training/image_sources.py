@@ -84,7 +84,7 @@ class LmdbSource(Source):
             try:
                 import lmdb
             except ImportError as err:
-                raise UserError(f"{self._path}: LSUN needs the package lmdb: pip install lmdb") from err
+                raise UserError(f"{self._path}: LSUN needs the package lmdb: pip install '.[lsun]'") from err
             try:
                 self._env = lmdb.open(str(self._path), readonly=True, lock=False)
             except lmdb.Error as err:

@@ -13,6 +13,7 @@ import torch
 from dnnlib.util import Logger, UserError
 from metrics import metric_main
 from torch_utils import distributed
+from torch_utils.device import choose_device
 from torch_utils.distributed import World
 from training.continuation import gather
 from training.dataset import ImageFolderDataset
@@ -106,27 +107,6 @@ def prepare_run(request: RunRequest) -> tuple[Path, dict[str, Any]]:
     write_options(run_dir, kwargs)
     print(f"Run folder: {run_dir}")
     return run_dir, {**kwargs, **request.runtime}
-
-
-def choose_device(name: str, num_gpus: int, local_rank: int = 0) -> torch.device:
-    """The device of a process; 'auto' is CUDA where there is any, else the CPU.
-
-    Raises:
-        UserError: The machine has no such device, or not so many.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda":
-        if not torch.cuda.is_available():
-            raise UserError(
-                "--device=cuda: torch finds no CUDA device; see python -m torch_utils.doctor, or use --device=cpu"
-            )
-        if local_rank >= torch.cuda.device_count():
-            raise UserError(f"--gpus={num_gpus}: this machine has {torch.cuda.device_count()} CUDA devices")
-        return torch.device("cuda", local_rank)
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise UserError("--device=mps: torch finds no Apple GPU; use --device=cpu")
-    return torch.device(name)
 
 
 def _prepare_or_explain(request: RunRequest) -> tuple[Path, dict[str, Any], str | None]:

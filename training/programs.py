@@ -113,7 +113,7 @@ def check_onnx_packages() -> None:
     """
     missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"ONNX needs {', '.join(missing)}: pip install 'mscond[onnx]'")
+        raise UserError(f"ONNX needs {', '.join(missing)}: pip install '.[onnx]'")
 
 
 @contextmanager

@@ -49,7 +49,8 @@ def class_label(G: Any, class_idx: int | None, device: torch.device) -> torch.Te
     if class_idx is None and G.c_dim > 0:
         raise UserError(f"this network draws images of {G.c_dim} classes: choose one by --class=0..{G.c_dim - 1}")
     if class_idx is not None and not 0 <= class_idx < G.c_dim:
-        raise UserError(f"--class={class_idx}: this network has " + (f"0..{G.c_dim - 1}" if G.c_dim else "no classes"))
+        known = f"classes 0..{G.c_dim - 1}" if G.c_dim else "no classes"
+        raise UserError(f"--class={class_idx}: this network has {known}")
     label = torch.zeros([1, G.c_dim], device=device)
     if class_idx is not None:
         label[0, class_idx] = 1
@@ -104,8 +105,10 @@ def load_projected_w(path: Path, G: Any, device: torch.device) -> torch.Tensor:
     try:
         with np.load(path, allow_pickle=False) as data:
             w = data["w"]
+    except FileNotFoundError as error:
+        raise UserError(f"no such file: {path}") from error
     except Exception as error:  # damaged files make numpy and zipfile raise almost anything
-        raise UserError(f"{path} is no npz file with entry 'w', as projector.py writes it: {error}") from error
+        raise UserError(f"{path} is no npz file with entry 'w', as projector.py writes it") from error
     if w.shape[1:] != (G.num_ws, G.w_dim) or w.dtype.kind != "f":
         raise UserError(f"{path}: this network takes w [N, {G.num_ws}, {G.w_dim}], got {w.dtype} {list(w.shape)}")
     return torch.from_numpy(w.astype(np.float32)).to(device)

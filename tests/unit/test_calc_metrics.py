@@ -17,7 +17,7 @@ from training.portable import save_portable
 
 
 class MeanColour(torch.nn.Module):
-    """A TorchScript detector in place of Inception."""
+    """A TorchScript detector in place of Inception and VGG16."""
 
     def forward(self, img: torch.Tensor, return_features: bool = False) -> torch.Tensor:
         assert return_features
@@ -30,7 +30,8 @@ def detector_dir(tmp_path):
     folder.mkdir()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.script(MeanColour()).save(folder / "inception-2015-12-05.pt")
+        for name in (detectors.INCEPTION, detectors.VGG16):
+            torch.jit.script(MeanColour()).save(folder / f"{name}.pt")
     return folder
 
 
@@ -142,7 +143,7 @@ def test_scores_an_exported_folder(tmp_path, seen):
     assert "give the images by --data" in run(f"--network={tmp_path / 'exported'}", "--metrics=note").output
 
 
-def mistakes(folder: Path):
+def mistakes(folder: Path, detector_dir: Path):
     data = write_images(folder / "data.zip")
     no_data = write_snapshot(folder / "no_data.pkl", None)
     gone = write_snapshot(folder / "gone.pkl", tiny.dataset_kwargs(folder / "gone.zip"))
@@ -152,20 +153,42 @@ def mistakes(folder: Path):
     yield (f"--data2={data}", f"--data={data}", "--metrics=fid51k,fid50k"), "fid51k: choose from fid50k_full"
     yield (f"--network={no_data}",), "does not say what it was trained on: give the images by --data"
     yield (f"--network={gone}",), "gone.zip, the dataset of"
+    for number, settings in enumerate([{}, {"path": str(data)}]):
+        nothing = write_snapshot(folder / f"nothing{number}.pkl", settings)
+        yield (f"--network={nothing}",), "does not say what it was trained on: give the images by --data"
+    foreign = write_snapshot(folder / "foreign.pkl", {"class_name": "os.system", "command": f"touch {folder / 'ran'}"})
+    yield (f"--network={foreign}",), "was trained on a 'os.system', a dataset that is none of ours: give the images"
     yield (f"--network={folder / 'none.pkl'}",), "no such file"
     options = (f"--data2={data}", f"--data={data}", "--metrics=is50k", f"--detectors={folder}")
     (folder / "inception-2015-12-05.pt").write_bytes(b"weights")
     (folder / "inception-2015-12-05.pt.sha256").write_text("0" * 64)
     yield options, "is50k: no weights for detector inception-2015-12-05: "
+    few = write_images(folder / "few.zip", count=3)
+    options = (f"--data2={data}", f"--data={few}", f"--detectors={detector_dir}")
+    yield (*options, "--metrics=pr50k3_full"), "neighbour 3 needs more items than 3 real and 8 generated"
 
 
-def test_mistakes_are_one_line_with_the_mend(tmp_path):
-    for args, expected in mistakes(tmp_path):
+def test_mistakes_are_one_line_with_the_mend(tmp_path, detector_dir):
+    for args, expected in mistakes(tmp_path, detector_dir):
         outcome = run(*args)
         assert outcome.exit_code != 0
         (line,) = [line for line in outcome.output.splitlines() if line.startswith("Error:")]
         assert expected in line
         assert "Traceback" not in outcome.output
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_foreign_dataset_is_no_obstacle_when_the_images_are_given(tmp_path, seen):
+    data = write_images(tmp_path / "data.zip")
+    network = write_snapshot(tmp_path / "x.pkl", {"class_name": "mine.Images", "path": "images.tfrecords"})
+    assert run(f"--network={network}", "--metrics=note", f"--data={data}").exit_code == 0
+    assert seen[0].dataset_kwargs.path == str(data)
+
+
+def test_a_trusted_snapshot_may_bring_a_dataset_of_its_own(tmp_path, seen):
+    network = write_snapshot(tmp_path / "x.pkl", {"class_name": "mine.Images"})
+    assert run(f"--network={network}", "--metrics=note", "--trust-pickle").exit_code == 0
+    assert seen[0].dataset_kwargs.class_name == "mine.Images"
 
 
 def test_help_names_every_metric():

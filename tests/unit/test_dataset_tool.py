@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import dataset_tool
+from metrics.cache import resize_filter
 from tests.image_files import (
     CLASSES,
     DAMAGED,
@@ -80,6 +81,26 @@ def test_result_is_what_training_expects(tmp_path, dest):
         assert np.array_equal(files[f"00000/img{seed:08d}.png"], random_image(seed))
     dataset = ImageFolderDataset(dest, use_labels=True)
     assert [int(label.argmax()) for _, label in dataset] == [3, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "expected"),
+    [
+        ((8, 8), {}, None),
+        ((8, 8), {"width": 8, "height": 8}, None),
+        ((8, 8), {"width": 16, "height": 16}, "lanczos"),
+        ((16, 16), {"width": 8, "height": 8, "resize_filter": "box"}, "box"),
+        ((12, 8), {"width": 8, "height": 8, "transform": "center-crop"}, None),
+        ((12, 9), {"width": 8, "height": 8, "transform": "center-crop"}, "lanczos"),
+        ((8, 9), {"width": 8, "height": 4, "transform": "center-crop-wide"}, None),
+        ((16, 9), {"width": 8, "height": 4, "transform": "center-crop-wide", "resize_filter": "box"}, "box"),
+    ],
+)
+def test_the_filter_is_on_record_where_images_were_resized(tmp_path, dest, size, options, expected):
+    succeed(source=write_folder(tmp_path / "in", images(2, size=size)), dest=dest, **options)
+    assert resize_filter(dest) == expected
+    assert set(content(dest)["dataset.json"]) == ({"labels", "resize_filter"} if expected else {"labels"})
+    assert not ImageFolderDataset(dest, use_labels=True).has_labels
 
 
 def test_nothing_is_compressed_and_nothing_dated(tmp_path, dest):
@@ -273,7 +294,7 @@ def test_lsun_that_is_empty(tmp_path, dest, monkeypatch):
 def test_lsun_without_lmdb(tmp_path, dest, monkeypatch):
     monkeypatch.setitem(sys.modules, "lmdb", None)
     (tmp_path / "car_lmdb").mkdir()
-    fail("LSUN needs the package lmdb: pip install lmdb", source=tmp_path / "car_lmdb", dest=dest)
+    fail("LSUN needs the package lmdb: pip install '.[lsun]'", source=tmp_path / "car_lmdb", dest=dest)
 
 
 def test_scenes(dest):

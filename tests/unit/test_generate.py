@@ -157,8 +157,8 @@ def test_mistakes_are_told_in_one_line(network, outdir, arguments, said):
     ("arguments", "said"),
     [
         ([], "this network draws images of 3 classes: choose one by --class=0..2"),
-        (["--class=3"], "--class=3: this network has 0..2"),
-        (["--class=-1"], "--class=-1: this network has 0..2"),
+        (["--class=3"], "--class=3: this network has classes 0..2"),
+        (["--class=-1"], "--class=-1: this network has classes 0..2"),
     ],
 )
 def test_conditional_networks_need_a_class(tmp_path, outdir, arguments, said):

@@ -101,6 +101,13 @@ def test_lock_pins_what_the_project_asks_for():
     assert not missing
 
 
+def test_commands_that_install_extras_name_those_there_are():
+    texts = [(REPOSITORY / name).read_text() for name in FILES if name.endswith((".py", ".md"))]
+    named = {extra for text in texts for extra in re.findall(r"pip install '\.\[(\w+)\]'", text)}
+    assert "metrics" in named
+    assert named <= set(PROJECT["project"]["optional-dependencies"])
+
+
 def test_lock_pins_exact_versions_and_names_no_place():
     lines = [line for line in (REPOSITORY / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
     assert not [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+( ; .*)?", line)]

