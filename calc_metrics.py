@@ -16,6 +16,7 @@ from metrics import metric_main
 from metrics.metric_utils import ProgressMonitor
 from torch_utils.device import choose_device
 from torch_utils.distributed import World, init_world, launch, world_from_env
+from torch_utils.host_memory import keep_freed_memory
 from training import generator_options
 from training.portable import load_portable
 
@@ -197,6 +198,8 @@ def _run(job: _Job, world: World, init_method: str) -> None:
     device = choose_device(job.device, world.world_size, world.local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    else:
+        keep_freed_memory()
     init_world(world.rank, world.world_size, device, init_method)
     torch.backends.cudnn.allow_tf32 = False  # published values are float32
     for metric in job.metrics:

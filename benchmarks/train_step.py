@@ -19,6 +19,7 @@ import torch
 
 from benchmarks.convolution_floor import record_convolutions
 from dnnlib.util import construct_class_by_name
+from torch_utils.host_memory import keep_freed_memory
 from training.options import DatasetInfo, Flags, resolve
 from training.phases import Phase, Round, make_phases
 from training.registry import configurations
@@ -84,6 +85,7 @@ def peak_memory_gib() -> float:
 def main(resolution: int, cbase: int, batch: int, cfg: str, repeats: int, threads: int) -> None:
     """Measure, and print one JSON line."""
     torch.set_num_threads(threads)
+    keep_freed_memory()
     torch.manual_seed(0)
     works = make_work(cfg, resolution, cbase, batch)
     for _ in range(3):

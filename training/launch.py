@@ -15,6 +15,7 @@ from metrics import metric_main
 from torch_utils import distributed
 from torch_utils.device import choose_device
 from torch_utils.distributed import World
+from torch_utils.host_memory import keep_freed_memory
 from training.continuation import gather
 from training.dataset import ImageFolderDataset
 from training.options import DatasetInfo, Flags, resolve
@@ -154,6 +155,8 @@ def _train_process(world: World, init_method: str, run_dir: Path, kwargs: dict[s
 def _train(world: World, run_dir: Path, kwargs: dict[str, Any], device: torch.device) -> bool:
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    else:
+        keep_freed_memory()
     log_file = run_dir / "log.txt" if world.rank == 0 else None
     with Logger(log_file, file_mode="a", should_flush=True):
         is_finished = training_loop(run_dir=str(run_dir), rank=world.rank, device=device, **kwargs)
