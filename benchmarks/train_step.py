@@ -60,10 +60,11 @@ def iteration_sec(phase_sec: dict[str, float]) -> float:
 
 
 def measure(works: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, measured in turn."""
+    """Median seconds of each, measured in turn; each runs twice, so that none pays for the heap another has left."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
+            work()
             begin = time.perf_counter()
             work()
             times[name].append(time.perf_counter() - begin)

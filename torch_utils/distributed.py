@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import torch
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
@@ -63,25 +64,28 @@ def init_world(
     init_method: str = "env://",
     timeout_sec: float = 1800,
 ) -> None:
-    """Join the process group; for a single process there is nothing to join.
+    """Make ``device`` the current one and join the process group; for a single process there is nothing to join.
 
     Args:
         rank: This process.
         world_size: Number of processes.
-        device: CUDA devices talk through NCCL, all others through gloo.
+        device: Tensors on CUDA devices travel through NCCL. All others, and objects, go through gloo and never make a
+            device wait. Where there is no NCCL (Windows) gloo carries everything.
         init_method: Where the processes meet: ``'env://'`` under torchrun, ``'file://...'`` from `launch`.
         timeout_sec: Longest wait for another process in any later exchange.
     """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if world_size == 1:
         return
-    is_cuda = device.type == "cuda"
+    has_nccl = device.type == "cuda" and torch.distributed.is_nccl_available()
     torch.distributed.init_process_group(
-        backend="nccl" if is_cuda else "gloo",
+        backend="cpu:gloo,cuda:nccl" if has_nccl else "gloo",
         init_method=init_method,
         rank=rank,
         world_size=world_size,
         timeout=timedelta(seconds=timeout_sec),
-        device_id=device if is_cuda else None,
+        device_id=device if has_nccl else None,
     )
 
 
@@ -127,12 +131,17 @@ def _run_process(rank: int, fn: Callable[[World, str], None], world_size: int, f
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(torch.get_num_threads() // world_size, 1))
     try:
-        fn(World(rank, world_size, rank), (Path(folder) / "store").as_uri())
+        fn(World(rank, world_size, rank), _init_method(Path(folder, "store")))
     except UserError as err:
         Path(folder, f"error{rank}").write_text(str(err), encoding="utf-8")
         raise
     finally:
         leave_world()
+
+
+def _init_method(path: Path) -> str:
+    """The URL of a file to meet at; torch undoes its quoting on Windows only."""
+    return path.as_uri() if os.name == "nt" else unquote(path.as_uri())
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def init_multiprocessing(rank: int, sync_device: torch.device | None) -> None:
 
     Args:
         rank: This process.
-        sync_device: Device of the tensors exchanged by torch.distributed, the CPU for gloo; None for one process.
+        sync_device: Device of the tensors to exchange, which the process group must know; None for one process.
     """
     _process.update(rank=rank, sync_device=sync_device)
 
@@ -167,10 +167,9 @@ class Collector:
         return {"pending": pending, "collected": {name: list(values) for name, values in self._collected.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken, on the same devices."""
+        """Go on where `state_dict` was taken, on whatever devices."""
         self._collected = {name: list(values) for name, values in state["collected"].items()}
         self._pending = {name: {} for name in state["pending"]}
         for name, by_device in state["pending"].items():
-            for device, (num, *sums) in by_device.items():
-                dtype = torch.float32 if device.startswith("mps") else torch.float64
-                self._add(name, num, torch.tensor(sums, dtype=dtype, device=device))
+            for num, *sums in by_device.values():  # the machine may have other devices now
+                self._add(name, num, torch.tensor(sums, dtype=torch.float64))

@@ -19,7 +19,8 @@ def collect_state(trainer: Trainer) -> dict[str, Any]:
         "rng": get_rng_state(trainer.device),
         "stats": trainer.stats.state_dict(),
         "ada": {} if trainer.ada is None else trainer.ada.state_dict(),
-        "loss": trainer.loss.state_dict(),
+        # On the CPU: a CUDA tensor that is gathered would come back on the device of its owner in every process.
+        "loss": {name: tensor.cpu() for name, tensor in trainer.loss.state_dict().items()},
     }
     return {
         "modules": {name: module.state_dict() for name, module in trainer.modules().items()},

@@ -18,8 +18,7 @@ STOP_SIGNALS = tuple(name for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasatt
 class StopRequest:
     """Whether this or any other process was asked to stop."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self) -> None:
         self._is_set = False
 
     def set(self, signum: int, _frame: FrameType | None) -> None:
@@ -32,15 +31,15 @@ class StopRequest:
         """The same answer in every process; all of them must call it."""
         if not torch.distributed.is_initialized():
             return self._is_set
-        flag = torch.tensor(float(self._is_set), device=self._device)
+        flag = torch.tensor(self._is_set, dtype=torch.uint8)  # on the CPU: no device is waited for
         torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
         return bool(flag)
 
 
 @contextmanager
-def listen_for_stop(device: torch.device) -> Iterator[StopRequest]:
+def listen_for_stop() -> Iterator[StopRequest]:
     """Handle the signals within the context; outside the main thread, where Python allows no handlers, none are."""
-    request = StopRequest(device)
+    request = StopRequest()
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         signums = [getattr(signal, name) for name in STOP_SIGNALS]

@@ -177,8 +177,7 @@ class Trainer:
         self._last_state_nimg = -1
         self.total_nimg = opts.total_kimg * 1000
         seed_everything(opts.random_seed * opts.num_gpus + opts.rank)
-        sync_device = self.device if self.device.type == "cuda" else torch.device("cpu")
-        training_stats.init_multiprocessing(opts.rank, sync_device if opts.num_gpus > 1 else None)
+        training_stats.init_multiprocessing(opts.rank, torch.device("cpu") if opts.num_gpus > 1 else None)
         self.stats = training_stats.Collector()
 
         self._open_dataset()
@@ -311,7 +310,7 @@ class Trainer:
             self._save_grid(self.grid_real, "reals.png", (0, 255))
             self._save_samples("fakes_init.png")
         self._say(f"Training for {self.opts.total_kimg:g} kimg...")
-        with closing(self.batches), listen_for_stop(self.device) as stop, self._progress_bar() as self.bar:
+        with closing(self.batches), listen_for_stop() as stop, self._progress_bar() as self.bar:
             while not self._is_done():
                 self._iterate()
                 is_tick_over = self._is_tick_over()

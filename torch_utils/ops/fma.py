@@ -13,8 +13,16 @@ def fma(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
     """
     try:
         return torch.addcmul(c, a, b)
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
-        shapes = ", ".join(str(list(tensor.shape)) for tensor in (a, b, c))
-        raise ValueError(f"fma: shapes of a, b and c must broadcast, got {shapes}") from error
+        shapes = [list(tensor.shape) for tensor in (a, b, c)]
+        if _broadcast(shapes):
+            raise  # a fault of another kind, of the device perhaps
+        raise ValueError(f"fma: shapes of a, b and c must broadcast, got {', '.join(map(str, shapes))}") from error
+
+
+def _broadcast(shapes: list[list[int]]) -> bool:
+    try:
+        torch.broadcast_shapes(*shapes)
+    except RuntimeError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -89,8 +90,10 @@ def run_checks(folder, world, init_method):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    launch(functools.partial(run_checks, folder), NUM_PROCESSES)
+    folder = tmp_path_factory.mktemp("a folder of %20 characters")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))  # where the processes meet
+        launch(functools.partial(run_checks, folder), NUM_PROCESSES)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(NUM_PROCESSES)]
 
 
@@ -143,6 +146,21 @@ def test_one_process_needs_no_start_and_no_group():
     assert not torch.distributed.is_initialized()
     x = torch.ones(2, requires_grad=True)
     assert all_gather_with_grad(x) is x
+
+
+@pytest.mark.parametrize(
+    ("has_nccl", "backend", "device_id"),
+    [(True, "cpu:gloo,cuda:nccl", torch.device("cuda", 1)), (False, "gloo", None)],
+)
+def test_cuda_processes_exchange_objects_without_their_devices(monkeypatch, has_nccl, backend, device_id):
+    calls = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(device))
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: has_nccl)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda **kwargs: calls.append(kwargs))
+    init_world(1, 2, torch.device("cuda", 1), "file:///store")
+    device, kwargs = calls
+    assert device == torch.device("cuda", 1)  # before anything is sent: NCCL wants one device per process
+    assert (kwargs["backend"], kwargs["device_id"]) == (backend, device_id)
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,16 @@ def test_a_state_continues_bit_for_bit():
     assert collector.as_dict() == straight.as_dict()
 
 
+def test_a_state_of_devices_that_are_gone_loads():
+    collector = Collector()
+    report("x", 6)
+    state = collector.state_dict()
+    state["pending"]["x"]["cuda:7"] = [3, 6.0, 12.0]
+    collector.load_state_dict(state)
+    collector.update()
+    assert (collector.num("x"), collector["x"], collector.std("x")) == (4, 3, pytest.approx(3**0.5))
+
+
 @pytest.mark.gpu
 def test_reports_from_a_gpu_join_those_from_the_cpu():
     collector = Collector()

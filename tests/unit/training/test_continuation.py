@@ -2,6 +2,7 @@
 
 import functools
 import random
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tests.training_runs import (
     tiny_options,
     write_dataset,
 )
-from training.continuation import gather
+from training.continuation import collect_state, gather
 from training.dataset import Dataset
 
 CASES = {
@@ -196,6 +197,14 @@ def test_a_value_that_is_forgotten_is_noticed(stopped, restored):
     fixed_paths = spoil_and_restore(restored, trainer.run_dir)
     forgotten = not_restored(trainer, restored, fixed_paths)
     assert forgotten >= {"loss.num_calls", "ada.memory.last", "G.synthesis.hidden"}
+
+
+def test_what_processes_exchange_lies_on_the_cpu(stopped, monkeypatch):
+    """A pickled CUDA tensor would take memory on the device of its owner, or fail where that does not exist."""
+    trainer, _options, _numbers = stopped
+    tensor = mock.create_autospec(torch.Tensor, instance=True)
+    monkeypatch.setattr(trainer.loss, "state_dict", lambda: {"x": tensor})
+    assert collect_state(trainer)["ranks"][0]["loss"] == {"x": tensor.cpu.return_value}
 
 
 def test_a_single_process_gathers_its_own_value():

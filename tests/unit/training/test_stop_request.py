@@ -3,11 +3,9 @@ import signal
 import threading
 
 import pytest
-import torch
 
 from training.stop_request import listen_for_stop
 
-CPU = torch.device("cpu")
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
 
 
@@ -17,7 +15,7 @@ def handlers():
 
 @pytest.mark.parametrize("signum", SIGNALS)
 def test_a_signal_is_a_request(signum):
-    with listen_for_stop(CPU) as stop:
+    with listen_for_stop() as stop:
         assert not stop.agreed()
         os.kill(os.getpid(), signum)
         assert stop.agreed()
@@ -26,14 +24,14 @@ def test_a_signal_is_a_request(signum):
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
 def test_job_managers_may_repeat_themselves(signum):
-    with listen_for_stop(CPU) as stop:
+    with listen_for_stop() as stop:
         for _ in range(3):
             os.kill(os.getpid(), signum)
         assert stop.agreed()
 
 
 def test_a_second_ctrl_c_stops_at_once():
-    with listen_for_stop(CPU):
+    with listen_for_stop():
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
@@ -43,7 +41,7 @@ def test_handlers_are_put_back_even_after_an_error():
     before = handlers()
 
     def fail():
-        with listen_for_stop(CPU):
+        with listen_for_stop():
             assert handlers() != before
             os.kill(os.getpid(), signal.SIGINT)
             raise ZeroDivisionError
@@ -57,7 +55,7 @@ def test_no_handlers_outside_the_main_thread():
     seen = []
 
     def listen():
-        with listen_for_stop(CPU) as stop:
+        with listen_for_stop() as stop:
             seen.extend([handlers(), stop.agreed()])
 
     thread = threading.Thread(target=listen)

@@ -38,6 +38,15 @@ def test_keeps_the_dtype(dtype: torch.dtype) -> None:
     assert fma(*torch.ones(3, 2, dtype=dtype)).dtype == dtype
 
 
+def test_other_faults_are_not_blamed_on_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_tensors: torch.Tensor) -> None:
+        raise RuntimeError("the device fell off the bus")
+
+    monkeypatch.setattr(torch, "addcmul", fail)
+    with pytest.raises(RuntimeError, match=r"^the device"):
+        fma(*torch.ones(3, 2))
+
+
 def test_shapes_that_do_not_broadcast_are_named() -> None:
     with pytest.raises(ValueError, match=r"^fma: shapes of a, b and c must broadcast, got \[2, 3\], \[4\], \[\]$"):
         fma(torch.zeros(2, 3), torch.zeros(4), torch.zeros([]))
