@@ -13,9 +13,9 @@ import torch
 import legacy
 from dnnlib.util import EasyDict, UserError, open_url
 from metrics import metric_main
-from metrics.metric_utils import ProgressMonitor
+from metrics.metric_utils import ProgressMonitor, from_rank0
 from torch_utils.device import choose_device
-from torch_utils.distributed import World, init_world, launch, world_from_env
+from torch_utils.distributed import World, init_world, launch, leave_world, world_from_env
 from torch_utils.host_memory import keep_freed_memory
 from training import generator_options
 from training.portable import load_portable
@@ -138,12 +138,14 @@ def calc_metrics(
     else:
         options["dataset_kwargs"] = _image_folder(data, xflip=bool(mirror))
         options["gen_dataset_kwargs"] = _image_folder(str(data2))
-    _check_weights(metrics, detectors)
     world = world_from_env()
     if world is None:
         launch(functools.partial(_run, job), gpus)
-    else:
+        return
+    try:
         _run(job, world, "env://")
+    finally:
+        leave_world()
 
 
 def _score_network(job: _Job, network: str, data: str | None, mirror: bool | None, trust_pickle: bool) -> None:
@@ -188,19 +190,19 @@ def _image_folder(path: str, **kwargs: Any) -> EasyDict:
     return EasyDict(class_name=IMAGE_FOLDER, path=path, **kwargs)
 
 
-def _check_weights(metrics: list[str], detectors: str | None) -> None:
-    """Find out before the work begins that some of it cannot be done."""
-    for metric, reason in metric_main.missing_weights(metrics, detectors).items():
+def _check_weights(job: _Job, world: World) -> None:
+    """Find out before the work begins that some of it cannot be done; one process looks, and perhaps downloads."""
+    missing = metric_main.missing_weights(job.metrics, job.options["detector_folder"]) if world.rank == 0 else {}
+    for metric, reason in from_rank0(missing, world.world_size).items():
         raise UserError(f"{metric}: {reason}")
 
 
 def _run(job: _Job, world: World, init_method: str) -> None:
     device = choose_device(job.device, world.world_size, world.local_rank)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    else:
+    if device.type == "cpu":
         keep_freed_memory()
     init_world(world.rank, world.world_size, device, init_method)
+    _check_weights(job, world)
     torch.backends.cudnn.allow_tf32 = False  # published values are float32
     for metric in job.metrics:
         result = metric_main.calc_metric(

@@ -12,6 +12,7 @@ import click
 import numpy as np
 import PIL.Image
 
+from train import EXIT_STOPPED
 from training.image_grid import write_png
 from training.run_folder import OPTIONS_FILE
 
@@ -30,9 +31,6 @@ TRAINING_FLAGS = [
     "--workers=1",
 ]
 """What the preset leaves to flags: no augmentation, as there are scenes enough, and a cheap contrastive task."""
-
-EXIT_STOPPED = 75
-"""What train.py returns when it was asked to stop and has saved its state."""
 
 
 def run_python(*arguments: str) -> int:

@@ -111,7 +111,7 @@ def run_loop(
     **flags: Any,
 ) -> list[dict[str, Any]]:
     """Train on random images; the statistics of each tick."""
-    settings = {"cfg": "stylegan2", "fp32": True, "metrics": (), "pin_memory": False, "workers": 1, **flags}
+    settings = {"cfg": "stylegan2", "fp32": True, "metrics": (), "workers": 1, **flags}
     dataset = DatasetInfo("random", side_px, NUM_IMAGES, has_labels=False)
     _description, kwargs = resolve(Flags(data=str(write_images(folder, side_px)), **settings), dataset)
     kwargs.update(image_snapshot_ticks=None, network_snapshot_ticks=None)

@@ -29,9 +29,7 @@ BASELINE = "stylegan2"
 
 def make_work(cfg: str, resolution: int, channel_base: int, batch: int) -> dict[str, Callable[[], None]]:
     """A function per phase that runs it on fixed inputs."""
-    flags = Flags(
-        data="", cfg=cfg, cbase=channel_base, batch=batch, map_depth=8, fp32=True, aug="fixed", p=0.3, pin_memory=False
-    )
+    flags = Flags(data="", cfg=cfg, cbase=channel_base, batch=batch, map_depth=8, fp32=True, aug="fixed", p=0.3)
     _description, kwargs = resolve(flags, DatasetInfo("random", resolution, batch, has_labels=False))
     common: dict[str, Any] = {"c_dim": 0, "img_resolution": resolution, "img_channels": 3}
     G: Any = construct_class_by_name(**kwargs["G_kwargs"], **common).train().requires_grad_(False)

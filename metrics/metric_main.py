@@ -130,19 +130,30 @@ def _find(metric: str) -> _Metric:
 
 
 def _compute_together(compute: Callable[[MetricOptions], dict[str, float]], opts: MetricOptions) -> dict[str, float]:
-    """Return the values of rank 0; if one process fails, all of them do, so that none waits for it."""
-    outcome: Any
+    """Return the values of rank 0.
+
+    If a process fails, all of them do, unless others wait for it in an exchange within the metric: then they fail at
+    its timeout.
+    """
+    if opts.num_gpus == 1:
+        return compute(opts)
+    values: dict[str, float] = {}
+    failure: Exception | None = None
     try:
-        outcome = compute(opts)
+        values = compute(opts)
     except Exception as err:
-        outcome = err
-    outcomes = [outcome] * opts.num_gpus
-    if opts.num_gpus > 1:
-        torch.distributed.all_gather_object(outcomes, outcome)
-    for each in outcomes:
-        if isinstance(each, Exception):
-            raise each
-    return outcomes[0]
+        failure = err
+    outcomes: list[Any] = [None] * opts.num_gpus
+    # The type and the text of an error: not every exception survives pickling.
+    problem = None if failure is None else (isinstance(failure, UserError), f"{failure}")
+    torch.distributed.all_gather_object(outcomes, (values, problem))
+    if failure is not None:
+        raise failure
+    for rank, (_values, theirs) in enumerate(outcomes):
+        if theirs is not None:
+            is_mistake, text = theirs
+            raise UserError(text) if is_mistake else RuntimeError(f"process {rank}: {text}")
+    return outcomes[0][0]
 
 
 def _environment(device: torch.device) -> dict[str, Any]:

@@ -252,7 +252,7 @@ def embedding_stats(proj: torch.Tensor, z: torch.Tensor) -> Stats:
     embedding, -4 for vectors at right angles.
     """
     rows = z[:: math.ceil(len(z) / MAX_UNIFORMITY_ROWS)]
-    squared = 2 - 2 * (rows @ rows.mT)  # [rows, rows]
-    squared = squared[~torch.eye(len(rows), dtype=torch.bool, device=rows.device)]
-    uniformity = (-2 * squared).exp().mean().log() if len(squared) else squared
+    closeness = (4 * (rows @ rows.mT) - 4).exp()  # [rows, rows]
+    num_pairs = len(rows) * (len(rows) - 1)
+    uniformity = ((closeness.sum() - closeness.trace()) / num_pairs).log() if num_pairs else rows.new_empty([0])
     return {"norm": proj.float().norm(dim=1).flatten(), "uniformity": uniformity}

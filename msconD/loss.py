@@ -20,6 +20,7 @@ from torch_utils import misc, training_stats
 from torch_utils.ops import conv2d_gradfix
 from training.loss import StyleGAN2Loss
 
+# As in `training.loss`, but the official module has no such name.
 PHASES = ("Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth")
 
 

@@ -31,4 +31,6 @@ def choose_device(name: str, num_gpus: int = 1, local_rank: int = 0) -> torch.de
         return torch.device("cuda", local_rank)
     if name == "mps" and not torch.backends.mps.is_available():
         raise UserError("--device=mps: torch finds no Apple GPU; use --device=cpu")
+    if name == "mps" and num_gpus > 1:
+        raise UserError(f"--gpus={num_gpus}: processes on an Apple GPU cannot exchange tensors; use --gpus=1")
     return torch.device(name)

@@ -1,4 +1,4 @@
-"""Several processes: who is who, starting them, and gathering with gradients."""
+"""Several processes: who is who, and starting them."""
 
 from __future__ import annotations
 
@@ -163,36 +163,3 @@ def _forwarded_signals(pids: list[int]) -> Iterator[None]:
     finally:
         for signum, handler in previous.items():
             signal.signal(signum, handler)
-
-
-class _AllGather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        parts = [torch.empty_like(x) for _ in range(torch.distributed.get_world_size())]
-        torch.distributed.all_gather(parts, x)
-        return torch.cat(parts)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        # Every process has used every part, so the gradient of a part is the sum over all of them.
-        grad = grad.clone(memory_format=torch.contiguous_format)
-        torch.distributed.all_reduce(grad)
-        return grad.chunk(torch.distributed.get_world_size())[torch.distributed.get_rank()]
-
-
-def all_gather_with_grad(x: torch.Tensor) -> torch.Tensor:
-    """Concatenate ``x`` of all processes along dimension 0, in the order of ranks; the gradient flows back to each.
-
-    The gradient is that of the sum of all processes' losses; under DDP, which averages, a mean over local samples
-    in every process gives the gradient of the mean over the global batch.
-
-    Args:
-        x: [N, ...], the same shape in every process.
-
-    Returns:
-        [world_size * N, ...]; ``x`` itself in a single process.
-    """
-    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
-        return x
-    return _AllGather.apply(x.contiguous())

@@ -374,12 +374,14 @@ def _warp(images: torch.Tensor, inverse: torch.Tensor, lowpass: torch.Tensor) ->
     # SYM6 leaves pixel i at 2i, which is half a pixel before the middle of the pixels 2i and 2i + 1.
     in_height, in_width = images.shape[2:]
     out_height, out_width = 2 * (height + 2 * REACH_PX), 2 * (width + 2 * REACH_PX)
-    to_pixels = [[out_width / 4, 0, 0.25], [0, out_height / 4, 0.25], [0, 0, 1]]
-    to_grid = [
-        [4 / in_width, 0, (2 * (left - right) - 1) / in_width],
-        [0, 4 / in_height, (2 * (top - bottom) - 1) / in_height],
-    ]
-    theta = inverse.new_tensor(to_grid) @ inverse @ inverse.new_tensor(to_pixels)
+    to_pixels = misc.constant(
+        [[out_width / 4, 0, 0.25], [0, out_height / 4, 0.25], [0, 0, 1]], dtype=inverse.dtype, device=inverse.device
+    )
+    x, y, one = (inverse @ to_pixels).unbind(dim=1)
+    # To the grid's units, number by number: a matrix of these would be copied to the device, which waits for it.
+    x = (4 * x + (2 * (left - right) - 1) * one) / in_width
+    y = (4 * y + (2 * (top - bottom) - 1) * one) / in_height
+    theta = torch.stack([x, y], dim=1)
     grid = functional.affine_grid(theta, [num_images, channels, out_height, out_width], align_corners=False)
     images = grid_sample_gradfix.grid_sample(images, grid)
     images = _map_axes(images, lambda rows: _halve_rows(rows, lowpass), lambda columns: _halve_rows(columns, lowpass))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import signal
 import time
 from collections.abc import Iterator
+from multiprocessing.synchronize import Event
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -52,16 +56,21 @@ class Batches:
         self._z_dim = z_dim
         self._device = device
         self._sampler = InfiniteSampler(training_set, rank=rank, num_replicas=world_size, seed=seed)
-        # More workers than cores only get into each other's way.
-        num_workers = min(data_loader_kwargs.get("num_workers", 0), psutil.cpu_count() or 1)
+        self._is_closed = torch.multiprocessing.Event()
+        loader_kwargs = {
+            **data_loader_kwargs,
+            # More workers than cores only get into each other's way.
+            "num_workers": min(data_loader_kwargs.get("num_workers", 0), psutil.cpu_count() or 1),
+            "pin_memory": data_loader_kwargs.get("pin_memory", False) and device.type == "cuda",
+        }
         self._loader = torch.utils.data.DataLoader(
             training_set,
             sampler=self._sampler,
             batch_size=self._share,
             # A generator of its own: workers must not take numbers from the global one.
             generator=torch.Generator().manual_seed(seed),
-            worker_init_fn=_leave_stopping_to_the_main_process,
-            **{**data_loader_kwargs, "num_workers": num_workers},
+            worker_init_fn=functools.partial(_leave_stopping_to_the_main_process, self._is_closed),
+            **loader_kwargs,
         )
         self._iterator: Iterator[Any] | None = None
         self.wait_sec = 0.0
@@ -112,11 +121,17 @@ class Batches:
         self._sampler.load_state_dict(state)
 
     def close(self) -> None:
-        """End the workers; they do not listen to signals, so nothing else would."""
+        """End the workers, or at least let them end: after an error its traceback may keep the iterator."""
+        self._is_closed.set()
         self._iterator = None
 
 
-def _leave_stopping_to_the_main_process(_worker_id: int) -> None:
+def _leave_stopping_to_the_main_process(is_closed: Event, _worker_id: int) -> None:
     """Ctrl-C and job managers signal all processes; the loop needs its workers until its state is saved."""
+
+    def obey(_signum: int, _frame: FrameType | None) -> None:
+        if is_closed.is_set():
+            os._exit(0)
+
     for name in STOP_SIGNALS:
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
+        signal.signal(getattr(signal, name), obey)

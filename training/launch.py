@@ -55,6 +55,8 @@ def train_run(request: RunRequest) -> bool:
     """
     world = distributed.world_from_env()
     if world is None or world.world_size == 1:
+        if request.flags is not None:  # before a folder is made
+            choose_device(request.device, request.flags.gpus, local_rank=request.flags.gpus - 1)
         run_dir, kwargs = prepare_run(request)
         return request.is_dry_run or _launch(run_dir, kwargs, request.device)
     device = choose_device(request.device, world.world_size, world.local_rank)
@@ -90,12 +92,12 @@ def prepare_run(request: RunRequest) -> tuple[Path, dict[str, Any]]:
         return run_dir, {**kwargs, **request.runtime}
     if request.flags is None or request.outdir is None:
         raise UserError("a new run needs --outdir and --data; --continue=RUN goes on with an old one")
-    flags = _for_machine(request.flags, request.device)
+    flags = request.flags
     dataset = _inspect(flags)
     _check_metrics(flags)
     try:
         description, kwargs = resolve(flags, dataset)
-        resources = describe_resources(kwargs, dataset, request.outdir)
+        resources = describe_resources(kwargs, dataset, request.outdir, choose_device(request.device))
     except ValueError as error:
         raise UserError(str(error)) from error
     print("Training options:")
@@ -116,12 +118,6 @@ def _prepare_or_explain(request: RunRequest) -> tuple[Path, dict[str, Any], str 
         return *prepare_run(request), None
     except UserError as error:
         return Path(), {}, str(error)
-
-
-def _for_machine(flags: Flags, device: str) -> Flags:
-    """Pinned memory only serves CUDA."""
-    is_cuda = choose_device(device, flags.gpus, flags.gpus - 1).type == "cuda"
-    return replace(flags, pin_memory=is_cuda)
 
 
 def _inspect(flags: Flags) -> DatasetInfo:
@@ -153,9 +149,7 @@ def _train_process(world: World, init_method: str, run_dir: Path, kwargs: dict[s
 
 
 def _train(world: World, run_dir: Path, kwargs: dict[str, Any], device: torch.device) -> bool:
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    else:
+    if device.type == "cpu":
         keep_freed_memory()
     log_file = run_dir / "log.txt" if world.rank == 0 else None
     with Logger(log_file, file_mode="a", should_flush=True):

@@ -95,7 +95,6 @@ class Flags:
     nobench: bool = False
     allow_tf32: bool = False
     workers: int = 3
-    pin_memory: bool = True
     desc: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     """Method settings that were given, by flag name without dashes."""
@@ -164,7 +163,7 @@ def _data_kwargs(flags: Flags, dataset: DatasetInfo) -> dict[str, Any]:
     }
     if flags.subset is not None and flags.subset < dataset.num_images:
         training_set_kwargs["random_seed"] = flags.seed
-    data_loader_kwargs: dict[str, Any] = {"pin_memory": flags.pin_memory, "num_workers": flags.workers}
+    data_loader_kwargs: dict[str, Any] = {"pin_memory": True, "num_workers": flags.workers}
     if flags.workers > 0:
         data_loader_kwargs["prefetch_factor"] = 2
     return {"training_set_kwargs": training_set_kwargs, "data_loader_kwargs": data_loader_kwargs}

@@ -20,7 +20,7 @@ BASE_GIB = 0.45
 """Of a process before any network: Python, torch and its libraries (our measurement)."""
 
 
-def describe_resources(kwargs: dict[str, Any], dataset: DatasetInfo, outdir: Path) -> str:
+def describe_resources(kwargs: dict[str, Any], dataset: DatasetInfo, outdir: Path, device: torch.device) -> str:
     """Estimate the memory of a process and the size of what a run writes, next to what there is."""
     num_G, num_D = count_parameters(kwargs, dataset)
     # Weights, gradients and two moments of Adam; the moving average of G.
@@ -32,18 +32,23 @@ def describe_resources(kwargs: dict[str, Any], dataset: DatasetInfo, outdir: Pat
     num_snapshots = math.ceil(kwargs["total_kimg"] / kwargs["kimg_per_tick"] / kwargs["network_snapshot_ticks"]) + 1
     disk_gib = 3 * state_gib + num_snapshots * snapshot_gib
     free_gib = shutil.disk_usage(_existing_parent(outdir)).free / 2**30
-    total_gib = psutil.virtual_memory().total / 2**30
     lines = [
         f"Images:     {dataset.num_images} of {dataset.resolution} px, {'with' if dataset.has_labels else 'no'} labels",
         f"Parameters: G {num_G / 1e6:.1f} M, D {num_D / 1e6:.1f} M",
         f"Batch:      {kwargs['batch_size']} images, {kwargs['num_gpus']} process(es), {kwargs['batch_gpu']} per pass",
-        f"Memory:     about {memory_gib:.1f} GiB per process (this machine has {total_gib:.1f} GiB of main memory)",
+        f"Memory:     about {memory_gib:.1f} GiB per process ({_describe_memory(device)})",
         f"Disk:       about {disk_gib:.1f} GiB for {num_snapshots} snapshots and the training states, "
         f"{free_gib:.1f} GiB free",
     ]
     if disk_gib > free_gib:
         lines.append("Warning: the disk may run full; raise --snap, lower --kimg or choose another --outdir")
     return "\n".join(lines)
+
+
+def _describe_memory(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"float32; the GPU has {torch.cuda.mem_get_info(device)[1] / 2**30:.1f} GiB"
+    return f"this machine has {psutil.virtual_memory().total / 2**30:.1f} GiB of main memory"
 
 
 def count_parameters(kwargs: dict[str, Any], dataset: DatasetInfo) -> tuple[int, int]:

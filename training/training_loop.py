@@ -213,8 +213,8 @@ class Trainer:
             self.augment_pipe = self._make_module(**opts.augment_kwargs)
             self.augment_pipe.get_buffer("p").fill_(opts.augment_p)
         self.G_ema = copy.deepcopy(self.G).eval()
-        if opts.resume_pkl is not None and not training_state.list_states(self.run_dir):
-            self._transfer_from(opts.resume_pkl)
+        if opts.resume_pkl is not None and self.is_main and not training_state.list_states(self.run_dir):
+            self._transfer_from(opts.resume_pkl)  # the others get rank 0's tensors
         for module in self.modules().values():
             _broadcast(module)
         if self.is_main and opts.progress != "none":

@@ -23,3 +23,10 @@ def test_without_a_gpu(monkeypatch):
         choose_device("cuda")
     with pytest.raises(UserError, match=r"^--device=mps: .*--device=cpu$"):
         choose_device("mps")
+
+
+def test_one_process_on_an_apple_gpu(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("mps") == torch.device("mps")
+    with pytest.raises(UserError, match=r"^--gpus=2: .*use --gpus=1$"):
+        choose_device("mps", num_gpus=2)

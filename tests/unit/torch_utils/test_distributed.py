@@ -13,19 +13,10 @@ import torch
 
 from dnnlib.util import UserError
 from torch_utils import distributed, misc, training_stats
-from torch_utils.distributed import World, all_gather_with_grad, init_world, launch, world_from_env
+from torch_utils.distributed import World, init_world, launch, world_from_env
 
 NUM_PROCESSES = 2
 CPU = torch.device("cpu")
-
-
-def similarity_loss(x, keys):
-    """A loss over all pairs, a mean over the rows of ``x``."""
-    return (x @ keys.t()).logsumexp(1).mean()
-
-
-def global_batch():
-    return torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(8, 3).sin()
 
 
 def consistency_error(module, **kwargs):
@@ -34,13 +25,6 @@ def consistency_error(module, **kwargs):
     except RuntimeError as err:
         return str(err)
     return None
-
-
-def gather(world):
-    x = global_batch().chunk(NUM_PROCESSES)[world.rank].clone().requires_grad_()
-    keys = all_gather_with_grad(x)
-    similarity_loss(x, keys).backward()
-    return {"keys": keys.detach(), "grad": x.grad}
 
 
 def stats(world):
@@ -83,7 +67,7 @@ def ddp(world):
 
 def run_checks(folder, world, init_method):
     init_world(world.rank, world.world_size, CPU, init_method, timeout_sec=60)
-    results = {check.__name__: check(world) for check in (gather, stats, consistency, ddp)}
+    results = {check.__name__: check(world) for check in (stats, consistency, ddp)}
     results["world"] = (world.rank, world.world_size, world.local_rank)
     torch.save(results, Path(folder) / f"{world.rank}.pt")
 
@@ -99,16 +83,6 @@ def results(tmp_path_factory):
 
 def test_each_process_knows_its_place(results):
     assert [result["world"] for result in results] == [(0, 2, 0), (1, 2, 1)]
-
-
-def test_gathering_gives_the_gradient_of_the_global_batch(results):
-    x = global_batch().requires_grad_()
-    similarity_loss(x, x).backward()
-    for result in results:
-        assert torch.equal(result["gather"]["keys"], global_batch())
-    # DDP divides by the number of processes; so does this mean of local means.
-    grad = torch.cat([result["gather"]["grad"] for result in results]) / NUM_PROCESSES
-    torch.testing.assert_close(grad, x.grad, rtol=1e-14, atol=1e-14)
 
 
 def test_statistics_are_summed_over_processes(results):
@@ -144,8 +118,6 @@ def test_one_process_needs_no_start_and_no_group():
     assert seen == [(World(0, 1, 0), "")]
     init_world(0, 1, CPU)
     assert not torch.distributed.is_initialized()
-    x = torch.ones(2, requires_grad=True)
-    assert all_gather_with_grad(x) is x
 
 
 @pytest.mark.parametrize(

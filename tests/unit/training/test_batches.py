@@ -1,4 +1,6 @@
 import itertools
+import multiprocessing
+import os
 import signal
 
 import numpy as np
@@ -31,14 +33,14 @@ class Numbered(Dataset):
         return np.arange(NUM_IMAGES, dtype=np.int64) % 3
 
 
-class Handlers(Numbered):
-    """Image i tells whether the process that loads it ignores the signals that ask a run to stop."""
+class Survivor(Numbered):
+    """Whoever loads an image has got all signals that ask a run to stop; image i is their number."""
 
     def _load_raw_image(self, raw_idx):
-        ignored = [
-            signal.getsignal(signum) == signal.SIG_IGN for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-        ]
-        return np.full([1, 4, 4], sum(ignored), dtype=np.uint8)
+        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+        for signum in signals:
+            os.kill(os.getpid(), signum)
+        return np.full([1, 4, 4], len(signals), dtype=np.uint8)
 
 
 @pytest.fixture
@@ -146,7 +148,20 @@ def test_a_problem_with_the_data_is_one_line_wherever_it_is_met(make, num_worker
 
 
 def test_workers_leave_stopping_to_the_main_process(make):
-    assert indices(make(Handlers(), num_workers=1)) == [3, 3, 3, 3]
+    assert indices(make(Survivor(), num_workers=1)) == [3, 3, 3, 3]
+
+
+def test_workers_end_with_the_process_whoever_holds_them(make):
+    """At its end Python terminates them and waits; the traceback of an error may hold the iterator until then."""
+    batches = make(num_workers=1)
+    batches.next(1)
+    (worker,) = multiprocessing.active_children()
+    holder = batches._iterator
+    batches.close()
+    worker.terminate()
+    worker.join(timeout=10)
+    assert worker.exitcode == 0
+    del holder
 
 
 def test_waiting_is_measured(make):

@@ -57,11 +57,6 @@ def test_a_dry_run_writes_nothing(tmp_path, data, capsys):
     assert capsys.readouterr().out.endswith("Dry run: nothing was written.\n")
 
 
-def test_memory_is_pinned_only_for_cuda(tmp_path, data):
-    _run_dir, kwargs = prepare_run(request(tmp_path, {"data": str(data)}))
-    assert not kwargs["data_loader_kwargs"]["pin_memory"]
-
-
 def test_a_folder_of_images_serves_as_data(tmp_path):
     data = write_folder(tmp_path / "dogs", images(3))
     run_dir, _kwargs = prepare_run(request(tmp_path, {"data": str(data)}))

@@ -364,12 +364,6 @@ def test_every_augpipe_is_in_the_table() -> None:
     assert set(AUGPIPES) == set(PIPES)
 
 
-def test_memory_is_pinned_only_if_asked(parse: Any) -> None:
-    for pin_memory in (True, False):
-        _, options = resolve(Flags(data="cars.zip", pin_memory=pin_memory), dataset(256))
-        assert options["data_loader_kwargs"]["pin_memory"] is pin_memory
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [

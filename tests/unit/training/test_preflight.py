@@ -13,10 +13,10 @@ from training.preflight import count_parameters, describe_resources
 Usage = collections.namedtuple("Usage", "total used free")
 
 
-def described(tmp_path, resolution=64, **flags):
+def described(tmp_path, resolution=64, device="cpu", **flags):
     dataset = DatasetInfo("cats", resolution, 500, has_labels=False)
     _description, kwargs = resolve(Flags(data="cats.zip", **flags), dataset)
-    return describe_resources(kwargs, dataset, tmp_path)
+    return describe_resources(kwargs, dataset, tmp_path, torch.device(device))
 
 
 def number_before(unit, text):
@@ -53,6 +53,11 @@ def test_settings_that_contradict_each_other_are_found():
     _description, kwargs = resolve(Flags(data="", cfg="msconD", settings={"adv_weights": [1, 2]}), dataset)
     with pytest.raises(ValueError, match="need 3 weights"):
         count_parameters(kwargs, dataset)
+
+
+def test_memory_is_that_of_the_device(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 30, 24 << 30))
+    assert "per process (float32; the GPU has 24.0 GiB)" in described(tmp_path, device="cuda")
 
 
 def test_what_is_said(tmp_path):
