@@ -92,7 +92,7 @@ def run_projection(
     G = load_generator(network, where, trust_pickle)
     label = options.choose_label(G, class_idx, where)
     pixels = read_target(target, G.img_resolution, G.img_channels)
-    features = get_feature_detector(detector, where, verbose=True, folder=detectors)
+    features = load_features(detector, where, detectors)
     outdir.mkdir(parents=True, exist_ok=True)
     write_png(pixels, outdir / "target.png")
 
@@ -128,6 +128,15 @@ def read_target(path: Path, resolution_px: int, num_channels: int) -> np.ndarray
     except BadImageError as error:
         raise UserError(f"{path} {error}") from error
     return np.array(image).reshape(resolution_px, resolution_px, num_channels)
+
+
+def load_features(detector: str, device: torch.device, folder: str | None) -> torch.nn.Module:
+    """Load the network that compares images; if NVIDIA's cannot be had, the error names the one of the package."""
+    try:
+        return get_feature_detector(detector, device, verbose=True, folder=folder)
+    except UserError as error:
+        alternative = f"; or use --detector={EFFLITE1}, which needs no download" if detector == VGG16 else ""
+        raise UserError(f"{error}{alternative}") from error
 
 
 def optimise(steps: Iterator[Step], num_steps: int) -> torch.Tensor:

@@ -101,6 +101,7 @@ def test_film_is_thinned_out(monkeypatch):
     ("arguments", "said"),
     [
         ([], "no weights for detector vgg16"),
+        ([], "; or use --detector=efficientnet_lite1, which needs no download"),
         (["--detector=nonsense"], "no detector 'nonsense'"),
         (["--detector=tiny", "--num-steps=0"], "0 is not in the range x>=1"),
         (["--detector=tiny", "--target=absent.png"], "'absent.png' does not exist"),
