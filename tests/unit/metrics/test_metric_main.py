@@ -1,7 +1,9 @@
+import functools
 import json
 
 import numpy as np
 import pytest
+import torch
 
 from dnnlib.util import UserError
 from metrics import detectors, metric_main, metric_utils, perceptual_path_length
@@ -9,6 +11,7 @@ from metrics.detectors import EFFLITE1, INCEPTION, VGG16
 from metrics.metric_utils import FeatureStats
 from tests.helpers import assert_close, golden_cases
 from tests.unit.metrics import tiny
+from torch_utils.distributed import init_world, launch
 
 FULL = {"max_size": None, "xflip": False}
 OLD = {"max_size": None, "xflip": True}
@@ -185,3 +188,28 @@ def test_missing_weights_are_found_before_they_are_needed(two_values, monkeypatc
     metrics = ["fid50k_full", "ppl2_wend", "ppl_wend", "two_values"]
     assert metric_main.missing_weights(metrics, "folder") == {"ppl2_wend": "no vgg", "ppl_wend": "no vgg"}
     assert asked == [(INCEPTION, "folder"), (VGG16, "folder")]
+
+
+def _fail_in_process(folder, world, init_method):
+    init_world(world.rank, world.world_size, torch.device("cpu"), init_method)
+
+    def fails_on_rank1(failure, opts):
+        if opts.rank == 1:
+            raise failure
+        return {"value": 1.0}
+
+    heard = []
+    for failure in (UserError("too few images"), ZeroDivisionError("no images")):
+        metric_main.register_metric(functools.partial(fails_on_rank1, failure), "failing")
+        try:
+            metric_main.calc_metric("failing", num_gpus=world.world_size, rank=world.rank, device="cpu")
+        except Exception as err:
+            heard.append([type(err).__name__, str(err)])
+    (folder / f"rank{world.rank}.json").write_text(json.dumps(heard))
+
+
+def test_a_failure_of_one_process_is_one_of_all(tmp_path):
+    launch(functools.partial(_fail_in_process, tmp_path), 2)
+    mistake = ["UserError", "too few images"]
+    assert json.loads((tmp_path / "rank0.json").read_text()) == [mistake, ["RuntimeError", "process 1: no images"]]
+    assert json.loads((tmp_path / "rank1.json").read_text()) == [mistake, ["ZeroDivisionError", "no images"]]

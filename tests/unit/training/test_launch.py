@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import torch
 
 from dnnlib.util import UserError
 from tests.image_files import images, write_folder
@@ -55,6 +56,26 @@ def test_a_dry_run_writes_nothing(tmp_path, data, capsys):
     assert train_run(request(tmp_path, {"data": str(data)}, is_dry_run=True))
     assert [path.name for path in tmp_path.iterdir()] == ["cats.zip"]
     assert capsys.readouterr().out.endswith("Dry run: nothing was written.\n")
+
+
+@pytest.fixture
+def eight_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 1 << 30))
+
+
+@pytest.mark.usefixtures("eight_gpus")
+def test_more_processes_than_gpus_of_this_machine(tmp_path, data):
+    with pytest.raises(UserError, match=r"^--gpus=16: CUDA devices on this machine: 8; use --gpus=8$"):
+        train_run(request(tmp_path, {"data": str(data), "gpus": 16, "batch": 16}, device="cuda"))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.usefixtures("eight_gpus")
+def test_processes_of_several_machines_may_be_more(tmp_path, data):
+    """As torchrun starts them, each with a device of its own machine."""
+    prepare_run(request(tmp_path, {"data": str(data), "gpus": 16, "batch": 16}, device="cuda"))
 
 
 def test_a_folder_of_images_serves_as_data(tmp_path):
