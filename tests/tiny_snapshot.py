@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from training.networks import Discriminator, Generator
@@ -37,3 +38,9 @@ def write(path: Path, c_dim: int = 0, img_channels: int = 3, img_resolution: int
     D = Discriminator(c_dim, img_resolution, img_channels, **SMALL)
     save_snapshot(path, {"G": G, "D": D, "G_ema": G_ema, "augment_pipe": None}, DATASET)
     return G_ema
+
+
+def pixels(img: torch.Tensor) -> np.ndarray:
+    """The first image of a batch as a file should show it (CONTRACT 9): uint8 [H, W, 3], or [H, W] in grey."""
+    image: np.ndarray = (img * 127.5 + 128).clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).numpy()
+    return image[:, :, 0] if image.shape[2] == 1 else image

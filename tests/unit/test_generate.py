@@ -28,8 +28,7 @@ def expected(G, seed, class_idx=None, **kwargs):
     if class_idx is not None:
         c[0, class_idx] = 1
     img = G(z, c, **{"noise_mode": "const", **kwargs})
-    image = (img * 127.5 + 128).clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).numpy()
-    return image[:, :, 0] if image.shape[2] == 1 else image
+    return tiny_snapshot.pixels(img)
 
 
 @pytest.fixture

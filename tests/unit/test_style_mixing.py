@@ -31,8 +31,7 @@ def expected(G, row, col, styles, **kwargs):
     ws = ws_of(G, row, **kwargs)
     ws[:, styles] = ws_of(G, col, **kwargs)[:, styles]
     img = G.synthesis(ws, noise_mode="const")
-    image = (img * 127.5 + 128).clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).numpy()
-    return image[:, :, 0] if image.shape[2] == 1 else image
+    return tiny_snapshot.pixels(img)
 
 
 @pytest.fixture
