@@ -10,15 +10,15 @@ from typing import Any
 import click
 import torch
 
-import legacy
 from dnnlib.util import EasyDict, UserError, open_url
 from metrics import metric_main
 from metrics.metric_utils import ProgressMonitor, from_rank0
 from torch_utils.device import choose_device
 from torch_utils.distributed import World, init_world, launch, leave_world, world_from_env
 from torch_utils.host_memory import keep_freed_memory
-from training import generator_options
-from training.portable import load_portable
+from training.inference import options as generator_options
+from training.snapshots.load import load_network_pkl
+from training.snapshots.portable import load_portable
 
 IMAGE_FOLDER = "training.dataset.ImageFolderDataset"
 
@@ -155,7 +155,7 @@ def _score_network(job: _Job, network: str, data: str | None, mirror: bool | Non
         G, training_set_kwargs = load_portable(Path(network)), None
     else:
         with open_url(network, verbose=job.verbose) as file:
-            snapshot = legacy.load_network_pkl(file, trusted=trust_pickle)
+            snapshot = load_network_pkl(file, trusted=trust_pickle)
         G, training_set_kwargs = snapshot["G_ema"], snapshot["training_set_kwargs"]
     if data is None:
         dataset_kwargs = _images_of_training(network, training_set_kwargs, trust_pickle)

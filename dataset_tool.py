@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from dnnlib.util import UserError
-from training.dataset_verification import bad_images
-from training.dataset_writer import Report, write_dataset
-from training.image_preparation import MODES, RESIZE_FILTERS, TRANSFORMS, Preparation
-from training.image_sources import ScenesSource, Source, open_source
+from training.data.preparation import MODES, RESIZE_FILTERS, TRANSFORMS, Preparation
+from training.data.sources import ScenesSource, Source, open_source
+from training.data.verification import bad_images
+from training.data.writer import Report, write_dataset
 
 SCENES = "scenes"
 POSITIVE = click.IntRange(min=1)

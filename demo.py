@@ -13,8 +13,8 @@ import numpy as np
 import PIL.Image
 
 from train import EXIT_STOPPED
-from training.image_grid import write_png
-from training.run_folder import OPTIONS_FILE
+from training.data.grid import write_png
+from training.run.folder import OPTIONS_FILE
 
 RESOLUTION_PX = 32
 NUM_SCENES = 4000

@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from dnnlib.util import UserError
 from torch_utils.device import choose_device
-from training import generator_options as options
-from training.image_grid import save_image_grid, write_png
-from training.sampling import in_batches, load_generator, load_projected_w, map_seeds, synthesize
+from training.data.grid import save_image_grid, write_png
+from training.inference import options as options
+from training.inference.sampling import in_batches, load_generator, load_projected_w, map_seeds, synthesize
 
 
 class GridSize(click.ParamType):

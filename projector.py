@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from dnnlib.atomic import write_atomic
 from dnnlib.util import UserError, format_time
 from metrics.detectors import EFFLITE1, VGG16
 from metrics.metric_utils import get_feature_detector
-from torch_utils.atomic import write_atomic
 from torch_utils.device import choose_device
-from training import generator_options as options
-from training.image_grid import write_png
-from training.image_io import BadImageError, load_image, open_image
-from training.image_preparation import Preparation
-from training.projection import Step, project
-from training.sampling import load_generator, synthesize
-from training.video import write_video
+from training.data.codec import BadImageError, load_image, open_image
+from training.data.grid import write_png
+from training.data.preparation import Preparation
+from training.data.video import write_video
+from training.inference import options as options
+from training.inference.projection import Step, project
+from training.inference.sampling import load_generator, synthesize
 
 MAX_FRAMES = 200
 """Of the film: the steps are thinned out to at most so many."""

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from dnnlib.util import UserError
-from training.options import AUGPIPES, Flags
-from training.registry import Setting, configurations
+from training.run.options import AUGPIPES, Flags
+from training.run.registry import Setting, configurations
 
 EXIT_STOPPED = 75
 """Exit status of a run that was asked to stop and can be continued (EX_TEMPFAIL)."""
@@ -182,7 +182,7 @@ def main(
     there as if nothing had happened. --resume starts a new run from the networks of a snapshot (transfer learning).
     """
     from torch_utils.distributed import ProcessError
-    from training.launch import RunRequest, train_run  # here: --help must not wait for torch
+    from training.run.launch import RunRequest, train_run  # here: --help must not wait for torch
 
     try:
         settings = parse_settings({name: others.pop(name) for name in method_settings()})

@@ -27,8 +27,8 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from training import state as training_state
 from training.dataset import ImageFolderDataset
-from training.options import DatasetInfo, Flags, resolve
 from training.phases import Phase
+from training.run.options import DatasetInfo, Flags, resolve
 from training.training_loop import training_loop
 
 NUM_IMAGES = 256

@@ -20,9 +20,9 @@ import torch
 from benchmarks.convolution_floor import record_convolutions
 from dnnlib.util import construct_class_by_name
 from torch_utils.host_memory import keep_freed_memory
-from training.options import DatasetInfo, Flags, resolve
 from training.phases import Phase, Round, make_phases
-from training.registry import configurations
+from training.run.options import DatasetInfo, Flags, resolve
+from training.run.registry import configurations
 
 BASELINE = "stylegan2"
 

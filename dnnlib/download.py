@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from torch_utils.atomic import write_atomic
+from dnnlib.atomic import write_atomic
 
 TIMEOUT_SEC = 30.0
 """Longest silence of a server, and the time after which `MIN_BYTES_PER_SEC` is asked for."""

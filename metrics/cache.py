@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import dnnlib
-from training.archive import open_archive
-from training.labels import LABELS_FILE
+from training.data.archive import open_archive
+from training.data.labels import LABELS_FILE
 
 _FORMAT = 1
 """Part of every key: a new number forgets the files of older versions."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from torch_utils.atomic import write_atomic
+from dnnlib.atomic import write_atomic
 
 _FOLD_ROWS = 1024
 """Rows that wait before they enter the moments: one large product is faster than many small ones."""

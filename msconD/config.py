@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 
 from msconD.flags import BASE_CFG, DISCRIMINATOR, LOSS, MAX_BATCH_GPU, VARIANTS, Variant
-from training.presets import PRESETS, Preset
-from training.registry import Configuration, Setting, constant
+from training.run.presets import PRESETS, Preset
+from training.run.registry import Configuration, Setting, constant
 
 PRESET = dataclasses.replace(PRESETS[BASE_CFG], max_batch_gpu=MAX_BATCH_GPU)
 """StyleGAN2's own configuration, whose discriminator the method extends; its widths are those of table 1."""

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from training.networks import Discriminator, Generator
-from training.snapshot import save_snapshot
+from training.snapshots.save import save_snapshot
 
 RESOLUTION_PX = 16
 DATASET = {"class_name": "training.dataset.ImageFolderDataset", "path": "images.zip"}

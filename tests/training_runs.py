@@ -27,9 +27,9 @@ from tests.helpers import REPOSITORY
 from tests.image_files import images, write_zip
 from training.batches import Batches
 from training.dataset import ImageFolderDataset
-from training.launch import train_run  # noqa: F401 (for the fork server)
-from training.options import DatasetInfo, Flags, resolve
-from training.run_folder import write_options
+from training.run.folder import write_options
+from training.run.launch import train_run  # noqa: F401 (for the fork server)
+from training.run.options import DatasetInfo, Flags, resolve
 from training.training_loop import Trainer, training_loop
 
 NUM_IMAGES = 24

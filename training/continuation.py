@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from training.rng import get_rng_state, set_rng_state
+from torch_utils.rng import get_rng_state, set_rng_state
 
 if TYPE_CHECKING:
     from training.phases import Phase

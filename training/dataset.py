@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from dnnlib.util import EasyDict, UserError
-from training.archive import open_archive
-from training.image_io import BadImageError, image_names, load_image, read_image
-from training.image_layout import NUM_CHANNELS, ImageLayout, common_layout
-from training.labels import read_labels
+from training.data.archive import open_archive
+from training.data.codec import BadImageError, image_names, load_image, read_image
+from training.data.labels import read_labels
+from training.data.layout import NUM_CHANNELS, ImageLayout, common_layout
 
 MAX_SKIPPED_FRACTION = 0.001
 """Share of a dataset's images that may turn out to be damaged before training stops."""

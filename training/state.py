@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from torch_utils.atomic import commit, write_atomic
+from dnnlib.atomic import commit, write_atomic
 
 NUM_KEPT = 2
 """States to keep: if the newest turns out to be damaged, there is the one before."""

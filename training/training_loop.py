@@ -21,22 +21,24 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from dnnlib.atomic import write_atomic
 from dnnlib.util import EasyDict, UserError, construct_class_by_name, open_url
 from torch_utils import misc, training_stats
-from torch_utils.atomic import write_atomic
+from torch_utils.rng import seed_everything
 from training import state as training_state
 from training.ada import AdaptiveAugmentation
 from training.batches import Batches
 from training.continuation import apply_state, collect_state, gather
+from training.data.grid import save_image_grid
 from training.ema import ema_beta, update_ema
 from training.evaluation import Evaluation
-from training.image_grid import save_image_grid, setup_snapshot_image_grid
+from training.image_grid import setup_snapshot_image_grid
 from training.loss import Loss
 from training.phases import Phase, make_phases
-from training.portable import save_portable
-from training.report import RunLog, TickTimes, report_tick
-from training.rng import seed_everything
-from training.snapshot import save_snapshot
+from training.run.log import RunLog, TickTimes, report_tick
+from training.snapshots.load import load_network_pkl
+from training.snapshots.portable import save_portable
+from training.snapshots.save import save_snapshot
 from training.stop_request import listen_for_stop
 
 __all__ = ["save_image_grid", "setup_snapshot_image_grid", "training_loop"]
@@ -230,11 +232,9 @@ class Trainer:
         return modules if self.augment_pipe is None else {**modules, "augment_pipe": self.augment_pipe}
 
     def _transfer_from(self, resume_pkl: str) -> None:
-        import legacy  # here, as it imports the networks of every method
-
         self._say(f"Resuming from {resume_pkl}")
         with open_url(resume_pkl) as file:
-            source = legacy.load_network_pkl(file, trusted=self.opts.trust_pickle)
+            source = load_network_pkl(file, trusted=self.opts.trust_pickle)
         for name in ("G", "D", "G_ema"):
             try:
                 misc.copy_params_and_buffers(source[name], getattr(self, name), require_all=False)

@@ -27,7 +27,7 @@ from tests.training_runs import (
     write_dataset,
 )
 from torch_utils.distributed import init_world, launch
-from training.run_folder import read_options, write_options
+from training.run.folder import read_options, write_options
 
 NUM_PROCESSES = 2
 CPU = torch.device("cpu")

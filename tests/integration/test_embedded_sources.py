@@ -21,7 +21,7 @@ from tests.helpers import REPOSITORY
 from tests.tiny_snapshot import DATASET, SMALL, generator
 from training.augment import MULTIPLIERS, AugmentPipe
 from training.networks import Discriminator
-from training.snapshot import save_snapshot
+from training.snapshots.save import save_snapshot
 
 NUM_CLASSES = 3
 RESOLUTION_PX = 32

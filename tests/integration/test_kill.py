@@ -18,7 +18,7 @@ from tests.training_runs import (
     train_here,
     write_dataset,
 )
-from training.run_folder import write_options
+from training.run.folder import write_options
 from training.state import find_newest_state
 
 NUM_KILLS = 30

@@ -13,7 +13,7 @@ from metrics import detectors, metric_main
 from tests import image_files
 from tests.unit.metrics import tiny
 from training.networks import Discriminator
-from training.portable import save_portable
+from training.snapshots.portable import save_portable
 
 
 class MeanColour(torch.nn.Module):

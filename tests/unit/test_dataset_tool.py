@@ -27,8 +27,8 @@ from tests.image_files import (
     write_mnist,
     write_zip,
 )
+from training.data.scenes.scene import scene
 from training.dataset import ImageFolderDataset
-from training.scenes import scene
 
 
 def run(*arguments, **options):

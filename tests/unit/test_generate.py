@@ -6,7 +6,7 @@ from PIL import Image
 
 from generate import fit_grid, generate_images
 from tests import tiny_snapshot
-from training.portable import save_portable
+from training.snapshots.portable import save_portable
 
 DEVICE = "--device=cpu"
 

@@ -190,5 +190,5 @@ def test_a_mistake_is_one_clear_line(folder, monkeypatch, flags, words):
 
 
 def test_exit_status_of_a_run_that_was_stopped(folder, monkeypatch):
-    monkeypatch.setattr("training.launch.train_run", lambda request: False)
+    monkeypatch.setattr("training.run.launch.train_run", lambda request: False)
     assert run(folder, []).exit_code == train.EXIT_STOPPED == 75

@@ -19,7 +19,7 @@ from msconD.attach import main, method_changes, read_arguments, wrap_training_lo
 from msconD.flags import BASE_CFG, VARIANTS
 from tests.api.test_persistent_imports import faults
 from tests.helpers import REPOSITORY
-from training.options import DatasetInfo, Flags, resolve
+from training.run.options import DatasetInfo, Flags, resolve
 
 DATASET = DatasetInfo("photos", resolution=64, num_images=100, has_labels=False)
 MODULES = [path for path in (REPOSITORY / "msconD").glob("*.py") if path.name not in ("config.py", "plots.py")]

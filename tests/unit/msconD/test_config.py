@@ -17,8 +17,8 @@ from msconD.discriminator import EPILOGUES, SHARED_BLOCKS, MsConDDiscriminator
 from msconD.flags import SCALES
 from msconD.settings import LossSettings
 from tests.helpers import REPOSITORY
-from training.options import DatasetInfo, Flags, resolve
-from training.registry import Setting
+from training.run.options import DatasetInfo, Flags, resolve
+from training.run.registry import Setting
 
 DATASET = DatasetInfo("photos", resolution=256, num_images=100, has_labels=False)
 FLAGS: dict[str, Setting] = {setting.flag: setting for setting in CONFIGURATIONS[0].settings}

@@ -14,8 +14,8 @@ from dnnlib.util import UserError
 from tests.helpers import case_id, golden_cases
 from tests.image_files import DAMAGED, encode, images, png_header, random_image, write_folder, write_zip
 from training import dataset as dataset_module
+from training.data.codec import BadImageError
 from training.dataset import Dataset, ImageFolderDataset
-from training.image_io import BadImageError
 
 
 class Numbers(Dataset):

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from training.data.grid import save_image_grid, write_png
 from training.dataset import Dataset
-from training.image_grid import grid_size, save_image_grid, setup_snapshot_image_grid, write_png
+from training.image_grid import grid_size, setup_snapshot_image_grid
 
 
 class Numbered(Dataset):

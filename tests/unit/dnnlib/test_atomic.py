@@ -1,0 +1,54 @@
+import os
+import stat
+
+import pytest
+
+from dnnlib.atomic import write_atomic
+
+
+def test_writes_bytes_and_what_a_function_writes(tmp_path):
+    write_atomic(tmp_path / "a", b"bytes")
+    assert (tmp_path / "a").read_bytes() == b"bytes"
+    write_atomic(str(tmp_path / "a"), lambda file: file.write(b"new"))
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_new_file_has_ordinary_permissions(tmp_path):
+    (tmp_path / "ordinary").touch()
+    write_atomic(tmp_path / "a", b"")
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "ordinary").stat().st_mode)
+
+
+@pytest.mark.parametrize("failure", [OSError("disk full"), KeyboardInterrupt()])
+def test_a_failure_keeps_the_old_file_and_leaves_no_other(tmp_path, failure):
+    (tmp_path / "a").write_bytes(b"old")
+
+    def write(file):
+        file.write(b"half of the n")
+        raise failure
+
+    with pytest.raises(type(failure)):
+        write_atomic(tmp_path / "a", write)
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_atomic(tmp_path / "absent" / "a", b"")
+
+
+def test_content_reaches_the_disk_before_the_name_and_the_name_before_the_return(tmp_path, monkeypatch):
+    events = []
+    fsync = os.fsync
+
+    def watch(descriptor):
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        written = (tmp_path / "a").exists()
+        events.append(("folder" if is_folder else "file", written))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    write_atomic(tmp_path / "a", b"x")
+    assert events == [("file", False), ("folder", True)]

@@ -1,0 +1,88 @@
+import json
+
+import numpy as np
+import pytest
+
+from dnnlib.util import UserError
+from tests.image_files import write_folder
+from training.data.archive import open_archive
+from training.data.labels import Labels, labels_from_subfolders, read_labels
+
+NAMES = ["a/1.png", "a/2.png", "b/3.png"]
+
+
+def read(path, content, names=NAMES):
+    data = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return read_labels(open_archive(write_folder(path, {"dataset.json": data})), names)
+
+
+def test_class_numbers_come_in_the_order_of_the_images(tmp_path):
+    labels = read(tmp_path, {"labels": [["b/3.png", 7], ["a/1.png", 0], ["a/2.png", 2]], "class_names": ["x"]})
+    assert labels == Labels([0, 2, 7], ["x"])
+    assert labels.as_array().dtype == np.int64
+
+
+def test_vectors(tmp_path):
+    labels = read(tmp_path, {"labels": [[name, [0.5, position]] for position, name in enumerate(NAMES)]})
+    assert labels.as_array().dtype == np.float32
+    assert labels.as_array().tolist() == [[0.5, 0], [0.5, 1], [0.5, 2]]
+
+
+def test_paths_written_on_windows_are_found(tmp_path):
+    assert read(tmp_path, {"labels": [["a\\1.png", 3]]}, ["a/1.png"]).values == [3]
+
+
+def test_labels_of_absent_images_are_ignored(tmp_path):
+    assert read(tmp_path, {"labels": [["a/1.png", 3], ["gone.png", 4]]}, ["a/1.png"]).values == [3]
+
+
+@pytest.mark.parametrize("content", [{"labels": None}, {"labels": []}, {}])
+def test_no_labels(tmp_path, content):
+    assert read(tmp_path, content) is None
+
+
+def test_no_file(tmp_path):
+    assert read_labels(open_archive(tmp_path), NAMES) is None
+
+
+def test_unlabelled_images_are_counted_and_listed(tmp_path):
+    names = [f"{number}.png" for number in range(9)]
+    with pytest.raises(UserError, match=r"8 of 9 images have no label: 1\.png, 2\.png, .*5\.png, \.\.\."):
+        read(tmp_path, {"labels": [["0.png", 1]]}, names)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"{", "cannot be read as JSON"),
+        (b"\xff\xfe\xfd", "cannot be read as JSON"),
+        (b"[" * 100_000, "cannot be read as JSON"),
+        ([], "holds a list"),
+        ({"labels": {"a": 1}}, "'labels' is a dict"),
+        ({"labels": [["a/1.png", 0], ["a/2.png"]]}, r"labels\[1\] is \[\"a/2.png\"\]"),
+        ({"labels": [["a", -1]]}, r"labels\[0\]"),
+        ({"labels": [["a", 0.5]]}, r"labels\[0\]"),
+        ({"labels": [["a", True]]}, r"labels\[0\]"),
+        ({"labels": [["a", "cat"]]}, r"labels\[0\]"),
+        ({"labels": [["a", []]]}, r"labels\[0\]"),
+        ({"labels": [["a", [1, None]]]}, r"labels\[0\]"),
+        (b'{"labels": [["a", [NaN]]]}', r"labels\[0\]"),
+        ({"labels": [[3, 0]]}, r"labels\[0\]"),
+        ({"labels": [["a", 0], ["b", [0]]]}, r"labels\[1\] is of another kind"),
+        ({"labels": [["a", [1, 2]], ["b", [0]]]}, r"labels\[1\] is of another kind"),
+        ({"labels": [["a", 0], ["a", 1]]}, "1 images are listed more than once"),
+    ],
+)
+def test_malformed_files_are_refused_in_one_line(tmp_path, content, reason):
+    with pytest.raises(UserError, match=f"dataset.json.*{reason}") as caught:
+        read(tmp_path, content)
+    assert "\n" not in str(caught.value)
+
+
+def test_subfolders():
+    assert labels_from_subfolders(["cat/x/1.png", "ape/1.png", "cat/2.png"]) == Labels([1, 0, 1], ["ape", "cat"])
+
+
+def test_images_outside_subfolders_are_listed():
+    with pytest.raises(UserError, match=r"1 images lie in no subfolder: 1\.png"):
+        labels_from_subfolders(["1.png", "cat/2.png"])

@@ -1,0 +1,188 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.image_files import encode, png_header, random_image
+from training.data import codec as image_io
+from training.data.codec import BadImageError, load_image, open_image
+from training.data.preparation import Preparation, TooSmallError, to_8_bit
+
+
+def reload(data):
+    return load_image(open_image(io.BytesIO(data)))
+
+
+def pixels(image):
+    return np.asarray(image).astype(int)
+
+
+def preparation(**changes):
+    unchanged = {"mode": "auto", "transform": None, "width_px": None, "height_px": None, "resize_filter": "lanczos"}
+    return Preparation(**{**unchanged, **changes})
+
+
+# Modes
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_8_bit_images_stay_as_they_are(mode):
+    image = to_8_bit(reload(encode(random_image(mode=mode))))
+    assert image.mode == mode
+    assert np.array_equal(image, random_image(mode=mode))
+
+
+def test_palette_becomes_rgb():
+    image = random_image().quantize(16)
+    assert np.array_equal(to_8_bit(reload(encode(image))), image.convert("RGB"))
+
+
+def test_cmyk_becomes_rgb():
+    image = Image.new("CMYK", (8, 8), (255, 0, 0, 0))
+    red, green, blue = to_8_bit(reload(encode(image, "JPEG"))).getpixel((4, 4))
+    assert (red < 5, green > 250, blue > 250) == (True, True, True)
+
+
+def test_1_bit_becomes_grey():
+    image = random_image(mode="L").convert("1")
+    assert to_8_bit(reload(encode(image))).mode == "L"
+    assert np.array_equal(to_8_bit(reload(encode(image))), pixels(image) * 255)
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_16_bit_grey_keeps_the_high_byte(format):
+    values = np.array([[0, 255, 256, 32768, 65535]], dtype=np.uint16)
+    image = to_8_bit(reload(encode(Image.fromarray(values), format)))
+    assert (image.mode, pixels(image).tolist()) == ("L", [[0, 0, 1, 128, 255]])
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_parts_become_white(mode):
+    image = random_image(mode=mode)
+    flat = to_8_bit(reload(encode(image)))
+    assert flat.mode == {"RGBA": "RGB", "LA": "L"}[mode]
+    *colour, alpha = np.moveaxis(pixels(image), 2, 0)
+    expected = np.stack([(each * alpha + 255 * (255 - alpha)) / 255 for each in colour], axis=2).squeeze()
+    assert np.abs(pixels(flat) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+def test_transparent_colour_becomes_white(mode):
+    image = Image.new(mode, (2, 1), 0)
+    image.putpixel((1, 0), {"RGB": (9, 9, 9), "L": 9, "P": 1}[mode])
+    if mode == "P":
+        image.putpalette([0, 0, 0, 9, 9, 9])
+    data = encode(image, transparency={"RGB": (0, 0, 0), "L": 0, "P": 0}[mode])
+    assert to_8_bit(reload(data)).convert("L").tobytes() == bytes([255, 9])
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_32_bit_images_are_refused(mode):
+    with pytest.raises(BadImageError, match="32-bit pixels of unknown range"):
+        to_8_bit(reload(encode(Image.new(mode, (8, 8)), "TIFF")))
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("rgb", "RGB"), ("grey", "L")])
+@pytest.mark.parametrize("given", ["RGB", "L"])
+def test_one_mode_for_all(mode, expected, given):
+    assert preparation(mode=mode)(random_image(mode=given)).mode == expected
+
+
+# Reading
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_undone(orientation):
+    turned = {
+        2: "FLIP_LEFT_RIGHT",
+        3: "ROTATE_180",
+        4: "FLIP_TOP_BOTTOM",
+        5: "TRANSPOSE",
+        6: "ROTATE_90",
+        7: "TRANSVERSE",
+        8: "ROTATE_270",
+    }
+    upright = random_image(size=(6, 4))
+    stored = upright.transpose(Image.Transpose[turned[orientation]]) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert np.array_equal(reload(encode(stored, exif=exif)), upright)
+
+
+def test_first_frame_of_an_animation():
+    frames = [random_image(seed, mode="L") for seed in range(3)]
+    image = reload(encode(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert np.array_equal(to_8_bit(image).convert("L"), frames[0])
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "is not an image in a known format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "is not an image in a known format"),
+        (png_header(10_000, 9_000), "has 10000x9000 pixels, more than 64 Mpx"),
+        (png_header(100_000, 100_000), "has more than 64 Mpx"),
+    ],
+)
+def test_refused_by_their_header(data, reason):
+    with pytest.raises(BadImageError, match=reason):
+        open_image(io.BytesIO(data))
+
+
+def test_pixel_limit(monkeypatch):
+    monkeypatch.setattr(image_io, "MAX_IMAGE_PX", 63)
+    with pytest.raises(BadImageError, match="8x8 pixels"):
+        open_image(io.BytesIO(encode(random_image())))
+
+
+# Sizes
+
+
+def test_no_options_change_nothing():
+    assert np.array_equal(preparation()(random_image()), random_image())
+
+
+def test_stretches():
+    assert preparation(width_px=4)(random_image()).size == (4, 8)
+    assert preparation(width_px=4, height_px=4)(random_image(size=(9, 5))).size == (4, 4)
+
+
+def test_box_filter_averages():
+    small = preparation(width_px=4, height_px=4, resize_filter="box")(random_image())
+    assert np.abs(pixels(small) - pixels(random_image()).reshape(4, 2, 4, 2, 3).mean(axis=(1, 3))).max() <= 1
+
+
+def test_lanczos_is_another_filter():
+    small = preparation(width_px=4, height_px=4)(random_image())
+    assert np.array_equal(small, random_image().resize((4, 4), Image.Resampling.LANCZOS))
+
+
+@pytest.mark.parametrize(("size", "box"), [((11, 8), (1, 0, 9, 8)), ((8, 11), (0, 1, 8, 9)), ((8, 8), (0, 0, 8, 8))])
+def test_center_crop_takes_the_middle_square(size, box):
+    image = random_image(size=size)
+    assert np.array_equal(preparation(transform="center-crop", width_px=8, height_px=8)(image), image.crop(box))
+    assert preparation(transform="center-crop", width_px=4, height_px=4)(image).size == (4, 4)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_center_crop_wide_adds_bands(mode):
+    image = random_image(size=(16, 16), mode=mode)
+    wide = preparation(transform="center-crop-wide", width_px=16, height_px=12)(image)
+    assert wide.size == (16, 16)
+    assert np.array_equal(pixels(wide)[2:14], pixels(image)[2:14])
+    assert not pixels(wide)[:2].any()
+    assert not pixels(wide)[14:].any()
+
+
+@pytest.mark.parametrize(("size", "box"), [((40, 24), (4, 0, 36, 24)), ((32, 30), (0, 3, 32, 27))])
+def test_center_crop_wide_cuts_to_the_aspect(size, box):
+    image = random_image(size=size)
+    wide = preparation(transform="center-crop-wide", width_px=16, height_px=12)(image)
+    assert np.array_equal(pixels(wide)[2:14], image.crop(box).resize((16, 12), Image.Resampling.LANCZOS))
+
+
+@pytest.mark.parametrize("size", [(15, 30), (30, 11)])
+def test_center_crop_wide_refuses_to_enlarge(size):
+    with pytest.raises(TooSmallError, match=f"is {size[0]}x{size[1]}, smaller than 16x12"):
+        preparation(transform="center-crop-wide", width_px=16, height_px=12)(random_image(size=size))

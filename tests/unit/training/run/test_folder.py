@@ -1,0 +1,127 @@
+import json
+import re
+
+import pytest
+
+from dnnlib.util import UserError
+from tests.training_runs import fork_server
+from training.run import folder as run_folder
+from training.run.folder import OPTIONS_FILE, find_run_dir, make_run_dir, read_options, write_options
+
+
+def test_numbers_follow_each_other(tmp_path):
+    outdir = tmp_path / "new" / "runs"
+    assert [make_run_dir(outdir, name).name for name in ("cats-auto1", "dogs-auto1")] == [
+        "00000-cats-auto1",
+        "00001-dogs-auto1",
+    ]
+    assert all(path.is_dir() for path in outdir.iterdir())
+
+
+def test_the_next_number_is_beyond_all_others(tmp_path):
+    for name in ("00004-x", "00100-y", "99", "notes-00200"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "00300-file").touch()
+    assert make_run_dir(tmp_path, "z").name == "00101-z"
+
+
+def make(outdir, start, number):
+    start.wait()
+    make_run_dir(outdir, f"run{number % 2}")
+
+
+def test_eight_that_start_at_once_get_eight_numbers(tmp_path):
+    context = fork_server()
+    start = context.Barrier(8)
+    processes = [context.Process(target=make, args=(tmp_path, start, number)) for number in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert len({path.name[:5] for path in tmp_path.iterdir()}) == 8
+    assert len(list(tmp_path.iterdir())) == 8
+
+
+def test_a_number_that_another_takes_meanwhile(tmp_path, monkeypatch):
+    """Between looking and making, another run makes a folder with the same number: ours gives way."""
+    numbers = run_folder._numbers
+
+    def look_late(outdir):
+        found = numbers(outdir)
+        (tmp_path / "00000-other").mkdir(exist_ok=True)
+        return found
+
+    monkeypatch.setattr(run_folder, "_numbers", look_late)
+    assert make_run_dir(tmp_path, "ours").name == "00001-ours"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000-other", "00001-ours"]
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=rf"^--outdir={re.escape(str(tmp_path))}/file/runs: Not a directory; choose"):
+        make_run_dir(tmp_path / "file" / "runs", "x")
+
+
+# Finding one again
+
+
+def run(outdir, name):
+    path = outdir / name
+    path.mkdir()
+    write_options(path, {"num_gpus": 1})
+    return path
+
+
+def test_a_run_by_its_folder(tmp_path):
+    path = run(tmp_path, "anything")
+    assert find_run_dir(str(path), None) == path
+
+
+def test_the_latest(tmp_path):
+    for name in ("00002-a", "00010-b", "00009-c"):
+        run(tmp_path, name)
+    (tmp_path / "00011-empty").mkdir()
+    assert find_run_dir("latest", tmp_path).name == "00010-b"
+
+
+@pytest.mark.parametrize("absent", [False, True])
+def test_there_is_no_latest(tmp_path, absent):
+    with pytest.raises(UserError, match=r"^--continue=latest: no run in .*; start one without --continue$"):
+        find_run_dir("latest", tmp_path / "absent" if absent else tmp_path)
+
+
+def test_the_latest_of_what(tmp_path):
+    with pytest.raises(UserError, match="--continue=latest needs --outdir"):
+        find_run_dir("latest", None)
+
+
+def test_not_a_run(tmp_path):
+    with pytest.raises(
+        UserError, match=f"^--continue={re.escape(str(tmp_path))}: no run folder, {OPTIONS_FILE} is missing"
+    ):
+        find_run_dir(str(tmp_path), None)
+
+
+# Options
+
+
+def test_options_come_back(tmp_path):
+    options = {"total_kimg": 0.1, "ema_rampup": None, "G_kwargs": {"w_dim": 4}, "metrics": ["x"]}
+    write_options(tmp_path, options)
+    assert read_options(tmp_path) == options
+    assert json.loads((tmp_path / OPTIONS_FILE).read_text()) == options
+
+
+@pytest.mark.parametrize("content", [b"", b'{"num_gpus": 1', b"\xff", b"[1]"])
+def test_damaged_options(tmp_path, content):
+    (tmp_path / OPTIONS_FILE).write_bytes(content)
+    with pytest.raises(UserError, match=f"{OPTIONS_FILE}"):
+        read_options(tmp_path)
+
+
+def test_a_run_of_the_reference_cannot_be_continued(tmp_path):
+    (tmp_path / OPTIONS_FILE).write_text('{"num_gpus": 1, "run_dir": "runs/00000-x"}')
+    with pytest.raises(
+        UserError, match=r"is not of this train\.py; start a new run with --resume=<snapshot\.pkl> instead$"
+    ):
+        read_options(tmp_path)

@@ -1,0 +1,134 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import safetensors.torch
+import torch
+
+from dnnlib.util import UserError
+from tests import tiny_snapshot
+from tests.helpers import REPOSITORY
+from training.snapshots.portable import load_portable, save_portable
+
+
+@pytest.fixture
+def saved(tmp_path):
+    G = tiny_snapshot.generator(c_dim=2)
+    save_portable(tmp_path / "new" / "folder", G)
+    return tmp_path / "new" / "folder", G
+
+
+def test_round_trip(saved):
+    folder, G = saved
+    assert sorted(file.name for file in folder.iterdir()) == ["config.json", "model.safetensors"]
+    loaded = load_portable(folder)
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    assert loaded.state_dict().keys() == G.state_dict().keys()
+    assert all(torch.equal(tensor, G.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+    z, c = torch.randn(3, 8), torch.eye(3, 2)
+    assert torch.equal(loaded(z, c, noise_mode="const"), G(z, c, noise_mode="const"))
+
+
+def test_settings_have_names_whatever_the_call_was(saved):
+    config = json.loads((saved[0] / "config.json").read_text())
+    assert config["class_name"] == "training.networks.Generator"
+    assert config["init_kwargs"] == {
+        "z_dim": 8, "c_dim": 2, "w_dim": 8, "img_resolution": 16, "img_channels": 3,
+        "mapping_kwargs": {"num_layers": 2}, "synthesis_kwargs": {"channel_base": 64, "channel_max": 8},
+    }  # fmt: skip
+
+
+def test_tensors_with_strides_and_shared_memory(tmp_path):
+    G = tiny_snapshot.generator()
+    G.synthesis.b8.conv0.weight.data = G.synthesis.b8.conv1.weight.data.to(memory_format=torch.channels_last)
+    G.synthesis.b8.conv1.weight.data = G.synthesis.b8.conv0.weight.data
+    save_portable(tmp_path, G)
+    loaded = load_portable(tmp_path)
+    assert torch.equal(loaded.synthesis.b8.conv1.weight, G.synthesis.b8.conv1.weight)
+
+
+NO_PICKLE = """
+import pickle, sys
+import generate
+
+def refuse(*args, **kwargs):
+    raise AssertionError("unpickled")
+
+pickle.load = pickle.loads = pickle.Unpickler = refuse
+pickle._load = pickle._loads = pickle._Unpickler = refuse
+generate.generate_images(sys.argv[1:])
+"""
+
+
+def generate_without_pickle(network, tmp_path):
+    arguments = [f"--network={network}", f"--outdir={tmp_path / 'out'}", "--seeds=0", "--class=1", "--device=cpu"]
+    command = [sys.executable, "-W", "error", "-c", NO_PICKLE, *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+
+
+def test_a_new_process_reads_it_without_unpickling(saved, tmp_path):
+    result = generate_without_pickle(saved[0], tmp_path)
+    assert (result.returncode, result.stdout + result.stderr) == (0, "")
+    assert (tmp_path / "out" / "seed0000.png").is_file()
+
+
+def edit_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+def edit_settings(folder, **changes):
+    settings = json.loads((folder / "config.json").read_text())["init_kwargs"]
+    edit_config(folder, init_kwargs={**settings, **changes})
+
+
+def edit_weights(folder, change):
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    change(tensors)
+    safetensors.torch.save_file(tensors, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda f: (f / "config.json").unlink(), "holds no config.json: give a snapshot"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json is not JSON"),
+        (lambda f: (f / "config.json").write_bytes(b"\xff"), "config.json is not JSON"),
+        (lambda f: (f / "config.json").write_text("[]"), "class_name must be training.networks.Generator"),
+        (lambda f: edit_config(f, class_name="os.system"), "class_name must be training.networks.Generator"),
+        (lambda f: edit_config(f, init_kwargs=[1]), "init_kwargs must be the settings"),
+        (lambda f: edit_settings(f, z_dim=1 << 30), "'z_dim' is 1073741824, at most"),
+        (lambda f: edit_settings(f, w_dim=1 << 20), "more weights than the file holds"),
+        (lambda f: edit_settings(f, nonsense=1), "nonsense"),
+        (
+            lambda f: edit_settings(f, img_resolution=8),
+            "tensor 'synthesis.b16.conv0.affine.bias': config.json asks for",
+        ),
+        (lambda f: edit_settings(f, w_dim=9), "tensor 'mapping.fc0.weight'|more weights|tensor 'mapping"),
+        (lambda f: edit_weights(f, lambda t: t.pop("mapping.w_avg")), "'mapping.w_avg': config.json asks for .8., mod"),
+        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors cannot be read"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"x" * 100), "model.safetensors cannot be read"),
+    ],
+)
+def test_damage_is_told_in_one_line(saved, spoil, said):
+    spoil(saved[0])
+    with pytest.raises(UserError, match=said) as caught:
+        load_portable(saved[0])
+    assert str(saved[0]) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_foreign_classes_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"torch.nn.modules.linear.Linear cannot be described"):
+        save_portable(tmp_path, torch.nn.Linear(1, 1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_generator_in_training_is_saved_and_stays_in_training(tmp_path):
+    G = tiny_snapshot.generator().train().requires_grad_(True)
+    save_portable(tmp_path, G)
+    assert G.training
+    assert all(parameter.requires_grad for parameter in G.parameters())
+    assert not load_portable(tmp_path).training

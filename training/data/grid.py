@@ -1,0 +1,38 @@
+"""PNG files: one image, or many as a grid."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from dnnlib.atomic import write_atomic
+
+
+def save_image_grid(
+    img: np.ndarray, fname: str | Path, drange: tuple[float, float], grid_size: tuple[int, int]
+) -> None:
+    """Write images as one PNG.
+
+    Args:
+        img: ``[columns * rows, C, H, W]``, 1 or 3 channels, row by row.
+        fname: The file.
+        drange: Values that become black and white.
+        grid_size: (columns, rows).
+    """
+    low, high = drange
+    columns, rows = grid_size
+    _num, channels, height, width = img.shape
+    pixels = (np.asarray(img, dtype=np.float32) - low) * (255 / (high - low))
+    pixels = np.rint(pixels).clip(0, 255).astype(np.uint8)
+    canvas = pixels.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
+    write_png(canvas.reshape(rows * height, columns * width, channels), fname)
+
+
+def write_png(pixels: np.ndarray, fname: str | Path) -> None:
+    """Write uint8 pixels ``[H, W, C]`` with 1 or 3 channels as PNG, in one step."""
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, format="PNG")
+    write_atomic(fname, buffer.getvalue())

@@ -1,0 +1,86 @@
+"""The size and colours that all images of a dataset must share, and the command that brings them there."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from PIL import Image
+
+from dnnlib.util import UserError
+from training.data.archive import Archive
+from training.data.codec import BadImageError, open_image
+
+NUM_CHANNELS = {"L": 1, "RGB": 3}
+"""Pillow's modes that can be trained on."""
+
+MIN_RESOLUTION_PX = 4
+
+
+class ImageLayout(NamedTuple):
+    """Width and height in pixels, and Pillow's name of the pixel format, e.g. ``'RGB'``."""
+
+    width: int
+    height: int
+    mode: str
+
+    @classmethod
+    def of(cls, image: Image.Image) -> ImageLayout:
+        """Layout of an image, which may be undecoded."""
+        return cls(image.width, image.height, image.mode)
+
+    @property
+    def is_trainable(self) -> bool:
+        """Whether it is square with a power-of-two side, RGB or grey."""
+        return self.width == self.height and is_resolution(self.width) and self.mode in NUM_CHANNELS
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height} {'grey' if self.mode == 'L' else self.mode}"
+
+
+def is_resolution(side_px: int) -> bool:
+    """Whether images of this side can be trained on: a power of two, at least `MIN_RESOLUTION_PX`."""
+    return side_px >= MIN_RESOLUTION_PX and side_px & (side_px - 1) == 0
+
+
+def common_layout(archive: Archive, names: Sequence[str]) -> ImageLayout:
+    """Read every header and return the layout that all images share. Unreadable files are left to training to skip.
+
+    Raises:
+        UserError: An image cannot be trained on or differs from the first; the text ends in the command that mends it.
+    """
+    first = None
+    for name in names:
+        try:
+            with archive.open(name) as file:
+                layout = ImageLayout.of(open_image(file))
+        except (BadImageError, OSError):
+            continue
+        first = first or layout
+        if layout != first or not layout.is_trainable:
+            raise UserError(f"{archive.path}: {name} is {layout}; {mend(archive, layout, first)}")
+    if first is None:
+        raise UserError(f"{archive.path}: none of the {len(names)} image files in it can be read")
+    return first
+
+
+def mend(archive: Archive, wrong: ImageLayout, first: ImageLayout) -> str:
+    """Say what a dataset needs and which ``dataset_tool.py`` command makes it so.
+
+    Args:
+        archive: The images.
+        wrong: Layout of the image complained about.
+        first: Layout of the first image, which sets the size if it is usable itself.
+    """
+    side_px = first.width if first.is_trainable else max(min(wrong.width, wrong.height), MIN_RESOLUTION_PX)
+    side_px = 1 << (side_px.bit_length() - 1)
+    dest = archive.path.parent / f"{archive.path.absolute().stem}-{side_px}.zip"
+    options = [f"--source={archive.path}", f"--dest={dest}", f"--width={side_px}", f"--height={side_px}"]
+    if wrong.width != wrong.height:
+        options.append("--transform=center-crop")
+    if wrong.mode != first.mode:
+        options.append("--mode=rgb")
+    return "training needs equal squares with a power-of-two side, all RGB or all grey; make them with: " + shlex.join(
+        ["python", "dataset_tool.py", *options]
+    )

@@ -1,0 +1,1 @@
+"""The embedded dataset: street scenes drawn from a seed."""

@@ -1,0 +1,149 @@
+"""Projection: the w whose image looks most like a given one (arXiv 1912.04958, appendix D).
+
+w starts at the mean of W and is optimised together with the noise maps. The distance of two images is that of their
+perceptual features. Noise that fades out lets w search; a penalty keeps the noise maps from carrying the image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from metrics.generated import to_rgb
+from training.inference.sampling import map_z
+
+NUM_W_SAMPLES = 10_000
+W_SAMPLES_SEED = 123
+LEARNING_RATE = 0.1
+RAMP_UP = 0.05
+"""Part of the steps in which the learning rate rises from 0, linearly."""
+RAMP_DOWN = 0.25
+"""Part of the steps in which it falls to 0, along a cosine."""
+W_NOISE = 0.05
+"""Standard deviation of the noise on w at the start, in standard deviations of w."""
+W_NOISE_PART = 0.75
+"""Part of the steps in which it falls to 0, quadratically."""
+NOISE_MAP_WEIGHT = 1e5
+MIN_NOISE_MAP_PX = 8
+MIN_PX, MAX_PX = 64, 256
+"""Images are resampled into this range for the detector: larger ones as in the paper, and smaller ones because deep
+networks would have no pixels left."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where the projection stands.
+
+    Attributes:
+        w: ``[w_dim]``.
+        distance: Squared distance of the features of the target and of the image of w (with its noise).
+    """
+
+    w: torch.Tensor
+    distance: float
+
+
+def project(
+    G: Any,
+    target: torch.Tensor,
+    detector: torch.nn.Module,
+    label: torch.Tensor,
+    num_steps: int = 1000,
+    seed: int = 303,
+    num_w_samples: int = NUM_W_SAMPLES,
+) -> Iterator[Step]:
+    """Optimise w step by step.
+
+    Args:
+        G: Generator without gradients; it stays as it is.
+        target: ``[1, C, R, R]`` in 0..255, like the images of ``G``.
+        detector: Feature network with the call of `metrics.detectors` and ``return_lpips``.
+        label: Label of all images, ``[1, c_dim]``.
+        num_steps: How many steps.
+        seed: Decides the noise.
+        num_w_samples: Samples that the mean and the spread of w are measured with.
+
+    Yields:
+        The state after each step.
+    """
+    rng = torch.Generator(target.device).manual_seed(seed)
+    w_mean, w_std = w_statistics(G, label, num_w_samples)
+    noise_maps = {
+        name: torch.randn(buffer.shape, generator=rng, device=target.device).requires_grad_()
+        for name, buffer in G.synthesis.named_buffers()
+        if name.endswith("noise_const")
+    }
+    target_features = perceptual_features(detector, target)
+    w = w_mean.clone().requires_grad_()
+    optimizer = torch.optim.Adam([w, *noise_maps.values()])
+    for step in range(num_steps):
+        progress = step / num_steps
+        optimizer.param_groups[0]["lr"] = learning_rate(progress)
+        spread = W_NOISE * w_std * max(0, 1 - progress / W_NOISE_PART) ** 2
+        noisy_w = w + spread * torch.randn(w.shape, generator=rng, device=w.device)
+        img = synthesize_with(G, noisy_w, noise_maps)
+        distance = (perceptual_features(detector, (img + 1) * 127.5) - target_features).square().sum()
+        penalty = sum(noise_map_penalty(noise_map) for noise_map in noise_maps.values())
+        optimizer.zero_grad()
+        (distance + NOISE_MAP_WEIGHT * penalty).backward()
+        optimizer.step()
+        normalize_(noise_maps)
+        yield Step(w.detach().clone(), distance.item())
+
+
+def w_statistics(G: Any, label: torch.Tensor, num_samples: int) -> tuple[torch.Tensor, float]:
+    """Mean of w ``[w_dim]``, and the root of its mean squared distance from it."""
+    z = np.random.RandomState(W_SAMPLES_SEED).randn(num_samples, G.z_dim)
+    w = torch.cat([map_z(G, part, label)[:, 0] for part in np.array_split(z, math.ceil(num_samples / 1000))])
+    w_mean = w.mean(dim=0)
+    return w_mean, (w - w_mean).square().sum(dim=1).mean().sqrt().item()
+
+
+def learning_rate(progress: float) -> float:
+    """Learning rate after a part 0..1 of the steps."""
+    ramp_down = min(1, (1 - progress) / RAMP_DOWN)
+    return LEARNING_RATE * min(1, progress / RAMP_UP) * 0.5 * (1 - math.cos(math.pi * ramp_down))
+
+
+def synthesize_with(G: Any, w: torch.Tensor, noise_maps: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Image ``[1, C, R, R]`` of ``w`` [w_dim], with other noise maps than those of ``G``."""
+    ws = w.expand(1, G.num_ws, -1)
+    img: torch.Tensor = torch.func.functional_call(G.synthesis, noise_maps, (ws,), {"noise_mode": "const"})
+    return img
+
+
+def perceptual_features(detector: torch.nn.Module, img: torch.Tensor) -> torch.Tensor:
+    """Features ``[N, P]`` of images ``[N, C, H, W]`` in 0..255 with 1 or 3 channels."""
+    img = to_rgb(img)
+    if img.shape[2] > MAX_PX:
+        img = F.interpolate(img, size=(MAX_PX, MAX_PX), mode="area")
+    if img.shape[2] < MIN_PX:
+        img = F.interpolate(img, size=(MIN_PX, MIN_PX), mode="bilinear", align_corners=False)
+    features: torch.Tensor = detector(img, resize_images=False, return_lpips=True)
+    return features
+
+
+def noise_map_penalty(noise_map: torch.Tensor) -> torch.Tensor:
+    """Squared autocorrelation of ``noise_map`` [R, R] with its neighbours, at each scale down to 8 px."""
+    penalty = noise_map.new_zeros([])
+    while True:
+        for dim in (0, 1):
+            penalty = penalty + (noise_map * noise_map.roll(1, dim)).mean().square()
+        if noise_map.shape[0] <= MIN_NOISE_MAP_PX:
+            return penalty
+        # The mean of 2x2 independent values has half their standard deviation.
+        noise_map = 2 * F.avg_pool2d(noise_map[None], 2)[0]
+
+
+def normalize_(noise_maps: dict[str, torch.Tensor]) -> None:
+    """Give each map the mean 0 and the mean square 1, in place."""
+    with torch.no_grad():
+        for noise_map in noise_maps.values():
+            noise_map -= noise_map.mean()
+            noise_map *= noise_map.square().mean().rsqrt()

@@ -1,0 +1,299 @@
+"""From flags to the arguments of the training loop: a pure function (CONTRACT 8).
+
+What it returns is what ``training_options.json`` holds; its keys are those of StyleGAN2-ADA.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from training.run.presets import Preset
+from training.run.registry import Configuration, configurations
+
+CHANNELS_AT_FULL_WIDTH = 32768
+"""channel_base of StyleGAN2's own configuration."""
+
+FP16_RESOLUTIONS = 4
+FP16_CLAMP = 256
+"""Half precision at the four highest resolutions, with activations clamped (arXiv 2006.06676, appendix D)."""
+
+_BLIT = ("xflip", "rotate90", "xint")
+_GEOM = ("scale", "rotate", "aniso", "xfrac")
+_COLOR = ("brightness", "contrast", "lumaflip", "hue", "saturation")
+AUGPIPES: dict[str, tuple[str, ...]] = {
+    "blit": _BLIT,
+    "geom": _GEOM,
+    "color": _COLOR,
+    "filter": ("imgfilter",),
+    "noise": ("noise",),
+    "cutout": ("cutout",),
+    "bg": _BLIT + _GEOM,
+    "bgc": _BLIT + _GEOM + _COLOR,
+    "bgcf": (*_BLIT, *_GEOM, *_COLOR, "imgfilter"),
+    "bgcfn": (*_BLIT, *_GEOM, *_COLOR, "imgfilter", "noise"),
+    "bgcfnc": (*_BLIT, *_GEOM, *_COLOR, "imgfilter", "noise", "cutout"),
+}
+"""Transforms of each ``--augpipe``."""
+
+_NVIDIA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets/"
+RESUME_SOURCES: dict[str, str] = {
+    "ffhq256": _NVIDIA + "ffhq-res256-mirror-paper256-noaug.pkl",
+    "ffhq512": _NVIDIA + "ffhq-res512-mirror-stylegan2-noaug.pkl",
+    "ffhq1024": _NVIDIA + "ffhq-res1024-mirror-stylegan2-noaug.pkl",
+    "celebahq256": _NVIDIA + "celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl",
+    "lsundog256": _NVIDIA + "lsundog-res256-paper256-kimg100000-noaug.pkl",
+}
+"""Published networks by their ``--resume`` names; their weights have a licence of their own."""
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What the options depend on of a dataset."""
+
+    name: str
+    resolution: int
+    num_images: int
+    has_labels: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Flags of ``train.py`` that shape the arguments of the loop; None means not given."""
+
+    data: str
+    gpus: int = 1
+    snap: int = 50
+    metrics: tuple[str, ...] = ("fid50k_full",)
+    metrics_ticks: int | None = None
+    seed: int = 0
+    cond: bool = False
+    subset: int | None = None
+    mirror: bool = False
+    cfg: str = "auto"
+    gamma: float | None = None
+    kimg: int | None = None
+    batch: int | None = None
+    batch_gpu: int | None = None
+    cbase: int | None = None
+    cmax: int = 512
+    glr: float | None = None
+    dlr: float | None = None
+    map_depth: int | None = None
+    mbstd_group: int | None = None
+    tick: float = 4
+    aug: str = "ada"
+    p: float | None = None
+    target: float | None = None
+    augpipe: str | None = None
+    ada_max_p: float = 1.0
+    resume: str | None = None
+    freezed: int | None = None
+    fp32: bool = False
+    nhwc: bool = False
+    nobench: bool = False
+    allow_tf32: bool = False
+    workers: int = 3
+    desc: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Method settings that were given, by flag name without dashes."""
+
+
+def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
+    """Work out all arguments of the training loop.
+
+    Returns:
+        Description for the name of the run folder, and the arguments as JSON values.
+
+    Raises:
+        ValueError: Flags contradict each other or the dataset; the text names them.
+    """
+    if flags.cfg not in configurations():
+        raise ValueError(f"--cfg must be one of {', '.join(configurations())}, got {flags.cfg!r}")
+    configuration = configurations()[flags.cfg]
+    preset = _overridden(configuration.preset(dataset.resolution, flags.gpus), flags)
+    kwargs: dict[str, Any] = {
+        "num_gpus": flags.gpus,
+        "image_snapshot_ticks": flags.snap,
+        "network_snapshot_ticks": flags.snap,
+        "metrics": list(flags.metrics),
+        "metrics_ticks": flags.metrics_ticks,
+        "random_seed": flags.seed,
+        "kimg_per_tick": flags.tick,
+        "cudnn_benchmark": not flags.nobench,
+        "allow_tf32": flags.allow_tf32,
+        "total_kimg": preset.kimg,
+        "ema_kimg": preset.ema_kimg,
+        "ema_rampup": preset.ramp,
+        **_data_kwargs(flags, dataset),
+        **_batch_kwargs(flags, preset),
+        **_network_kwargs(flags, preset, configuration),
+        **_augment_kwargs(flags),
+    }
+    if flags.resume is not None and flags.resume != "noresume":
+        kwargs["resume_pkl"] = RESUME_SOURCES.get(flags.resume, flags.resume)
+        kwargs["ada_kimg"] = 100  # p must catch up with a trained D
+        kwargs["ema_rampup"] = None
+    return _describe(flags, dataset), kwargs
+
+
+def _overridden(preset: Preset, flags: Flags) -> Preset:
+    given: dict[str, Any] = {
+        "gamma": flags.gamma,
+        "kimg": flags.kimg,
+        "map_depth": flags.map_depth,
+        "mbstd": flags.mbstd_group,
+    }
+    return dataclasses.replace(preset, **{name: value for name, value in given.items() if value is not None})
+
+
+def _data_kwargs(flags: Flags, dataset: DatasetInfo) -> dict[str, Any]:
+    if flags.cond and not dataset.has_labels:
+        raise ValueError(f"--cond=1 needs labels, but {flags.data} has no dataset.json with labels; use --cond=0")
+    if flags.subset is not None and not 1 <= flags.subset <= dataset.num_images:
+        raise ValueError(f"--subset must be 1 to {dataset.num_images}, the images in {flags.data}, got {flags.subset}")
+    training_set_kwargs: dict[str, Any] = {
+        "class_name": "training.dataset.ImageFolderDataset",
+        "path": flags.data,
+        "use_labels": flags.cond,
+        "max_size": flags.subset or dataset.num_images,
+        "xflip": flags.mirror,
+        "resolution": dataset.resolution,
+    }
+    if flags.subset is not None and flags.subset < dataset.num_images:
+        training_set_kwargs["random_seed"] = flags.seed
+    data_loader_kwargs: dict[str, Any] = {"pin_memory": True, "num_workers": flags.workers}
+    if flags.workers > 0:
+        data_loader_kwargs["prefetch_factor"] = 2
+    return {"training_set_kwargs": training_set_kwargs, "data_loader_kwargs": data_loader_kwargs}
+
+
+def _batch_kwargs(flags: Flags, preset: Preset) -> dict[str, Any]:
+    batch = flags.batch or preset.batch
+    if batch % flags.gpus != 0:
+        raise ValueError(f"--batch={batch} must be a multiple of --gpus={flags.gpus}")
+    share = batch // flags.gpus
+    if flags.batch_gpu is not None:
+        batch_gpu = flags.batch_gpu
+    elif flags.batch is not None:
+        batch_gpu = share
+    elif preset.max_batch_gpu is not None:
+        batch_gpu = min(share, preset.max_batch_gpu)
+    else:
+        batch_gpu = min(preset.batch // preset.ref_gpus, share)
+    if share % batch_gpu != 0:
+        raise ValueError(
+            f"--batch-gpu={batch_gpu} must divide the {share} images that each of {flags.gpus} processes takes "
+            f"of --batch={batch}"
+        )
+    if batch_gpu % min(preset.mbstd, batch_gpu) != 0:
+        raise ValueError(
+            f"{batch_gpu} images per pass must be a multiple of the minibatch-std group {preset.mbstd}; "
+            "change --batch, --batch-gpu or --mbstd-group"
+        )
+    return {"batch_size": batch, "batch_gpu": batch_gpu}
+
+
+def _network_kwargs(flags: Flags, preset: Preset, configuration: Configuration) -> dict[str, Any]:
+    capacity = {
+        "channel_base": flags.cbase or int(preset.fmaps * CHANNELS_AT_FULL_WIDTH),
+        "channel_max": flags.cmax,
+        "num_fp16_res": 0 if flags.fp32 else FP16_RESOLUTIONS,
+        "conv_clamp": None if flags.fp32 else FP16_CLAMP,
+    }
+    synthesis_kwargs: dict[str, Any] = dict(capacity)
+    block_kwargs: dict[str, Any] = {}
+    if flags.nhwc:
+        synthesis_kwargs["fp16_channels_last"] = block_kwargs["fp16_channels_last"] = True
+    if flags.freezed is not None:
+        block_kwargs["freeze_layers"] = flags.freezed
+    D_kwargs = {
+        "class_name": configuration.discriminator,
+        "block_kwargs": block_kwargs,
+        "mapping_kwargs": {},
+        "epilogue_kwargs": {"mbstd_group_size": preset.mbstd},
+        **capacity,
+        **configuration.D_kwargs,
+    }
+    if preset.d_architecture != Preset.d_architecture:
+        D_kwargs["architecture"] = preset.d_architecture
+    loss_kwargs = {"class_name": configuration.loss, "r1_gamma": preset.gamma, **configuration.loss_kwargs}
+    for name in ("pl_weight", "style_mixing_prob"):
+        if getattr(preset, name) != getattr(Preset, name):
+            loss_kwargs[name] = getattr(preset, name)
+    targets = {"D_kwargs": D_kwargs, "loss_kwargs": loss_kwargs}
+    for setting in configuration.settings:
+        targets[setting.target][setting.key] = flags.settings.get(setting.parameter, setting.default)
+    _refuse_unused_settings(flags, configuration)
+    adam = {"class_name": "torch.optim.Adam", "betas": [0.0, 0.99], "eps": 1e-8}
+    return {
+        "G_kwargs": {
+            "class_name": "training.networks.Generator",
+            "z_dim": preset.z_dim,
+            "w_dim": preset.z_dim,
+            "mapping_kwargs": {"num_layers": preset.map_depth},
+            "synthesis_kwargs": synthesis_kwargs,
+        },
+        "D_kwargs": D_kwargs,
+        "G_opt_kwargs": {**adam, "lr": flags.glr or preset.lr},
+        "D_opt_kwargs": {**adam, "lr": flags.dlr or preset.lr},
+        "loss_kwargs": loss_kwargs,
+    }
+
+
+def _refuse_unused_settings(flags: Flags, configuration: Configuration) -> None:
+    used = {setting.parameter for setting in configuration.settings}
+    for parameter in flags.settings:
+        if parameter not in used:
+            users = [
+                name
+                for name, other in configurations().items()
+                if parameter in {setting.parameter for setting in other.settings}
+            ]
+            flag = "--" + parameter.replace("_", "-")
+            raise ValueError(f"{flag} has no effect with --cfg={configuration.name}; it belongs to {', '.join(users)}")
+
+
+def _augment_kwargs(flags: Flags) -> dict[str, Any]:
+    if flags.p is not None and flags.aug != "fixed":
+        raise ValueError(f"--p needs --aug=fixed, got --aug={flags.aug}")
+    if flags.aug == "fixed" and flags.p is None:
+        raise ValueError("--aug=fixed needs --p, the probability of augmentation")
+    if flags.target is not None and flags.aug != "ada":
+        raise ValueError(f"--target needs --aug=ada, got --aug={flags.aug}")
+    if flags.aug == "noaug":
+        if flags.augpipe is not None:
+            raise ValueError("--augpipe has no effect with --aug=noaug")
+        return {}
+    transforms = AUGPIPES[flags.augpipe or "bgc"]
+    kwargs: dict[str, Any] = {
+        "augment_kwargs": {"class_name": "training.augment.AugmentPipe", **dict.fromkeys(transforms, 1)}
+    }
+    if flags.aug == "ada":
+        kwargs["ada_target"] = 0.6 if flags.target is None else flags.target
+        kwargs["ada_max_p"] = flags.ada_max_p
+    else:
+        kwargs["augment_p"] = flags.p
+    return kwargs
+
+
+def _describe(flags: Flags, dataset: DatasetInfo) -> str:
+    """What follows the number in the name of the run folder."""
+    parts = [dataset.name]
+    parts += ["cond"] * flags.cond
+    parts += [f"subset{flags.subset}"] * (flags.subset is not None)
+    parts += ["mirror"] * flags.mirror
+    parts += [f"{flags.cfg}{flags.gpus if flags.cfg == 'auto' else ''}"]
+    parts += [f"gamma{flags.gamma:g}"] if flags.gamma is not None else []
+    parts += [f"kimg{flags.kimg}"] if flags.kimg is not None else []
+    parts += [f"batch{flags.batch}"] if flags.batch is not None else []
+    parts += [flags.aug] if flags.aug != "ada" else []
+    parts += [f"p{flags.p:g}"] if flags.p is not None else []
+    parts += [f"target{flags.target:g}"] if flags.target is not None else []
+    parts += [flags.augpipe] if flags.augpipe is not None else []
+    if flags.resume is not None and flags.resume != "noresume":
+        parts += [f"resume{flags.resume if flags.resume in RESUME_SOURCES else 'custom'}"]
+    parts += [f"freezed{flags.freezed}"] if flags.freezed is not None else []
+    parts += [flags.desc] if flags.desc else []
+    return "-".join(parts)

@@ -1,0 +1,1 @@
+"""Network snapshots: written, and read without executing anything in them."""
