@@ -6,6 +6,6 @@ ENV PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /workspace
 COPY requirements.lock ./
 RUN python -m pip install --requirement requirements.lock
-# Whatever user id runs it has a home to cache in and a name, without an entry in /etc/passwd.
+# Any user id may run it: it needs a home for caches and a name, but no entry in /etc/passwd.
 ENV HOME=/cache USER=mscond
 USER 1000:1000

@@ -1,4 +1,4 @@
-"""Small helpers that need no torch: dictionaries, names, logs, downloads."""
+"""Helpers that need no torch: dictionaries with attributes, objects by name, logs, downloads."""
 
 from . import util
 from .util import (

@@ -1,4 +1,4 @@
-"""Writing a file so that, whatever happens, the old one or the whole new one is there."""
+"""Atomic writing: whatever happens, either the old file or the complete new one is there."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import BinaryIO
 
 
 def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], None] | bytes) -> None:
-    """Replace ``path`` by new content in one step that survives a crash or a loss of power.
+    """Replace the content of ``path`` in one step that survives a crash or a loss of power.
 
-    The content goes to a temporary file in the same folder, ``.<name>.<random>.tmp``, which reaches the disk before
-    it takes the name over. If anything fails the old file is untouched and the temporary one is gone; only a killed
-    process can leave it behind.
+    The content is written and synced to a temporary file in the same folder, ``.<name>.<random>.tmp``, which is then
+    renamed. If anything fails, the old file is untouched and the temporary one is removed; only a killed process can
+    leave it behind.
 
     Args:
         path: The file. Its folder must exist.
-        write: The content, or a function that writes it to the seekable file it is given.
+        write: The content, or a function that writes it to the given binary file, which is seekable.
 
     Raises:
-        OSError: The folder is missing or the disk is full, for example. Errors of ``write`` pass through.
+        OSError: For example, the folder is missing or the disk is full. Errors of ``write`` pass through.
     """
     path = Path(path)
     temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -40,7 +40,7 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], None]
 
 
 def commit(temp: Path, path: Path) -> None:
-    """Give the complete file ``temp`` the name ``path``, in the same folder, once its content is on the disk."""
+    """Sync the complete file ``temp`` to disk, then rename it to ``path``, which must be in the same folder."""
     with open(temp, "r+b") as file:
         os.fsync(file.fileno())
     temp.replace(path)
@@ -48,7 +48,7 @@ def commit(temp: Path, path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the renaming itself durable, where the system lets a folder be opened (not on Windows)."""
+    """Make a renaming in ``folder`` durable where folders can be opened, which Windows does not allow."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except PermissionError:

@@ -1,4 +1,4 @@
-"""Dictionaries with attributes, objects by name, console logs, durations, cached files."""
+"""Dictionaries with attributes, objects by name, console logs, durations, cached downloads."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ import importlib
 import io
 import os
 import sys
+import tempfile
 import traceback
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, BinaryIO, TextIO
 
-from dnnlib.download import DownloadError, Opener, download, sha256_of
+from dnnlib.download import content_fault, download, sha256_of
 
 
 class UserError(ValueError):
-    """A mistake that the user can mend; its text is one line that says what, where and how."""
+    """A mistake that the user can fix; the message says in one line what is wrong, where, and what to do."""
 
 
 class EasyDict(dict):
-    """A dict whose string keys are attributes too: ``d.lr = 1`` is ``d['lr'] = 1``.
+    """A dict whose string keys are also attributes: ``d.lr = 1`` means ``d['lr'] = 1``.
 
-    Pickles of StyleGAN2-ADA name this class, so it stays in this module.
+    Pickles of StyleGAN2-ADA refer to this class by the name of this module (docs/compatibility.md).
     """
 
     def __getattr__(self, key: str) -> Any:
@@ -41,17 +43,17 @@ class EasyDict(dict):
 
     def _require(self, key: str) -> None:
         if key not in self:
-            raise AttributeError(f"no key '{key}'", name=key, obj=self)
+            raise AttributeError(f"no key {key[:100]!a}", name=key, obj=self)
 
 
 # Objects by name
 
 
 def get_obj_by_name(name: str) -> Any:
-    """Import what a dotted path names, e.g. ``'training.networks.Generator'`` or ``'torch.optim.Adam'``.
+    """Import the object with a dotted path, e.g. ``'training.networks.Generator'`` or ``'torch.optim.Adam'``.
 
     Raises:
-        UserError: No module or attribute of that name. An error inside a module that exists is passed on.
+        UserError: There is no module or attribute of that name. Errors inside an existing module pass through.
     """
     parts = name.split(".")
     for num_module_parts in range(len(parts) if all(parts) else 0, 0, -1):
@@ -68,23 +70,23 @@ def get_obj_by_name(name: str) -> Any:
         except AttributeError:
             break
         return obj
-    raise UserError(f"cannot find '{name}': give the full dotted path of something importable")
+    raise UserError(f"cannot find {name[:100]!a}: give the full dotted path of a function or class")
 
 
 def call_func_by_name(*args: Any, func_name: str, **kwargs: Any) -> Any:
-    """Call the function with the dotted path ``func_name``."""
+    """Call the function with the dotted path ``func_name``; see `get_obj_by_name` for errors."""
     return _call(func_name, args, kwargs)
 
 
 def construct_class_by_name(*args: Any, class_name: str, **kwargs: Any) -> Any:
-    """Construct an object of the class with the dotted path ``class_name``."""
+    """Construct an instance of the class with the dotted path ``class_name``; see `get_obj_by_name` for errors."""
     return _call(class_name, args, kwargs)
 
 
 def _call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     target = get_obj_by_name(name)
     if not callable(target):
-        raise UserError(f"'{name}' is a {type(target).__name__}, not something to call")
+        raise UserError(f"{name[:100]!a} is a {type(target).__name__}: give a function or a class")
     return target(*args, **kwargs)
 
 
@@ -92,7 +94,7 @@ def _call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def format_time(seconds: float) -> str:
-    """Write a duration with its two or three largest units: ``12s``, ``1m 05s``, ``1h 02m 03s``, ``1d 02h 03m``."""
+    """Format a duration, with at most three units: ``12s``, ``1m 05s``, ``1h 02m 03s``, ``1d 02h 03m``."""
     minutes, secs = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
@@ -106,7 +108,7 @@ def format_time(seconds: float) -> str:
 
 
 class _Tee:
-    """A text stream that also writes to a log; whatever else is asked of it, the stream answers."""
+    """A text stream that also writes to a log; all other attributes are those of the stream."""
 
     def __init__(self, stream: TextIO, log: Logger) -> None:
         self._stream = stream
@@ -124,14 +126,14 @@ class _Tee:
 
 
 class Logger:
-    """Copy everything that is printed, to stdout and to stderr, into a file until closed.
+    """Copy everything printed to stdout and stderr into a file until closed.
 
     As a context manager it closes itself; an exception that leaves the block is written to the file too.
 
     Args:
         file_name: The log, UTF-8; None copies nothing.
-        file_mode: ``'w'`` to start afresh, ``'a'`` to append.
-        should_flush: Write through at once, so that a killed process leaves its last line.
+        file_mode: ``'w'`` to overwrite, ``'a'`` to append.
+        should_flush: Flush after each write, so that a killed process leaves its last line.
     """
 
     def __init__(
@@ -173,7 +175,7 @@ class Logger:
                 stream.flush()
 
     def close(self) -> None:
-        """Give stdout and stderr back and close the file; a second call does nothing."""
+        """Restore stdout and stderr and close the file; a second call does nothing."""
         if sys.stdout is self._tees[0]:
             sys.stdout = self._previous[0]
         if sys.stderr is self._tees[1]:
@@ -183,7 +185,7 @@ class Logger:
             self._file = None
 
 
-# Cached files
+# Cached downloads
 
 _cache_dir: str | None = None
 
@@ -201,7 +203,7 @@ def make_cache_dir_path(*paths: str) -> str:
 
 
 def is_url(obj: Any, allow_file_urls: bool = False) -> bool:
-    """Whether ``obj`` is a string that names a host by http or https, or, if allowed, a ``file://`` URL."""
+    """Whether ``obj`` is an http or https URL with a host or, if allowed, a ``file:`` URL."""
     if not isinstance(obj, str):
         return False
     try:
@@ -219,59 +221,67 @@ def open_url(
     return_filename: bool = False,
     cache: bool = True,
     sha256: str | None = None,
-    _opener: Opener | None = None,
+    _opener: urllib.request.OpenerDirector | None = None,
 ) -> Any:
-    """Open a local file or an https URL for reading in binary mode; a download is kept and checked.
+    """Open a local file or an https URL for reading in binary mode; downloads are verified and cached.
 
     Args:
         url: A path, a ``file://`` URL or an ``https://`` URL.
         cache_dir: Folder of the downloaded files. Default: ``downloads`` in the cache folder.
-        num_attempts: How often to try a download that fails for a reason that may pass.
-        verbose: Say on the console what is being downloaded from which host.
+        num_attempts: Number of attempts if a download fails for a reason that may pass.
+        verbose: Print the URL of a download and show its progress.
         return_filename: Return the path of the local or cached file instead of an open file.
         cache: Keep the download. Without, it is held in memory.
         sha256: Expected checksum in hexadecimal; a file that differs is not used.
+        _opener: Sends the requests instead of an opener that speaks https only.
 
     Raises:
-        UserError: No such file, not https, a wrong checksum, or the download failed. Then the text says
-            under which path the file can be put by hand.
+        UserError: There is no such file, the URL is not https, the checksum is wrong, or the download failed. The
+            message names the path where a file that was obtained in another way can be put.
     """
     url = os.fspath(url)
     if not is_url(url):
         return _open_local(url, return_filename, sha256)
     if return_filename and not cache:
         raise ValueError("open_url: return_filename=True needs cache=True")
-    if _opener is None and not url.startswith("https://"):
-        raise UserError(f"{url}: only https is downloaded; fetch it yourself and give its path")
+    if not url.isascii() or not url.isprintable() or (_opener is None and not url.startswith("https://")):
+        raise UserError(
+            f"{url[:200]!a}: only https URLs in ASCII are downloaded; get the file yourself and give its path"
+        )
     path = Path(cache_dir or make_cache_dir_path("downloads"), _cache_name(url)).absolute()
-    if not (path.is_file() and (sha256 is None or sha256_of(path) == sha256.lower())):
-        if verbose:
-            print(f"Downloading {url}", flush=True)
-        buffer = io.BytesIO()
+    if path.is_file() and (sha256 is None or sha256_of(path) == sha256.lower()):
+        if fault := content_fault(path):
+            raise UserError(f"{path} is {fault}, not what {url} names: delete it to download it again")
+    else:
+        fetch = partial(download, url, num_attempts=num_attempts, sha256=sha256, verbose=verbose, opener=_opener)
         try:
-            download(url, path if cache else buffer, num_attempts=num_attempts, sha256=sha256, opener=_opener)
-        except DownloadError as err:
-            raise UserError(
-                f"cannot download {url}: {err}. If this machine is offline, put the file at {path}"
-            ) from err
-        if not cache:
-            buffer.seek(0)
-            return buffer
+            if not cache:
+                with tempfile.TemporaryDirectory() as folder:
+                    fetch(temp := Path(folder, path.name))
+                    return io.BytesIO(temp.read_bytes())
+            fetch(path)
+        except OSError as err:
+            raise UserError(f"cannot download {url}: {err}. If you have the file, put it at {path}") from err
     return str(path) if return_filename else path.open("rb")
 
 
 def _open_local(path: str, return_filename: bool, sha256: str | None) -> str | BinaryIO:
-    if path.startswith("file:"):
+    if is_url(path, allow_file_urls=True):
         path = urllib.request.url2pathname(urllib.parse.urlsplit(path).path)
     if not Path(path).is_file():
-        raise UserError(f"no such file: {path}")
+        raise UserError(f"no such file: {_printable(path)}")
     if sha256 is not None and sha256_of(path) != sha256.lower():
-        raise UserError(f"{path}: sha256 is {sha256_of(path)}, expected {sha256}; get the file again")
+        raise UserError(f"{_printable(path)}: sha256 is {sha256_of(path)}, expected {sha256}; get the file again")
     return path if return_filename else open(path, "rb")
 
 
 def _cache_name(url: str) -> str:
-    """A file name that people recognise and that differs between URLs."""
+    """Make a file name that is readable and unique to the URL."""
     stem = Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path)).name
     readable = "".join(char if char.isalnum() or char in "-_." else "_" for char in stem)[-100:]
     return f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{readable}"
+
+
+def _printable(path: str) -> str:
+    """Show a path as it is, or escaped if it would do something to the terminal."""
+    return path if path.isprintable() else ascii(path)

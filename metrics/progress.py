@@ -1,30 +1,23 @@
-"""Progress of long computations on a terminal, in a log, or in a display of the caller's."""
+"""Progress of a metric on a terminal, in a log, or in a display of the caller's."""
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable
 
-from tqdm import tqdm
-
-from dnnlib.util import format_time
-
-PLAIN_INTERVAL_SEC = 60.0
-"""Time between two lines of progress where there is no terminal."""
+from dnnlib.progress import progress_bar
 
 
 class ProgressMonitor:
-    """Progress of one stage: a bar with the time left on a terminal, else a line a minute and one at the end.
+    """Progress of one stage of a computation, shown by `dnnlib.progress.progress_bar`.
 
     Args:
         tag: What the items are, e.g. ``"real images"``; None shows nothing.
-        num_items: How many there will be.
-        flush_interval: Items between two calls of ``progress_fn``.
-        verbose: Show anything at all.
+        num_items: Number of items, if known.
+        flush_interval: Number of items between two calls of ``progress_fn``.
+        verbose: Show the progress.
         progress_fn: Called with (position, ``pfn_total``) for a display of the caller's.
         pfn_lo: Position at the start of the stage.
-        pfn_hi: Position at its end.
+        pfn_hi: Position at the end of the stage.
         pfn_total: Position when everything is done.
     """
 
@@ -47,34 +40,20 @@ class ProgressMonitor:
         self.pfn_lo = pfn_lo
         self.pfn_hi = pfn_hi
         self.pfn_total = pfn_total
-        shown = verbose and tag is not None
-        self._bar = tqdm(total=num_items, desc=tag, leave=False) if shown and sys.stderr.isatty() else None
-        self._prints = shown and self._bar is None
-        self._start = self._last_print = time.monotonic()
+        self._bar = progress_bar(tag, num_items) if verbose and tag is not None else None
         self._last_flush = 0
 
     def update(self, cur_items: int) -> None:
-        """Report that ``cur_items`` items are done in all."""
+        """Report that ``cur_items`` items have been processed so far."""
         is_done = self.num_items is not None and cur_items >= self.num_items
         if self._bar is not None:
             self._bar.update(cur_items - self._bar.n)
             if is_done:
                 self._bar.close()
-        now = time.monotonic()
-        if self._prints and (is_done or now - self._last_print >= PLAIN_INTERVAL_SEC):
-            self._last_print = now
-            self._print(cur_items, now - self._start)
         if self.progress_fn is not None and (is_done or cur_items - self._last_flush >= self.flush_interval):
             self._last_flush = cur_items
-            share = min(cur_items / self.num_items, 1) if self.num_items else 0
-            self.progress_fn(round(self.pfn_lo + (self.pfn_hi - self.pfn_lo) * share), self.pfn_total)
-
-    def _print(self, cur_items: int, elapsed_sec: float) -> None:
-        line = f"{self.tag}: {cur_items} of {self.num_items or '?'}, {format_time(elapsed_sec)}"
-        if self.num_items and 0 < cur_items < self.num_items:
-            left_sec = elapsed_sec / cur_items * (self.num_items - cur_items)
-            line += f", {format_time(left_sec)} left"
-        print(line, flush=True)
+            fraction = min(cur_items / self.num_items, 1) if self.num_items else 0
+            self.progress_fn(round(self.pfn_lo + (self.pfn_hi - self.pfn_lo) * fraction), self.pfn_total)
 
     def sub(
         self,
@@ -84,7 +63,7 @@ class ProgressMonitor:
         rel_lo: float = 0,
         rel_hi: float = 1,
     ) -> ProgressMonitor:
-        """Start a stage that covers the share ``rel_lo`` to ``rel_hi`` of this one."""
+        """Start a stage that covers the fractions ``rel_lo`` to ``rel_hi`` of this one."""
         span = self.pfn_hi - self.pfn_lo
         return ProgressMonitor(
             tag=tag,

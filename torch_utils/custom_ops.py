@@ -1,4 +1,4 @@
-"""Building native extensions. This project ships none and needs none; this is for code that brings its own."""
+"""Compiling native extensions, for code that brings its own; this project ships none and needs none."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def get_plugin(module_name: str, sources: Sequence[str], **build_kwargs: Any) ->
     """Compile a PyTorch extension at its first use and import it.
 
     Args:
-        module_name: Name of the extension; the first call for a name decides.
+        module_name: Name of the extension. Later calls with the same name return the first result.
         sources: Paths of its C++ and CUDA files.
         **build_kwargs: Passed to `torch.utils.cpp_extension.load`.
 
     Raises:
-        ValueError: `verbosity` is none of its values.
-        RuntimeError: No compiler, or the build failed.
+        ValueError: `verbosity` has none of its values.
+        RuntimeError: There is no compiler, or the build failed.
     """
     if verbosity not in ("none", "brief", "full"):
         raise ValueError(f"custom_ops.verbosity is {verbosity!r}, expected 'none', 'brief' or 'full'")
     if module_name not in _plugins:
-        from torch.utils import cpp_extension  # imports setuptools, which takes a while
+        from torch.utils import cpp_extension  # imports setuptools, which is slow
 
         if verbosity != "none":
             print(f"Building {module_name}", flush=True)

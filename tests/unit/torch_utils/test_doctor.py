@@ -27,7 +27,7 @@ def test_the_report_covers_versions_devices_ops_and_cache(capsys, monkeypatch, t
     assert "problem" not in output
 
 
-def test_missing_packages_come_with_the_command_that_mends_it(monkeypatch):
+def test_missing_packages_come_with_the_command_that_installs_them(monkeypatch):
     def version(package):
         raise importlib.metadata.PackageNotFoundError(package)
 
@@ -72,4 +72,4 @@ def test_ops_say_how_they_run(monkeypatch, impls, enabled, words):
 def test_a_cache_that_cannot_be_written_is_a_problem(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "make_cache_dir_path", lambda: str(tmp_path / "a" / "b"))
     monkeypatch.setattr(doctor.os, "access", lambda path, mode: path != tmp_path)
-    assert dict(doctor.cache())["problem"].startswith(f"{tmp_path} cannot be written")
+    assert dict(doctor.cache())["problem"].startswith(f"{tmp_path} is not writable")
