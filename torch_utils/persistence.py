@@ -1,6 +1,6 @@
 """Objects whose pickles carry the source of their class.
 
-A persistent object pickles as a call of `_reconstruct_persistent_obj` with one dict (CONTRACT 11)::
+A persistent object pickles as a call of `_reconstruct_persistent_obj` with one dict (docs/compatibility.md)::
 
     type        'class'
     version     6
@@ -9,7 +9,7 @@ A persistent object pickles as a call of `_reconstruct_persistent_obj` with one 
     state       __dict__ of the object, with '_init_args' and '_init_kwargs'
 
 Plain unpickling of such a file executes ``module_src``, so do that with trusted files only.
-``legacy.load_network_pkl`` reads the same files without executing anything.
+``legacy.load_network_pkl`` reads the same files without executing anything (docs/security.md).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeVar
 
-from dnnlib.util import EasyDict
+from dnnlib.util import EasyDict, UserError
 
 VERSION = 6
 """The layout of the dict above."""
@@ -94,20 +94,27 @@ def read_meta(meta: dict[str, Any]) -> EasyDict:
     """Check the dict of a persistent object and pass it through the import hooks; executes nothing of it.
 
     Raises:
-        ValueError: It is not of the known layout.
+        UserError: It is not of the known layout.
     """
     meta = EasyDict(meta)
     if meta.get("type") != "class" or meta.get("version") != VERSION:
-        found = f"type {meta.get('type')!r}, version {meta.get('version')!r}"
-        raise ValueError(f"persistent object in the pickle: {found}; known is type 'class', version {VERSION}")
+        found = f"type {_shown(meta.get('type'))}, version {_shown(meta.get('version'))}"
+        raise UserError(f"persistent object in the pickle: {found}; only type 'class', version {VERSION} is supported")
     for key, kind in (("module_src", str), ("class_name", str), ("state", dict)):
         if not isinstance(meta.get(key), kind):
-            raise ValueError(f"persistent object in the pickle: '{key}' is missing or not a {kind.__name__}")
+            raise UserError(f"persistent object in the pickle: '{key}' is missing or not a {kind.__name__}")
     meta.state = EasyDict(meta.state)
     for hook in _hooks:
         edited = hook(meta)
         meta = meta if edited is None else edited
     return meta
+
+
+def _shown(value: Any) -> str:
+    """A value out of a file as it may be printed; containers, which may repeat themselves endlessly, by their type."""
+    if isinstance(value, str):
+        return f"{value[:100]!a}"
+    return str(value) if isinstance(value, int) and value.bit_length() < 64 else f"of type {type(value).__name__}"
 
 
 def _reconstruct_persistent_obj(meta: dict[str, Any]) -> Any:
@@ -117,7 +124,7 @@ def _reconstruct_persistent_obj(meta: dict[str, Any]) -> Any:
     if key not in _classes:
         _execute(meta.module_src)
     if key not in _classes:
-        raise ValueError(f"persistent object in the pickle: its source defines no class '{meta.class_name}'")
+        raise ValueError(f"persistent object in the pickle: its source defines no class {_shown(meta.class_name)}")
     cls: Any = _classes[key]
     obj = cls.__new__(cls)
     if hasattr(obj, "__setstate__"):
@@ -141,8 +148,8 @@ def _describe(obj: Any) -> dict[str, Any]:
 
 
 def _copy_argument(cls: type, arguments: Any) -> Any:
-    # The constructor may change what it is given, so the copy is taken before. What cannot be copied
-    # cannot be pickled either: better said now than at the first snapshot.
+    # The constructor may change its arguments, so the copy is taken first. What cannot be copied cannot be pickled
+    # either, which the user should learn now and not at the first snapshot.
     try:
         return copy.deepcopy(arguments)
     except Exception as err:

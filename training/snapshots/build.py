@@ -15,29 +15,55 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from dnnlib.util import UserError, get_obj_by_name
-from torch_utils.safe_pickle import PersistentObject, RefusedPickleError
+from torch_utils.safe_pickle import PersistentObject, RefusedPickleError, Unknown
+from training.snapshots.settings import check_settings, translate_settings
 
-MAX_SETTINGS = 1000
-MAX_NESTING = 8
-MAX_NETWORK_SIZE = 1 << 20
-"""Largest number among a network's settings: channels, resolution."""
-MAX_NETWORK_LAYERS = 256
-"""Largest number among those settings whose names speak of layers."""
 MAX_UNFOLDING = 2
-"""Elements in a network's tensors per element that the file holds for it."""
+"""Bytes of weights per byte that the file holds: float16 becomes float32, or one stored network stands for two."""
+BASE_WEIGHT_BYTES = 1 << 12
+MAX_SMALL_IMAGE_BYTES = 16 << 20
+"""Images of up to this many bytes in float32, 1024 x 1024 in RGB, may come from a network of any size."""
+MAX_IMAGE_UNFOLDING = 8
+"""Bytes of a larger image per byte that the file holds."""
 
 
-def build_network(record: Any, classes: Mapping[str, str]) -> torch.nn.Module:
+class WeightBudget:
+    """How much memory the networks of one file may take together.
+
+    Args:
+        stored_bytes: Size of the tensors and arrays in the file.
+    """
+
+    def __init__(self, stored_bytes: int) -> None:
+        self.stored_bytes = stored_bytes
+        self._bytes_left = BASE_WEIGHT_BYTES + MAX_UNFOLDING * stored_bytes
+
+    @classmethod
+    def of(cls, data: Any) -> WeightBudget:
+        """Count the tensors in a snapshot or network that `torch_utils.safe_pickle` read, shared ones once."""
+        return cls(_num_stored_bytes(data))
+
+    def take(self, num_bytes: int) -> None:
+        """Count weights that are about to be made."""
+        self._bytes_left -= num_bytes
+        if self._bytes_left < 0:
+            raise UserError("they ask for more weights than the file holds")
+
+
+def build_network(record: Any, classes: Mapping[str, str], budget: WeightBudget | None = None) -> torch.nn.Module:
     """Build the network that ``record`` describes, in evaluation mode, on the CPU, without gradients.
 
     Args:
         record: A `PersistentObject`.
         classes: Dotted names of our classes by the class names that may occur in the file.
+        budget: What the file has left. Default: a new one for the record.
 
     Raises:
         RefusedPickleError: The class is not among ``classes``.
         UserError: Settings or tensors do not fit the class, or are too large.
     """
+    if isinstance(record, Unknown):
+        raise RefusedPickleError(f"is made by {record.name!a}, which is not allowed")
     if not isinstance(record, PersistentObject):
         raise UserError(f"expected a network, one of {', '.join(classes)}, got a {type(record).__name__}")
     name = record.class_name
@@ -46,30 +72,34 @@ def build_network(record: Any, classes: Mapping[str, str]) -> torch.nn.Module:
     args, kwargs = record.state.get("_init_args", ()), record.state.get("_init_kwargs", {})
     if not (isinstance(args, tuple) and isinstance(kwargs, dict)):
         raise UserError(f"{name} was stored without its settings")
-    network = construct(classes[name], args, kwargs, _num_stored_elements(record))
+    check_settings({"args": args, "kwargs": kwargs}, f"settings of {name}", is_network=True)
+    kwargs = translate_settings(name, args, kwargs, record.state)
+    network = construct(classes[name], args, kwargs, budget or WeightBudget.of(record))
     return fill(network, dict(_stored_tensors(network, record, "")))
 
 
-def construct(class_name: str, args: tuple[Any, ...], kwargs: dict[str, Any], num_stored: int) -> torch.nn.Module:
+def construct(class_name: str, args: tuple[Any, ...], kwargs: dict[str, Any], budget: WeightBudget) -> torch.nn.Module:
     """Construct our class of that dotted name with settings that nobody has checked; its weights have no values yet.
 
     Args:
         class_name: Dotted name of our class.
         args: Its positional arguments.
         kwargs: Its keyword arguments.
-        num_stored: How many elements the file holds for the network, which limits what is reserved for it.
+        budget: Limits what is reserved for the weights.
 
     Raises:
         UserError: The settings are not plain data, too large, or not what the class takes.
     """
     name = class_name.rpartition(".")[2]
-    check_settings({**kwargs, "": args}, f"settings of {name}", is_network=True)
+    check_settings({"args": args, "kwargs": kwargs}, f"settings of {name}", is_network=True)
     network_class = get_obj_by_name(class_name)
     try:
-        with _BoundedWeights(MAX_UNFOLDING * num_stored):
-            return network_class(*args, **kwargs)
+        with _BoundedWeights(budget):
+            network: torch.nn.Module = network_class(*args, **kwargs)
+        _check_image_size(network, budget)
+        return network
     except Exception as error:  # whatever a constructor does with such settings
-        raise UserError(f"{name} cannot be built with its stored settings: {str(error)[:200]}") from error
+        raise UserError(f"{name} cannot be built with its stored settings: {str(error)[:200]!a}") from error
 
 
 def fill(network: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> torch.nn.Module:
@@ -78,75 +108,51 @@ def fill(network: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> torch.nn
     return network.eval().requires_grad_(False)
 
 
-def check_settings(settings: Mapping[str, Any], where: str, is_network: bool = False) -> None:
-    """Make sure that settings are numbers, text, None, and a moderate number of lists, tuples and dicts of them.
-
-    Args:
-        settings: The settings by name.
-        where: What they are, for the error.
-        is_network: Limit the numbers too, to what a network can have.
-
-    Raises:
-        UserError: They are not.
-    """
-    pending: list[tuple[str, Any, int]] = [("", settings, 0)]
-    num_seen = 0
-    while pending:
-        key, value, depth = pending.pop()
-        num_seen += 1
-        if depth > MAX_NESTING or num_seen + len(pending) > MAX_SETTINGS:
-            raise UserError(f"{where}: more than {MAX_SETTINGS} values or {MAX_NESTING} levels")
-        if isinstance(value, dict):
-            pending += [(name, item, depth + 1) for name, item in value.items()]
-        elif isinstance(value, list | tuple):
-            pending += [(key, item, depth + 1) for item in value]
-        elif not (value is None or isinstance(value, bool | int | float | str)):
-            raise UserError(f"{where}: {key[:100]!a} is a {type(value).__name__}, not plain data")
-        elif is_network and isinstance(value, int):
-            largest = MAX_NETWORK_LAYERS if "layers" in key else MAX_NETWORK_SIZE
-            if abs(value) > largest:
-                raise UserError(f"{where}: {key[:100]!a} is {value}, at most {largest} is allowed")
+def _check_image_size(network: Any, budget: WeightBudget) -> None:
+    """Refuse what could be built but not used: without noise, few weights are enough for images of any size."""
+    if hasattr(network, "img_resolution"):
+        image_bytes = torch.float32.itemsize * network.img_channels * network.img_resolution**2
+        if image_bytes > max(MAX_SMALL_IMAGE_BYTES, MAX_IMAGE_UNFOLDING * budget.stored_bytes):
+            raise UserError(f"img_resolution {network.img_resolution} is too large for a file with so few weights")
 
 
 class _BoundedWeights(TorchFunctionMode):
-    """Gives new weights memory without values, and no more of it than a number of elements."""
+    """Gives new weights memory without values, and takes it from a budget."""
 
     FACTORIES = (torch.empty, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros)
 
-    def __init__(self, max_elements: int) -> None:
+    def __init__(self, budget: WeightBudget) -> None:
         super().__init__()
-        self._num_left = max_elements
+        self._budget = budget
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func in self.FACTORIES:
             size = args[0] if isinstance(args[0], list | tuple) else args
-            self._num_left -= math.prod(map(abs, size))
-            if self._num_left < 0:
-                raise UserError("they ask for more weights than the file holds")
+            self._budget.take(torch.float32.itemsize * math.prod(map(abs, size)))
         if func in (torch.rand, torch.randn):
             func = torch.empty  # The values will be replaced; this also leaves the caller's random numbers alone.
         return func(*args, **(kwargs or {}))
 
 
-def _num_stored_elements(record: PersistentObject) -> int:
-    """Count the elements in all storages of a record, shared ones once."""
-    storages: dict[int, int] = {}
+def _num_stored_bytes(data: Any) -> int:
+    """Count the bytes of all storages that networks can be built from, shared ones once."""
+    stored: dict[int, int] = {}
     seen: set[int] = set()
-    pending: list[Any] = [record]
+    pending: list[Any] = [data]
     while pending:
         value = pending.pop()
         if id(value) in seen:
             continue
         seen.add(id(value))
         if isinstance(value, torch.Tensor):
-            storages[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes() // value.element_size()
+            stored[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
         elif isinstance(value, PersistentObject):
             pending.append(value.state)
         elif isinstance(value, dict):
             pending.extend(value.values())
-    return sum(storages.values())
+    return sum(stored.values())
 
 
 def _stored_tensors(module: torch.nn.Module, record: Any, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
@@ -163,7 +169,8 @@ def _stored_tensors(module: torch.nn.Module, record: Any, prefix: str) -> Iterat
     for ours, theirs in ((our_tensors, tensors), (our_children, children)):
         if ours.keys() != theirs.keys():
             name = min(ours.keys() ^ theirs.keys())
-            raise UserError(f"{prefix}{name[:100]}: {'missing' if name in ours else 'unexpected'} in the file")
+            shown = ascii(name[:100])[1:-1]
+            raise UserError(f"{prefix}{shown}: {'missing' if name in ours else 'unexpected'} in the file")
     for name, tensor in tensors.items():
         expected = list(our_tensors[name].shape)
         found = list(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__

@@ -1,25 +1,44 @@
-"""Opening snapshots: our own, those of StyleGAN2-ADA (PyTorch) and those of the TensorFlow era."""
+"""Opening snapshots: our own, those of StyleGAN2-ADA (PyTorch) and its relatives, and those of the TensorFlow era."""
 
 from __future__ import annotations
 
+import inspect
+import logging
 import pickle
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import IO, Any
 
 import torch
 
 from dnnlib.util import EasyDict, UserError
 from torch_utils import safe_pickle
+from torch_utils.safe_pickle import PersistentObject, RefusedPickleError, TFNetwork, Unknown
 from training.run.registry import configurations
-from training.snapshots.build import build_network, check_settings
+from training.snapshots.build import WeightBudget, build_network
+from training.snapshots.finite import ensure_finite
+from training.snapshots.other_files import SNAPSHOT, describe_other_file, is_pickle
+from training.snapshots.settings import check_settings
 from training.snapshots.tensorflow import import_tf_networks
 
-TAKEN_FOR_SNAPSHOTS = {
-    b"PK": "a zip file: a dataset, or weights as torch.save writes them",
-    b"<": "a web page, perhaps what a failed download left",
-}
-"""Other files by what they begin with."""
+PARTS = ("training_set_kwargs", "G", "D", "G_ema", "augment_pipe")
+"""What a snapshot consists of."""
+OPTIONAL_PARTS = ("training_set_kwargs", "augment_pipe")
+MAX_LISTED = 10
 
 TRUST_HINT = "If you trust its author, --trust-pickle (API: trusted=True) opens it by executing code from the file"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What was read from a snapshot."""
+
+    parts: dict[str, Any]
+    """The parts asked for: modules on the CPU in evaluation mode without gradients, and plain data."""
+    notes: list[str]
+    """What the user should know, a line each: what was left out, what was repaired."""
 
 
 def known_classes() -> dict[str, dict[str, str]]:
@@ -40,81 +59,146 @@ def known_classes() -> dict[str, dict[str, str]]:
 def load_network_pkl(f: IO[bytes], force_fp16: bool = False, trusted: bool = False) -> dict[str, Any]:
     """Read a snapshot; nothing in it is executed unless it is ``trusted``.
 
+    The notes of `load_networks` go to the log of this module.
+
     Args:
         f: Snapshot of this project or of StyleGAN2-ADA (PyTorch), or pickle of TensorFlow's StyleGAN2(-ADA).
         force_fp16: Rebuild the networks for half precision at the four highest resolutions, clamped to +-256.
         trusted: Unpickle in the ordinary way, which executes the source in the file: for classes of its author's own.
+            Modules stay in the mode in which they were saved.
 
     Returns:
         'G', 'D', 'G_ema' and 'augment_pipe', modules on the CPU in evaluation mode without gradients, and
-        'training_set_kwargs', plain data: whoever constructs a dataset of them looks at their ``class_name`` first. The
-        last two are None where the file has none.
+        'training_set_kwargs', plain data whose ``class_name`` nobody has checked (see `check_dataset_settings` in
+        `training.snapshots.settings`). The last two are None where the file has none.
 
     Raises:
         UserError: The file is damaged, or needs more than the known classes and is not trusted.
     """
-    name = getattr(f, "name", "snapshot")
-    try:
-        _refuse_other_files(f)
-        data = _unpickle_trusted(f) if trusted else _load_safely(f)
-    except safe_pickle.RefusedPickleError as error:
-        raise UserError(f"{name}: {error}. {TRUST_HINT}") from error
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from error
+    snapshot = load_networks(f, trusted=trusted)
+    for note in snapshot.notes:
+        _log.warning("%s: %s", _name_of(f), note)
+    data = snapshot.parts
     if force_fp16:
         data.update({key: _rebuild_for_fp16(key, data[key]) for key in ("G", "D", "G_ema")})
     return data
 
 
-def _refuse_other_files(f: IO[bytes]) -> None:
-    if not f.seekable():
-        return
-    position = f.tell()
-    start = f.read(2)
-    f.seek(position)
-    for beginning, description in TAKEN_FOR_SNAPSHOTS.items():
-        if start.startswith(beginning):
-            raise UserError(f"no snapshot but {description}")
+def load_networks(f: IO[bytes], names: Collection[str] = PARTS, trusted: bool = False) -> Snapshot:
+    """Read some parts of a snapshot; whatever else it holds, damaged or foreign, is left alone.
+
+    Args:
+        f: As for `load_network_pkl`.
+        names: Which of `PARTS` to read: ``["G_ema"]`` for images, ``["G", "D", "G_ema"]`` for transfer learning.
+        trusted: As for `load_network_pkl`.
+
+    Returns:
+        The parts by name, None for a missing one of `OPTIONAL_PARTS`, and notes. A mean of w that is not finite is
+        reset (`training.snapshots.finite`) and noted.
+
+    Raises:
+        UserError: The file is something else, damaged, or needs more than the known classes for what was asked and is
+            not trusted; or a network is not finite and not trusted.
+    """
+    if unknown := set(names) - set(PARTS):
+        raise UserError(f"a snapshot has no parts {sorted(unknown)}, only {', '.join(PARTS)}")
+    where = _name_of(f)
+    try:
+        f = safe_pickle.as_seekable(f)
+        position = f.tell()
+        if (other := describe_other_file(f)) is not None:
+            raise UserError(f"not a snapshot but {other}")
+        parts, notes = _unpickle_trusted(f, names) if trusted else _load_safely(f, names)
+        for name, part in parts.items():
+            if isinstance(part, torch.nn.Module):
+                notes += ensure_finite(name, part, trusted)
+    except RefusedPickleError as error:
+        f.seek(position)
+        hint = f"{error}. {TRUST_HINT}" if is_pickle(f) else f"not a pickle; {SNAPSHOT}"
+        raise UserError(f"{where}: {hint}") from error
+    except MemoryError as error:
+        raise UserError(f"{where}: there is not enough memory to read it") from error
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    return Snapshot(parts, notes)
 
 
-def _load_safely(f: IO[bytes]) -> dict[str, Any]:
-    data = safe_pickle.load(f)
-    if isinstance(data, tuple) and [type(network) for network in data] == [safe_pickle.TFNetwork] * 3:
-        return {**import_tf_networks(data), "training_set_kwargs": None, "augment_pipe": None}
+def _name_of(f: IO[bytes]) -> str:
+    return str(getattr(f, "name", "snapshot"))
+
+
+def _load_safely(f: IO[bytes], names: Collection[str]) -> tuple[dict[str, Any], list[str]]:
+    data = safe_pickle.load(f, keep_unknown=True)
+    if isinstance(data, Unknown):
+        raise RefusedPickleError(f"global {data.name!a} is not allowed")
+    if isinstance(data, tuple) and [type(network) for network in data] == [TFNetwork] * 3:
+        networks = import_tf_networks(data, [name for name in names if name not in OPTIONAL_PARTS])
+        return {name: networks.get(name) for name in names}, []
     if not isinstance(data, dict):
         raise UserError(f"holds a {type(data).__name__}, not a snapshot of networks")
-    snapshot: dict[str, Any] = {"training_set_kwargs": _plain_settings(data.get("training_set_kwargs"))}
-    for key, classes in known_classes().items():
-        is_absent = data.get(key) is None and key == "augment_pipe"
-        snapshot[key] = None if is_absent else build_network(data.get(key), classes)
-    return snapshot
+    budget = WeightBudget.of(data)
+    return {name: _read_part(name, data, budget) for name in names}, _describe_others(data)
 
 
-def _plain_settings(settings: Any) -> EasyDict | None:
-    if settings is None:
+def _read_part(name: str, data: dict[str, Any], budget: WeightBudget) -> Any:
+    stored = data.get(name)
+    if stored is None and name in OPTIONAL_PARTS:
         return None
+    if stored is None:
+        raise UserError(f"holds no {name}, but {_list(data) or 'nothing'}; {SNAPSHOT}")
+    if name == "training_set_kwargs":
+        return _plain_settings(stored)
+    try:
+        return build_network(stored, known_classes()[name], budget)
+    except UserError as error:
+        raise type(error)(f"{name}: {error}") from error
+
+
+def _plain_settings(settings: Any) -> EasyDict:
     if not isinstance(settings, dict):
         raise UserError("its training_set_kwargs are not a dict")
     check_settings(settings, "training_set_kwargs")
     return EasyDict(settings)
 
 
-def _unpickle_trusted(f: IO[bytes]) -> dict[str, Any]:
+def _describe_others(data: dict[str, Any]) -> list[str]:
+    others = {key: value for key, value in data.items() if key not in PARTS}
+    return [f"left out {_list(others)}, which StyleGAN2-ADA's snapshots do not have"] if others else []
+
+
+def _list(data: dict[str, Any]) -> str:
+    """Names and kinds of values out of a file."""
+    listed = [f"{key[:40]!a} ({_kind(value)})" for key, value in list(data.items())[:MAX_LISTED]]
+    return ", ".join(listed) + (f" and {len(data) - MAX_LISTED} more" if len(data) > MAX_LISTED else "")
+
+
+def _kind(value: Any) -> str:
+    name = value.class_name if isinstance(value, PersistentObject) else value.name if isinstance(value, Unknown) else ""
+    return ascii(name[:60])[1:-1] if name else type(value).__name__
+
+
+def _unpickle_trusted(f: IO[bytes], names: Collection[str]) -> tuple[dict[str, Any], list[str]]:
     try:
         data = pickle.load(f)
-    except (ImportError, AttributeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"cannot be unpickled here ({error}); try without --trust-pickle") from error
-    if not isinstance(data, dict) or not all(isinstance(data.get(key), torch.nn.Module) for key in ("G", "D", "G_ema")):
-        raise UserError("holds no snapshot with G, D and G_ema")
-    return {key: data.get(key) for key in ("training_set_kwargs", *known_classes())}
+    except Exception as error:  # whatever the code in the file does
+        text = f"{type(error).__name__}: {str(error)[:200]!a}"
+        raise UserError(f"cannot be unpickled here ({text}); try without --trust-pickle") from error
+    networks = [name for name in names if name not in OPTIONAL_PARTS]
+    if not isinstance(data, dict) or not all(isinstance(data.get(name), torch.nn.Module) for name in networks):
+        raise UserError(f"holds no snapshot with {', '.join(networks)}")
+    return {name: data.get(name) for name in names}, _describe_others({str(key): data[key] for key in data})
 
 
 def _rebuild_for_fp16(key: str, network: Any) -> torch.nn.Module:
-    kwargs = network.init_kwargs
-    if key == "D":
-        kwargs.update(num_fp16_res=4, conv_clamp=256)
-    else:
-        kwargs["synthesis_kwargs"] = {**kwargs.get("synthesis_kwargs", {}), "num_fp16_res": 4, "conv_clamp": 256}
-    rebuilt = type(network)(*network.init_args, **kwargs)
-    rebuilt.load_state_dict(network.state_dict())
+    try:
+        positional = inspect.signature(type(network)).bind_partial(*network.init_args).arguments
+        kwargs: dict[str, Any] = {**positional, **network.init_kwargs}
+        if key == "D":
+            kwargs.update(num_fp16_res=4, conv_clamp=256)
+        else:
+            kwargs["synthesis_kwargs"] = {**kwargs.get("synthesis_kwargs", {}), "num_fp16_res": 4, "conv_clamp": 256}
+        rebuilt: torch.nn.Module = type(network)(**kwargs)
+        rebuilt.load_state_dict(network.state_dict())
+    except Exception as error:  # a trusted class takes what it likes
+        raise UserError(f"{key} cannot be rebuilt for half precision: {str(error)[:200]!a}") from error
     return rebuilt.eval().requires_grad_(False)

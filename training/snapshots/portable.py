@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ import torch
 from dnnlib.atomic import write_atomic
 from dnnlib.util import UserError
 from training.networks import Generator
-from training.snapshots.build import construct, fill
+from training.snapshots.build import WeightBudget, construct, fill
+from training.snapshots.finite import ensure_finite
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CLASS_NAME = "training.networks.Generator"
+MAX_CONFIG_BYTES = 1 << 16
+
+_log = logging.getLogger(__name__)
 
 
 def save_portable(folder: Path, G_ema: torch.nn.Module) -> None:
@@ -44,17 +49,23 @@ def save_portable(folder: Path, G_ema: torch.nn.Module) -> None:
 def load_portable(folder: Path) -> torch.nn.Module:
     """Read what `save_portable` wrote: the generator on the CPU, in evaluation mode, without gradients.
 
+    A mean of w that is not finite is reset, which the log of this module says.
+
     Raises:
         UserError: A file is missing or damaged, or the two do not fit together.
     """
     init_kwargs = _read_config(folder / CONFIG)
     tensors = _read_weights(folder / WEIGHTS)
     try:
-        G = construct(CLASS_NAME, (), init_kwargs, sum(tensor.numel() for tensor in tensors.values()))
+        G = construct(CLASS_NAME, (), init_kwargs, WeightBudget(sum(tensor.nbytes for tensor in tensors.values())))
         _check_same_shapes(tensors, G.state_dict())
+        G = fill(G, tensors)
+        notes = ensure_finite("G_ema", G)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from error
-    return fill(G, tensors)
+    for note in notes:
+        _log.warning("%s: %s", folder, note)
+    return G
 
 
 def _own_copy(tensor: torch.Tensor) -> torch.Tensor:
@@ -63,15 +74,16 @@ def _own_copy(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    if not path.is_file():
         raise UserError(
             f"{path.parent} holds no {CONFIG}: give a snapshot (.pkl), "
             "or a folder that python -m training.inference.export wrote"
-        ) from None
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
+        )
+    data = _read_small(path)
+    try:
+        config = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON: {str(error)[:200]!a}") from error
     if not isinstance(config, dict) or config.get("class_name") != CLASS_NAME:
         raise UserError(f"{path}: class_name must be {CLASS_NAME}")
     init_kwargs = config.get("init_kwargs")
@@ -80,11 +92,24 @@ def _read_config(path: Path) -> dict[str, Any]:
     return init_kwargs
 
 
+def _read_small(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if len(data) > MAX_CONFIG_BYTES:
+        raise UserError(f"{path} is too large: the settings of a generator take less than {MAX_CONFIG_BYTES} bytes")
+    return data
+
+
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise UserError(f"{path} cannot be read: there is no such file")
     try:
         return safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+    except Exception as error:  # a damaged header makes the library raise almost anything
+        raise UserError(f"{path} cannot be read: {str(error)[:200]!a}") from error
 
 
 def _check_same_shapes(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
@@ -92,3 +117,5 @@ def _check_same_shapes(tensors: dict[str, torch.Tensor], expected: dict[str, tor
         shapes = [list(side[name].shape) if name in side else "none" for side in (expected, tensors)]
         if shapes[0] != shapes[1]:
             raise UserError(f"tensor {name[:100]!a}: {CONFIG} asks for {shapes[0]}, {WEIGHTS} has {shapes[1]}")
+        if not tensors[name].is_floating_point():
+            raise UserError(f"tensor {name[:100]!a}: {WEIGHTS} has {tensors[name].dtype}, not floating point")

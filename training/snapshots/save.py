@@ -1,4 +1,4 @@
-"""Network snapshots in the format that every StyleGAN2-ADA tool opens (CONTRACT 11)."""
+"""Network snapshots in the format that every StyleGAN2-ADA tool opens (docs/compatibility.md)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from dnnlib.atomic import write_atomic
 
 
 def save_snapshot(path: Path, networks: dict[str, torch.nn.Module | None], training_set_kwargs: dict[str, Any]) -> None:
-    """Write a snapshot in one step.
+    """Write a snapshot; the file appears whole or not at all.
 
     Args:
         path: ``network-snapshot-<kimg>.pkl``.
-        networks: 'G', 'D', 'G_ema', and 'augment_pipe' or None for it; they stay as they are.
-        training_set_kwargs: How the dataset was constructed, so that tools find it.
+        networks: 'G', 'D', 'G_ema', and 'augment_pipe' or None for it. Copies are saved: in evaluation mode, on the
+            CPU, without gradients.
+        training_set_kwargs: Arguments of the dataset, from which tools find the training images.
+
+    Raises:
+        OSError: The file cannot be written.
     """
     data: dict[str, Any] = {"training_set_kwargs": dict(training_set_kwargs)}
     for name, module in networks.items():

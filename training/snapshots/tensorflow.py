@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import re
 import warnings
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ import torch
 
 from dnnlib.util import UserError
 from torch_utils.safe_pickle import TFNetwork
-from training.snapshots.build import construct, fill
+from training.snapshots.build import WeightBudget, construct, fill
+from training.snapshots.settings import check_settings
 
 GENERATOR_LAYERS = {
     r"mapping\.embed": r"mapping/LabelEmbed",
@@ -40,7 +42,7 @@ DISCRIMINATOR_LAYERS = {
     r"mapping\.embed": r"LabelEmbed",
     r"mapping\.fc(\d+)": r"Mapping\1",
 }
-"""Our layers, as patterns, and theirs."""
+"""The names of our layers, as patterns, and of the TensorFlow layers."""
 
 GENERATOR_SETTINGS = {
     "architecture": "synthesis_kwargs.architecture",
@@ -83,12 +85,12 @@ DISCRIMINATOR_SETTINGS = {
     "resample_kernel": "block_kwargs.resample_filter",
     "resolution": "img_resolution",
 }
-"""Their settings, and the arguments that say the same to our classes."""
+"""TensorFlow settings, and the corresponding arguments of our classes."""
 
 IGNORED_SETTINGS = {
     *("mapping_func", "structure", "style_mixing_prob", "synthesis_func", "truncation_cutoff", "truncation_psi")
 }
-"""They concern training or sampling, which have their own options here."""
+"""Settings of training or sampling, not of the network."""
 
 GENERATOR_DEFAULTS = {"z_dim": 512, "c_dim": 0, "w_dim": 512, "img_resolution": 1024, "img_channels": 3}
 DISCRIMINATOR_DEFAULTS = {
@@ -97,22 +99,36 @@ DISCRIMINATOR_DEFAULTS = {
     "img_channels": 3,
     "mapping_kwargs": {"num_layers": 0, "lr_multiplier": 0.1},
 }
-"""Values of settings that are not stored, where our classes have no default or another one."""
+"""Defaults of TensorFlow settings, where our classes have no default or a different one."""
 
 
-def import_tf_networks(networks: tuple[TFNetwork, TFNetwork, TFNetwork]) -> dict[str, torch.nn.Module]:
-    """Convert (G, D, Gs) to 'G', 'D' and 'G_ema'.
+MAX_LISTED = 10
 
-    Settings that are not known are left out with a warning: what they change may show in the images.
+
+def import_tf_networks(
+    networks: tuple[TFNetwork, TFNetwork, TFNetwork],
+    names: Collection[str] = ("G", "D", "G_ema"),
+) -> dict[str, torch.nn.Module]:
+    """Convert those of (G, D, Gs) that are asked for by the names 'G', 'D' and 'G_ema'.
+
+    Unknown settings are ignored with a warning: they may change the images.
 
     Raises:
         UserError: A variable is missing, left over or of a shape that does not follow from the settings.
     """
-    G, D, G_ema = networks
-    return {"G": convert_generator(G), "D": convert_discriminator(D), "G_ema": convert_generator(G_ema)}
+    converters = {"G": convert_generator, "D": convert_discriminator, "G_ema": convert_generator}
+    stored = dict(zip(converters, networks, strict=True))
+    budget = _budget(networks)
+    return {name: converters[name](stored[name], budget) for name in names}
 
 
-def convert_generator(network: TFNetwork) -> torch.nn.Module:
+def _budget(networks: Iterable[TFNetwork]) -> WeightBudget:
+    """Count their arrays, shared ones once."""
+    arrays = [array for network in networks for array in network.variables().values()]
+    return WeightBudget(sum({array.__array_interface__["data"][0]: array.nbytes for array in arrays}.values()))
+
+
+def convert_generator(network: TFNetwork, budget: WeightBudget | None = None) -> torch.nn.Module:
     """Convert a generator with its mapping network; see `import_tf_networks`."""
     kwargs = _translate_settings(network, GENERATOR_SETTINGS, GENERATOR_DEFAULTS)
     variables, is_progressive = _used_variables(network, kwargs["img_resolution"])
@@ -121,10 +137,11 @@ def convert_generator(network: TFNetwork) -> torch.nn.Module:
     embedding = variables.get("mapping/LabelEmbed/bias")
     if embedding is not None:
         kwargs.setdefault("mapping_kwargs", {})["embed_features"] = embedding.size
-    return _convert("training.networks.Generator", kwargs, variables, GENERATOR_LAYERS)
+    budget = budget or _budget([network])
+    return _convert("training.networks.Generator", kwargs, variables, GENERATOR_LAYERS, budget)
 
 
-def convert_discriminator(network: TFNetwork) -> torch.nn.Module:
+def convert_discriminator(network: TFNetwork, budget: WeightBudget | None = None) -> torch.nn.Module:
     """Convert a discriminator; see `import_tf_networks`."""
     kwargs = _translate_settings(network, DISCRIMINATOR_SETTINGS, DISCRIMINATOR_DEFAULTS)
     variables, is_progressive = _used_variables(network, kwargs["img_resolution"])
@@ -132,10 +149,12 @@ def convert_discriminator(network: TFNetwork) -> torch.nn.Module:
         kwargs["architecture"] = "orig"
     if kwargs["c_dim"] and "Output/bias" in variables:
         kwargs["cmap_dim"] = variables["Output/bias"].size
-    return _convert("training.networks.Discriminator", kwargs, variables, DISCRIMINATOR_LAYERS)
+    budget = budget or _budget([network])
+    return _convert("training.networks.Discriminator", kwargs, variables, DISCRIMINATOR_LAYERS, budget)
 
 
 def _translate_settings(network: TFNetwork, arguments: dict[str, str], defaults: dict[str, Any]) -> dict[str, Any]:
+    check_settings(network.static_kwargs, "settings of a TensorFlow network")
     kwargs = copy.deepcopy(defaults)
     for name in network.static_kwargs.keys() & arguments.keys():
         value = network.static_kwargs[name]
@@ -146,15 +165,14 @@ def _translate_settings(network: TFNetwork, arguments: dict[str, str], defaults:
             (kwargs.setdefault(group, {}) if group else kwargs)[key] = value
     unknown = network.static_kwargs.keys() - arguments.keys() - IGNORED_SETTINGS
     if unknown:
-        listed = ", ".join(sorted(unknown))[:200]
-        warnings.warn(f"TensorFlow network: settings without counterpart are ignored: {listed}", stacklevel=2)
+        warnings.warn(f"TensorFlow network: unknown settings are ignored: {_list(unknown)}", stacklevel=2)
     return kwargs
 
 
 def _used_variables(network: TFNetwork, resolution: Any) -> tuple[dict[str, np.ndarray], bool]:
     """Return the variables in use, and whether the network was made for progressive growing.
 
-    Such a network has one layer to or from RGB per level of detail, of which level 0 is in use in the end.
+    Such a network has one layer to or from RGB per level of detail; the finished network uses level 0.
     """
     variables: dict[str, np.ndarray] = {}
     is_progressive = False
@@ -165,7 +183,7 @@ def _used_variables(network: TFNetwork, resolution: Any) -> tuple[dict[str, np.n
             continue
         prefix, direction, level, parameter = match.groups("")
         is_progressive = True
-        if level == "0":
+        if level == "0" and isinstance(resolution, int):
             variables[f"{prefix}{resolution}x{resolution}/{direction}RGB/{parameter}"] = value
     for name in ("lod", "synthesis/lod"):
         variables.pop(name, None)
@@ -173,9 +191,13 @@ def _used_variables(network: TFNetwork, resolution: Any) -> tuple[dict[str, np.n
 
 
 def _convert(
-    class_name: str, kwargs: dict[str, Any], variables: dict[str, np.ndarray], layers: dict[str, str]
+    class_name: str,
+    kwargs: dict[str, Any],
+    variables: dict[str, np.ndarray],
+    layers: dict[str, str],
+    budget: WeightBudget,
 ) -> torch.nn.Module:
-    network = construct(class_name, (), kwargs, sum(value.size for value in variables.values()))
+    network = construct(class_name, (), kwargs, budget)
     tensors = {}
     for name, expected in network.state_dict().items():
         if name.endswith("resample_filter"):
@@ -184,15 +206,23 @@ def _convert(
         tf_name = _tf_name(name, layers)
         if tf_name not in variables:
             raise UserError(f"TensorFlow network: variable '{tf_name}' is missing")
-        tensors[name] = _convert_array(name, tf_name, variables.pop(tf_name), expected.shape)
-        if tensors[name].shape != expected.shape:
+        value = variables.pop(tf_name)
+        if value.size == expected.numel():
+            value = _convert_array(name, tf_name, value, expected.shape)
+        if value.shape != expected.shape:
             raise UserError(
-                f"TensorFlow network: variable '{tf_name}' gives a tensor of shape {list(tensors[name].shape)}, "
+                f"TensorFlow network: variable '{tf_name}' gives a tensor of shape {list(value.shape)}, "
                 f"its settings ask for {list(expected.shape)}"
             )
+        tensors[name] = torch.from_numpy(value)
     if variables:
-        raise UserError(f"TensorFlow network: no counterpart for variables {', '.join(sorted(variables))[:200]}")
+        raise UserError(f"TensorFlow network: no counterpart for variables {_list(variables)}")
     return fill(network, tensors)
+
+
+def _list(names: Collection[str]) -> str:
+    """Names out of a file as they may be printed."""
+    return ascii(", ".join(sorted(names)[:MAX_LISTED])[:200])[1:-1]
 
 
 def _tf_name(name: str, layers: dict[str, str]) -> str:
@@ -210,16 +240,17 @@ def _tf_name(name: str, layers: dict[str, str]) -> str:
     raise AssertionError(f"no layer for {name}")
 
 
-def _convert_array(name: str, tf_name: str, value: np.ndarray, shape: torch.Size) -> torch.Tensor:
-    """Bring one variable into the layout of our tensor ``name`` of that shape, which it has if all is well."""
+def _convert_array(name: str, tf_name: str, value: np.ndarray, shape: torch.Size) -> np.ndarray:
+    """Bring one variable into the layout of our tensor ``name``; the caller compares the result with ``shape``."""
     if tf_name.endswith("/mod_bias"):
         value = value + 1
     elif value.ndim == 2:
         value = value.T
-    elif name.endswith("const") and value.size == shape.numel():
+    elif name.endswith("const"):
         value = value.reshape(shape)  # without the leading axes of size 1
     elif value.ndim == 4:
         if re.fullmatch(r"synthesis/.*/(Conv0_up|Skip)/weight", tf_name):
             value = value[::-1, ::-1]
         value = value.transpose(3, 2, 0, 1)
-    return torch.from_numpy(np.array(value, dtype=np.float32, order="C"))
+    with np.errstate(over="ignore"):  # infinite weights are refused later
+        return np.array(value, dtype=np.float32, order="C")

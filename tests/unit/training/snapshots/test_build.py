@@ -9,7 +9,8 @@ from dnnlib.util import UserError
 from torch_utils import safe_pickle
 from torch_utils.safe_pickle import PersistentObject, RefusedPickleError
 from training.networks import Generator
-from training.snapshots.build import MAX_NESTING, MAX_SETTINGS, build_network, check_settings
+from training.snapshots.build import WeightBudget, build_network
+from training.snapshots.settings import MAX_SETTINGS
 
 CLASSES = {"Generator": "training.networks.Generator"}
 
@@ -143,10 +144,44 @@ def test_one_stored_tensor_cannot_unfold_into_many(record):
     assert "more weights than the file holds" in error_of(record)
 
 
-def test_check_settings_limits_nesting():
-    nested = 1
-    for _ in range(MAX_NESTING):
-        check_settings({"a": nested}, "here")
-        nested = [nested]
-    with pytest.raises(UserError, match="here: more than"):
-        check_settings({"a": nested}, "here")
+def test_images_are_no_larger_than_what_the_file_can_be_for():
+    """Without noise the same few weights serve any resolution, but the images would take 12 TB."""
+    settings = {"channel_base": 1 << 20, "channel_max": 1, "use_noise": False}
+    sizes = {"z_dim": 4, "c_dim": 0, "w_dim": 4, "mapping_kwargs": {"num_layers": 1}}
+    for resolution, is_refused in ((512, False), (1024, False), (2048, True), (1 << 20, True)):
+        G = Generator(img_resolution=resolution, img_channels=3, synthesis_kwargs=settings, **sizes)
+        record = safe_pickle.load(io.BytesIO(pickle.dumps(G)))
+        if is_refused:
+            assert f"img_resolution {resolution} is too large for a file with so few weights" in error_of(record)
+        else:
+            build_network(record, CLASSES)
+
+
+def test_networks_of_a_file_share_its_budget(record):
+    budget = WeightBudget.of({"G": record, "again": {"G": record}})
+    build_network(record, CLASSES, budget)
+    build_network(record, CLASSES, budget)
+    with pytest.raises(UserError, match="more weights than the file holds"):
+        build_network(record, CLASSES, budget)
+
+
+def test_shared_storages_count_once():
+    storage = torch.zeros(1000)
+    assert WeightBudget.of({"a": storage, "b": storage[:10], "c": {"d": storage.view(10, 100)}}).stored_bytes == 4000
+
+
+@pytest.mark.parametrize("place", ["setting", "parameter", "module", "class"])
+def test_names_out_of_the_file_are_escaped(record, place):
+    name = "\x1b[2J\n" * 100
+    if place == "setting":
+        record.state["_init_kwargs"][name] = 1
+    elif place == "parameter":
+        child(record, "mapping.fc1")["_parameters"][name] = torch.zeros(1)
+    elif place == "module":
+        child(record, "mapping")["_modules"][name] = None
+    else:
+        record = PersistentObject(name, record.state)
+    with pytest.raises(UserError) as caught:
+        build_network(record, CLASSES)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 600

@@ -1,6 +1,7 @@
 import io
 import pickle
 import sys
+import warnings
 from types import ModuleType
 
 import numpy as np
@@ -9,9 +10,11 @@ import torch
 
 from dnnlib.util import EasyDict, UserError
 from legacy import load_network_pkl
+from tests.fuzzing import fuzz, num_rounds
 from torch_utils.safe_pickle import TFNetwork
 from training.networks import Discriminator, Generator
 from training.snapshots import tensorflow as tf_import
+from training.snapshots.load import load_networks
 
 RESOLUTION = 16
 SETTINGS = {"resolution": RESOLUTION, "num_channels": 3, "label_size": 2, "fmap_base": 64, "fmap_max": 8}
@@ -258,6 +261,51 @@ def test_settings_that_make_no_network_are_errors(settings, networks, dumps):
     networks[0].state["static_kwargs"].update(settings)
     with pytest.raises(UserError):
         load(dumps(networks))
+
+
+def test_one_array_for_many_variables_counts_once(networks, dumps):
+    """The settings ask for as many weights as the variables would hold if each had an array of its own."""
+    shared = np.zeros([1000, 1000], np.uint8)
+    variables = [(f"{res}x{res}/Conv0/weight", shared) for res in range(300)]
+    networks[0].state["components"]["synthesis"].state["variables"] += variables
+    networks[0].state["static_kwargs"].update(fmap_base=1 << 15, fmap_max=2000)
+    with pytest.raises(UserError, match="more weights than the file holds"):
+        load(dumps(networks))
+
+
+def test_weights_that_are_infinite_in_float32_are_refused(networks, dumps):
+    variables = networks[2].state["components"]["mapping"].state["variables"]
+    variables[0] = (variables[0][0], np.full_like(variables[0][1], 1e300, dtype=np.float64))
+    with pytest.raises(UserError, match=r"G_ema: 'mapping\..*' is not finite"):
+        load(dumps(networks))
+
+
+def test_names_out_of_the_file_are_escaped(networks, dumps):
+    networks[0].state["static_kwargs"]["\x1b[2J"] = 1
+    with pytest.warns(UserWarning, match=r"ignored: \\x1b\[2J$"):
+        load(dumps(networks))
+    del networks[0].state["static_kwargs"]["\x1b[2J"]
+    networks[0].state["variables"].append(("\x1b[2J\n", 1.0))
+    with pytest.raises(UserError, match=r"no counterpart for variables \\x1b\[2J\\n$"):
+        load(dumps(networks))
+
+
+def test_networks_not_asked_for_may_be_damaged(networks, dumps):
+    networks[0].state["variables"].clear()
+    networks[1].state["static_kwargs"]["resolution"] = "x"
+    data = dumps(networks)
+    assert load_networks(io.BytesIO(data), ["G_ema"]).parts.keys() == {"G_ema"}
+    with pytest.raises(UserError):
+        load_networks(io.BytesIO(data), ["G", "G_ema"])
+
+
+def test_fuzzed_networks(networks, dumps):
+    def read(data: bytes) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of settings that are not known
+            load_networks(io.BytesIO(data))
+
+    assert fuzz(read, [dumps(networks)], num_rounds(100)) > 10
 
 
 def test_two_networks_are_no_snapshot(networks, dumps):

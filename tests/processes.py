@@ -1,0 +1,72 @@
+"""Processes that start in milliseconds: forked from a server that has imported everything, instead of new interpreters.
+
+Importing torch and this project takes seconds, and many tests need processes of their own. A server is started on
+first use, one for each process that runs tests. What matters of a new interpreter (its environment, its signals, a
+terminal) is for tests that start one.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from tests.helpers import REPOSITORY
+
+PRELOADED = "tests.training_runs"
+"""A module that imports what takes long."""
+
+
+def fork_server() -> Any:
+    """The multiprocessing context of the server."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([PRELOADED])
+    return context
+
+
+@contextmanager
+def forked_ranks() -> Iterator[None]:
+    """Let `torch_utils.distributed.launch` take its processes from the server; commands still spawn theirs."""
+    fork_server()  # sets what it imports
+    forked = functools.partial(_start_forked, torch.multiprocessing.start_processes)
+    with mock.patch.object(torch.multiprocessing, "start_processes", forked):
+        yield
+
+
+def _start_forked(start_processes: Any, *args: Any, start_method: str, **kwargs: Any) -> Any:
+    return start_processes(*args, start_method="forkserver", **kwargs)
+
+
+def run_script(*arguments: str | Path, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    """``python arguments...``, a script or ``-m module`` of this repository, in a process of the server."""
+    words = [str(argument) for argument in arguments]
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [Path(folder, name) for name in ("stdout", "stderr")]
+        process = fork_server().Process(target=_run_script, args=(words, cwd, outputs))
+        process.start()
+        process.join()
+        return subprocess.CompletedProcess(words, process.exitcode, *(path.read_text() for path in outputs))
+
+
+def _run_script(words: list[str], cwd: Path, outputs: list[Path]) -> None:
+    for descriptor, path in enumerate(outputs, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    os.chdir(cwd)
+    torch.set_num_threads(1)
+    if words[0] == "-m":
+        sys.argv = words[1:]
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = words
+        runpy.run_path(words[0] if Path(words[0]).is_absolute() else str(REPOSITORY / words[0]), run_name="__main__")

@@ -1,0 +1,163 @@
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+
+from dnnlib.util import EasyDict, UserError
+from tests import tiny_snapshot
+from tests.tiny_snapshot import SMALL, Described, images, logits
+from torch_utils.pickle_machine import Unknown
+from torch_utils.safe_pickle import RefusedPickleError
+from training.networks import Discriminator, Generator
+from training.snapshots.load import load_networks
+from training.snapshots.settings import (
+    MAX_NESTING,
+    MAX_SETTINGS,
+    MAX_TEXT_CHARS,
+    check_dataset_settings,
+    check_settings,
+)
+
+DATASET = {
+    "class_name": "training.dataset.ImageFolderDataset",
+    "path": "x.zip", "resolution": 64, "max_size": 10, "use_labels": True, "xflip": False, "random_seed": 3,
+}  # fmt: skip
+
+
+def test_nesting_is_limited():
+    nested = 1
+    for _ in range(MAX_NESTING):
+        check_settings({"a": nested}, "here")
+        nested = [nested]
+    with pytest.raises(UserError, match="here: more than"):
+        check_settings({"a": nested}, "here")
+
+
+def test_values_are_limited_however_they_are_shared():
+    check_settings({"a": [1] * (MAX_SETTINGS - 2)}, "here")
+    shared = [1] * 40
+    for many in ([1] * (MAX_SETTINGS - 1), [shared] * 25):
+        with pytest.raises(UserError, match="here: more than"):
+            check_settings({"a": many}, "here")
+
+
+def test_text_is_limited_however_it_is_shared():
+    half = "x" * (MAX_TEXT_CHARS // 2)
+    check_settings({"": half}, "here")
+    for texts in ([half] * 3, {half: {half: half}}):
+        with pytest.raises(UserError, match="here: more than"):
+            check_settings({"a": texts}, "here")
+
+
+def test_unknown_objects_are_told_from_what_is_malformed():
+    with pytest.raises(RefusedPickleError, match=r"here: 'a' is made by 'numpy\.random\.RandomState'"):
+        check_settings({"a": [Unknown("numpy.random.RandomState")]}, "here")
+    with pytest.raises(UserError, match="here: 'a' is a set, not plain data"):
+        check_settings({"a": set()}, "here")
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**4000), 1 << 21])
+def test_large_numbers_are_cut(value):
+    check_settings({"a": value}, "here")
+    with pytest.raises(UserError, match="at most 1048576 is allowed") as caught:
+        check_settings({"\x1b[2J": value}, "here", is_network=True)
+    assert len(str(caught.value)) < 150
+    assert str(caught.value).isprintable()
+
+
+# Datasets
+
+
+def test_settings_of_datasets():
+    check_dataset_settings(DATASET, "a.pkl")
+    check_dataset_settings({**DATASET, "resolution": None, "max_size": None}, "a.pkl")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"crop": 1}, "made with 'crop', which is unknown here"),
+        ({"\x1b": 1}, r"made with '\x1b'"),
+        ({"path": 3}, "path of its dataset is not text"),
+        ({"max_size": 0}, "max_size of its dataset is not a positive integer or None"),
+        ({"max_size": True}, "max_size"),
+        ({"resolution": 64.0}, "resolution"),
+        ({"use_labels": 1}, "use_labels of its dataset is not True or False"),
+        ({"xflip": None}, "xflip"),
+        ({"random_seed": -1}, "random_seed of its dataset is not an integer in 0..4294967295"),
+        ({"random_seed": 1 << 32}, "random_seed"),
+    ],
+)
+def test_settings_that_datasets_do_not_take(changes, said):
+    with pytest.raises(UserError) as caught:
+        check_dataset_settings({**DATASET, **changes}, "a.pkl")
+    assert str(caught.value).startswith("a.pkl: ")
+    assert said in str(caught.value)
+    assert str(caught.value).endswith("give the images by --data")
+
+
+# Networks of other projects
+
+
+def other_snapshot(**settings) -> tuple[dict, dict]:
+    """Ours, and the same as stylegan3 --cfg=stylegan2 describes it: flat, its own defaults left out."""
+    precision = {"num_fp16_res": 2, "conv_clamp": 256}
+    mapping = {"num_layers": 2}
+    G = Generator(
+        8, 3, 8, 16, 3, mapping_kwargs={**mapping, "w_avg_beta": 0.998}, synthesis_kwargs={**SMALL, **precision}
+    )
+    D = Discriminator(3, 16, 3, **SMALL, **precision).eval()
+    torch.nn.init.normal_(G.mapping.w_avg)
+    parts = {"G": G.eval(), "D": D, "G_ema": copy.deepcopy(G), "augment_pipe": None}
+    sizes = {"c_dim": 3, "img_resolution": 16, "img_channels": 3}
+    flat = EasyDict(z_dim=8, w_dim=8, mapping_kwargs=mapping, fused_modconv_default="inference_only", **sizes, **SMALL)
+    described = {
+        "G": Described(G, _init_args=(), _init_kwargs=EasyDict(flat, **settings)),
+        "G_ema": Described(parts["G_ema"], _init_args=(), _init_kwargs=flat),
+        "D": Described(D, _init_args=(), _init_kwargs=EasyDict(sizes, **SMALL)),
+        "augment_pipe": None,
+    }
+    return parts, described
+
+
+def test_networks_of_stylegan3_are_read_with_its_defaults():
+    parts, other = other_snapshot()
+    opened = load_networks(io.BytesIO(pickle.dumps(other))).parts
+    for key in ("G", "G_ema"):
+        assert torch.equal(images(opened[key]), images(parts[key]))
+        assert opened[key].init_kwargs.synthesis_kwargs == parts[key].init_kwargs.synthesis_kwargs
+        assert opened[key].init_kwargs.mapping_kwargs == parts[key].init_kwargs.mapping_kwargs
+        assert [opened[key].synthesis.b16.use_fp16, opened[key].synthesis.b16.conv1.conv_clamp] == [True, 256]
+    assert torch.equal(logits(opened["D"]), logits(parts["D"]))
+    assert [opened["D"].b16.use_fp16, opened["D"].b8.conv1.conv_clamp] == [True, 256]
+
+
+def test_what_is_said_counts_more_than_the_layers():
+    _, other = other_snapshot(num_fp16_res=1, conv_clamp=64)
+    G = load_networks(io.BytesIO(pickle.dumps(other)), ["G"]).parts["G"]
+    assert [G.synthesis.b16.use_fp16, G.synthesis.b8.use_fp16, G.synthesis.b8.conv1.conv_clamp] == [True, False, 64]
+
+
+def test_other_settings_are_refused_by_name():
+    _, other = other_snapshot(magnitude_ema_beta=0.5)
+    with pytest.raises(UserError, match=r"G: Generator cannot be built .*'magnitude_ema_beta'"):
+        load_networks(io.BytesIO(pickle.dumps(other)))
+    assert load_networks(io.BytesIO(pickle.dumps(other)), ["D", "G_ema"]).parts.keys() == {"D", "G_ema"}
+
+
+def test_neutral_settings_may_stand_among_those_of_the_synthesis_network():
+    parts = tiny_snapshot.snapshot()
+    settings = {**parts["G"].init_kwargs, "synthesis_kwargs": {**SMALL, "fused_modconv_default": True}}
+    data = pickle.dumps({"G": Described(parts["G"], _init_kwargs=settings)})
+    G = load_networks(io.BytesIO(data), ["G"]).parts["G"]
+    assert G.init_kwargs == parts["G"].init_kwargs
+
+
+@pytest.mark.parametrize("settings", [{"mapping_kwargs": 3}, {"synthesis_kwargs": None}, {"synthesis_kwargs": [1]}])
+def test_groups_of_settings_that_are_none(settings):
+    parts = tiny_snapshot.snapshot()
+    data = pickle.dumps({"G": Described(parts["G"], _init_kwargs={**parts["G"].init_kwargs, **settings})})
+    with pytest.raises(UserError, match="G: Generator cannot be built"):
+        load_networks(io.BytesIO(data), ["G"])

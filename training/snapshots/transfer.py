@@ -1,0 +1,79 @@
+"""Transfer learning: weights of one network copied into another that need not be quite the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from dnnlib.util import UserError
+from torch_utils.misc import named_params_and_buffers
+
+SETTINGS = ("architecture", "activation", "kind", "up", "down", "use_noise")
+"""Attributes of layers that change what a weight means, though not its shape."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What was copied: names of tensors, as in ``state_dict``."""
+
+    copied: list[str]
+    new: list[str]
+    """Tensors that the source does not have; they keep their initial values."""
+    unused: list[str]
+    """Tensors of the source that have no counterpart."""
+
+    def describe(self) -> str:
+        """Describe the transfer in one line."""
+        text = f"{len(self.copied)} of {len(self.copied) + len(self.new)} tensors copied"
+        for names, what in ((self.new, "new, kept at their initial values"), (self.unused, "of the snapshot unused")):
+            if names:
+                text += f"; {what}: {_list(names)}"
+        if any(name.startswith("mapping.fc") for name in self.new + self.unused):
+            text += "; the mapping networks differ in depth, see --map-depth"
+        return text
+
+
+def transfer_weights(source: torch.nn.Module, target: torch.nn.Module) -> Transfer:
+    """Copy every parameter and buffer that both networks have, by name.
+
+    Args:
+        source: Where the values come from.
+        target: Receives them; its dtypes, devices and ``requires_grad`` stay.
+
+    Raises:
+        UserError: Shapes or architectures differ, or the two have nothing in common. Then nothing has been copied.
+    """
+    _check_settings(source, target)
+    sources, targets = dict(named_params_and_buffers(source)), dict(named_params_and_buffers(target))
+    copied = [name for name in targets if name in sources]
+    for name in copied:
+        theirs, ours = list(sources[name].shape), list(targets[name].shape)
+        if theirs != ours:
+            raise UserError(
+                f"'{name}' is {theirs} in the snapshot and {ours} here; the networks differ, most likely in "
+                "resolution, channels (--cbase, --cmax), mapping depth (--cfg, --map-depth) or number of classes"
+            )
+    if all(name.endswith("resample_filter") for name in copied):
+        raise UserError("the networks have no tensor in common")
+    with torch.no_grad():
+        for name in copied:
+            targets[name].copy_(sources[name])
+    return Transfer(copied, [name for name in targets if name not in sources], [n for n in sources if n not in targets])
+
+
+def _check_settings(source: torch.nn.Module, target: torch.nn.Module) -> None:
+    """Refuse layers of the same name and shape that compute something else."""
+    theirs = dict(source.named_modules())
+    for name, ours in target.named_modules():
+        for setting in SETTINGS:
+            values = [getattr(module, setting, None) for module in (theirs.get(name), ours)]
+            if None not in values and values[0] != values[1]:
+                raise UserError(
+                    f"'{name or type(ours).__name__}' has {setting} {values[0]!a:.50} in the snapshot "
+                    f"and {values[1]!a:.50} here; choose the --cfg that it was trained with"
+                )
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
