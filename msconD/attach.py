@@ -3,10 +3,10 @@
     python -m msconD.attach CHECKOUT train.py --outdir=runs --data=photos.zip --cfg=msconD [flags of the method]
     python -m msconD.attach CHECKOUT generate.py ...
 
-Nothing in the checkout changes. The script sees ``--cfg=stylegan2``, whose hyperparameters the method keeps, and none
-of its flags. When it calls ``training.training_loop.training_loop``, the method's discriminator and loss take the
-places of its own. Processes that the script starts begin with the module that ``__main__.__spec__`` names, which is
-this one; they find their orders in the environment.
+Nothing in the checkout changes. The script gets ``--cfg=stylegan2``, whose hyperparameters the method keeps, and none
+of the method's flags. When it calls ``training.training_loop.training_loop``, the method's discriminator and loss
+replace its own. Processes that the script starts begin with the module that ``__main__.__spec__`` names, which is this
+one; they find their job in the environment.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ import os
 import runpy
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import click
 
-from msconD.flags import BASE_CFG, DISCRIMINATOR, LOSS, MAX_BATCH_GPU, VARIANTS, Flag
-from msconD.mends import apply_mends
+from msconD.checkout import SUPPORTED, missing_package, missing_part
+from msconD.compat import apply_shims
+from msconD.settings import BASE_CFG, DISCRIMINATOR, LOSS, MAX_BATCH_GPU, VARIANTS, check_images_per_pass
 
-PACKAGES = ("dnnlib", "torch_utils", "training")
-"""What makes a folder a checkout; these must be packages, or others of the same name might be imported instead."""
+BASE_BATCH = 32
+"""Batch size of that configuration in the official code."""
 
-ORDERS_VARIABLE = "MSCOND_ATTACH"
+JOB_VARIABLE = "MSCOND_ATTACH"
 
 
 @dataclass(frozen=True)
-class Orders:
+class Job:
     """What every process of the run does."""
 
     checkout: str
@@ -44,41 +45,71 @@ class Orders:
     """Additions to arguments of the training loop, by argument; empty without the method."""
 
 
-def read_arguments(checkout: Path, script: str, arguments: Sequence[str]) -> tuple[Orders, list[str]]:
+def read_arguments(checkout: Path, script: str, arguments: Sequence[str]) -> tuple[Job, list[str]]:
     """Take the method's flags out of a command line.
 
     Returns:
-        The orders, and the arguments that are left for the script.
+        The job, and the remaining arguments for the script.
 
     Raises:
-        click.ClickException: The checkout, the script or a flag is wrong; one line says how.
+        click.ClickException: The checkout, the script or a flag is wrong.
     """
-    missing = [name for name in PACKAGES if not (checkout / name / "__init__.py").is_file()]
-    if missing:
-        raise click.ClickException(f"{checkout} is no StyleGAN2-ADA checkout: it has no {missing[0]}/__init__.py")
+    missing = missing_package(checkout)
+    if missing is not None:
+        raise click.ClickException(f"{checkout} is no StyleGAN2-ADA checkout: it has no {missing}")
     if not (checkout / script).is_file():
         scripts = ", ".join(sorted(path.name for path in checkout.glob("*.py")))
         raise click.ClickException(f"no script {script} in {checkout}; there are {scripts or 'none'}")
-    given, others = split_arguments(arguments)
-    cfg = given.pop("--cfg", None)
+    types = {name: type for cfg in VARIANTS for name, type in setting_types(cfg).items()}
+    given, others = split_arguments(arguments, {"cfg": click.STRING, **types})
+    cfg = given.pop("cfg", None)
     changes: dict[str, dict[str, Any]] = {}
     if cfg in VARIANTS:
+        missing = missing_part(checkout)
+        if missing is not None:
+            raise click.ClickException(f"--cfg={cfg} cannot be attached to {checkout}: {missing}; {SUPPORTED}")
         changes = method_changes(cfg, given)
         others.append(f"--cfg={BASE_CFG}")
     elif given:
-        raise click.ClickException(f"{next(iter(given))} has no effect without --cfg={' or --cfg='.join(VARIANTS)}")
+        flag = flag_of(next(iter(given)))
+        raise click.ClickException(f"{flag} has no effect without --cfg={' or --cfg='.join(VARIANTS)}")
     elif cfg is not None:
         others.append(f"--cfg={cfg}")
-    return Orders(str(checkout.resolve()), script, changes), others
+    return Job(str(checkout.resolve()), script, changes), others
 
 
-def split_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Part the values of ``--cfg`` and of the method's flags, by flag, from other arguments, in their order."""
-    names = {"--cfg": "cfg"} | {flag.flag: flag.key for variant in VARIANTS.values() for flag in variant.flags}
+def setting_types(cfg: str) -> dict[str, click.ParamType]:
+    """Return the types of the settings of one ``--cfg`` by name."""
+    variant = VARIANTS[cfg]
+    return {
+        setting.name: setting.metadata["type"]
+        for settings in (variant.D_settings, variant.loss_settings)
+        for setting in fields(settings)
+    }
+
+
+def flag_of(name: str) -> str:
+    """Return the flag of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def split_arguments(arguments: Sequence[str], types: dict[str, click.ParamType]) -> tuple[dict[str, Any], list[str]]:
+    """Separate flags from other arguments.
+
+    Args:
+        arguments: Command line.
+        types: Types of the flags to take out, by name.
+
+    Returns:
+        Values of those that were given, and the other arguments in their order.
+
+    Raises:
+        click.ClickException: A value is illegal or missing.
+    """
     parser = click.Command(
         "attach",
         params=[
-            *(click.Option([flag, key]) for flag, key in names.items()),
+            *(click.Option([flag_of(name)], type=type) for name, type in types.items()),
             click.Argument(["others"], nargs=-1, type=click.UNPROCESSED),
         ],
         context_settings={"ignore_unknown_options": True},
@@ -88,46 +119,51 @@ def split_arguments(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]
         values = parser.make_context(None, list(arguments)).params
     except click.UsageError as error:
         raise click.ClickException(error.format_message()) from None
-    return {flag: values[key] for flag, key in names.items() if values[key] is not None}, list(values["others"])
+    return {name: values[name] for name in types if values[name] is not None}, list(values["others"])
 
 
-def method_changes(cfg: str, given: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Work out what ``--cfg`` and the values of flags add to the arguments of the training loop."""
-    variant = VARIANTS[cfg]
-    changes: dict[str, dict[str, Any]] = {
-        "D_kwargs": {"class_name": DISCRIMINATOR, **variant.D_kwargs},
-        "loss_kwargs": {"class_name": LOSS, **variant.loss_kwargs},
-    }
-    unused = given.keys() - {flag.flag for flag in variant.flags}
+def method_changes(cfg: str, given: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what ``--cfg`` and the given settings add to the arguments of the training loop.
+
+    Raises:
+        click.ClickException: A setting has no effect with this ``--cfg``.
+    """
+    unused = given.keys() - setting_types(cfg).keys()
     if unused:
-        raise click.ClickException(f"{min(unused)} has no effect with --cfg={cfg}")
-    for flag in variant.flags:
-        changes[flag.target][flag.key] = parse(flag, given[flag.flag]) if flag.flag in given else flag.default
-    return changes
+        raise click.ClickException(f"{flag_of(min(unused))} has no effect with --cfg={cfg}")
+
+    def values(settings: type) -> dict[str, Any]:
+        names = {setting.name for setting in fields(settings)}
+        return asdict(settings(**{name: value for name, value in given.items() if name in names}))
+
+    variant = VARIANTS[cfg]
+    return {
+        "D_kwargs": {"class_name": DISCRIMINATOR, **variant.D_kwargs, **values(variant.D_settings)},
+        "loss_kwargs": {"class_name": LOSS, **variant.loss_kwargs, **values(variant.loss_settings)},
+    }
 
 
-def parse(flag: Flag, text: str) -> Any:
-    """Read the value of a flag."""
-    try:
-        return flag.parse(text)
-    except ValueError as error:
-        raise click.ClickException(f"{flag.flag}={text}: {error}") from None
+def attach(job: Job) -> list[str]:
+    """Make this process one of the checkout: its modules, the shims, the method.
 
+    Returns:
+        Messages for the user.
 
-def attach(orders: Orders) -> list[str]:
-    """Make this process one of the checkout: its modules, the mends, the method; return what to tell the user."""
+    Raises:
+        ImportError: A module that the checkout needs is not installed.
+    """
     home = str(Path(__file__).parents[1])
     # Whatever the checkout has is imported from there; this package, by processes yet to be started, from here.
-    sys.path[:] = [orders.checkout, home, *(path for path in sys.path if path not in (home, orders.checkout))]
-    messages = apply_mends()
-    if orders.changes:
-        wrap_training_loop(orders.changes)
-        messages += [f"{name} will have {json.dumps(change)}" for name, change in orders.changes.items()]
+    sys.path[:] = [job.checkout, home, *(path for path in sys.path if path not in (home, job.checkout))]
+    messages = apply_shims()
+    if job.changes:
+        wrap_training_loop(job.changes)
+        messages += [f"{name} will have {json.dumps(change)}" for name, change in job.changes.items()]
     return messages
 
 
 def wrap_training_loop(changes: dict[str, dict[str, Any]]) -> None:
-    """Let the checkout's training loop get the method's classes, whoever calls it."""
+    """Let the checkout's training loop use the method's classes, whoever calls it."""
     module: Any = importlib.import_module("training.training_loop")
     training_loop = module.training_loop
 
@@ -145,28 +181,62 @@ def wrap_training_loop(changes: dict[str, dict[str, Any]]) -> None:
 
 
 def correct_options(path: Path, kwargs: dict[str, Any], names: Sequence[str]) -> None:
-    """Let the run folder tell what is trained, which the script did not know."""
+    """Store in the run folder what is trained, which the script did not know."""
     if path.is_file():
         options = json.loads(path.read_text())
         options.update({name: kwargs[name] for name in names})
         path.write_text(json.dumps(options, indent=2))
 
 
+def check_settings(changes: dict[str, dict[str, Any]], arguments: Sequence[str]) -> None:
+    """Try the settings on the script's data and batch before it makes a run folder.
+
+    Args:
+        changes: As in `Job`.
+        arguments: Arguments of the script. What is wrong with them is left to the script to report.
+
+    Raises:
+        ValueError: The settings do not match each other, the size of the images or the batch.
+    """
+    flags, _ = split_arguments(arguments, dict.fromkeys(("data", "gpus", "batch"), click.UNPROCESSED))
+    try:
+        num_gpus, resolution = int(flags.get("gpus", 1)), image_resolution(flags.get("data", ""))
+        share = int(flags.get("batch", BASE_BATCH)) // num_gpus
+    except (ValueError, ZeroDivisionError):
+        return
+    check_images_per_pass({"batch_gpu": share, "num_gpus": num_gpus, **changes})
+    if resolution is not None:
+        construct = importlib.import_module("dnnlib.util").construct_class_by_name
+        shape = {"c_dim": 0, "img_resolution": resolution, "img_channels": 3}
+        D = construct(**changes["D_kwargs"], **shape, channel_base=resolution, channel_max=1)
+        construct(**changes["loss_kwargs"], device="cpu", G_mapping=None, G_synthesis=None, D=D)
+
+
+def image_resolution(path: str) -> int | None:
+    """Return the size in pixels of a dataset's images, or None if the checkout cannot open it."""
+    dataset_class = importlib.import_module("training.dataset").ImageFolderDataset
+    try:
+        resolution: int = dataset_class(path=path).resolution
+    except Exception:  # whichever the checkout chooses; its script will report it
+        return None
+    return resolution
+
+
 def run_as_main(path: Path, arguments: Sequence[str]) -> None:
     """Run a script as if Python had been started with it."""
     main_module = ModuleType("__main__")
     main_module.__file__ = str(path)
-    main_module.__spec__ = __spec__  # multiprocessing begins new processes with the module that this names
+    main_module.__spec__ = __spec__  # multiprocessing starts new processes with the module that this names
     sys.modules["__main__"] = main_module
     sys.argv[:] = [str(path), *arguments]
     exec(compile(path.read_bytes(), path, "exec", dont_inherit=True), vars(main_module))
 
 
-def begin_process() -> dict[str, Any]:
-    """Do in a process that the script has started what was done to the first; return the script's names."""
-    orders = Orders(**json.loads(os.environ[ORDERS_VARIABLE]))
-    attach(orders)
-    names = runpy.run_path(str(Path(orders.checkout) / orders.script), run_name="__mp_main__")
+def start_process() -> dict[str, Any]:
+    """Attach a process that the script has started like the first one; return the script's names."""
+    job = Job(**json.loads(os.environ[JOB_VARIABLE]))
+    attach(job)
+    names = runpy.run_path(str(Path(job.checkout) / job.script), run_name="__mp_main__")
     return names | {"__spec__": __spec__}
 
 
@@ -177,17 +247,23 @@ def begin_process() -> dict[str, Any]:
 def main(checkout: Path, script: str, arguments: tuple[str, ...]) -> None:
     """Run SCRIPT of the StyleGAN2-ADA code in folder CHECKOUT with ARGUMENTS.
 
-    train.py also takes --cfg=msconD and --cfg=multiscale with the flags that README.md of this package lists. What the
-    code misses in today's Python, PyTorch and SciPy is supplied.
+    train.py also accepts --cfg=msconD and --cfg=multiscale with the flags that README.md of this package lists. What
+    the code needs and current Python, PyTorch and SciPy no longer have is supplied.
     """
-    orders, others = read_arguments(checkout, script, arguments)
-    for message in attach(orders):
+    job, others = read_arguments(checkout, script, arguments)
+    try:
+        messages = attach(job)
+        if job.changes:
+            check_settings(job.changes, others)
+    except (ImportError, ValueError) as error:
+        raise click.ClickException(f"{checkout}: {error}") from None
+    for message in messages:
         click.echo(f"msconD.attach: {message}")
-    os.environ[ORDERS_VARIABLE] = json.dumps(asdict(orders))
+    os.environ[JOB_VARIABLE] = json.dumps(asdict(job))
     run_as_main(checkout / script, others)
 
 
 if __name__ == "__main__":
     main()
 elif __name__ == "__mp_main__":
-    globals().update(begin_process())
+    globals().update(start_process())

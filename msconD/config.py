@@ -1,15 +1,15 @@
 """``--cfg=msconD``, ``--cfg=multiscale`` (the ablation) and ``--cfg=msconD-demo`` (small) of ``train.py``.
 
-Torch is not imported here, so that ``train.py --help`` is quick.
+Torch is not imported here, so that ``train.py --help`` is fast.
 """
 
 from __future__ import annotations
 
 import dataclasses
 
-from msconD.flags import BASE_CFG, DISCRIMINATOR, LOSS, MAX_BATCH_GPU, VARIANTS, Variant
+from msconD.settings import BASE_CFG, DISCRIMINATOR, LOSS, MAX_BATCH_GPU, VARIANTS, Variant, check_images_per_pass
 from training.run.presets import PRESETS, Preset
-from training.run.registry import Configuration, Setting, constant
+from training.run.registry import Configuration, constant
 
 PRESET = dataclasses.replace(PRESETS[BASE_CFG], max_batch_gpu=MAX_BATCH_GPU)
 """StyleGAN2's own configuration, whose discriminator the method extends; its widths are those of table 1."""
@@ -37,9 +37,8 @@ def _configuration(name: str, variant: Variant, preset: Preset) -> Configuration
         preset=constant(preset),
         discriminator=DISCRIMINATOR,
         loss=LOSS,
-        D_kwargs=variant.D_kwargs,
-        loss_kwargs=variant.loss_kwargs,
-        settings=tuple(Setting(**flag._asdict()) for flag in variant.flags),
+        check=check_images_per_pass,
+        **variant._asdict(),
     )
 
 

@@ -1,146 +1,68 @@
-"""Contrastive losses between two views of the same images at one scale.
+"""Contrastive losses between two views of the same images.
 
-A local map: each cell of one view is an anchor that should recognise the cells of the other view that saw the same
-place, among all cells of that view. This is the pixel contrast of Xie et al., "Propagate Yourself" (arXiv:2011.10043,
-equations 1-2), with the cells of the other images as further negatives. A global vector: NT-Xent of Chen et al., "A
-Simple Framework for Contrastive Learning of Visual Representations" (arXiv:2002.05709, equation 1).
+On a feature map each cell of one view is a query and the cells of the other view are its keys, positive where both show
+the same place: the pixel contrast of Xie et al., "Propagate Yourself" (arXiv:2011.10043, equations 1-2), with the cells
+of the other images as further negatives. The global embedding has NT-Xent of Chen et al., "A Simple Framework for
+Contrastive Learning of Visual Representations" (arXiv:2002.05709, equation 1).
 
-Logits are cosines over temperature, in float32 or better. They are at most 1 / temperature in magnitude, so local maps
-exponentiate them as they are, once for the rows and columns of both directions. Nothing is ever minus infinity: that
-would turn the gradients of a row without entries into NaN even where the row is discarded later.
+Logits are cosines over temperature, in float32 or better. They are at most 1 / temperature in magnitude, so feature
+maps exponentiate them without subtracting a maximum, once for both directions. Excluded logits are -1e4, never minus
+infinity, which would give NaN gradients in a row without entries even where that row is discarded later.
 
-Shapes: N images, P cells of a map in row-major order, A anchors per image (A <= P), E embedding width, h height of the
-map, K images that keys come from (N, or more with other processes), M candidates of an anchor (P or K * P).
+Shapes: N images, P cells of a map in row-major order, Q queries per image (Q <= P), E embedding width, K images that
+keys come from (N, or more with other processes), h height of a map.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
+from msconD import views
+from msconD.gather import Gather, gather_at
 from msconD.settings import LossSettings
+
+EXCLUDED = -1e4
+"""Logit of a key that is neither positive nor negative; its exponential is 0."""
 
 MAX_UNIFORMITY_ROWS = 512
 """The uniformity statistic compares at most this many embeddings."""
 
-Gather = Callable[[torch.Tensor], torch.Tensor]
-"""[N, ...] of this process -> [K, ...] of all processes, the own rows first, with gradients."""
+Embeddings = dict[int, torch.Tensor]
+"""Embeddings of one view by height: [N, E] at height 1, [N, E, h, h] above."""
 
 Stats = dict[str, torch.Tensor]
 """Values to report by name; a value that a batch does not define is an empty tensor."""
 
 
-class Direction(NamedTuple):
-    """What the anchors of one view see of the other.
-
-    Attributes:
-        own: Logits with the cells of the same image, [N, A, P].
-        odds: Exponentiated logits with the cells of K images, the own N first, [N, A, K, P]; None if only the own image
-            counts.
-        positive: Which of ``own`` are the same place, bool [N, A, P].
-        ignored: Which of ``own`` are neither positive nor negative, bool [N, A, P]; None for none.
-    """
-
-    own: torch.Tensor
-    odds: torch.Tensor | None
-    positive: torch.Tensor
-    ignored: torch.Tensor | None
-
-    def reverse(self) -> Direction:
-        """Look from the other view: the same logits, transposed. Needs A = P and K = N."""
-        odds = None if self.odds is None else self.odds.permute(2, 3, 0, 1)
-        ignored = None if self.ignored is None else self.ignored.mT
-        return Direction(self.own.mT, odds, self.positive.mT, ignored)
-
-    def candidates(self) -> torch.Tensor:
-        """Return the exponentiated logits of positives and negatives, [N, A, M]; 0 for what is ignored."""
-        if self.odds is None:
-            return self.own.exp() if self.ignored is None else self.own.exp().masked_fill(self.ignored, 0)
-        if self.ignored is None:
-            return self.odds.flatten(2)
-        block = self.odds.diagonal(dim1=0, dim2=2)  # [A, P, N]
-        block = block.masked_fill(self.ignored.permute(1, 2, 0), 0)
-        return self.odds.diagonal_scatter(block, dim1=0, dim2=2).flatten(2)
-
-
-def unit(proj: torch.Tensor) -> torch.Tensor:
-    """Normalise a projection [N, E, ...] of any float type over E, in float32 or better."""
-    return F.normalize(proj.to(torch.promote_types(proj.dtype, torch.float32)), dim=1, eps=1e-8)
-
-
-def similarity(anchors: torch.Tensor, keys: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Compare unit vectors: [..., A, E] with [..., M, E] gives logits [..., A, M]."""
-    with torch.autocast(anchors.device.type, enabled=False):
-        return (anchors / temperature) @ keys.mT
-
-
-def place_masks(distance: torch.Tensor, pos_dist: float, neg_dist: float) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Tell which cells are positives (nearer than ``pos_dist``) and which are left out (from there to ``neg_dist``)."""
-    positive = distance < pos_dist
-    ignored = (distance < neg_dist) & ~positive if neg_dist > pos_dist else None
-    return positive, ignored
-
-
-def choose_anchors(valid: torch.Tensor, num: int) -> torch.Tensor:
-    """Draw ``num`` anchors of each image without replacement, those with a positive first.
+def multiscale_losses(
+    proj1: Embeddings, proj2: Embeddings, theta1: torch.Tensor, theta2: torch.Tensor, settings: LossSettings
+) -> tuple[dict[int, torch.Tensor], Stats]:
+    """Contrast two views of each image at every scale.
 
     Args:
-        valid: Which cells have a positive, bool [N, P].
-        num: A.
+        proj1: Embeddings of the first views.
+        proj2: Embeddings of the second views.
+        theta1: Geometry of the first views, [N, 2, 3], see `msconD.views`.
+        theta2: Geometry of the second views, [N, 2, 3].
+        settings: Its contrastive settings apply.
 
     Returns:
-        int64 [N, A]. The valid ones among them are a uniform sample of all valid ones, so that their mean is unbiased.
+        Losses by height, scalars, and statistics by name and height.
     """
-    return (torch.rand(valid.shape, device=valid.device) + valid).topk(num, dim=1).indices
-
-
-def look(
-    anchors: torch.Tensor, keys: torch.Tensor, distance: torch.Tensor, settings: LossSettings, gather: Gather | None
-) -> Direction:
-    """Compare the cells of one view [N, P, E], or a sample of them, with the cells of the other view [N, P, E]."""
-    num_anchors = max(settings.con_max_anchors // len(anchors), 1)
-    if num_anchors < anchors.shape[1]:
-        index = choose_anchors((distance < settings.con_pos_dist).any(2), num_anchors)[:, :, None]  # [N, A, 1]
-        anchors = torch.take_along_dim(anchors, index, dim=1)  # [N, A, E]
-        distance = torch.take_along_dim(distance, index, dim=1)  # [N, A, P]
-
-    positive, ignored = place_masks(distance, settings.con_pos_dist, settings.con_neg_dist)
-    own = similarity(anchors, keys, settings.con_temp)  # [N, A, P]
-    if settings.con_neg == "image":
-        return Direction(own, None, positive, ignored)
-    all_keys = keys if gather is None else gather(keys)  # [K, P, E]
-    odds = similarity(anchors.flatten(0, 1), all_keys.flatten(0, 1), settings.con_temp).exp_()  # [N * A, K * P]
-    odds = odds.unflatten(1, all_keys.shape[:2]).unflatten(0, anchors.shape[:2])  # [N, A, K, P]
-    return Direction(own, odds, positive, ignored)
-
-
-def anchor_loss(way: Direction, multi_pos: str) -> torch.Tensor:
-    """Compute -log(sum of exp over the positives / sum of exp over the candidates) per anchor.
-
-    Args:
-        way: The logits.
-        multi_pos: ``sum`` adds up the positives as written above (PixContrast), ``mean`` averages their losses
-            (Khosla et al., "Supervised Contrastive Learning", arXiv:2004.11362, equation 2).
-
-    Returns:
-        [N, A]; of no meaning, but finite, for anchors without a positive.
-    """
-    if multi_pos == "mean":
-        attraction = (way.own * way.positive).sum(2) / way.positive.sum(2).clamp(min=1)  # [N, A]
-    else:
-        odds = way.own.exp() * way.positive  # [N, A, P]
-        attraction = odds.sum(2).clamp(min=torch.finfo(odds.dtype).tiny).log()  # [N, A]
-    return way.candidates().sum(2).log() - attraction
-
-
-def image_mean(values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Average [N, A] over the valid anchors of each image, then over the images that have any; 0 if none has."""
-    per_image = (values * valid).sum(1) / valid.sum(1).clamp(min=1)  # [N]
-    return per_image.sum() / valid.any(1).sum().clamp(min=1)
+    losses: dict[int, torch.Tensor] = {}
+    stats: Stats = {}
+    for h in proj1:
+        gather = gather_at(h, settings.con_gather)
+        if h == 1:
+            losses[h], found = instance_nt_xent(proj1[h], proj2[h], settings.con_temp, gather)
+        else:
+            distance = views.cell_distances(theta1, theta2, h)
+            losses[h], found = pixel_info_nce(proj1[h], proj2[h], distance, settings, gather)
+        stats |= {f"{name}_h{h}": value for name, value in found.items()}
+    return losses, stats
 
 
 def pixel_info_nce(
@@ -153,54 +75,152 @@ def pixel_info_nce(
     """Contrast the cells of two views in both directions.
 
     Args:
-        proj1: Projections of the first views, float [N, E, h, h].
-        proj2: Projections of the second views, float [N, E, h, h].
+        proj1: Embeddings of the first views, float [N, E, h, h].
+        proj2: Embeddings of the second views, float [N, E, h, h].
         distance: Between the cells of an image's two views, [N, P, P], see `msconD.views.cell_distances`.
-        settings: Its contrastive ones are used.
-        gather: Brings keys of other processes; None keeps to the own ones.
+        settings: Its contrastive settings apply.
+        gather: Appends the keys of other processes; None uses only those of this process.
 
     Returns:
         The loss, a scalar that is 0 (with gradients 0) where no two views overlap, and statistics of the first
         direction.
     """
     z1, z2 = unit(proj1).flatten(2).mT, unit(proj2).flatten(2).mT  # [N, P, E]
-    there = look(z1, z2, distance, settings, gather)
-    # With every cell an anchor and no foreign keys, one product serves both directions.
-    is_symmetric = there.own.shape[1] == z1.shape[1] and gather is None
-    back = there.reverse() if is_symmetric else look(z2, z1, distance.mT, settings, gather)
+    own1, exp1, positive1 = compare(z1, z2, distance, settings, gather)
+    if own1.shape[1] == z1.shape[1] and gather is None:
+        # Every cell is a query, so the logits of the other direction are these, transposed.
+        own2, exp2, positive2 = own1.mT, None if exp1 is None else exp1.permute(2, 3, 0, 1), positive1.mT
+    else:
+        own2, exp2, positive2 = compare(z2, z1, distance.mT, settings, gather)
+    losses1 = info_nce(own1, exp1, positive1, settings.con_multi_pos)  # [N, Q]
+    losses2 = info_nce(own2, exp2, positive2, settings.con_multi_pos)
+    loss = (image_mean(losses1, positive1.any(2)) + image_mean(losses2, positive2.any(2))) / 2
 
-    losses, losses_back = (anchor_loss(way, settings.con_multi_pos) for way in (there, back))  # [N, A]
-    loss = (image_mean(losses, there.positive.any(2)) + image_mean(losses_back, back.positive.any(2))) / 2
-
-    stats = direction_stats(there, losses, settings.con_temp) | embedding_stats(proj1, z1.flatten(0, 1))
-    has_place = (distance < settings.con_pos_dist).any(2)  # [N, P]
-    stats["valid_frac"] = has_place.float().flatten()
-    stats["empty_imgs"] = (~has_place.any(1)).float()
+    stats = query_stats(own1, exp1, positive1, losses1, settings.con_temp) | embedding_stats(proj1, z1.flatten(0, 1))
+    has_positive = (distance < settings.con_pos_dist).any(2)  # [N, P]
+    stats["valid_frac"] = has_positive.float().flatten()
+    stats["empty_imgs"] = (~has_positive.any(1)).float()
     return loss, stats
+
+
+def compare(
+    queries: torch.Tensor, keys: torch.Tensor, distance: torch.Tensor, settings: LossSettings, gather: Gather | None
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """Compute the logits of the cells of one view, or of a sample of them, with the cells of the other view.
+
+    Args:
+        queries: Unit vectors of the first view, [N, P, E].
+        keys: Unit vectors of the other view, [N, P, E].
+        distance: Between them, [N, P, P].
+        settings: Its contrastive settings apply.
+        gather: Appends the keys of other processes.
+
+    Returns:
+        Logits with the keys of the same image, [N, Q, P]; exponentiated logits with the keys of K images, the own N
+        first, [N, Q, K, P], or None if negatives come from the same image only; and which keys of the same image are
+        positives, bool [N, Q, P].
+    """
+    num_queries = max(settings.con_max_anchors // len(queries), 1)
+    if num_queries < queries.shape[1]:
+        index = sample_queries((distance < settings.con_pos_dist).any(2), num_queries)[:, :, None]  # [N, Q, 1]
+        queries = torch.take_along_dim(queries, index, dim=1)  # [N, Q, E]
+        distance = torch.take_along_dim(distance, index, dim=1)  # [N, Q, P]
+    positive = distance < settings.con_pos_dist
+    excluded = (distance < settings.con_neg_dist) & ~positive if settings.con_neg_dist > settings.con_pos_dist else None
+    own = similarity(queries, keys, settings.con_temp)  # [N, Q, P]
+    exp_logits = None
+    if settings.con_neg == "batch":
+        all_keys = keys if gather is None else gather(keys)  # [K, P, E]
+        logits = similarity(queries.flatten(0, 1), all_keys.flatten(0, 1), settings.con_temp)  # [N * Q, K * P]
+        shape = (*queries.shape[:2], *all_keys.shape[:2])
+        if excluded is not None:
+            logits.view(shape).diagonal(dim1=0, dim2=2).masked_fill_(excluded.permute(1, 2, 0), EXCLUDED)
+        exp_logits = logits.exp_().view(shape)
+    if excluded is not None:
+        own = own.masked_fill(excluded, EXCLUDED)
+    return own, exp_logits, positive
+
+
+def info_nce(
+    own: torch.Tensor, exp_logits: torch.Tensor | None, positive: torch.Tensor, multi_pos: str
+) -> torch.Tensor:
+    """Compute -log(sum of exp over the positives / sum of exp over all keys) per query.
+
+    Args:
+        own: As `compare` returns it, like the next two.
+        exp_logits: See there.
+        positive: See there.
+        multi_pos: ``sum`` adds up the positives as above (PixContrast), ``mean`` averages their losses (Khosla et al.,
+            "Supervised Contrastive Learning", arXiv:2004.11362, equation 2).
+
+    Returns:
+        [N, Q]; finite but meaningless for queries without a positive.
+    """
+    if multi_pos == "mean":
+        attraction = (own * positive).sum(2) / positive.sum(2).clamp(min=1)  # [N, Q]
+    else:
+        positive_sum = (own.exp() * positive).sum(2)
+        attraction = positive_sum.clamp(min=torch.finfo(own.dtype).tiny).log()
+    return exp_of_keys(own, exp_logits).sum(2).log() - attraction
+
+
+def exp_of_keys(own: torch.Tensor, exp_logits: torch.Tensor | None) -> torch.Tensor:
+    """Return the exponentiated logits of all keys of a query, [N, Q, P or K * P], from what `compare` returned."""
+    return own.exp() if exp_logits is None else exp_logits.flatten(2)
+
+
+def image_mean(values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Average [N, Q] over the valid queries of each image, then over the images that have any; 0 if none has."""
+    per_image = (values * valid).sum(1) / valid.sum(1).clamp(min=1)  # [N]
+    return per_image.sum() / valid.any(1).sum().clamp(min=1)
+
+
+def sample_queries(valid: torch.Tensor, num: int) -> torch.Tensor:
+    """Draw ``num`` queries of each image without replacement, those with a positive first.
+
+    Args:
+        valid: Which cells have a positive, bool [N, P].
+        num: Q.
+
+    Returns:
+        int64 [N, Q]. The valid ones among them are a uniform sample of all valid ones, so their mean is unbiased.
+    """
+    return (torch.rand(valid.shape, device=valid.device) + valid).topk(num, dim=1).indices
+
+
+def unit(proj: torch.Tensor) -> torch.Tensor:
+    """Normalise embeddings [N, E, ...] of any float type over E, in float32 or better."""
+    return F.normalize(proj.to(torch.promote_types(proj.dtype, torch.float32)), dim=1, eps=1e-8)
+
+
+def similarity(queries: torch.Tensor, keys: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Compare unit vectors: [..., Q, E] with [..., M, E] gives logits [..., Q, M]."""
+    with torch.autocast(queries.device.type, enabled=False):
+        return (queries / temperature) @ keys.mT
 
 
 def instance_nt_xent(
     proj1: torch.Tensor, proj2: torch.Tensor, temperature: float, gather: Gather | None = None
 ) -> tuple[torch.Tensor, Stats]:
-    """Contrast images: each vector should recognise the other view of its image among all vectors but itself.
+    """Contrast images: the key of each embedding is the other view of its image, among all embeddings but itself.
 
     Args:
-        proj1: Projections of the first views, float [N, E].
-        proj2: Projections of the second views, float [N, E].
+        proj1: Embeddings of the first views, float [N, E].
+        proj2: Embeddings of the second views, float [N, E].
         temperature: Divides the cosines.
-        gather: Brings vectors of other processes; None keeps to the own ones.
+        gather: Appends the embeddings of other processes; None uses only those of this process.
 
     Returns:
-        The loss, averaged over the 2 N vectors of this process, and statistics.
+        The loss, averaged over the 2 N embeddings of this process, and statistics.
     """
     pairs = torch.stack([unit(proj1), unit(proj2)], dim=1)  # [N, 2, E]
-    anchors = pairs.flatten(0, 1)  # [2 * N, E]
-    keys = anchors if gather is None else gather(pairs).flatten(0, 1)  # [2 * K, E]
-    itself = torch.arange(len(anchors), device=anchors.device)  # [2 * N]
-    partner = itself ^ 1  # views of an image sit side by side
+    queries = pairs.flatten(0, 1)  # [2 * N, E]
+    keys = queries if gather is None else gather(pairs).flatten(0, 1)  # [2 * K, E]
+    itself = torch.arange(len(queries), device=queries.device)  # [2 * N]
+    partner = itself ^ 1  # views of an image are neighbours
 
     is_itself = F.one_hot(itself, len(keys)).bool()  # [2 * N, 2 * K]
-    logits = similarity(anchors, keys, temperature).masked_fill(is_itself, -1e4)
+    logits = similarity(queries, keys, temperature).masked_fill(is_itself, EXCLUDED)
     losses = F.cross_entropy(logits, partner, reduction="none")  # [2 * N]
 
     with torch.no_grad():
@@ -217,27 +237,32 @@ def instance_nt_xent(
 
 
 @torch.no_grad()
-def direction_stats(way: Direction, losses: torch.Tensor, temperature: float) -> Stats:
-    """Describe the anchors of one direction that have a positive; ``losses`` [N, A] is what `anchor_loss` gave them."""
-    candidates = way.candidates()  # [N, A, M]
-    num_images, _, num_cells = way.own.shape
-    num_pos = way.positive.sum(2)  # [N, A]
-    negative = ~way.positive if way.ignored is None else ~(way.positive | way.ignored)
-    num_neg = negative.sum(2)
+def query_stats(
+    own: torch.Tensor,
+    exp_logits: torch.Tensor | None,
+    positive: torch.Tensor,
+    losses: torch.Tensor,
+    temperature: float,
+) -> Stats:
+    """Describe the queries that have a positive: what `compare` returned for them and their ``losses`` [N, Q]."""
+    keys = exp_of_keys(own, exp_logits)  # [N, Q, M]
+    num_images, _, num_cells = own.shape
+    negative = ~positive & (own != EXCLUDED)
+    num_pos, num_neg = positive.sum(2), negative.sum(2)  # [N, Q]
 
-    best = candidates.argmax(2, keepdim=True)  # [N, A, 1]
-    if way.odds is not None:
+    best = keys.argmax(2, keepdim=True)  # [N, Q, 1]
+    if exp_logits is not None:
         best = best - torch.arange(num_images, device=best.device)[:, None, None] * num_cells
     is_own = (best >= 0) & (best < num_cells)
-    is_hit = is_own & way.positive.gather(2, best.clamp(0, num_cells - 1))
+    is_hit = is_own & positive.gather(2, best.clamp(0, num_cells - 1))
 
-    num_candidates = candidates.shape[2] - num_cells + num_pos + num_neg
+    num_keys = keys.shape[2] - num_cells + num_pos + num_neg
     values = {
         "loss": losses,
-        "excess": losses - (num_candidates / num_pos).log(),
+        "excess": losses - (num_keys / num_pos).log(),
         "top1": is_hit[:, :, 0].float(),
-        "pos_sim": (way.own * way.positive).sum(2) / num_pos * temperature,
-        "neg_sim": (way.own * negative).sum(2) / num_neg.clamp(min=1) * temperature,
+        "pos_sim": (own * positive).sum(2) / num_pos * temperature,
+        "neg_sim": (own * negative).sum(2) / num_neg.clamp(min=1) * temperature,
         "num_pos": num_pos.float(),
     }
     valid = (num_pos > 0).flatten().nonzero()[:, 0]
@@ -246,10 +271,10 @@ def direction_stats(way: Direction, losses: torch.Tensor, temperature: float) ->
 
 @torch.no_grad()
 def embedding_stats(proj: torch.Tensor, z: torch.Tensor) -> Stats:
-    """Measure the length of raw projections [N, E, ...] and how evenly unit vectors [rows, E] spread.
+    """Measure the length of raw embeddings [N, E, ...] and how evenly unit vectors [rows, E] spread.
 
     Uniformity is log mean exp(-2 |zi - zj|^2) over pairs (Wang and Isola, arXiv:2005.10242): 0 for a collapsed
-    embedding, -4 for vectors at right angles.
+    embedding, -4 for orthogonal vectors.
     """
     rows = z[:: math.ceil(len(z) / MAX_UNIFORMITY_ROWS)]
     closeness = (4 * (rows @ rows.mT) - 4).exp()  # [rows, rows]

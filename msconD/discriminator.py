@@ -1,12 +1,13 @@
-"""Discriminator that judges an image as a whole and place by place, and describes both for contrastive learning.
+"""Discriminator with logits and embeddings for the image as a whole and for the cells of its feature maps.
 
 Lee et al., "Multi-scale Contrastive Learning for Complex Scene Generation" (WACV 2023), supplement, table 1: branches
 of 1x1 convolutions on feature maps of the StyleGAN2 discriminator. A branch is a shared residual block followed by a
-discriminator head (one logit per place) and a projection head (one embedding per place). The global logit and embedding
-come from the last hidden layer. Where the table is silent or ambiguous, arguments choose between the readings.
+discriminator head (one logit per cell) and a projection head (one embedding per cell). The global logit and embedding
+come from the last hidden layer. Where the table is silent or ambiguous, arguments choose between the readings
+(docs/method.md).
 
-Snapshots carry the text of this file and run it on its own, possibly in the official code: it must stay a single file
-that imports only what the official code has too.
+Snapshots carry the source of this file and execute it on its own, possibly in the official code: it must stay a single
+file that imports only what the official code has too.
 
 Shapes: N images, C channels of a feature map, h its height and width, E = proj_dim.
 """
@@ -27,12 +28,12 @@ EPILOGUES = ("stylegan2", "table")
 
 
 class ScaleOutputs(NamedTuple):
-    """What `MsConDDiscriminator` says at each scale; the keys are the heights of the maps, in ascending order.
+    """Outputs of `MsConDDiscriminator` at each scale; the keys are the heights of the maps, in ascending order.
 
     Attributes:
         logits: float32 [N, 1] at height 1, [N, 1, h, h] above.
         proj: float32 [N, E] at height 1, [N, E, h, h] above; empty without projection heads.
-        features: What the branches read, [N, C, h, h] at heights above 1, in the backbone's precision.
+        features: Input of the branches, [N, C, h, h] at heights above 1, in the backbone's precision.
     """
 
     logits: dict[int, torch.Tensor]
@@ -46,8 +47,8 @@ def _condition(out: torch.Tensor, cmap: torch.Tensor) -> torch.Tensor:
     return (out * weights).sum(dim=1, keepdim=True) / np.sqrt(cmap.shape[1])
 
 
-def _one_place(x: torch.Tensor) -> torch.Tensor:
-    """Take one place of one image, [1, C] or [1, C, 1, 1], without gradient."""
+def _one_cell(x: torch.Tensor) -> torch.Tensor:
+    """Return one cell of one image, [1, C] or [1, C, 1, 1], without gradient."""
     return (x[:1] if x.ndim == 2 else x[:1, :, :1, :1]).detach()
 
 
@@ -57,8 +58,8 @@ class SharedBlock(torch.nn.Module):
 
     Args:
         channels: C.
-        kind: ``resblk`` is StyleGAN2's residual block (two convolutions beside a linear one), ``stack`` adds three
-            convolutions to the input, ``chain`` adds them one after the other.
+        kind: ``resblk`` is StyleGAN2's residual block (two convolutions beside a linear one), ``stack`` adds the
+            output of three convolutions to the input, ``chain`` has three residual steps of one convolution.
     """
 
     def __init__(self, channels: int, kind: str) -> None:
@@ -88,7 +89,7 @@ class SharedBlock(torch.nn.Module):
 
 @persistence.persistent_class
 class LocalBranch(torch.nn.Module):
-    """Judges and describes each place of a feature map.
+    """Logits and embeddings of the cells of a feature map.
 
     Args:
         channels: C.
@@ -108,22 +109,22 @@ class LocalBranch(torch.nn.Module):
             self.proj0 = Conv2dLayer(channels, hidden, kernel_size=1, activation="relu")
             self.proj1 = Conv2dLayer(hidden, proj_dim, kernel_size=1)
 
-    def judge(self, x: torch.Tensor, cmap: torch.Tensor | None) -> torch.Tensor:
-        """Map what the shared block gave, [N, C, h, h], and mapped labels to logits [N, 1, h, h]."""
+    def logits(self, x: torch.Tensor, cmap: torch.Tensor | None) -> torch.Tensor:
+        """Map the output of the shared block, [N, C, h, h], and mapped labels to logits [N, 1, h, h]."""
         logits = self.disc(x)
         if self.cmap_dim == 0:
             return logits
         assert cmap is not None
         return _condition(logits, cmap)
 
-    def describe(self, x: torch.Tensor) -> torch.Tensor:
-        """Map what the shared block gave, [N, C, h, h], to embeddings [N, E, h, h]."""
+    def embeddings(self, x: torch.Tensor) -> torch.Tensor:
+        """Map the output of the shared block, [N, C, h, h], to embeddings [N, E, h, h]."""
         return self.proj1(self.proj0(x))
 
 
 @persistence.persistent_class
 class GlobalProjection(torch.nn.Module):
-    """Describes the image as a whole.
+    """Embedding of the image as a whole.
 
     Args:
         features: Width of the input.
@@ -149,7 +150,7 @@ class GlobalProjection(torch.nn.Module):
 
 @persistence.persistent_class
 class TableEpilogue(torch.nn.Module):
-    """Last layers as table 1 prints them, without minibatch standard deviation and 3x3 convolution.
+    """Final layers as table 1 lists them, without minibatch standard deviation and 3x3 convolution.
 
     Args:
         in_channels: Channels of the input.
@@ -177,25 +178,25 @@ class TableEpilogue(torch.nn.Module):
 class MsConDDiscriminator(Discriminator):
     """StyleGAN2 discriminator with local branches and projection heads.
 
-    Called like its base class it gives the global logits alone. With the ``stylegan2`` epilogue these equal the base
-    class's, whose weights can be loaded into it.
+    Called like its base class it returns only the global logits. With the ``stylegan2`` epilogue these equal those of
+    the base class, whose weights can be loaded into it.
 
     Args:
-        c_dim: Width of the labels, 0 without.
+        c_dim: Width of the labels, 0 without labels.
         img_resolution: Height and width of the image, a power of two.
         img_channels: Colour channels.
-        scales: Heights of the maps that are judged: 1, the image as a whole, and powers of two from 4 to half the
-            image's.
+        scales: Heights of the maps with logits: 1, the image as a whole, and powers of two from 4 to half of
+            ``img_resolution``.
         proj_dim: E; 0 for a multi-scale discriminator without projection heads.
-        proj_hidden: Width inside the projection heads; None is the width of what they read.
+        proj_hidden: Hidden width of the projection heads; None is the width of their input.
         proj1_layers: Layers of the global projection head, 2 or 1.
         shared: ``resblk``, ``stack`` or ``chain``, see `SharedBlock`.
-        epilogue: ``stylegan2`` keeps that discriminator's last layers, ``table`` is `TableEpilogue`.
-        cond_local: Whether the local logits depend on the label too.
+        epilogue: ``stylegan2`` keeps the final layers of its discriminator, ``table`` is `TableEpilogue`.
+        cond_local: Condition the local logits on the label, too.
         backbone_kwargs: Further arguments of `Discriminator`.
 
     Raises:
-        ValueError: An argument is none of the legal values.
+        ValueError: An argument is illegal.
     """
 
     def __init__(
@@ -216,7 +217,8 @@ class MsConDDiscriminator(Discriminator):
         legal = [1] + [2**i for i in range(2, img_resolution.bit_length() - 1)]
         if 1 not in scales or len(set(scales)) < len(scales) or not set(scales) <= set(legal):
             raise ValueError(
-                f"scales must contain 1 and others of {legal[1:]} for images of {img_resolution} px, got {list(scales)}"
+                f"scales must be 1 and any of {', '.join(map(str, legal[1:]))} for images of {img_resolution} px, "
+                f"got {', '.join(map(str, scales))}"
             )
         if epilogue not in EPILOGUES:
             raise ValueError(f"epilogue must be one of {', '.join(EPILOGUES)}, got {epilogue!r}")
@@ -242,14 +244,14 @@ class MsConDDiscriminator(Discriminator):
         embed: bool = True,
         **block_kwargs: Any,
     ) -> Any:
-        """Judge images.
+        """Compute logits, and on request everything else.
 
         Args:
             img: float32 [N, img_channels, img_resolution, img_resolution] in [-1, 1].
             c: Labels [N, c_dim]; None is fine without labels.
-            all_scales: Give every scale's logits and embeddings instead of the global logits.
-            embed: False gives next to no embeddings, of one place per scale, cut off from the backbone: as little as
-                DistributedDataParallel needs to find a gradient, if a zero one, for each parameter.
+            all_scales: Return the logits and embeddings of every scale instead of the global logits.
+            embed: False computes the embedding of one cell per scale only, detached from the backbone: enough to give
+                each parameter a gradient, if a zero one, as DistributedDataParallel requires.
             block_kwargs: Further arguments of the backbone's blocks.
 
         Returns:
@@ -267,24 +269,24 @@ class MsConDDiscriminator(Discriminator):
         cmap = self.mapping(None, c) if self.c_dim > 0 else None
 
         outputs = ScaleOutputs({}, {}, {h: maps[h] for h in self.scales[1:]})
-        outputs.logits[1], hidden = self._judge_globally(x, rest, cmap)
+        outputs.logits[1], hidden = self._global_logits(x, rest, cmap)
         if self.proj_dim > 0:
-            outputs.proj[1] = self.proj1(hidden if embed else _one_place(hidden))
+            outputs.proj[1] = self.proj1(hidden if embed else _one_cell(hidden))
         for h, features in outputs.features.items():
             branch = getattr(self, f"branch{h}")
             shared = branch.shared(features.to(torch.float32))
-            outputs.logits[h] = branch.judge(shared, cmap)
+            outputs.logits[h] = branch.logits(shared, cmap)
             if self.proj_dim > 0:
-                outputs.proj[h] = branch.describe(shared if embed else _one_place(shared))
+                outputs.proj[h] = branch.embeddings(shared if embed else _one_cell(shared))
         return outputs
 
-    def _judge_globally(
+    def _global_logits(
         self, x: torch.Tensor | None, rest: torch.Tensor | None, cmap: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run the epilogue; give its logits [N, 1] and the hidden layer [N, C] that they are computed from."""
-        seen: list[torch.Tensor] = []
-        # The epilogue keeps that layer to itself, and the official one cannot be changed. The hook is gone before
+        """Run the epilogue; return its logits [N, 1] and the hidden layer [N, C] that they are computed from."""
+        hidden: list[torch.Tensor] = []
+        # The epilogue does not return that layer, and the official one cannot be changed. The hook is removed before
         # anything could pickle it.
-        with self.b4.out.register_forward_pre_hook(lambda _, args: seen.append(args[0])):
+        with self.b4.out.register_forward_pre_hook(lambda _, args: hidden.append(args[0])):
             logits = self.b4(x, rest, cmap)
-        return logits, seen[0]
+        return logits, hidden[0]

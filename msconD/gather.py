@@ -1,16 +1,20 @@
 """Gather rows from all processes so that the gradient is that of the global batch.
 
-Every process compares its own anchors with the rows of all. Each row then collects gradients on every process, which
-are summed here; DistributedDataParallel averages over processes, and with a loss averaged over the own anchors that
-makes the gradient of one process with the whole batch.
+Every process compares its own queries with the rows of all processes. Each row thus collects gradients on every
+process, which are summed here. DistributedDataParallel averages over processes; with a loss averaged over the own
+queries, the result is the gradient of a single process with the whole batch (docs/method.md, "Several processes").
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+Gather = Callable[[torch.Tensor], torch.Tensor]
+"""[N, ...] of this process -> [K, ...] of all processes, the own rows first, with gradients."""
 
 
 class _GatherRows(torch.autograd.Function):
@@ -34,3 +38,18 @@ def gather_rows(rows: torch.Tensor) -> torch.Tensor:
     """Return the rows [N, ...] of all processes, [N * processes, ...]; the own rows come first."""
     gathered: torch.Tensor = _GatherRows.apply(rows.contiguous())
     return gathered
+
+
+def gather_at(h: int, con_gather: str) -> Gather | None:
+    """Choose how the embeddings at height h find negatives in other processes.
+
+    Args:
+        h: Height of the map.
+        con_gather: ``all``: at every height, ``h1``: only the global embeddings, ``none``: never.
+
+    Returns:
+        `gather_rows`, or None to keep to the rows of this process.
+    """
+    is_distributed = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    is_wanted = con_gather == "all" or (con_gather == "h1" and h == 1)
+    return gather_rows if is_distributed and is_wanted else None

@@ -1,8 +1,8 @@
-"""The loss of MsConD: StyleGAN2's with adversarial terms at every scale and the contrastive task beside them.
+"""The loss of MsConD: StyleGAN2's with adversarial terms at every scale, and a contrastive loss on two random views.
 
-It needs of `training.loss.StyleGAN2Loss` only what the official one has too. The contrastive term has a backward pass
-of its own, before that of the real images: the graph of one pair of views is all it adds to the memory, and under
-DistributedDataParallel its exchange of embeddings never meets the averaging of gradients.
+It uses only those parts of `training.loss.StyleGAN2Loss` that the official class has too. The contrastive loss has a
+backward pass of its own, before that of the real images: it adds no more memory than the graph of one pair of views,
+and under DistributedDataParallel its exchange of embeddings never overlaps with the averaging of gradients.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from msconD import adversarial
+from msconD import adversarial, contrastive
 from msconD.settings import LossSettings
-from msconD.task import ContrastiveTask
+from msconD.views import ViewSampler
 from torch_utils import misc, training_stats
 from torch_utils.ops import conv2d_gradfix
 from training.loss import StyleGAN2Loss
@@ -25,18 +25,18 @@ PHASES = ("Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth")
 
 
 class MsConDLoss(StyleGAN2Loss):
-    """Multi-scale adversarial loss with a contrastive task beside it; a drop-in for `StyleGAN2Loss`.
+    """Multi-scale adversarial loss with a contrastive loss as auxiliary task; a drop-in for `StyleGAN2Loss`.
 
     Args:
         device: Where the networks are.
         G_mapping: Mapping network, or its DDP wrapper.
         G_synthesis: Synthesis network, or its DDP wrapper.
         D: `msconD.discriminator.MsConDDiscriminator`, or its DDP wrapper.
-        augment_pipe: Applied to what D judges, but not to views; None for nothing.
+        augment_pipe: Augments the images of the adversarial loss, but not the views; None for no augmentation.
         kwargs: Arguments of `LossSettings` and of `StyleGAN2Loss`.
 
     Raises:
-        ValueError: A setting is not legal, or does not fit D.
+        ValueError: A setting is illegal or does not match D.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class MsConDLoss(StyleGAN2Loss):
         self.con_scale_weights = adversarial.scale_weights(unwrapped.scales, self.settings.con_scale_weights)
         # Real images and batches so far; they stay on the CPU.
         self.con_nimg, self.con_batches = torch.zeros([], dtype=torch.int64), torch.zeros([], dtype=torch.int64)
-        self.task: ContrastiveTask | None = None
+        self.views: ViewSampler | None = None
         if max(self.settings.con_weight, self.settings.con_fake_weight, self.settings.con_g_weight) > 0:
             if unwrapped.proj_dim == 0:
                 raise ValueError("contrastive learning needs projection heads, but D has proj_dim 0")
-            self.task = ContrastiveTask(self.settings, device)
+            self.views = ViewSampler(self.settings, device)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """What exact continuation must restore."""
+        """Return the tensors that exact continuation must restore."""
         return {**super().state_dict(), "con_nimg": self.con_nimg, "con_batches": self.con_batches}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
@@ -75,7 +75,7 @@ class MsConDLoss(StyleGAN2Loss):
         self.con_batches.copy_(state["con_batches"])
 
     def run_D(self, img: torch.Tensor, c: torch.Tensor, sync: bool) -> Any:
-        """Judge augmented images at all scales: `msconD.discriminator.ScaleOutputs` without usable embeddings."""
+        """Run D on augmented images: `msconD.discriminator.ScaleOutputs` without usable embeddings."""
         if self.augment_pipe is not None:
             img = self.augment_pipe(img)
         with misc.ddp_sync(self.D, sync):
@@ -132,7 +132,7 @@ class MsConDLoss(StyleGAN2Loss):
     def _train_on_fakes(
         self, gen_z: torch.Tensor, gen_c: torch.Tensor, gain: float
     ) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
-        """Return the images and the adversarial terms of the scales, both detached."""
+        """Return the images and their adversarial loss per scale, both detached."""
         with torch.no_grad():
             img, _ws = self.run_G(gen_z, gen_c, sync=False)
         out = self.run_D(img, gen_c, sync=False)
@@ -156,7 +156,7 @@ class MsConDLoss(StyleGAN2Loss):
         fake_terms: dict[int, torch.Tensor] | None,
         reg: bool,
     ) -> None:
-        """Adversarial terms if those of the fakes are given (for the statistics), R1 if ``reg``; one pass for both."""
+        """Apply the adversarial loss if ``fake_terms`` (for the statistics) is given, R1 if ``reg``, in one pass."""
         img = real_img.requires_grad_(reg)
         out = self.run_D(img, real_c, sync)
         self._report_logits("real", out.logits)
@@ -183,25 +183,29 @@ class MsConDLoss(StyleGAN2Loss):
 
     def _contrast(self, img: torch.Tensor, c: torch.Tensor, group: str) -> torch.Tensor:
         """Compute the contrastive loss of two new views of images [N, C, H, W], a scalar."""
-        assert self.task is not None
-
-        def describe(view: torch.Tensor) -> dict[int, torch.Tensor]:
-            with misc.ddp_sync(self.D, sync=False):
-                out = self.D(view, c, all_scales=True)
-            watch_gradient(group, out.features)
-            return out.proj
-
-        losses, stats = self.task(describe, img)
+        assert self.views is not None
+        theta1, theta2 = self.views.draw_thetas(img), self.views.draw_thetas(img)
+        # A pass each: in a joint batch the minibatch standard deviation would group the two views of an image.
+        proj1 = self._embed(self.views(img, theta1), c, group)
+        proj2 = self._embed(self.views(img, theta2), c, group)
+        losses, stats = contrastive.multiscale_losses(proj1, proj2, theta1, theta2, self.settings)
         loss = torch.stack([loss * self.con_scale_weights[h] for h, loss in losses.items()]).sum()
         training_stats.report(f"{group}/loss", loss)
-        # The loop clears NaN from gradients, so that a diverged task would go unnoticed.
+        # The loop replaces NaN in gradients, so that a diverged loss would go unnoticed.
         training_stats.report(f"{group}/finite", loss.isfinite().float())
         for name, value in stats.items():
             training_stats.report(f"{group}/{name}", value)
         return loss
 
+    def _embed(self, view: torch.Tensor, c: torch.Tensor, group: str) -> contrastive.Embeddings:
+        with misc.ddp_sync(self.D, sync=False):
+            out = self.D(view, c, all_scales=True)
+        watch_gradient(group, out.features)
+        embeddings: contrastive.Embeddings = out.proj
+        return embeddings
+
     def _weight_now(self, weight: float) -> float:
-        """Adapt a contrastive weight to this batch: 0 between intervals, less during the ramp."""
+        """Scale a contrastive weight for this batch: 0 between intervals, less during the ramp."""
         if self.con_batches.item() % self.settings.con_interval != 0:
             return 0
         ramp_nimg = self.settings.con_ramp_kimg * 1000
@@ -218,23 +222,23 @@ class MsConDLoss(StyleGAN2Loss):
         for h, x in logits.items():
             training_stats.report(f"Loss/scores/{kind}_h{h}", x)
             training_stats.report(f"Loss/signs/{kind}_h{h}", signs[h])
-            if h > 1:  # as distinct from the deviation between images, which the scores' deviation includes
+            if h > 1:  # unlike the deviation of the scores, without the deviation between images
                 training_stats.report(f"Loss/spatial_std/{kind}_h{h}", x.detach().flatten(1).std(dim=1))
 
 
 def zero_of(out: Any) -> torch.Tensor:
-    """Return a zero that depends on all outputs: DDP wants a gradient for each parameter of D."""
+    """Return a zero that depends on all outputs: DDP expects a gradient for each parameter of D."""
     return torch.stack([x.sum() for maps in (out.logits, out.proj) for x in maps.values()]).sum() * 0
 
 
 def report_terms(group: str, terms: adversarial.Maps) -> None:
-    """Record each scale's adversarial term, before weighting."""
+    """Report the adversarial loss of each scale before weighting."""
     for h, term in terms.items():
         training_stats.report(f"{group}/adv_h{h}", term)
 
 
 def watch_gradient(group: str, features: adversarial.Maps) -> None:
-    """Record, in the backward pass to come, the norm of the gradient at the largest map that branches read."""
+    """Report, during the next backward pass, the norm of the gradient at the largest map that branches read."""
     h = max(features, default=None)
     if h is None or not features[h].requires_grad:
         return

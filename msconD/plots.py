@@ -1,17 +1,17 @@
-"""Curves of training runs from their stats.jsonl: logits per scale, and how the contrastive task is going.
+"""Curves of training runs from their stats.jsonl: logits per scale, and the progress of the contrastive task.
 
 The first is figure 2 of the supplement (WACV 2023): mean and standard deviation of D's logits of real and generated
-images at each scale over the images seen. Any run of ``train.py`` can stand beside the others; StyleGAN2 has one scale.
+images at each scale over the number of images seen. Any run of ``train.py`` can be plotted; StyleGAN2 has one scale.
 
     python -m msconD.plots RUN_DIR [RUN_DIR ...]
 
-Needs matplotlib: ``pip install '.[plots]'``.
+Requires matplotlib: ``pip install '.[plots]'``.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 PANEL_SIZE_INCH = (4.0, 2.8)
 KINDS = {"real": "tab:blue", "fake": "tab:orange"}
+HEIGHTS = [2**i for i in range(11)]
+MAX_VALUE = 1e30
+"""Larger values are taken for infinite: axes cannot show them."""
 
 
 class Series(NamedTuple):
@@ -42,35 +45,62 @@ class Run:
         folder: Run folder that holds stats.jsonl.
 
     Raises:
-        ValueError: It holds none, or a damaged one.
+        ValueError: It holds none, or one with a damaged line.
     """
 
     def __init__(self, folder: Path) -> None:
-        path = folder / "stats.jsonl"
-        if not path.is_file():
-            raise ValueError(f"{folder}: no stats.jsonl there; name the folder of a run that has finished a tick")
-        self.name = folder.resolve().name
-        self.ticks: list[dict[str, Any]] = []
-        for number, line in enumerate(path.read_text().splitlines(keepends=True), start=1):
-            if not line.endswith("\n"):
-                break  # still being written
-            try:
-                self.ticks.append(json.loads(line))
-            except json.JSONDecodeError as err:
-                raise ValueError(f"{path}: line {number} is not JSON ({err}); delete that line") from None
+        self.path = folder / "stats.jsonl"
+        if not self.path.is_file():
+            raise ValueError(f"{self.path} is missing; give the folder of a run that has finished a tick")
+        self.name = folder.resolve().name.replace("$", r"\$")  # a pair of $ would begin a formula
+        lines = self.path.read_bytes().split(b"\n")[:-1]  # without a line that is still being written
+        self.ticks = {number: self._tick(number, line) for number, line in enumerate(lines, start=1)}
+        self.diverged: set[int] = set()
+        """Numbers of lines with values that are not finite."""
+
+    def _tick(self, number: int, line: bytes) -> dict[str, Any]:
+        try:
+            tick = json.loads(line)
+        except (ValueError, RecursionError):
+            tick = None
+        if not isinstance(tick, dict):
+            raise self._damaged(number, "is not a JSON object")
+        return tick
+
+    def _damaged(self, number: int, words: str) -> ValueError:
+        return ValueError(f"{self.path}: line {number} {words}; delete that line")
+
+    def _mean_std(self, number: int, name: str) -> tuple[float, float] | None:
+        """Return a statistic of one tick, or None if nothing was reported or the values are not finite."""
+        entry = self.ticks[number].get(name)
+        values = [entry.get(key, "") for key in ("num", "mean", "std")] if isinstance(entry, dict) else [entry]
+        if len(values) < 3 or not all(value is None or type(value) in (int, float) for value in values):
+            raise self._damaged(number, f"has no number, mean and standard deviation of {name}")
+        num, mean, std = (math.nan if value is None or abs(value) > MAX_VALUE else float(value) for value in values)
+        if num == 0:
+            return None
+        if not all(map(math.isfinite, (num, mean, std))):
+            self.diverged.add(number)
+            return None
+        return mean, std
 
     def series(self, name: str) -> Series | None:
-        """Return a statistic by its name, or None if the run never reported it."""
-        ticks = [tick for tick in self.ticks if tick.get(name, {}).get("num", 0) > 0]
-        if not ticks:
-            return None
-        kimg = [tick["Progress/kimg"]["mean"] for tick in ticks]
-        return Series(np.array(kimg), *(np.array([tick[name][key] for tick in ticks]) for key in ("mean", "std")))
+        """Return a statistic by its name, or None if the run never reported it.
+
+        Raises:
+            ValueError: A line is damaged.
+        """
+        rows = []
+        for number in (number for number, tick in self.ticks.items() if name in tick):
+            kimg, values = self._mean_std(number, "Progress/kimg"), self._mean_std(number, name)
+            if kimg is not None and values is not None:
+                rows.append((kimg[0], *values))
+        return Series(*np.array(rows).T) if rows else None
 
     def scales(self, prefix: str) -> list[int]:
-        """List the heights h of statistics named ``<prefix>_h<h>``."""
-        names = {name for tick in self.ticks for name in tick}
-        return sorted(int(match[1]) for name in names if (match := re.fullmatch(re.escape(prefix) + r"_h(\d+)", name)))
+        """List the heights h, powers of two, of the statistics named ``<prefix>_h<h>``."""
+        names = {name for tick in self.ticks.values() for name in tick}
+        return [h for h in HEIGHTS if f"{prefix}_h{h}" in names]
 
     def logits(self, kind: str, h: int) -> Series | None:
         """Return D's logits at height h of ``real`` or ``fake`` images; other methods report the global ones only."""
@@ -79,7 +109,7 @@ class Run:
 
 
 def plot_logits(runs: Sequence[Run]) -> Figure:
-    """Draw figure 2 of the supplement: a row per run, a column per scale, lines for means, bands for deviations."""
+    """Draw figure 2 of the supplement: a row per run, a column per scale, means as lines, deviations as bands."""
     scales = sorted({1}.union(*(run.scales("Loss/scores/real") for run in runs)))
     figure, panels = _panels(len(runs), len(scales), sharey="col")
     for row, run in zip(panels, runs, strict=True):
@@ -95,14 +125,14 @@ def plot_logits(runs: Sequence[Run]) -> Figure:
                     panel.fill_between(series.kimg, low, high, color=KINDS[kind], alpha=0.2, linewidth=0)
             panel.set_title(f"$D^{{{h}}}$   {run.name}", fontsize="small")
         row[0].set_ylabel("logits")
-    panels[0][0].legend(fontsize="small")
+    _add_legend(panels[0][0])
     return figure
 
 
 def plot_contrastive(runs: Sequence[Run]) -> Figure | None:
     """Draw accuracy and loss of the contrastive task, a column per scale, a line per run; None if no run has any.
 
-    Accuracy is how often an anchor's nearest candidate is a positive. Dotted is the loss of guessing.
+    Accuracy is how often the nearest key of a query is a positive. The dotted line is the loss of guessing.
     """
     scales = sorted(set().union(*(run.scales("Con/loss") for run in runs)))
     if not scales:
@@ -118,10 +148,11 @@ def plot_contrastive(runs: Sequence[Run]) -> Figure | None:
                 continue
             (line,) = accuracy_panel.plot(top1.kimg, top1.mean, label=run.name)
             loss_panel.plot(loss.kimg, loss.mean, color=line.get_color())
-            loss_panel.plot(loss.kimg, loss.mean - excess.mean, color=line.get_color(), linestyle=":", linewidth=1)
+            kimg, i, j = np.intersect1d(loss.kimg, excess.kimg, return_indices=True)
+            loss_panel.plot(kimg, loss.mean[i] - excess.mean[j], color=line.get_color(), linestyle=":", linewidth=1)
     panels[0][0].set_ylabel("contrastive accuracy")
     panels[1][0].set_ylabel("contrastive loss (dotted: guessing)")
-    panels[0][0].legend(fontsize="small")
+    _add_legend(panels[0][0])
     return figure
 
 
@@ -139,6 +170,11 @@ def _panels(num_rows: int, num_columns: int, sharey: Literal["row", "col"]) -> t
     return figure, panels
 
 
+def _add_legend(panel: Axes) -> None:
+    if panel.get_legend_handles_labels()[0]:
+        panel.legend(fontsize="small")
+
+
 def _save(figure: Figure, path: Path) -> None:
     for suffix in (".png", ".svg"):
         figure.savefig(path.with_suffix(suffix), dpi=150)
@@ -147,23 +183,29 @@ def _save(figure: Figure, path: Path) -> None:
 
 @click.command()
 @click.argument("run_dirs", metavar="RUN_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--outdir", metavar="DIR", type=click.Path(path_type=Path), help="Where to draw to.  [first RUN_DIR]")
+@click.option(
+    "--outdir", metavar="DIR", type=click.Path(path_type=Path), help="Folder for the plots.  [default: first RUN_DIR]"
+)
 def main(run_dirs: tuple[Path, ...], outdir: Path | None) -> None:
-    """Draw D's logits at each scale (logits.png) and how contrastive learning goes (contrastive.png), as SVG too."""
+    """Plot D's logits per scale (logits.png) and the progress of the contrastive task (contrastive.png), as SVG too."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
         raise click.ClickException("matplotlib is not installed; pip install '.[plots]'") from None
+    outdir = outdir or run_dirs[0]
     try:
         runs = [Run(run_dir) for run_dir in run_dirs]
-    except ValueError as err:
-        raise click.ClickException(str(err)) from None
-    outdir = outdir or run_dirs[0]
-    outdir.mkdir(parents=True, exist_ok=True)
-    _save(plot_logits(runs), outdir / "logits")
-    contrastive = plot_contrastive(runs)
-    if contrastive is not None:
-        _save(contrastive, outdir / "contrastive")
+        figures = {"logits": plot_logits(runs), "contrastive": plot_contrastive(runs)}
+        outdir.mkdir(parents=True, exist_ok=True)
+        for name, figure in figures.items():
+            if figure is not None:
+                _save(figure, outdir / name)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    for run in runs:
+        if run.diverged:
+            where = f"line {min(run.diverged)}" + (" and others" if len(run.diverged) > 1 else "")
+            click.echo(f"{run.path}: {where}: values that are not finite are left out", err=True)
 
 
 if __name__ == "__main__":

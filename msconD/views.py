@@ -1,22 +1,68 @@
-"""Views of an image whose geometry is known cell by cell.
+"""Random views of images, and the distances between the cells of their feature maps.
 
-A view is a random crop, perhaps mirrored, resized to the size of the image. It is described by an affine map theta from
-view to image coordinates, both in [-1, 1] with y pointing down and pixels being areas (``align_corners=False``). From
-two thetas follows which cells of two feature maps saw the same place, measured as by Xie et al., "Propagate Yourself"
-(arXiv:2011.10043, section 3.1): distance of the cell centres over the diagonal of the larger cell.
+A view is a random crop, flipped at random, resized to the size of the image and changed in colour. Its geometry is an
+affine map theta from view to image coordinates, both in [-1, 1] with y pointing down and pixels being areas
+(``align_corners=False``). Two thetas determine which cells of two feature maps show the same place, measured as by Xie
+et al., "Propagate Yourself" (arXiv:2011.10043, section 3.1): the distance of the cell centres over the diagonal of the
+larger cell.
 
-Crops lie inside the image and only magnify, so there is nothing to mask outside it and nothing to anti-alias.
+Crops lie inside the image and only magnify, so that nothing outside needs a mask and nothing needs anti-aliasing.
 
-Shapes: N images, H height and width of a square feature map, P = H * H cells in row-major order.
+Shapes: N images, C channels, H height and width of a square feature map, P = H * H cells in row-major order.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
+from msconD.settings import LossSettings
+from training.augment import AugmentPipe
+
 ASPECT_RANGE = (3 / 4, 4 / 3)
-"""Width over height of a crop before it is cut to the image; torchvision's and PixPro's range."""
+"""Width over height of a crop before it is limited to the image; torchvision's and PixPro's range."""
+
+COLOR_KWARGS: dict[str, Any] = {
+    "brightness": 1,
+    "contrast": 1,
+    "hue": 1,
+    "hue_max": 0.2,
+    "saturation": 1,
+    "saturation_std": 0.5,
+}
+"""Colour transforms of a view; hue_max is a tenth of a turn, as in the colour jitter of contrastive methods."""
+
+
+class ViewSampler:
+    """Draws views of images.
+
+    They do not depend on the augmentation of D's other inputs, and so keep their strength while that is weak or off.
+
+    Args:
+        settings: Its contrastive settings apply.
+        device: Where the images are.
+    """
+
+    def __init__(self, settings: LossSettings, device: torch.device) -> None:
+        self.settings = settings
+        self.recolor: torch.nn.Module | None = None
+        if settings.con_color_p > 0:
+            self.recolor = AugmentPipe(**COLOR_KWARGS).requires_grad_(False).to(device)
+            self.recolor.p.copy_(torch.tensor(settings.con_color_p))
+
+    def draw_thetas(self, img: torch.Tensor) -> torch.Tensor:
+        """Draw the geometry of a view of each image [N, C, height, width], [N, 2, 3]."""
+        if self.settings.con_geom == "none":
+            return identity_thetas(len(img), img.device)
+        smallest, largest = self.settings.con_crop
+        return sample_thetas(len(img), (smallest, largest), img.device)
+
+    def __call__(self, img: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+        """Return the view of each image [N, C, height, width] through its theta, with random changes of colour."""
+        view = apply_thetas(img, theta)
+        return view if self.recolor is None else self.recolor(view)
 
 
 def sample_thetas(num: int, area: tuple[float, float], device: torch.device | str = "cpu") -> torch.Tensor:
@@ -24,20 +70,20 @@ def sample_thetas(num: int, area: tuple[float, float], device: torch.device | st
 
     Args:
         num: Number of views, N.
-        area: Smallest and largest part of the image's area that a crop covers, within (0, 1].
+        area: Smallest and largest fraction of the image area that a crop covers, within (0, 1].
         device: Where the numbers are drawn.
 
     Returns:
-        float32 [N, 2, 3], maps (x, y, 1) of the view to (x, y) of the image. Half of the views are mirrored.
+        float32 [N, 2, 3], maps (x, y, 1) of the view to (x, y) of the image. Half of the views are flipped.
     """
 
     def uniform(low: float, high: float) -> torch.Tensor:
         return torch.rand(num, device=device) * (high - low) + low
 
     log_aspect = torch.tensor(ASPECT_RANGE).log().tolist()
-    part, aspect = uniform(*area), uniform(*log_aspect).exp()
-    width = (part * aspect).sqrt().clamp(max=1)
-    height = (part / aspect).sqrt().clamp(max=1)
+    fraction, aspect = uniform(*area), uniform(*log_aspect).exp()
+    width = (fraction * aspect).sqrt().clamp(max=1)
+    height = (fraction / aspect).sqrt().clamp(max=1)
     x = uniform(-1, 1) * (1 - width)
     y = uniform(-1, 1) * (1 - height)
     sign = (uniform(-1, 1) < 0).float() * 2 - 1
@@ -52,7 +98,7 @@ def identity_thetas(num: int, device: torch.device | str = "cpu") -> torch.Tenso
 
 
 def apply_thetas(img: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-    """Look at each image through its theta, bilinearly; differentiable once.
+    """Resample each image through its theta, bilinearly; differentiable once.
 
     Args:
         img: float32 [N, C, height, width].
@@ -79,7 +125,7 @@ def cell_diagonals(theta: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def cell_distances(theta1: torch.Tensor, theta2: torch.Tensor, size: int) -> torch.Tensor:
-    """Measure how far cell i of view 1 lies from cell j of view 2 in the image, in diagonals of the larger cell.
+    """Measure the distance in the image of cell i of view 1 to cell j of view 2, in diagonals of the larger cell.
 
     Args:
         theta1: Geometry of the first views, [N, 2, 3].
@@ -87,7 +133,7 @@ def cell_distances(theta1: torch.Tensor, theta2: torch.Tensor, size: int) -> tor
         size: H of the feature maps.
 
     Returns:
-        [N, P, P]; in equal geometry neighbours are sqrt(1/2) apart.
+        [N, P, P]; where both views have the same geometry, neighbours are sqrt(1/2) apart.
     """
     # The default mode of cdist loses small distances to cancellation.
     exact = "donot_use_mm_for_euclid_dist"

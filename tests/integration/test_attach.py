@@ -1,5 +1,5 @@
 """``python -m msconD.attach`` on a stand-in for the official checkout, in processes that see nothing else of this
-repository: the modules whose names the contract fixes are ours, scripts and training loop are tests/stand_in/.
+repository: the modules whose names StyleGAN2-ADA fixes are ours, scripts and training loop are tests/stand_in/.
 """
 
 import hashlib
@@ -19,18 +19,8 @@ from tests.helpers import REPOSITORY
 from tests.training_runs import write_dataset
 
 STAND_IN = REPOSITORY / "tests/stand_in"
-GRID_SAMPLE = "torch_utils/ops/grid_sample_gradfix.py"  # what PyTorch before 2.12 is mended with
-TRAINING_MODULES = (
-    "__init__",
-    "networks",
-    "augment",
-    "loss",
-    "dataset",
-    "archive",
-    "image_io",
-    "image_layout",
-    "labels",
-)
+GRID_SAMPLE = "torch_utils/ops/grid_sample_gradfix.py"  # the shim for PyTorch before 2.12
+TRAINING_MODULES = ("__init__", "networks", "augment", "loss", "dataset")
 OLD_SAMPLER = """
 
 class InfiniteSampler(InfiniteSampler):
@@ -53,7 +43,9 @@ def checkout(tmp_path_factory):
         shutil.copytree(REPOSITORY / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     with open(folder / "torch_utils/misc.py", "a") as f:
         f.write(OLD_SAMPLER)
-    (folder / "training").mkdir()
+    shutil.copytree(
+        REPOSITORY / "training/data", folder / "training/data", ignore=shutil.ignore_patterns("__pycache__")
+    )
     for name in TRAINING_MODULES:
         shutil.copy(REPOSITORY / f"training/{name}.py", folder / "training")
     shutil.copy(STAND_IN / "training_loop.py", folder / "training")
@@ -71,12 +63,12 @@ def attach(checkout, tmp_path_factory):
     shutil.copy(REPOSITORY / GRID_SAMPLE, alone / GRID_SAMPLE)
     shutil.copy(STAND_IN / "sitecustomize.py", alone)
 
-    def run(*arguments, cwd=elsewhere):
+    def run(*arguments, cwd=elsewhere, status=0):
         command = [sys.executable, "-m", "msconD.attach", checkout, *arguments]
         env = {**os.environ, "PYTHONPATH": str(alone), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
         result = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr
-        return result.stdout
+        assert result.returncode == status, result.stderr
+        return result.stdout if status == 0 else result.stderr
 
     return run
 
@@ -95,8 +87,8 @@ def test_the_checkout_trains_with_the_method_and_opens_its_snapshots_alone(check
         *("--cfg=msconD", "--scales", "1-8", "--con-temp=0.1"),
     )
     assert hashes(checkout) == before
-    for mended in ("distutils", "Sampler", "sqrtm"):
-        assert len([line for line in output.splitlines() if mended in line]) == 1
+    for shim in ("distutils", "Sampler", "sqrtm"):
+        assert len([line for line in output.splitlines() if shim in line]) == 1
 
     (run_dir,) = (tmp_path / "runs").iterdir()
     assert run_dir.name == "00000-photos-stylegan2"
@@ -124,6 +116,17 @@ def test_the_checkout_trains_with_the_method_and_opens_its_snapshots_alone(check
     with open(snapshot, "rb") as f:
         D = legacy.load_network_pkl(f)["D"]
     assert D(torch.zeros([2, 3, 16, 16]), None, all_scales=True).logits.keys() == {1, 8}
+
+
+@pytest.mark.slow
+def test_settings_that_do_not_suit_the_images_leave_no_run_folder(attach, tmp_path):
+    data = write_dataset(tmp_path / "photos.zip", labelled=False)
+    (tmp_path / "runs").mkdir()
+    flags = [f"--outdir={tmp_path / 'runs'}", f"--data={data}", "--cfg=msconD", "--scales=1-16"]
+    errors = attach("train.py", *flags, status=1).splitlines()
+    assert [line for line in errors if line.startswith("Error: ")] == errors[-1:]
+    assert "scales must be 1 and any of 4, 8 for images of 16 px" in errors[-1]
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Stand-in for the official train.py, for test_attach.py: few flags, tiny networks, and imports that have aged."""
 
 import json
+import tempfile
 from distutils.util import strtobool  # gone since Python 3.12
 from pathlib import Path
 
@@ -12,8 +13,13 @@ from training import training_loop
 BATCH, REF_GPUS, NUM_IMAGES = 8, 8, 24
 
 
-def run_rank(rank, options):
+def run_rank(rank, options, init_file):
+    num_gpus = options["num_gpus"]
+    if num_gpus > 1:
+        torch.distributed.init_process_group("gloo", f"file://{init_file}", rank=rank, world_size=num_gpus)
     training_loop.training_loop(rank=rank, **options)
+    if num_gpus > 1:
+        torch.distributed.destroy_process_group()
 
 
 @click.command()
@@ -56,10 +62,12 @@ def main(outdir, data, gpus, mirror, cfg):
     run_dir.mkdir()
     (run_dir / "training_options.json").write_text(json.dumps(options))
     options["run_dir"] = str(run_dir)
-    if gpus == 1:
-        run_rank(0, options)
-    else:
-        torch.multiprocessing.spawn(run_rank, args=(options,), nprocs=gpus)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = (options, Path(folder, "init"))
+        if gpus == 1:
+            run_rank(0, *arguments)
+        else:
+            torch.multiprocessing.spawn(run_rank, args=arguments, nprocs=gpus)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Stand-in for the official training loop: the calls that the contract names, in their order, and nothing else."""
+"""Stand-in for the official training loop: the calls whose names and order StyleGAN2-ADA fixes, and nothing else.
+
+With several processes networks start from a seed per process, and DistributedDataParallel must make them equal.
+"""
 
 import json
 import pickle
@@ -28,6 +31,7 @@ def training_loop(
     rank=0,
 ):
     torch.set_num_threads(1)
+    torch.manual_seed(rank)
     make = dnnlib.util.construct_class_by_name
     dataset = make(**training_set_kwargs)
     sampler = misc.InfiniteSampler(dataset=dataset, rank=rank, num_replicas=num_gpus)
@@ -35,7 +39,12 @@ def training_loop(
     shape = {"c_dim": dataset.label_dim, "img_resolution": dataset.resolution, "img_channels": dataset.num_channels}
     G, D = (make(**kwargs, **shape).train().requires_grad_(False) for kwargs in (G_kwargs, D_kwargs))
     augment_pipe = make(**augment_kwargs).train().requires_grad_(False)
-    parts = {"G_mapping": G.mapping, "G_synthesis": G.synthesis, "D": D, "augment_pipe": augment_pipe}
+    parts = {"G_mapping": G.mapping, "G_synthesis": G.synthesis, "D": D}
+    if num_gpus > 1:
+        parts = {name: wrapped(module) for name, module in parts.items()}
+        for module in (G, D):
+            misc.check_ddp_consistency(module)
+    parts["augment_pipe"] = augment_pipe
     loss = make(device=torch.device("cpu"), **parts, **loss_kwargs)
     optimizers = [
         (name, module, make(params=module.parameters(), **opt_kwargs)) for name, module in (("G", G), ("D", D))
@@ -56,12 +65,14 @@ def training_loop(
                         real_c=c,
                         gen_z=torch.randn([len(img), G.z_dim]),
                         gen_c=c,
-                        sync=True,
+                        sync=img is batch[-1][0],
                         gain=1,
                     )
             module.requires_grad_(False)
             optimizer.step()
     collector.update()
+    for module in (G, D):
+        misc.check_ddp_consistency(module, ignore_regex=r".*\.w_avg")
 
     _root, sqrtm_error = scipy.linalg.sqrtm(np.eye(2), disp=False)  # SciPy 1.18 takes no disp
     result = {"D": type(D).__name__, "batch_gpu": batch_gpu, "sqrtm_error": float(sqrtm_error)}
@@ -72,3 +83,10 @@ def training_loop(
         snapshot = {"training_set_kwargs": dict(training_set_kwargs), **{k: m.eval() for k, m in modules.items()}}
         with open(Path(run_dir, "network-snapshot-000000.pkl"), "wb") as f:
             pickle.dump(snapshot, f)
+
+
+def wrapped(module):
+    module.requires_grad_(True)
+    ddp = torch.nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
+    module.requires_grad_(False)
+    return ddp

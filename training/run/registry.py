@@ -2,12 +2,22 @@
 
 A method is a folder at the top level with a ``config.py`` that defines ``CONFIGURATIONS``, a sequence of
 `Configuration`; it is found in a plain clone. Installed packages announce theirs by an entry point of group
-``mscond.configurations`` that names such a sequence. Nothing here imports torch, so that ``--help`` is quick; neither
+``mscond.configurations`` that names such a sequence. Nothing here imports torch, so that ``--help`` is fast; neither
 should a ``config.py``.
+
+The settings of a method are the fields of a dataclass. Each becomes a keyword argument of the method's discriminator or
+loss, and a flag of the same name::
+
+    @dataclass(frozen=True, kw_only=True)
+    class HeadSettings:
+        num_heads: int = field(default=4, metadata={"type": click.IntRange(min=1), "help": "Heads of D."})
+
+``type`` is a click type, ``help`` one line; ``source`` may say where the default comes from. Values are stored as JSON.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 from collections.abc import Callable, Iterator, Mapping
@@ -21,28 +31,9 @@ from training.run.presets import PRESETS, Preset, auto_preset
 ENTRY_POINT_GROUP = "mscond.configurations"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """A setting of a method: a flag of ``train.py`` that becomes a keyword argument of the method's class."""
-
-    flag: str
-    """For example ``--con-weight``."""
-    target: str
-    """Which class takes it: ``D_kwargs`` or ``loss_kwargs``."""
-    key: str
-    """Name of the keyword argument."""
-    default: Any
-    """Value without the flag, as the class takes it."""
-    parse: Callable[[str], Any] = str
-    """From the text on the command line to the value; raises ValueError with the allowed values."""
-    metavar: str = "TEXT"
-    help: str
-    """One line, with the source of the default."""
-
-    @property
-    def parameter(self) -> str:
-        """The flag as a Python name."""
-        return self.flag.lstrip("-").replace("-", "_")
+@dataclass(frozen=True)
+class NoSettings:
+    """Of a class that has no settings of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +45,40 @@ class Configuration:
     """(resolution, number of GPUs) -> hyperparameters."""
     discriminator: str = "training.networks.Discriminator"
     loss: str = "training.loss.StyleGAN2Loss"
+    D_settings: type = NoSettings
+    """Dataclass of the discriminator's settings."""
+    loss_settings: type = NoSettings
+    """Dataclass of the loss's settings."""
     D_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Fixed arguments of the discriminator."""
     loss_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Fixed arguments of the loss."""
-    settings: tuple[Setting, ...] = ()
+    check: Callable[[Mapping[str, Any]], None] | None = None
+    """Raises ValueError if the arguments of the training loop do not suit the method."""
+
+    @property
+    def settings(self) -> dict[str, dataclasses.Field[Any]]:
+        """The settings of both classes by name."""
+        return {
+            setting.name: setting
+            for settings in (self.D_settings, self.loss_settings)
+            for setting in dataclasses.fields(settings)
+        }
+
+
+def setting_values(settings: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of all settings of a dataclass: those in ``given``, which may hold others too, or the defaults.
+
+    Raises:
+        ValueError: The dataclass refuses a value.
+    """
+    names = {setting.name for setting in dataclasses.fields(settings)}
+    return dataclasses.asdict(settings(**{name: value for name, value in given.items() if name in names}))
 
 
 @functools.cache
 def configurations() -> dict[str, Configuration]:
-    """All configurations by name: StyleGAN2-ADA's, those of the method folders, those of installed packages.
+    """Return all configurations by name: StyleGAN2-ADA's, those of the method folders, those of installed packages.
 
     Raises:
         ValueError: Two of them have the same name.
@@ -83,7 +98,7 @@ def _own() -> Iterator[Configuration]:
 
 
 def constant(preset: Preset) -> Callable[[int, int], Preset]:
-    """The same hyperparameters for every resolution and number of GPUs."""
+    """Use the same hyperparameters for every resolution and number of GPUs."""
     return lambda resolution, num_gpus: preset
 
 

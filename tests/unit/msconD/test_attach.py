@@ -1,4 +1,4 @@
-"""Command lines of ``python -m msconD.attach`` and what becomes of the training loop's arguments.
+"""Command lines of ``python -m msconD.attach``, what is refused, and the arguments that the training loop gets.
 
 tests/integration/test_attach.py runs it.
 """
@@ -15,15 +15,19 @@ import pytest
 from click.testing import CliRunner
 
 import training.training_loop
-from msconD.attach import main, method_changes, read_arguments, wrap_training_loop
-from msconD.flags import BASE_CFG, VARIANTS
+from msconD import attach
+from msconD.attach import check_settings, main, method_changes, read_arguments, wrap_training_loop
+from msconD.checkout import SUPPORTED
+from msconD.settings import BASE_CFG, VARIANTS
 from tests.api.test_persistent_imports import faults
 from tests.helpers import REPOSITORY
+from tests.training_runs import write_dataset
+from tests.unit.msconD.test_checkout import write_checkout
 from training.run.options import DatasetInfo, Flags, resolve
 
 DATASET = DatasetInfo("photos", resolution=64, num_images=100, has_labels=False)
 MODULES = [path for path in (REPOSITORY / "msconD").glob("*.py") if path.name not in ("config.py", "plots.py")]
-"""What runs inside other checkouts."""
+"""Those that run inside other checkouts."""
 
 
 def options(**flags: Any) -> dict[str, Any]:
@@ -37,28 +41,23 @@ def test_modules_need_nothing_that_the_official_code_lacks(path: Path) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    for package in ("dnnlib", "torch_utils", "training"):
-        (tmp_path / package).mkdir()
-        (tmp_path / package / "__init__.py").touch()
-    for script in ("train.py", "generate.py"):
-        (tmp_path / script).touch()
-    return tmp_path
+    return write_checkout(tmp_path)
 
 
 def test_the_flags_of_the_method_are_taken_out(checkout: Path) -> None:
     arguments = ["--outdir", "runs", "--scales", "1-8", "-n", "--cfg=msconD", "--con-temp=0.1", "--resume", "noresume"]
-    orders, others = read_arguments(checkout, "train.py", arguments)
+    job, others = read_arguments(checkout, "train.py", arguments)
     assert others == ["--outdir", "runs", "-n", "--resume", "noresume", "--cfg=stylegan2"]
-    assert orders.changes == method_changes("msconD", {"--scales": "1,8", "--con-temp": "0.1"})
-    assert orders.changes["D_kwargs"]["scales"] == [1, 8]
-    assert orders.changes["loss_kwargs"]["con_temp"] == 0.1
+    assert job.changes == method_changes("msconD", {"scales": [1, 8], "con_temp": 0.1})
+    assert job.changes["D_kwargs"]["scales"] == [1, 8]
+    assert job.changes["loss_kwargs"]["con_temp"] == 0.1
 
 
 @pytest.mark.parametrize("text", ["--cfg=auto --seed 1 --help", "--seeds 0-3 --trunc=0.5", "--cfg=unheard-of", ""])
 def test_other_command_lines_stay_as_they_are(checkout: Path, text: str) -> None:
-    orders, others = read_arguments(checkout, "train.py", text.split())
+    job, others = read_arguments(checkout, "train.py", text.split())
     assert sorted(others) == sorted(text.split())
-    assert orders.changes == {}
+    assert job.changes == {}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +66,18 @@ def test_other_command_lines_stay_as_they_are(checkout: Path, text: str) -> None
         ("train.py --con-weight=2", "--con-weight has no effect without --cfg=msconD or --cfg=multiscale"),
         ("train.py --cfg=auto --scales=1", "--scales has no effect without --cfg=msconD or --cfg=multiscale"),
         ("train.py --cfg=multiscale --con-weight=2", "--con-weight has no effect with --cfg=multiscale"),
-        ("train.py --cfg=msconD --con-temp=cold", "--con-temp=cold: must be a number of at least 0.02, got 'cold'"),
+        (
+            "train.py --cfg=msconD --con-temp=cold",
+            "Invalid value for '--con-temp': 'cold' is not a valid float range.",
+        ),
+        (
+            "train.py --cfg=msconD --con-temp=0.01",
+            "Invalid value for '--con-temp': 0.01 is not in the range x>=0.02.",
+        ),
+        (
+            "train.py --cfg=multiscale --scales=2-8",
+            "Invalid value for '--scales': '2-8' is not a list of heights like 1,8,16, or 1-16 for the same.",
+        ),
         ("train.py --cfg=msconD --con-temp", "Option '--con-temp' requires an argument."),
         ("trian.py --cfg=msconD", "no script trian.py in {}; there are generate.py, train.py"),
     ],
@@ -82,6 +92,60 @@ def test_a_folder_that_is_no_checkout(checkout: Path, missing: str) -> None:
     (checkout / missing / "__init__.py").unlink()
     with pytest.raises(click.ClickException, match=rf"is no StyleGAN2-ADA checkout: it has no {missing}/__init__.py"):
         read_arguments(checkout, "train.py", [])
+
+
+@pytest.mark.parametrize(("missing", "words"), [("networks.py", "is missing"), ("loss.py", "is missing")])
+def test_a_foreign_checkout_gets_no_method_but_runs_without(checkout: Path, missing: str, words: str) -> None:
+    (checkout / "training" / missing).unlink()
+    result = CliRunner().invoke(main, [str(checkout), "train.py", "--cfg=msconD"])
+    expected = f"--cfg=msconD cannot be attached to {checkout}: training/{missing} {words}; {SUPPORTED}"
+    assert (result.exit_code, result.output) == (1, f"Error: {expected}\n")
+    assert read_arguments(checkout, "train.py", ["--cfg=auto"])[0].changes == {}
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("No module named 'opensimplex'"), ValueError("too few")])
+def test_what_shows_while_attaching_is_one_line(
+    checkout: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attach, "attach", lambda job: (_ for _ in ()).throw(error))
+    result = CliRunner().invoke(main, [str(checkout), "train.py", "--cfg=msconD"])
+    assert (result.exit_code, result.output) == (1, f"Error: {checkout}: {error}\n")
+
+
+def check(cfg: str, arguments: list[str], **given: Any) -> None:
+    check_settings(method_changes(cfg, given), arguments)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "scales must be 1 and any of 4, 8 for images of 16 px, got 1, 8, 16"),
+        ({"scales": [1, 8], "adv_weights": [1, 2, 3]}, r"need 2 weights for scales \[1, 8\], got 3"),
+        ({"scales": [8]}, "scales must be 1 and any of"),
+    ],
+)
+def test_settings_are_tried_on_the_data(given: dict[str, Any], words: str, tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data.zip")
+    with pytest.raises(ValueError, match=words):
+        check("msconD", ["--outdir=runs", "--data", str(data), "-n"], **given)
+    check("msconD", [f"--data={data}"], scales=[1, 8])
+    check("multiscale", [f"--data={data}"], scales=[1, 4])
+
+
+@pytest.mark.parametrize("arguments", [["--data=nowhere.zip"], [], ["--gpus=many"], ["--gpus=0"], ["--batch=x"]])
+def test_other_mistakes_are_left_to_the_script(arguments: list[str]) -> None:
+    check("msconD", arguments)
+
+
+@pytest.mark.parametrize(("gpus", "batch", "is_legal"), [(1, 1, False), (1, 2, True), (2, 2, True)])
+def test_passes_of_one_image_are_refused(gpus: int, batch: int, is_legal: bool) -> None:
+    arguments = [f"--gpus={gpus}", f"--batch={batch}"]
+    check("multiscale", arguments)
+    if is_legal:
+        check("msconD", arguments)
+    else:
+        with pytest.raises(ValueError, match="each pass has only 1; raise --batch"):
+            check("msconD", arguments)
 
 
 @pytest.mark.parametrize("cfg", VARIANTS)

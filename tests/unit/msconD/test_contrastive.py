@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from msconD import contrastive, views
 from msconD.settings import LossSettings
@@ -65,7 +66,7 @@ def one_way_by_loops(z1: torch.Tensor, z2: torch.Tensor, distance: torch.Tensor,
 @pytest.mark.parametrize("changes", VARIANTS)
 def test_pixel_loss_equals_loops(num: int, changes: dict[str, Any]) -> None:
     proj1, proj2, distance = random_case(num)
-    distance[0, 1] = 2  # an anchor without a positive
+    distance[0, 1] = 2  # a query without a positive
     z1, z2 = (contrastive.unit(p).flatten(2).mT for p in (proj1, proj2))
     s = settings(**changes)
     expected = (one_way_by_loops(z1, z2, distance, s) + one_way_by_loops(z2, z1, distance.mT, s)) / 2
@@ -113,17 +114,17 @@ def test_invariances(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("neg", ["batch", "image"])
-def test_an_ignored_cell_has_no_say(neg: str) -> None:
+def test_an_ignored_cell_has_no_effect(neg: str) -> None:
     proj1, proj2, distance = random_case(2)
     distance[:, :, 0] = 1.0  # cell 0 of the second view is in the ring of every cell
     changed = proj2.clone()
     changed[0, :, 0, 0] *= -1
     s = settings(neg=neg, **RING)
-    ways = [
-        contrastive.look(*(contrastive.unit(p).flatten(2).mT for p in (proj1, second)), distance, s, None)
+    directions = [
+        contrastive.compare(*(contrastive.unit(p).flatten(2).mT for p in (proj1, second)), distance, s, None)
         for second in (proj2, changed)
     ]
-    before, after = (contrastive.anchor_loss(way, "sum")[0] for way in ways)
+    before, after = (contrastive.info_nce(*direction, "sum")[0] for direction in directions)
     assert torch.allclose(before, after, atol=1e-12)
     without_ring = [pixel_loss(proj1, second, distance, neg=neg) for second in (proj2, changed)]
     assert abs(without_ring[0] - without_ring[1]) > 1e-3
@@ -171,9 +172,9 @@ def test_an_image_without_overlap_drops_out() -> None:
     assert torch.isclose(loss, pixel_loss(proj1[:2], proj2[:2], distance[:2], neg="image"))
 
 
-def test_anchors_are_drawn_without_replacement_and_valid_ones_first() -> None:
+def test_queries_are_drawn_without_replacement_and_valid_ones_first() -> None:
     valid = torch.tensor([[True, False, True, True], [False, False, True, False]])
-    drawn = torch.stack([contrastive.choose_anchors(valid, 2) for _ in range(600)])
+    drawn = torch.stack([contrastive.sample_queries(valid, 2) for _ in range(600)])
     assert (drawn[..., 0] != drawn[..., 1]).all()
     counts = torch.stack([(drawn == cell).any(-1).float().mean(0) for cell in range(4)])
     assert counts[1, 0] == 0
@@ -181,20 +182,20 @@ def test_anchors_are_drawn_without_replacement_and_valid_ones_first() -> None:
     assert (counts[[0, 2, 3], 0] - 2 / 3).abs().max() < 0.08
 
 
-def test_sampled_anchors_average_to_the_full_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampled_queries_average_to_the_full_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     proj1, proj2, distance = random_case(2)
     full = pixel_loss(proj1, proj2, distance)
     everything = pixel_loss(proj1, proj2, distance, max_anchors=8)
     assert torch.equal(everything, full)
 
-    distance[:, 1, :] = 2  # so that an anchor of the first view is invalid
+    distance[:, 1, :] = 2  # so that a query of the first view is invalid
     full = pixel_loss(proj1, proj2, distance)
     valid = [(d < 0.7).any(2) for d in (distance, distance.mT)]
     losses = []
     choices = [[list(itertools.combinations(v.nonzero()[:, 0].tolist(), 2)) for v in way] for way in valid]
     for picks in itertools.product(*(c for way in choices for c in way)):
         queue = [torch.tensor(picks[:2]), torch.tensor(picks[2:])]
-        monkeypatch.setattr(contrastive, "choose_anchors", lambda _, num, queue=queue: queue.pop(0))
+        monkeypatch.setattr(contrastive, "sample_queries", lambda _, num, queue=queue: queue.pop(0))
         losses.append(pixel_loss(proj1, proj2, distance, max_anchors=4))
     assert len(losses) > 1
     assert torch.isclose(torch.stack(losses).mean(), full, atol=1e-12, rtol=0)
@@ -284,9 +285,51 @@ def test_top1_is_the_nearest_key() -> None:
     assert torch.equal(stats["top1"], hits.float())
 
 
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_transposed_logits_are_those_of_the_other_direction(changes: dict[str, Any]) -> None:
+    """With a gather function both directions are computed, without one the second is the first, transposed."""
+    proj1, proj2, distance = (x.requires_grad_(x.ndim == 4) for x in random_case(3))
+    results = []
+    for gather in (None, lambda keys: keys):
+        loss, stats = contrastive.pixel_info_nce(proj1, proj2, distance, settings(**changes), gather)
+        results.append([loss, *torch.autograd.grad(loss, (proj1, proj2)), *stats.values()])
+    for transposed, computed in zip(*results, strict=True):
+        assert torch.allclose(transposed, computed, atol=1e-12, rtol=0)
+
+
+def images_of_places(num: int, size: int = 64) -> torch.Tensor:
+    """Images whose pixels hold a code of their place: near places have similar codes."""
+    ticks = (torch.arange(size) * 2 + 1) / size - 1
+    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
+    return torch.stack([x.mul(1.5).cos(), x.mul(1.5).sin(), y.mul(1.5).cos(), y.mul(1.5).sin()]).repeat(num, 1, 1, 1)
+
+
+def test_embeddings_of_the_place_solve_the_task_at_every_scale() -> None:
+    torch.manual_seed(0)
+    img = images_of_places(20)
+    thetas = [views.sample_thetas(len(img), (0.2, 1.0)) for _ in range(2)]
+    seen = [views.apply_thetas(img, theta) for theta in thetas]
+    projs = [{1: view.flatten(1), **{h: F.adaptive_avg_pool2d(view, h) for h in (8, 16)}} for view in seen]
+    losses, stats = contrastive.multiscale_losses(*projs, *thetas, settings(neg="image"))
+    assert list(losses) == [1, 8, 16]
+    assert {name for name in stats if name.startswith("loss")} == {"loss_h1", "loss_h8", "loss_h16"}
+    for h in (8, 16):
+        assert stats[f"top1_h{h}"].mean() > 0.95
+        assert stats[f"pos_sim_h{h}"].mean() > 0.98
+
+
 def test_statistics_of_nothing_are_empty() -> None:
     proj1, proj2, distance = random_case(1)
     _, stats = contrastive.pixel_info_nce(proj1, proj2, distance + 2, settings())
     assert all(len(stats[name]) == 0 for name in ("loss", "excess", "top1", "pos_sim", "neg_sim", "num_pos"))
     _, stats = contrastive.instance_nt_xent(proj1[:, :, 0, 0], proj2[:, :, 0, 0], 0.2)
     assert stats["neg_sim"].numel() == stats["uniformity"].numel() == 0
+
+
+def test_statistics_of_a_single_image_are_defined_or_empty() -> None:
+    proj1, proj2, distance = random_case(1)
+    distance[:, 1] = 2  # a query without a positive
+    for changes in VARIANTS:
+        _, stats = contrastive.pixel_info_nce(proj1, proj2, distance, settings(**changes))
+        _, more = contrastive.instance_nt_xent(proj1[:, :, 0, 0], proj2[:, :, 0, 0], 0.2)
+        assert all(value.isfinite().all() for value in (*stats.values(), *more.values()))

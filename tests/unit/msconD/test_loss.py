@@ -74,7 +74,7 @@ def test_the_global_scale_alone_is_stylegan2(phase: str) -> None:
         assert torch.equal(found[name], grad), name
 
 
-def test_weight_0_trains_as_if_there_were_no_contrastive_task() -> None:
+def test_weight_0_trains_as_if_there_were_no_contrastive_loss() -> None:
     trained = {}
     for proj_dim in (0, 8):
         D = discriminator(proj_dim=proj_dim)
@@ -206,7 +206,7 @@ def test_state() -> None:
 
 
 class ScriptedD(torch.nn.Module):
-    """Says what it is told: constant maps."""
+    """Discriminator with given, constant logits."""
 
     proj_dim = 0
 
@@ -224,7 +224,7 @@ class ScriptedD(torch.nn.Module):
 
 
 @pytest.mark.parametrize(("ada_scale", "expected"), [("global", 1.0), ("mean", -1 / 3)])
-def test_augmentation_is_steered_by_the_global_logit(ada_scale: str, expected: float) -> None:
+def test_augmentation_is_controlled_by_the_global_logit(ada_scale: str, expected: float) -> None:
     loss = make_loss(ScriptedD({1: 2.0, 8: -1.0, 16: -3.0}), con_weight=0, ada_scale=ada_scale)
     stats = collected(lambda: run_phase(loss, "Dmain"))
     assert stats["Loss/signs/real"].num == 4
@@ -266,11 +266,12 @@ def test_no_overlap_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("kwargs", "words"),
     [
-        ({"r1_mode": "sum"}, "r1_mode must be one of mean, rademacher, global, got 'sum'"),
-        ({"con_temp": 0.001}, "con_temp must be a number of at least 0.02, got 0.001"),
-        ({"con_crop": [0.5, 0.2]}, "con_crop must be two shares"),
-        ({"adv_weights": [1, 1]}, r"need 3 weights for scales \[1, 8, 16\], got \[1, 1\]"),
-        ({"con_max_anchors": "many"}, "con_max_anchors must be an integer of at least 1, got 'many'"),
+        ({"r1_mode": "sum"}, "r1_mode: 'sum' is not one of 'mean', 'rademacher', 'global'"),
+        ({"con_temp": 0.001}, "con_temp: 0.001 is not in the range x>=0.02"),
+        ({"con_temp": math.nan}, "con_temp: nan is not a finite number"),
+        ({"con_crop": [0.5, 0.2]}, r"con_crop: \[0.5, 0.2\] is not two fractions of the image area"),
+        ({"adv_weights": [1, 1]}, r"need 3 weights for scales \[1, 8, 16\], got 2"),
+        ({"con_max_anchors": "many"}, "con_max_anchors: 'many' is not a valid integer range"),
     ],
 )
 def test_bad_settings(kwargs: dict[str, Any], words: str) -> None:

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from msconD import views
 from msconD.discriminator import MsConDDiscriminator
-from msconD.gather import gather_rows
+from msconD.gather import gather_at, gather_rows
 from msconD.loss import MsConDLoss
 from torch_utils.distributed import World, init_world, launch
 from training.networks import Generator
@@ -75,8 +75,7 @@ def assert_trains_like_one_process(rank: int) -> None:
 def assert_gathers_where_asked() -> None:
     expected = {"h1": [True, False], "all": [True, True], "none": [False, False]}
     for gather, answers in expected.items():
-        task = make_loss(gather, wrap=False).task
-        assert [task._gather_at(h) is gather_rows for h in (1, 8)] == answers
+        assert [gather_at(h, gather) is gather_rows for h in (1, 8)] == answers
 
 
 def assert_survives_views_without_overlap(rank: int) -> None:
@@ -88,8 +87,7 @@ def assert_survives_views_without_overlap(rank: int) -> None:
         return torch.tensor([[0.3, 0, x], [0, 0.3, 0]]).repeat(num, 1, 1)
 
     views.sample_thetas = disjoint_on_rank_1
-    loss.settings = replace(loss.settings, con_geom="crop")
-    loss.task.settings = loss.settings
+    loss.views.settings = replace(loss.settings, con_geom="crop")
     for name, grad in run_phase(loss, "Dmain", [slice(rank * 2, rank * 2 + 2)]).items():
         assert grad.isfinite().all(), name
         mean = grad.clone()

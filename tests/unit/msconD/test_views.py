@@ -1,15 +1,18 @@
-"""Geometry of the views: tracked centres, distances and their known statistics."""
+"""Views: tracked centres, distances and their known statistics, and what a sampler makes of its settings."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from msconD import views
+from msconD.settings import LossSettings
 
 AREA = (0.2, 1.0)
-MIRROR = torch.tensor([[[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+FLIP = torch.tensor([[[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
 
 
 def ramp_images(num: int, size: int) -> torch.Tensor:
@@ -24,11 +27,11 @@ def positives(theta1: torch.Tensor, theta2: torch.Tensor, size: int, within: flo
 
 
 @pytest.mark.parametrize("size", [8, 16])
-def test_centres_are_where_the_view_looked(size: int) -> None:
+def test_centres_are_where_the_view_shows_them(size: int) -> None:
     torch.manual_seed(0)
     size_px = 256
     # Crops that stay a pixel inside: at the very border the ramp is clamped.
-    theta = torch.cat([views.sample_thetas(20, AREA) * 0.99, MIRROR * 0.99])
+    theta = torch.cat([views.sample_thetas(20, AREA) * 0.99, FLIP * 0.99])
     view = views.apply_thetas(ramp_images(len(theta), size_px), theta)
     seen = F.adaptive_avg_pool2d(view, size).flatten(2).mT
     error_px = (seen - views.cell_centres(theta, size)).abs().max() * size_px / 2
@@ -75,8 +78,8 @@ def test_same_geometry_matches_each_cell_with_itself(size: int, neighbourly: flo
     assert positives(theta, theta, size, within=0.71)[0].sum(1).float().mean() == neighbourly
 
 
-def test_mirroring_reverses_x_only() -> None:
-    matches = positives(MIRROR, views.identity_thetas(1), 4)[0].reshape(4, 4, 4, 4)
+def test_flipping_reverses_x_only() -> None:
+    matches = positives(FLIP, views.identity_thetas(1), 4)[0].reshape(4, 4, 4, 4)
     rows, columns = torch.eye(4, dtype=torch.bool), torch.eye(4, dtype=torch.bool).flip(1)
     assert torch.equal(matches, rows[:, None, :, None] & columns[None, :, None, :])
 
@@ -92,8 +95,8 @@ def test_the_larger_cell_sets_the_unit() -> None:
 def test_swapping_the_views_transposes_the_distances() -> None:
     torch.manual_seed(3)
     theta1, theta2 = views.sample_thetas(4, AREA), views.sample_thetas(4, AREA)
-    there, back = views.cell_distances(theta1, theta2, 8), views.cell_distances(theta2, theta1, 8)
-    assert torch.allclose(there, back.mT, atol=1e-6)
+    forward, reverse = views.cell_distances(theta1, theta2, 8), views.cell_distances(theta2, theta1, 8)
+    assert torch.allclose(forward, reverse.mT, atol=1e-6)
 
 
 def test_disjoint_crops_have_no_positive() -> None:
@@ -113,3 +116,40 @@ def test_overlap_of_random_views(size: int, valid: float, num: float) -> None:
     count = torch.cat(counts).float()
     assert abs((count > 0).float().mean() - valid) < 0.01
     assert abs(count[count > 0].mean() - num) < 0.05
+
+
+def sampler(**changes: Any) -> views.ViewSampler:
+    settings = LossSettings(**{f"con_{name}": value for name, value in changes.items()})
+    return views.ViewSampler(settings, torch.device("cpu"))
+
+
+def test_sampled_views_differ_from_each_other_and_from_the_image() -> None:
+    img = torch.rand(2, 3, 16, 16) * 2 - 1
+    sample = sampler()
+    seen = [sample(img, sample.draw_thetas(img)) for _ in range(2)]
+    assert [view.shape for view in seen] == [img.shape] * 2
+    assert not torch.equal(seen[0], seen[1])
+    assert not any(torch.allclose(view, img, atol=0.1) for view in seen)
+
+
+def test_views_may_be_the_images_themselves() -> None:
+    img = torch.rand(2, 3, 16, 16)
+    sample = sampler(geom="none", color_p=0)
+    assert torch.allclose(sample(img, sample.draw_thetas(img)), img, atol=1e-5)
+
+
+@pytest.mark.parametrize("color_p", [0.0, 0.3, 1.0])
+def test_colours_change_with_the_given_probability(color_p: float) -> None:
+    torch.manual_seed(5)
+    img = torch.rand(400, 3, 4, 4)
+    sample = sampler(geom="none", color_p=color_p)
+    is_changed = (sample(img, sample.draw_thetas(img)) - img).abs().amax(dim=[1, 2, 3]) > 1e-3
+    expected = 1 - (1 - color_p) ** 4  # four transforms
+    assert abs(is_changed.float().mean() - expected) < 0.1
+
+
+def test_images_keep_their_gradient() -> None:
+    img = torch.rand(2, 3, 16, 16, requires_grad=True)
+    sample = sampler()
+    sample(img, sample.draw_thetas(img)).square().sum().backward()
+    assert img.grad.abs().max() > 0

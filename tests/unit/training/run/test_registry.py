@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+import train
 from tests.helpers import REPOSITORY
 from training.run import registry
 from training.run.options import DatasetInfo, Flags, resolve
 from training.run.presets import PRESETS
-from training.run.registry import Configuration, Setting, configurations, constant
+from training.run.registry import Configuration, NoSettings, configurations, constant, setting_values
 
 DATASET = DatasetInfo(name="cars", resolution=64, num_images=10, has_labels=False)
 
@@ -24,8 +27,23 @@ def _found_anew() -> Iterator[None]:
     configurations.cache_clear()
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeadSettings:
+    num_heads: int = field(default=3, metadata={"type": click.INT, "help": "Heads of D.", "source": "a paper"})
+    widths: list[int] = field(default_factory=lambda: [1, 2], metadata={"type": click.STRING, "help": "Their widths."})
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightSettings:
+    weight: float | None = field(default=None, metadata={"type": click.FLOAT, "help": "Weight.", "source": "none"})
+
+    def __post_init__(self) -> None:
+        if self.weight == 13:
+            raise ValueError("weight: 13 is not allowed")
+
+
 class EntryPoint:
-    """What an installed package announces."""
+    """An installed package."""
 
     def __init__(self, *found: Configuration) -> None:
         self.found = found
@@ -52,22 +70,18 @@ def test_configurations_of_a_plain_clone(monkeypatch: pytest.MonkeyPatch) -> Non
         found = configurations()[name]
         assert found.preset(64, 3) is preset
         assert (found.discriminator, found.loss) == ("training.networks.Discriminator", "training.loss.StyleGAN2Loss")
-        assert (dict(found.D_kwargs), dict(found.loss_kwargs), found.settings) == ({}, {}, ())
+        assert (dict(found.D_kwargs), dict(found.loss_kwargs), found.settings) == ({}, {}, {})
 
 
 def test_an_installed_package_adds_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    flags = {"help": "", "parse": int}
-    settings = (
-        Setting(flag="--num-heads", target="D_kwargs", key="num_heads", default=3, **flags),
-        Setting(flag="--weight", target="loss_kwargs", key="weight", default=1, **flags),
-    )
     ours = configuration(
         "theirs",
         discriminator="theirs.D",
         loss="theirs.Loss",
         D_kwargs={"fixed": 1, "conv_clamp": 8},
         loss_kwargs={"also": 2},
-        settings=settings,
+        D_settings=HeadSettings,
+        loss_settings=WeightSettings,
     )
     install(monkeypatch, ours, configuration("plain"))
     assert list(configurations())[-2:] == ["theirs", "plain"]
@@ -75,6 +89,7 @@ def test_an_installed_package_adds_a_configuration(monkeypatch: pytest.MonkeyPat
     D_kwargs, loss_kwargs = options["D_kwargs"], options["loss_kwargs"]
     assert (D_kwargs["class_name"], loss_kwargs["class_name"]) == ("theirs.D", "theirs.Loss")
     assert (D_kwargs["fixed"], D_kwargs["num_heads"], D_kwargs["conv_clamp"]) == (1, 3, 8)
+    assert D_kwargs["widths"] == [1, 2]
     assert (loss_kwargs["also"], loss_kwargs["weight"], loss_kwargs["r1_gamma"]) == (2, 5, 1)
 
 
@@ -99,10 +114,34 @@ def test_two_configurations_of_one_name_are_refused(monkeypatch: pytest.MonkeyPa
         configurations()
 
 
-def test_a_flag_is_a_python_name_too() -> None:
-    setting = Setting(flag="--con-pos-dist", target="loss_kwargs", key="x", default=1, help="")
-    assert setting.parameter == "con_pos_dist"
-    assert setting.parse("text") == "text"
+def test_settings_become_flags_with_defaults_and_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, configuration("theirs", D_settings=HeadSettings, loss_settings=WeightSettings))
+    command = train.add_method_options(click.Command("train"))
+    records = dict(option.get_help_record(click.Context(command)) for option in command.params)
+    assert records["--num-heads INTEGER"] == "Heads of D.  [default: 3; a paper]"
+    assert records["--widths TEXT"] == "Their widths.  [default: 1,2]"
+    assert records["--weight FLOAT"] == "Weight.  [default: none]"
+    with command.make_context("train", ["--num-heads=5"]) as context:
+        assert (context.params["num_heads"], context.params["weight"]) == (5, None)
+
+
+def test_values_of_settings() -> None:
+    assert setting_values(NoSettings, {"num_heads": 5}) == {}
+    assert setting_values(HeadSettings, {}) == {"num_heads": 3, "widths": [1, 2]}
+    assert setting_values(HeadSettings, {"num_heads": 5, "weight": 1}) == {"num_heads": 5, "widths": [1, 2]}
+    with pytest.raises(ValueError, match="weight: 13 is not allowed"):
+        setting_values(WeightSettings, {"weight": 13})
+
+
+def test_a_method_may_refuse_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(kwargs: Mapping[str, Any]) -> None:
+        if kwargs["batch_gpu"] < 8:
+            raise ValueError("too few")
+
+    install(monkeypatch, configuration("theirs", check=check))
+    with pytest.raises(ValueError, match="too few"):
+        resolve(Flags(data="x", cfg="theirs", batch_gpu=4, mbstd_group=4), DATASET)
+    assert resolve(Flags(data="x", cfg="theirs", batch_gpu=16), DATASET)[1]["batch_gpu"] == 16
 
 
 def test_flags_are_known_without_torch() -> None:
