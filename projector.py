@@ -1,4 +1,4 @@
-"""Find the w whose image looks most like a given one: ``python projector.py --help``."""
+"""Find the w whose image resembles a given one most: ``python projector.py --help``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from dnnlib.atomic import write_atomic
+from dnnlib.progress import progress_bar
 from dnnlib.util import UserError, format_time
 from metrics.detectors import EFFLITE1, VGG16
 from metrics.metric_utils import get_feature_detector
@@ -26,7 +26,7 @@ from training.inference.projection import Step, project
 from training.inference.sampling import load_generator, synthesize
 
 MAX_FRAMES = 200
-"""Of the film: the steps are thinned out to at most so many."""
+"""Maximum number of frames of the video; of more steps, evenly spaced ones are shown."""
 
 
 @click.command()
@@ -37,7 +37,7 @@ MAX_FRAMES = 200
     required=True,
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Image to find.",
+    help="Target image.",
 )
 @click.option(
     "--num-steps",
@@ -45,13 +45,23 @@ MAX_FRAMES = 200
     type=click.IntRange(min=1),
     default=1000,
     show_default=True,
-    help="Optimisation steps.",
+    help="Number of optimization steps.",
 )
 @click.option(
-    "--seed", metavar="INT", type=int, default=303, show_default=True, help="Decides the noise of the optimisation."
+    "--seed",
+    metavar="INT",
+    type=click.IntRange(0, options.MAX_SEED),
+    default=303,
+    show_default=True,
+    help="Random seed.",
 )
 @click.option(
-    "--save-video", metavar="BOOL", type=bool, default=True, show_default=True, help="Write a film of the search."
+    "--save-video",
+    metavar="BOOL",
+    type=bool,
+    default=True,
+    show_default=True,
+    help="Save a video of the optimization.",
 )
 @options.class_option
 @click.option(
@@ -59,9 +69,10 @@ MAX_FRAMES = 200
     default=VGG16,
     show_default=True,
     metavar=f"{VGG16}|{EFFLITE1}|FILE",
-    help="Network that compares images.",
+    help="Feature network that compares images.",
 )
-@click.option("--detectors", metavar="DIR", help="Folder with the weights of such networks, for use offline.")
+@options.detectors_option
+@options.trust_detectors_option
 @options.device_option
 @options.trust_option
 @options.errors_in_one_line()
@@ -85,8 +96,8 @@ def run_projection(
       python projector.py --outdir=out --network=snapshot.pkl --target=photo.png
       python generate.py --outdir=out --network=snapshot.pkl --projected-w=out/projected_w.npz
 
-    The middle square of the target is used; it should be cut like the images of training. Writes target.png, proj.png,
-    projected_w.npz (w, [1, num_ws, w_dim]) and proj.mp4, or proj.webp without package imageio-ffmpeg.
+    The target is cropped to its center square; it should be framed like the training images. Writes target.png,
+    proj.png, projected_w.npz (w, [1, num_ws, w_dim]) and proj.mp4, or proj.webp without package imageio-ffmpeg.
     """  # noqa: D301 -- in a raw string click would not see its mark
     where = choose_device(device)
     G = load_generator(network, where, trust_pickle)
@@ -97,24 +108,29 @@ def run_projection(
     write_png(pixels, outdir / "target.png")
 
     target_img = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(where, torch.float32)
-    ws = optimise(project(G, target_img, features, label, num_steps, seed), num_steps)
+    ws = optimize(project(G, target_img, features, label, num_steps, seed), num_steps)
     projected_w = ws[-1:, None].repeat(1, G.num_ws, 1).cpu().numpy()
     write_atomic(outdir / "projected_w.npz", lambda file: np.savez(file, w=projected_w))
     write_png(draw(G, ws[-1]), outdir / "proj.png")
+    names = ["target.png", "proj.png", "projected_w.npz"]
     if save_video:
-        path = write_video(film(G, ws, pixels), outdir / "proj.mp4")
-        if path.suffix != ".mp4":
-            click.echo(f"Wrote {path} instead of an mp4, which needs: pip install '.[video]'")
+        names.append(write_video(video_frames(G, ws, pixels), outdir / "proj.mp4").name)
+    click.echo(f"Wrote {', '.join(names)} to {outdir}")
+    if names[-1].endswith(".webp"):
+        click.echo("The video is a WebP because an mp4 needs: pip install '.[video]'")
+    options.suggest("generate.py", network, outdir, f"--projected-w={outdir / 'projected_w.npz'}")
 
 
 def read_target(path: Path, resolution_px: int, num_channels: int) -> np.ndarray:
-    """Middle square of an image file at the network's resolution, uint8 ``[R, R, C]``.
+    """Return the center square of an image file at the resolution of the network, uint8 ``[R, R, C]``.
 
     Raises:
-        UserError: No image, or the network's are neither grey nor RGB.
+        UserError: The file is not an image, or the network is neither grayscale nor RGB.
     """
     if num_channels not in (1, 3):
-        raise UserError(f"projection takes networks with 1 or 3 colour channels, this one has {num_channels}")
+        raise UserError(f"projection supports networks with 1 or 3 color channels, this one has {num_channels}")
+    if not path.is_file():
+        raise UserError(f"{path} is not a regular file")
     prepare = Preparation(
         mode="grey" if num_channels == 1 else "rgb",
         transform="center-crop",
@@ -131,7 +147,7 @@ def read_target(path: Path, resolution_px: int, num_channels: int) -> np.ndarray
 
 
 def load_features(detector: str, device: torch.device, folder: str | None) -> torch.nn.Module:
-    """Load the network that compares images; if NVIDIA's cannot be had, the error names the one of the package."""
+    """Load the network that compares images; without VGG16, the error names the one that needs no download."""
     try:
         return get_feature_detector(detector, device, verbose=True, folder=folder)
     except UserError as error:
@@ -139,28 +155,29 @@ def load_features(detector: str, device: torch.device, folder: str | None) -> to
         raise UserError(f"{error}{alternative}") from error
 
 
-def optimise(steps: Iterator[Step], num_steps: int) -> torch.Tensor:
-    """Run the projection, show how it goes, and return the w after each step, ``[num_steps, w_dim]``."""
+def optimize(steps: Iterator[Step], num_steps: int) -> torch.Tensor:
+    """Run the projection, show its progress, and return the w after each step, ``[num_steps, w_dim]``."""
     start = time.monotonic()
     ws, distances = [], []
-    with tqdm(steps, total=num_steps, unit="step", disable=None) as progress:
-        for step in progress:
+    with progress_bar("steps", num_steps, unit="step") as progress:
+        for step in steps:
             ws.append(step.w)
             distances.append(step.distance)
             progress.set_postfix(distance=f"{step.distance:.4f}", refresh=False)
+            progress.update()
     elapsed = format_time(time.monotonic() - start)
     click.echo(f"Distance {distances[0]:.4f} -> {distances[-1]:.4f} in {num_steps} steps, {elapsed}")
     return torch.stack(ws)
 
 
 def draw(G: Any, w: torch.Tensor) -> np.ndarray:
-    """Image of ``w`` [w_dim] with the network's own noise, uint8 ``[R, R, C]``."""
+    """Return the image of ``w`` [w_dim] with the noise maps of the network, uint8 ``[R, R, C]``."""
     image: np.ndarray = synthesize(G, w.expand(1, G.num_ws, -1))[0]
     return image
 
 
-def film(G: Any, ws: torch.Tensor, target: np.ndarray) -> Iterator[np.ndarray]:
-    """Draw the target beside the projection as it develops."""
+def video_frames(G: Any, ws: torch.Tensor, target: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the target next to the projection at increasing steps."""
     chosen = np.linspace(0, len(ws) - 1, min(len(ws), MAX_FRAMES)).round()
     for i in chosen.astype(int):
         yield np.concatenate([target, draw(G, ws[i])], axis=1)

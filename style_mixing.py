@@ -7,13 +7,20 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from dnnlib.progress import progress_bar
 from dnnlib.util import UserError
 from torch_utils.device import choose_device
 from training.data.grid import save_image_grid, write_png
 from training.inference import options as options
-from training.inference.sampling import in_batches, load_generator, map_seeds, synthesize
+from training.inference.sampling import (
+    check_grid,
+    check_truncation,
+    in_batches,
+    load_generator,
+    map_seeds,
+    synthesize,
+)
 
 NUM_DEFAULT_STYLES = 7
 
@@ -21,13 +28,15 @@ NUM_DEFAULT_STYLES = 7
 @click.command()
 @options.network_option
 @options.outdir_option
-@click.option("--rows", type=options.SEEDS, required=True, metavar="LIST", help="Seeds whose images are changed.")
-@click.option("--cols", type=options.SEEDS, required=True, metavar="LIST", help="Seeds that styles are taken from.")
+@click.option("--rows", type=options.SEEDS, required=True, metavar="LIST", help="Seeds of the images to modify.")
+@click.option(
+    "--cols", type=options.SEEDS, required=True, metavar="LIST", help="Seeds of the images that provide styles."
+)
 @click.option(
     "--styles",
     type=options.NumberList(largest=999),
     metavar="LIST",
-    help="Layers whose styles are taken.  [default: 0-6, as far as there are so many]",
+    help="Layers in which to replace the style.  [default: 0-6, or all layers of a smaller network]",
 )
 @options.trunc_option
 @options.class_option
@@ -49,26 +58,28 @@ def generate_style_mix(
     device: str,
     trust_pickle: bool,
 ) -> None:
-    """Draw each image of --rows with the styles of each image of --cols in some layers.
+    """Generate each image of --rows with the styles of each image of --cols in some layers.
 
     \b
     Example:
       python style_mixing.py --outdir=out --network=snapshot.pkl --rows=85,100,75 --cols=55,821 --styles=0-6
 
-    Low layers decide on pose and shape, high ones on texture and colour. Writes R-C.png for row seed R and column seed
-    C, S-S.png for each seed itself, and grid.png with all of them.
+    Low layers control pose and shape, high layers texture and color. Writes R-C.png for row seed R and column seed C,
+    S-S.png for each seed itself, and grid.png with all of them.
     """  # noqa: D301 -- in a raw string click would not see its mark
     where = choose_device(device)
     G = load_generator(network, where, trust_pickle)
+    check_truncation(G, trunc)
     label = options.choose_label(G, class_idx, where)
     styles = check_styles(styles, G.num_ws)
+    check_grid(len(cols) + 1, len(rows) + 1, G.img_resolution)
     seeds = sorted({*rows, *cols})
     ws = dict(zip(seeds, map_seeds(G, seeds, label, trunc), strict=True))
     pairs = list(dict.fromkeys([*((seed, seed) for seed in seeds), *((row, col) for row in rows for col in cols)]))
 
     outdir.mkdir(parents=True, exist_ok=True)
     images: dict[tuple[int, int], np.ndarray] = {}
-    with tqdm(total=len(pairs), unit="img", disable=None) as progress:
+    with progress_bar("images", len(pairs), unit="img") as progress:
         for part in in_batches(pairs, batch):
             mixed = torch.stack([mix_styles(ws[row], ws[col], styles) for row, col in part])
             noise_seeds = [row for row, _ in part]
@@ -77,18 +88,20 @@ def generate_style_mix(
     for (row, col), image in images.items():
         write_png(image, outdir / f"{row}-{col}.png")
     save_mix_grid(images, rows, cols, outdir / "grid.png")
+    click.echo(f"Wrote {len(images)} images to {outdir}, and all of them as {outdir / 'grid.png'}")
+    click.echo(f"Next: other layers, --styles=0-{G.num_ws - 1}; low layers change the shape, high layers the color")
 
 
 def check_styles(styles: list[int] | None, num_ws: int) -> list[int]:
-    """Layers to mix: as given, or the default.
+    """Return the layers to mix: the given ones, or the default.
 
     Raises:
-        UserError: The network has not so many.
+        UserError: The network has no such layer.
     """
     if styles is None:
         return list(range(min(NUM_DEFAULT_STYLES, num_ws)))
     if max(styles) >= num_ws:
-        raise UserError(f"--styles: {max(styles)} is no layer of this network, which has 0-{num_ws - 1}")
+        raise UserError(f"--styles: there is no layer {max(styles)}, this network has layers 0-{num_ws - 1}")
     return styles
 
 
@@ -100,7 +113,7 @@ def mix_styles(row_w: torch.Tensor, col_w: torch.Tensor, styles: list[int]) -> t
 
 
 def save_mix_grid(images: dict[tuple[int, int], np.ndarray], rows: list[int], cols: list[int], path: Path) -> None:
-    """Write all mixtures as one PNG, below the images of ``cols`` and beside those of ``rows``."""
+    """Write all mixed images as one PNG, below the images of ``cols`` and to the right of those of ``rows``."""
     corner = np.zeros_like(next(iter(images.values())))
     cells = [corner, *(images[col, col] for col in cols)]
     for row in rows:

@@ -1,70 +1,50 @@
-"""Statistics of real images on disk, found again by what the images are rather than by where they lie."""
+"""Feature statistics of real images on disk, keyed by the content of the dataset and not by its path."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import zipfile
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dnnlib
-from training.data.archive import open_archive
-from training.data.labels import LABELS_FILE
+from metrics.feature_stats import FeatureStats
 
 _FORMAT = 1
-"""Part of every key: a new number forgets the files of older versions."""
-
-_CHUNK_BYTES = 1 << 20
-
-
-def dataset_fingerprint(path: str | Path) -> str:
-    """Hash the names and contents of all files in a folder or zip; the same files give the same hash in either.
-
-    A zip is answered from its table of contents, a folder is read through.
-    """
-    path = Path(path)
-    files = _files_of_zip(path) if zipfile.is_zipfile(path) else _files_of_folder(path)
-    return hashlib.sha256(json.dumps(sorted(files)).encode()).hexdigest()
-
-
-def resize_filter(path: str | Path) -> str | None:
-    """Tell how the images of a dataset were resized, if its ``dataset.json`` says so."""
-    try:
-        return json.loads(open_archive(path).read(LABELS_FILE)).get("resize_filter")
-    except (OSError, ValueError, AttributeError):
-        return None
-
-
-def _files_of_folder(path: Path) -> Iterator[tuple[str, int, int]]:
-    for file in path.rglob("*"):
-        if file.is_file():
-            stat = file.stat()
-            yield file.relative_to(path).as_posix(), stat.st_size, _crc32(file, stat.st_size, stat.st_mtime_ns)
-
-
-def _files_of_zip(path: Path) -> Iterator[tuple[str, int, int]]:
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            if not info.is_dir():
-                yield info.filename, info.file_size, info.CRC
-
-
-@functools.lru_cache(maxsize=2**20)
-def _crc32(path: Path, size_bytes: int, mtime_ns: int) -> int:
-    """Hash a file, once per process as long as its size and time of modification stay."""
-    crc = 0
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            crc = zlib.crc32(chunk, crc)
-    return crc
+"""Part of every key: increasing it invalidates all files of older versions."""
 
 
 def stats_path(**key: Any) -> Path:
-    """Name the file for statistics that are determined by ``key`` (plain JSON values)."""
+    """Return the path of the file for statistics that ``key`` (plain JSON values) determines."""
     text = json.dumps({"format": _FORMAT, **key}, sort_keys=True)
     name = hashlib.sha256(text.encode()).hexdigest()[:32]
     return Path(dnnlib.make_cache_dir_path("metrics", f"{name}.npz"))
+
+
+def load_stats(path: Path | None, stats_kwargs: dict[str, Any]) -> FeatureStats | None:
+    """Read statistics; None if the path is None, or the file is missing or damaged.
+
+    Args:
+        path: What `stats_path` returned, or None to use no cache.
+        stats_kwargs: Arguments of the `FeatureStats` that were saved.
+    """
+    if path is None or not path.is_file():
+        return None
+    try:
+        stats = FeatureStats.load(path, **stats_kwargs)
+    except (OSError, ValueError) as err:
+        print(f"Computing the statistics of the real images again: {err}")
+        return None
+    print(f"Using cached statistics of the real images: {path}")
+    return stats
+
+
+def save_stats(path: Path | None, stats: FeatureStats) -> None:
+    """Write statistics; a cache that cannot be written is reported and otherwise ignored."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stats.save(path)
+    except OSError as err:
+        print(f"Cannot cache the statistics of the real images: {err}")

@@ -1,16 +1,19 @@
-"""Feature networks: where their weights come from and how they are called.
+"""Feature networks: where their weights come from, which of them may run, and how they are called.
 
-Every detector has the call of NVIDIA's TorchScript files: ``detector(img, **kwargs)`` takes images [N, 3, H, W] with
-values in 0..255, uint8 or floating point, and returns float32 [N, D]. The keywords in use are
+Every detector has the interface of NVIDIA's TorchScript files: ``detector(img, **kwargs)`` takes images [N, 3, H, W]
+with values in 0..255, uint8 or floating point, and returns float32 [N, D]. The keywords in use are
 
-* ``return_features=True``: the features that distances and neighbourhoods of sets are measured in;
+* ``return_features=True``: features for distances between sets of images;
 * ``no_output_bias=True``: class probabilities for the inception score (Inception only);
 * ``return_lpips=True``: features whose squared distance is a perceptual distance (VGG16, EfficientNet);
-* ``resize_images=False``: take the images at the size they have.
+* ``resize_images=False``: do not resample the images to the detector's own input size.
 
-Weights are looked for in a folder of the user's, then in the package or the cache, then they are downloaded. Where the
-table below has no sha256, nobody has vouched for one: that of the file is recorded with every result, and a file
-``<weights>.sha256`` in the user's folder, as sha256sum writes it, pins it.
+Weights are searched for in the user's folder, then in the package or the download cache, then they are downloaded.
+
+A TorchScript file is a program: loading one runs its author's code with the rights of the user. Only two kinds are
+loaded without being asked for: files with a known sha256, and files that our downloader fetched over https from the
+URL in the table below, whose publisher is NVIDIA. Any other needs `trust_torchscript` (``--trust-detectors``). See
+docs/metrics.md.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import re
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +36,7 @@ from dnnlib.util import UserError
 from metrics.efficientnet import EfficientNetLite1
 
 FOLDER_VARIABLE = "MSCOND_DETECTORS"
+TRUST_VARIABLE = "MSCOND_TRUST_DETECTORS"
 
 INCEPTION = "inception-2015-12-05"
 VGG16 = "vgg16"
@@ -38,33 +44,35 @@ EFFLITE1 = "efficientnet_lite1"
 
 _NVIDIA_URL = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/"
 
+_MAX_PIN_BYTES = 4096
+
 
 def load_torchscript(path: Path) -> torch.nn.Module:
-    """Load a TorchScript archive on the CPU, in eval mode.
+    """Load a TorchScript file on the CPU, in eval mode. This executes it: take the path from `find_weights`.
 
     Raises:
-        UserError: It is none, or damaged.
+        UserError: It is not a TorchScript file, or damaged.
     """
     with warnings.catch_warnings():
-        # The published detectors exist in this format only, so its deprecation is no news to the user.
+        # The published detectors exist in this format only; users cannot act on its deprecation.
         warnings.filterwarnings("ignore", message=".*torch.jit.load.* is deprecated", category=DeprecationWarning)
         try:
             return torch.jit.load(path, map_location="cpu").eval()
-        except RuntimeError as err:  # with many lines of C++ in its text
-            raise UserError(f"{path} is no TorchScript file, or damaged: torch.jit.load refuses it") from err
+        except RuntimeError as err:  # its text is many lines of C++
+            raise UserError(f"{path} is not a TorchScript file, or it is damaged: torch.jit.load refuses it") from err
 
 
 @dataclass(frozen=True)
 class Detector:
-    """A feature network that can be had.
+    """A feature network.
 
     Attributes:
-        name: What results call it.
-        source: URL or path of its weights, or, with a package, their path inside it.
+        name: Its name in results.
+        source: URL or path of its weights; with a package, their path inside it.
         load: Builds the module on the CPU from the weights file.
         num_features: D with ``return_features``; None if unknown.
         sha256: Checksum of the weights; None if unknown.
-        package: Import name of the package that brings the weights.
+        package: Import name of the package that contains the weights.
     """
 
     name: str
@@ -76,8 +84,13 @@ class Detector:
 
     @property
     def file_name(self) -> str:
-        """The name of the weights in a user's folder."""
+        """File name of the weights in the user's folder."""
         return self.source.rpartition("/")[2]
+
+    @property
+    def is_program(self) -> bool:
+        """Whether loading the weights file executes code from it."""
+        return self.load is load_torchscript
 
 
 DETECTORS = {
@@ -95,7 +108,7 @@ DETECTORS = {
         ),
     )
 }
-"""The detectors with a name."""
+"""The named detectors. NVIDIA's files have no sha256 here because we never had them to compute it."""
 
 
 def get_detector(name: str) -> Detector:
@@ -110,15 +123,15 @@ def get_detector(name: str) -> Detector:
 
 
 def find_weights(name: str, folder: str | None = None, verbose: bool = False) -> Path:
-    """Find the weights of a detector, downloading them where that is what it takes.
+    """Find the weights of a detector, downloading them if necessary.
 
     Args:
         name: What `get_detector` accepts.
-        folder: Folder of the user's that is searched first. Default: $MSCOND_DETECTORS.
+        folder: The user's folder, which is searched first. Default: $MSCOND_DETECTORS.
         verbose: Announce a download.
 
     Raises:
-        UserError: They are nowhere to be had, or their sha256 is wrong. The text says what to do about it.
+        UserError: They are missing, their sha256 is wrong, or they are an untrusted program. The text says what to do.
     """
     detector = get_detector(name)
     folder = folder or os.environ.get(FOLDER_VARIABLE)
@@ -129,16 +142,48 @@ def find_weights(name: str, folder: str | None = None, verbose: bool = False) ->
             raise UserError(f"there is no folder {folder}")
         sha256 = detector.sha256 if local is None else _pinned_sha256(local, detector.sha256)
         source = str(local) if local and local.is_file() else _source(detector)
-        return Path(dnnlib.util.open_url(source, cache_dir, verbose=verbose, return_filename=True, sha256=sha256))
+        weights = Path(dnnlib.util.open_url(source, cache_dir, verbose=verbose, return_filename=True, sha256=sha256))
     except (UserError, OSError) as err:
-        hint = f"or put {detector.file_name} into a folder and name it by --detectors or ${FOLDER_VARIABLE}"
+        hint = f"or put {detector.file_name} into a folder and pass it as --detectors or ${FOLDER_VARIABLE}"
         raise UserError(f"no weights for detector {detector.name}: {err}; {hint}") from err
+    if detector.is_program and not _is_known(source, weights) and os.environ.get(TRUST_VARIABLE) != "1":
+        _refuse_program(weights, source)
+    return weights
+
+
+def trust_torchscript() -> None:
+    """Let this process, and those it starts, load TorchScript files of unknown origin: what ``--trust-detectors`` does.
+
+    The same as starting it with MSCOND_TRUST_DETECTORS=1.
+    """
+    os.environ[TRUST_VARIABLE] = "1"
+
+
+def _is_known(source: str, weights: Path) -> bool:
+    """Whether a file is what a publisher in the table offers: by its sha256, or because its URL was downloaded."""
+    is_published = dnnlib.util.is_url(source) and any(source == known.source for known in DETECTORS.values())
+    return is_published or any(weights_sha256(weights) == known.sha256 for known in DETECTORS.values())
+
+
+def _refuse_program(weights: Path, source: str) -> None:
+    if not zipfile.is_zipfile(weights):
+        raise UserError(f"{weights} is not a TorchScript file, which would be a zip archive")
+    raise UserError(
+        f"{source} is a TorchScript program of unknown origin (sha256 {weights_sha256(weights)}), and loading it runs "
+        f"it: if you trust its author, use --trust-detectors or set {TRUST_VARIABLE}=1"
+    )
 
 
 def _pinned_sha256(local: Path, default: str | None) -> str | None:
-    """Read the checksum beside a weights file of the user's; what is no checksum fits no file."""
+    """Read the checksum from the file ``<weights>.sha256`` in the user's folder, as sha256sum writes it."""
     pin = local.with_name(local.name + ".sha256")
-    return pin.read_text().partition(" ")[0].strip() if pin.is_file() else default
+    if not pin.is_file():
+        return default
+    with open(pin, encoding="ascii", errors="replace") as file:
+        sha256 = file.read(_MAX_PIN_BYTES).partition(" ")[0].strip()
+    if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise UserError(f"{pin} does not begin with a sha256, which has 64 hexadecimal digits")
+    return sha256
 
 
 def _source(detector: Detector) -> str:
@@ -152,7 +197,7 @@ def _source(detector: Detector) -> str:
 
 @functools.lru_cache(maxsize=4)
 def load_detector(detector: Detector, weights: Path, device: torch.device) -> torch.nn.Module:
-    """Load a detector once per process and device; weights by `find_weights`."""
+    """Load a detector once per process and device; ``weights`` comes from `find_weights`."""
     return detector.load(weights).to(device)
 
 

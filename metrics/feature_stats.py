@@ -10,18 +10,19 @@ import numpy as np
 import torch
 
 from dnnlib.atomic import write_atomic
+from torch_utils.distributed import gather_tensors
 
 _FOLD_ROWS = 1024
-"""Rows that wait before they enter the moments: one large product is faster than many small ones."""
+"""Rows that are buffered before they enter the moments: one large product is faster than many small ones."""
 
 
 class FeatureStats:
-    """Collects features [N, D] up to ``max_items`` rows; what comes after is ignored.
+    """Collects features [N, D] up to ``max_items`` rows and ignores the rest.
 
     Args:
         capture_all: Keep every row, for `get_all` (and the moments).
-        capture_mean_cov: Keep the moments only, for `get_mean_cov`.
-        max_items: Default: no limit.
+        capture_mean_cov: Keep only the moments, for `get_mean_cov`.
+        max_items: Maximum number of rows. Default: no limit.
     """
 
     def __init__(self, capture_all: bool = False, capture_mean_cov: bool = False, max_items: int | None = None) -> None:
@@ -36,14 +37,14 @@ class FeatureStats:
         self._outer = np.zeros([])
 
     def is_full(self) -> bool:
-        """Tell whether more rows would be ignored."""
+        """Whether further rows would be ignored."""
         return self.max_items is not None and self.num_items >= self.max_items
 
     def append(self, x: np.ndarray) -> None:
         """Add rows [N, D]; they are kept as float32.
 
         Raises:
-            ValueError: Another shape than [N, D] with the D of the rows before.
+            ValueError: The shape is not [N, D] with the D of the rows so far.
         """
         x = np.asarray(x, dtype=np.float32)
         if x.ndim != 2 or x.shape[1] != (self.num_features or x.shape[1]):
@@ -59,18 +60,16 @@ class FeatureStats:
             self._rows, self._num_waiting = [], 0
 
     def append_torch(self, x: torch.Tensor, num_gpus: int = 1, rank: int = 0) -> None:
-        """Add the rows of all processes: row i of process r comes as number i * ``num_gpus`` + r.
+        """Add the rows of all processes: row i of process r becomes row i * ``num_gpus`` + r.
 
-        Every process must call this with rows of the same shape, and all end up with the same statistics.
+        Every process must call this with rows of the same shape, and all of them get the same statistics.
         """
         if num_gpus > 1:
-            parts = [torch.empty_like(x) for _ in range(num_gpus)]
-            torch.distributed.all_gather(parts, x.contiguous())
-            x = torch.stack(parts, dim=1).flatten(0, 1)
+            x = torch.stack(gather_tensors(x), dim=1).flatten(0, 1)
         self.append(x.cpu().numpy())
 
     def get_all(self) -> np.ndarray:
-        """Return all rows in the order of their arrival, float32 [N, D]."""
+        """Return all rows in the order in which they were added, float32 [N, D]."""
         assert self.capture_all
         self._rows = [np.concatenate(self._rows)]
         return self._rows[0]
@@ -80,19 +79,19 @@ class FeatureStats:
         return torch.from_numpy(self.get_all())
 
     def get_mean_cov(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean [D] and covariance [D, D] (normalised by 1/N), float64."""
+        """Return mean [D] and covariance [D, D] (normalized by 1/N), float64."""
         assert self.capture_mean_cov
         total, outer = self._moments()
         mean = total / self.num_items
         return mean, outer / self.num_items - np.outer(mean, mean)
 
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Sum the rows and their outer products in float64, with those of the rows that are no longer kept."""
+        """Sums of all rows [D] and of their outer products [D, D], float64, including rows that are no longer kept."""
         rows = np.concatenate([np.empty([0, self.num_features or 0]), *self._rows])
         return self._sum + rows.sum(axis=0), self._outer + rows.T @ rows
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the statistics to an npz file, in one step."""
+        """Write the statistics to an npz file, atomically."""
         arrays: dict[str, Any]
         arrays = (
             {"rows": self.get_all()} if self.capture_all else dict(zip(("sum", "outer"), self._moments(), strict=True))
@@ -104,7 +103,7 @@ class FeatureStats:
         """Read statistics that were saved by an object with the same constructor arguments ``kwargs``.
 
         Raises:
-            ValueError: The file is damaged or holds something else.
+            ValueError: The file is damaged or contains something else.
         """
         stats = FeatureStats(**kwargs)
         try:
@@ -117,5 +116,5 @@ class FeatureStats:
                     stats._sum, stats._outer = data["sum"], data["outer"]
                     stats.num_features = len(stats._sum)
         except (KeyError, IndexError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as err:
-            raise ValueError(f"{path}: not statistics of features ({err})") from err
+            raise ValueError(f"{path}: not feature statistics ({err})") from err
         return stats

@@ -1,12 +1,12 @@
-"""Frechet distance between two sets of features, each summarised by a Gaussian.
+"""Frechet distance between two sets of features, each summarized by a Gaussian.
 
 "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium" (arXiv:1706.08500, eq. 6)::
 
     d^2 = |m1 - m2|^2 + tr(S1 + S2 - 2 sqrt(S1 S2))
 
-No matrix square root is taken. With any factors S = F^T F, tr S is the sum of the squares of F, and tr sqrt(S1 S2) is
-the nuclear norm of F1 F2^T, because the eigenvalues of S1 S2 are the squared singular values of F1 F2^T. When there
-are fewer items than feature dimensions the centred features themselves are the smallest factor.
+No matrix square root is needed. With any factors S = F^T F, tr S is the sum of the squares of F, and tr sqrt(S1 S2) is
+the nuclear norm of F1 F2^T, because the eigenvalues of S1 S2 are the squared singular values of F1 F2^T. With fewer
+items than feature dimensions, the centered features themselves are the smallest factor.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ class Gaussian(NamedTuple):
 
 
 def gaussian_from_moments(mean: np.ndarray, cov: np.ndarray) -> Gaussian:
-    """Factorise a covariance matrix [D, D] by its eigen-decomposition."""
+    """Factorize a covariance matrix [D, D] by its eigendecomposition."""
     eigenvalues, eigenvectors = scipy.linalg.eigh(cov, driver="evd")
     return Gaussian(mean, np.sqrt(np.maximum(eigenvalues, 0))[:, np.newaxis] * eigenvectors.T)
 
 
 def gaussian_from_features(features: np.ndarray) -> Gaussian:
-    """Fit a Gaussian to features [N, D]; the covariance is normalised by 1/N."""
+    """Fit a Gaussian to features [N, D]; the covariance is normalized by 1/N."""
     features = np.asarray(features, dtype=np.float64)
     num_items, num_features = features.shape
     mean = features.mean(axis=0)
-    centred = features - mean
+    centered = features - mean
     if num_items < num_features:
-        return Gaussian(mean, centred / np.sqrt(num_items))
-    return gaussian_from_moments(mean, centred.T @ centred / num_items)
+        return Gaussian(mean, centered / np.sqrt(num_items))
+    return gaussian_from_moments(mean, centered.T @ centered / num_items)
 
 
 def frechet_distance(real: Gaussian, gen: Gaussian) -> float:
-    """Compute the squared Frechet (2-Wasserstein) distance of two Gaussians: 0 when they are equal."""
+    """Return the squared Frechet (2-Wasserstein) distance of two Gaussians (arXiv:1706.08500, eq. 6)."""
     cross = scipy.linalg.svdvals(real.factor @ gen.factor.T).sum()
     spread = np.square(real.factor).sum() + np.square(gen.factor).sum()
     return float(np.square(real.mean - gen.mean).sum() + spread - 2 * cross)
@@ -54,7 +54,10 @@ def frechet_distance(real: Gaussian, gen: Gaussian) -> float:
 def compute_fid(
     opts: metric_utils.MetricOptions, max_real: int | None, num_gen: int, detector_url: str = INCEPTION
 ) -> float:
-    """Compare up to ``max_real`` real images (None: all) with ``num_gen`` fakes; NaN except on rank 0."""
+    """Return the Frechet distance of up to ``max_real`` real images (None: all) and ``num_gen`` generated ones.
+
+    Every process must call this; the value is NaN except on rank 0.
+    """
     num_features = get_detector(detector_url).num_features
 
     def low_rank(max_items: int | None) -> bool:

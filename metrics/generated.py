@@ -1,4 +1,4 @@
-"""Generated images that depend on a seed and their index, but not on the batch nor on the number of processes."""
+"""Generated images that depend on a seed and their index, but neither on the batch nor on the number of processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dnnlib.util import UserError
 def shard(num_items: int, batch_size: int, num_gpus: int = 1, rank: int = 0) -> Iterator[list[int]]:
     """Yield the item indices of one process in batches: rank, rank + num_gpus, ...
 
-    Where the items do not divide by ``num_gpus`` the last indices wrap around, so that all processes take equal steps.
+    If the items do not divide evenly, the last indices wrap around, so that all processes take equally many steps.
     """
     num_steps = -(-num_items // num_gpus)
     indices = [(step * num_gpus + rank) % num_items for step in range(num_steps)]
@@ -24,18 +24,18 @@ def shard(num_items: int, batch_size: int, num_gpus: int = 1, rank: int = 0) -> 
 
 
 def item_rng(seed: int, index: int) -> np.random.RandomState:
-    """Return the source of everything random about item ``index``."""
+    """Return the generator of all random numbers of item ``index``."""
     return np.random.RandomState([seed, index])
 
 
 class ItemNoise(TorchFunctionMode):
     """While active, ``torch.randn([N, ...])`` draws each of its N rows from a generator of its own.
 
-    Synthesis networks draw their noise maps with it, for a whole batch at a time. The global generator is not touched.
+    Synthesis networks draw the noise maps of a whole batch with one such call. The global generator stays as it is.
 
     Args:
-        seeds: One seed per row; tensors with another first dimension are left alone.
-        device: Where the tensors are made.
+        seeds: One seed per row; tensors with another first dimension are drawn as usual.
+        device: Device of the tensors.
     """
 
     def __init__(self, seeds: list[int], device: torch.device) -> None:
@@ -59,7 +59,7 @@ def draw_labels(rngs: list[np.random.RandomState], c_dim: int, dataset: Any, dev
     """Draw one label per item from those of the dataset: float32 [N, c_dim].
 
     Raises:
-        UserError: The network needs labels and the dataset has none that fit.
+        UserError: The network needs labels, and the dataset has none of that length.
     """
     if c_dim == 0:
         return torch.zeros([len(rngs), 0], device=device)
@@ -70,16 +70,34 @@ def draw_labels(rngs: list[np.random.RandomState], c_dim: int, dataset: Any, dev
     return torch.from_numpy(labels).to(device, torch.float32)
 
 
+def check_finite(img: torch.Tensor) -> None:
+    """Refuse generated images with NaN or infinity, which would become arbitrary pixels.
+
+    Raises:
+        UserError: A value is not finite.
+    """
+    if not torch.isfinite(img).all():
+        raise UserError(
+            "the generated images contain values that are not finite: training diverged or the network file is "
+            "damaged; use an earlier snapshot"
+        )
+
+
 def to_uint8(img: torch.Tensor) -> torch.Tensor:
-    """Quantise images from [-1, 1] as a PNG writer does (CONTRACT 9)."""
+    """Quantize images from [-1, 1]: x * 127.5 + 128, clamped to 0..255 and truncated (docs/compatibility.md).
+
+    Raises:
+        UserError: A value is not finite.
+    """
+    check_finite(img)
     return (img * 127.5 + 128).clamp(0, 255).to(torch.uint8)
 
 
 def to_rgb(img: torch.Tensor) -> torch.Tensor:
-    """Repeat grey images [N, 1, H, W] to three channels; pass RGB on.
+    """Repeat grayscale images [N, 1, H, W] to three channels; return RGB images as they are.
 
     Raises:
-        UserError: Another number of channels.
+        UserError: The images have another number of channels.
     """
     if img.shape[1] not in (1, 3):
         raise UserError(f"metrics take images with 1 or 3 channels, got {img.shape[1]}")
@@ -89,18 +107,21 @@ def to_rgb(img: torch.Tensor) -> torch.Tensor:
 def generate_batch(
     G: Any, indices: list[int], seed: int, dataset: Any, device: torch.device, **G_kwargs: Any
 ) -> torch.Tensor:
-    """Generate the images with these indices.
+    """Generate the images with the given indices.
 
     Args:
         G: The generator, on ``device``.
-        indices: Which items.
+        indices: Indices of N items.
         seed: Seed of the whole set of items.
-        dataset: Where labels are drawn from; may be None for an unconditional generator.
-        device: Where to compute.
+        dataset: Source of the labels; may be None for an unconditional generator.
+        device: Device that computes.
         **G_kwargs: Passed to ``G.forward``.
 
     Returns:
         RGB images [N, 3, H, W], uint8.
+
+    Raises:
+        UserError: The images are not finite, or the labels do not fit.
     """
     rngs = [item_rng(seed, index) for index in indices]
     z = torch.from_numpy(np.stack([rng.randn(G.z_dim) for rng in rngs])).to(device, torch.float32)

@@ -1,7 +1,7 @@
 """Inception score: how sharp and how varied the class predictions for generated images are.
 
 "Improved Techniques for Training GANs" (arXiv:1606.03498, section 4): exp(E_x KL(p(y|x) || p(y))), mean and standard
-deviation over equal splits of the images. Real images play no part.
+deviation over equal splits of the images. It uses no real images.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ from metrics.detectors import INCEPTION
 
 
 def inception_score(probs: np.ndarray, num_splits: int = 10) -> tuple[float, float]:
-    """Score class probabilities [N, classes]; returns mean and (population) standard deviation over the splits."""
+    """Return mean and (population) standard deviation, over the splits, of the score of probabilities [N, classes].
+
+    Raises:
+        UserError: There are fewer items than splits.
+    """
     if len(probs) < num_splits:
-        raise UserError(f"{num_splits} splits need at least as many images, got {len(probs)}")
+        raise UserError(f"the inception score needs at least {num_splits} images, got {len(probs)}")
     probs = np.asarray(probs, dtype=np.float64)
     scores = []
     for i in range(num_splits):
@@ -30,7 +34,10 @@ def inception_score(probs: np.ndarray, num_splits: int = 10) -> tuple[float, flo
 def compute_is(
     opts: metric_utils.MetricOptions, num_gen: int, num_splits: int = 10, detector_url: str = INCEPTION
 ) -> tuple[float, float]:
-    """Score ``num_gen`` fakes; NaN except on rank 0."""
+    """Return mean and standard deviation of the score of ``num_gen`` generated images.
+
+    Every process must call this; the values are NaN except on rank 0.
+    """
     stats = metric_utils.compute_feature_stats_for_generator(
         opts, detector_url, {"no_output_bias": True}, capture_all=True, max_items=num_gen
     )

@@ -14,12 +14,12 @@ from metrics.detectors import INCEPTION
 
 
 def polynomial_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Evaluate (x.y / D + 1)^3 for all pairs: [N, D], [M, D] -> [N, M]."""
+    """Return (x.y / D + 1)^3 for all pairs: [N, D], [M, D] -> [N, M]."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
 def squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
-    """Estimate the squared discrepancy of two samples [M, D] of equal size without bias; may be negative."""
+    """Unbiased estimate of the squared discrepancy of two samples [M, D] of equal size; may be negative."""
     num_items = len(x)
     within = polynomial_kernel(x, x) + polynomial_kernel(y, y)
     between = polynomial_kernel(x, y)
@@ -29,20 +29,20 @@ def squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
 def kernel_distance(
     real: np.ndarray, gen: np.ndarray, num_subsets: int, max_subset_size: int, rng: np.random.RandomState
 ) -> float:
-    """Average `squared_mmd` over random subsets, drawn without replacement, the generated one first (CONTRACT 10).
+    """Average `squared_mmd` over random subsets, drawn without replacement.
 
-    Computed in the dtype of the features. Published values are float32, which is exact to about 1e-7 of the mean
-    kernel value.
+    Each round draws the generated subset first, as in StyleGAN2-ADA (docs/compatibility.md). The dtype of the features
+    is kept: published values are float32, whose rounding error is about 1e-7 of the mean kernel value.
 
     Args:
         real: Features [N, D].
         gen: Features [M, D].
         num_subsets: Number of pairs of subsets.
-        max_subset_size: Items per subset; fewer where a set has fewer.
-        rng: Source of the subsets.
+        max_subset_size: Items per subset, unless a set has fewer.
+        rng: Draws the subsets.
 
     Raises:
-        UserError: A set with fewer than two items.
+        UserError: A set has fewer than two items.
     """
     subset_size = min(len(real), len(gen), max_subset_size)
     if subset_size < 2:
@@ -63,7 +63,10 @@ def compute_kid(
     max_subset_size: int = 1000,
     detector_url: str = INCEPTION,
 ) -> float:
-    """Compare up to ``max_real`` real images (None: all) with ``num_gen`` fakes; NaN except on rank 0."""
+    """Return the kernel distance of up to ``max_real`` real images (None: all) and ``num_gen`` generated ones.
+
+    Every process must call this; the value is NaN except on rank 0.
+    """
     features_kwargs = {"return_features": True}
     real = metric_utils.compute_feature_stats_for_dataset(
         opts, detector_url, features_kwargs, capture_all=True, max_items=max_real

@@ -1,8 +1,10 @@
-"""The metrics by name, what a result says, and where it is written."""
+"""The metrics by name, their results, and where results are printed and written."""
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +19,7 @@ from dnnlib.util import UserError
 from metrics.detectors import EFFLITE1, INCEPTION, VGG16, find_weights
 from metrics.frechet_inception_distance import compute_fid
 from metrics.inception_score import compute_is
+from metrics.joint_failure import result_of_rank0
 from metrics.kernel_inception_distance import compute_kid
 from metrics.metric_utils import MetricOptions
 from metrics.perceptual_path_length import compute_ppl
@@ -34,19 +37,19 @@ _metrics: dict[str, _Metric] = {}
 def register_metric(
     compute: Callable[[MetricOptions], dict[str, float]], name: str | None = None, detector: str | None = None
 ) -> Callable[[MetricOptions], dict[str, float]]:
-    """Add a metric; also usable as a decorator.
+    """Add a metric; also works as a decorator.
 
     Args:
-        compute: Returns values by name; every process calls it, and the values of rank 0 count.
-        name: Default: that of the function.
-        detector: The detector it needs, for `missing_weights`.
+        compute: Returns values by name. Every process calls it; the values of rank 0 are used.
+        name: Default: the name of the function.
+        detector: The detector that it needs, for `missing_weights`.
     """
     _metrics[name or compute.__name__] = _Metric(compute, detector)
     return compute
 
 
 def is_valid_metric(metric: str) -> bool:
-    """Tell whether there is a metric of this name."""
+    """Whether there is a metric of this name."""
     return metric in _metrics
 
 
@@ -56,10 +59,14 @@ def list_valid_metrics() -> list[str]:
 
 
 def missing_weights(metrics: Iterable[str], detector_folder: str | None = None) -> dict[str, str]:
-    """Find out which metrics cannot be computed here; a download is tried, so that it does not happen later.
+    """Find the metrics that cannot be computed here. Weights are downloaded now if possible, not in mid-training.
+
+    Args:
+        metrics: Names out of `list_valid_metrics`.
+        detector_folder: Folder of the user that is searched first for detector weights.
 
     Returns:
-        For each of those metrics one line that says what is missing and how to get it.
+        For each of these metrics one line that says what is missing and what to do.
     """
     needed = {metric: _find(metric).detector for metric in metrics}
     reasons: dict[str | None, str] = {}
@@ -77,19 +84,19 @@ def calc_metric(metric: str, **kwargs: Any) -> dnnlib.EasyDict:
 
     Args:
         metric: A name out of `list_valid_metrics`.
-        **kwargs: Those of `MetricOptions`.
+        **kwargs: Arguments of `MetricOptions`.
 
     Returns:
         ``results`` (values by name), ``metric``, ``total_time`` in seconds, ``total_time_str``, ``num_gpus`` and
-        ``protocol``: what the values must be quoted with, that is detector, datasets, numbers of images, seed,
-        precision, device and versions.
+        ``protocol``, the conditions of the measurement: detector, datasets, numbers of images, seed, precision, device
+        and versions (docs/metrics.md).
 
     Raises:
-        UserError: No such metric, missing weights, an unsuitable network or dataset.
+        UserError: There is no such metric, weights are missing, or the network or dataset is unsuitable.
     """
     opts = MetricOptions(**kwargs)
     start = time.monotonic()
-    results = _compute_together(_find(metric).compute, opts)
+    results = result_of_rank0(functools.partial(_find(metric).compute, opts), opts.num_gpus)
     total_sec = time.monotonic() - start
     return dnnlib.EasyDict(
         results=dnnlib.EasyDict({name: float(value) for name, value in results.items()}),
@@ -97,7 +104,7 @@ def calc_metric(metric: str, **kwargs: Any) -> dnnlib.EasyDict:
         total_time=total_sec,
         total_time_str=dnnlib.util.format_time(total_sec),
         num_gpus=opts.num_gpus,
-        protocol=dnnlib.EasyDict(opts.protocol, **_environment(opts.device)),
+        protocol=dnnlib.EasyDict(opts.protocol, **_environment(opts)),
     )
 
 
@@ -106,21 +113,45 @@ def report_metric(
     run_dir: str | os.PathLike[str] | None = None,
     snapshot_pkl: str | os.PathLike[str] | None = None,
 ) -> None:
-    """Print a result of `calc_metric` as a line of JSON and append it to ``metric-<name>.jsonl`` of the run folder.
+    """Print a result of `calc_metric` and append the whole record to ``metric-<name>.jsonl`` in the run folder.
+
+    The record is a line of JSON (docs/metrics.md): the result, ``snapshot_pkl`` and ``timestamp`` (seconds since 1970).
+    Values that are not finite become null.
 
     Args:
         result_dict: The result.
-        run_dir: Run folder. Default: print only.
-        snapshot_pkl: What was measured; written relative to the run folder if it lies in there.
+        run_dir: Run folder. Default: print the record too, because no file keeps it.
+        snapshot_pkl: The network that was measured, recorded relative to the run folder if there is one.
     """
+    print(summary(result_dict), flush=True)
     if run_dir is not None and snapshot_pkl is not None:
         snapshot_pkl = os.path.relpath(snapshot_pkl, run_dir)
     snapshot = None if snapshot_pkl is None else os.fspath(snapshot_pkl)
-    line = json.dumps({**result_dict, "snapshot_pkl": snapshot, "timestamp": time.time()})
-    print(line, flush=True)
-    if run_dir is not None:
-        with open(Path(run_dir, f"metric-{result_dict['metric']}.jsonl"), "a", encoding="utf-8") as file:
+    results = {name: value if math.isfinite(value) else None for name, value in result_dict["results"].items()}
+    record = {**result_dict, "results": results, "snapshot_pkl": snapshot, "timestamp": time.time()}
+    line = json.dumps(record, allow_nan=False)
+    if run_dir is None:
+        print(line, flush=True)
+    else:
+        with open(results_file(run_dir, result_dict["metric"]), "a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+
+def results_file(run_dir: str | os.PathLike[str], metric: str) -> Path:
+    """Path of the file with the results of a metric in a run folder."""
+    return Path(run_dir, f"metric-{metric}.jsonl")
+
+
+def summary(result_dict: dict[str, Any]) -> str:
+    """One readable line: values, numbers of images, detector, time."""
+    protocol = result_dict.get("protocol", {})
+    values = ", ".join(f"{name} {value:.5g}" for name, value in result_dict["results"].items())
+    scored = "generated images" if "G_kwargs" in protocol else "images scored"
+    counts = {"num_real": "real images", "num_gen": scored}
+    details = [f"{protocol[key]} {text}" for key, text in counts.items() if key in protocol]
+    if "detector" in protocol:
+        details.append(protocol["detector"])
+    return f"{values} ({', '.join([*details, result_dict['total_time_str']])})"
 
 
 def _find(metric: str) -> _Metric:
@@ -129,50 +160,23 @@ def _find(metric: str) -> _Metric:
     return _metrics[metric]
 
 
-def _compute_together(compute: Callable[[MetricOptions], dict[str, float]], opts: MetricOptions) -> dict[str, float]:
-    """Return the values of rank 0.
-
-    If a process fails, all of them do, unless others wait for it in an exchange within the metric: then they fail at
-    its timeout.
-    """
-    if opts.num_gpus == 1:
-        return compute(opts)
-    values: dict[str, float] = {}
-    failure: Exception | None = None
-    try:
-        values = compute(opts)
-    except Exception as err:
-        failure = err
-    outcomes: list[Any] = [None] * opts.num_gpus
-    # The type and the text of an error: not every exception survives pickling.
-    problem = None if failure is None else (isinstance(failure, UserError), f"{failure}")
-    torch.distributed.all_gather_object(outcomes, (values, problem))
-    if failure is not None:
-        raise failure
-    for rank, (_values, theirs) in enumerate(outcomes):
-        if theirs is not None:
-            is_mistake, text = theirs
-            raise UserError(text) if is_mistake else RuntimeError(f"process {rank}: {text}")
-    return outcomes[0][0]
-
-
-def _environment(device: torch.device) -> dict[str, Any]:
-    """Describe what besides the method influences the last digits."""
+def _environment(opts: MetricOptions) -> dict[str, Any]:
+    """Describe device, precision and library versions, which affect the last digits of a value."""
+    on_gpu = opts.device.type == "cuda"
     may_use_tf32 = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+    precision = "tf32" if on_gpu and may_use_tf32 else "float32"
     return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "precision": "tf32" if device.type == "cuda" and may_use_tf32 else "float32",
+        "device": torch.cuda.get_device_name(opts.device) if on_gpu else opts.device.type,
+        "precision": f"float16+{precision}" if opts.protocol.get("num_fp16_res") else precision,
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
     }
 
 
-# The registry
-
 _ALL_REAL = {"max_size": None, "xflip": False}
-"""Every real image once, as the ADA paper measures."""
+"""Every real image once, as in the ADA paper."""
 
 _ALL_REAL_FLIPPED = {"max_size": None}
-"""Every real image, with mirrored copies if training has them, as the older papers measure."""
+"""Every real image, and its mirror image if training used it, as in the older papers."""
 
 
 def _register(
@@ -183,7 +187,7 @@ def _register(
     suffixes: tuple[str, ...] = ("",),
     **kwargs: Any,
 ) -> None:
-    """Register a metric whose values are called ``name`` + suffix."""
+    """Register a metric whose values are named ``name`` + suffix."""
 
     def metric(opts: MetricOptions) -> dict[str, float]:
         opts.dataset_kwargs.update(dataset_kwargs)
@@ -205,7 +209,7 @@ _register("pr50k3_full", compute_pr, VGG16, _ALL_REAL, _PR, max_real=200_000, nu
 _register("ppl2_wend", compute_ppl, VGG16, {}, num_samples=50_000, epsilon=1e-4, space="w", sampling="end", crop=False)
 _register("is50k", compute_is, INCEPTION, {}, _IS, num_gen=50_000)
 
-# The papers before it.
+# The StyleGAN and StyleGAN2 papers (arXiv:1812.04948, arXiv:1912.04958).
 _register("fid50k", compute_fid, INCEPTION, _ALL_REAL_FLIPPED, max_real=50_000, num_gen=50_000)
 _register("kid50k", compute_kid, INCEPTION, _ALL_REAL_FLIPPED, max_real=50_000, num_gen=50_000)
 _register("pr50k3", compute_pr, VGG16, _ALL_REAL_FLIPPED, _PR, max_real=50_000, num_gen=50_000)
@@ -222,7 +226,8 @@ for _space, _sampling in (("z", "full"), ("w", "full"), ("z", "end"), ("w", "end
         crop=True,
     )
 
-# With a detector that comes with a package. The bias of a small set is large: equal numbers, of images drawn at random.
+# With a detector that needs no download. Small sets have a large bias, so both sets have the same size, and the real
+# images are a random subset.
 for _name, _compute, _num, _suffixes in (
     ("fd1k_efflite1", compute_fid, 1_000, ("",)),
     ("fd5k_efflite1", compute_fid, 5_000, ("",)),

@@ -1,11 +1,12 @@
-"""What the metrics share: their options, and features of real or generated images."""
+"""Options of the metrics, and features of real and generated images, which most of them compare."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -14,7 +15,9 @@ from dnnlib.util import UserError
 from metrics import cache, detectors
 from metrics.feature_stats import FeatureStats
 from metrics.generated import generate_batch, shard, to_rgb
+from metrics.joint_failure import fails_together, in_step
 from metrics.progress import ProgressMonitor
+from torch_utils.distributed import from_rank0, rank0_first
 
 __all__ = [
     "FeatureStats",
@@ -25,40 +28,41 @@ __all__ = [
     "get_feature_detector",
 ]
 
-T = TypeVar("T")
-
 _GENERATED_PX = 2**22
-"""Pixels that the generator makes at once: 64 images of 256 x 256, 4 of 1024 x 1024."""
+"""Pixels that the generator draws per batch: 64 images of 256 x 256, 4 of 1024 x 1024."""
 
 _DETECTOR_BATCH_CPU = 4
-"""Images that a detector sees at once on a CPU: larger maps leave the cache, and 64 at once take five times as long."""
+"""Detector batch on a CPU: the maps of larger batches leave the cache, and 64 at once take five times as long."""
 
 _NOT_CONTENT = ("path", "name", "use_labels", "resolution")
 """Keywords of a dataset that do not change which images it holds."""
 
 _NUM_LOADERS_GPU = 3
-"""Processes that read images while a GPU extracts features. On a CPU the network is the bottleneck and gets it all."""
+"""Processes that read images for a GPU. On a CPU the detector is the bottleneck and gets all cores."""
+
+_MAX_FILTER_CHARS = 100
 
 
 class MetricOptions:
-    """What to measure and with what.
+    """What to measure, and with what.
 
     Args:
-        G: Generator; None when ``gen_dataset_kwargs`` takes its place.
+        G: Generator; None if ``gen_dataset_kwargs`` replaces it.
         G_kwargs: Keywords of ``G.forward``, e.g. ``truncation_psi``.
         dataset_kwargs: Real images: ``class_name`` and its keywords.
-        num_gpus: Number of processes that share the work; they must have joined a process group.
-        rank: Which of them this is.
-        device: Where to compute. Default: a GPU if there is one.
-        progress: Where to report progress. Default: nowhere.
+        num_gpus: Number of processes that share the work: 1, or all of the process group.
+        rank: Rank of this process.
+        device: Device that computes. Default: a GPU if there is one.
+        progress: Reports progress. Default: silent.
         cache: Use and keep statistics of real images on disk.
         seed: Seed of the latents, labels and noise of generated images and of random subsets.
-        detector_folder: Folder of the user's that is searched for weights first.
-        gen_dataset_kwargs: Images to take for generated ones, like ``dataset_kwargs``.
-        batch_size: Images that a detector sees at once. No result depends on it.
+        detector_folder: Folder of the user that is searched first for detector weights.
+        gen_dataset_kwargs: Images that replace generated ones, in the form of ``dataset_kwargs``.
+        batch_size: Images per batch of the detector; it does not affect the results.
 
     Attributes:
-        protocol: Filled in by the metric: what a value must be quoted with.
+        protocol: Filled in by the metric: conditions of the measurement, without which values cannot be compared
+            (docs/metrics.md).
     """
 
     def __init__(
@@ -100,32 +104,44 @@ def get_feature_detector(
     verbose: bool = False,
     folder: str | None = None,
 ) -> torch.nn.Module:
-    """Load a detector (see `metrics.detectors`) on ``device``; rank 0 goes first so that only one process downloads.
+    """Load a detector (see `metrics.detectors`); rank 0 goes first, so that only one process downloads.
+
+    Args:
+        url: What `metrics.detectors.get_detector` accepts.
+        device: Device of the detector.
+        num_gpus: Number of processes; all of them must call this.
+        rank: Rank of this process.
+        verbose: Announce a download.
+        folder: Folder of the user that is searched first.
 
     Raises:
-        UserError: Its weights are missing; one line that says how to get them.
+        UserError: Its weights are missing, or are a program that is not trusted; one line that says what to do.
     """
-    if num_gpus > 1 and rank > 0:
-        torch.distributed.barrier()
-    try:
+    with fails_together(num_gpus), rank0_first() if num_gpus > 1 else nullcontext():
         weights = detectors.find_weights(url, folder, verbose)
-    finally:
-        if num_gpus > 1 and rank == 0:
-            torch.distributed.barrier()
-    return detectors.load_detector(detectors.get_detector(url), weights, torch.device(device))
+    with fails_together(num_gpus):
+        return detectors.load_detector(detectors.get_detector(url), weights, torch.device(device))
 
 
 def prepare_detector(opts: MetricOptions, url: str) -> torch.nn.Module:
-    """Load a detector and put it on the record."""
+    """Load a detector and record it in the protocol."""
     folder = opts.detector_folder
     detector = get_feature_detector(url, opts.device, opts.num_gpus, opts.rank, opts.progress.verbose, folder)
-    sha256 = detectors.weights_sha256(detectors.find_weights(url, folder))
+    with fails_together(opts.num_gpus):
+        sha256 = detectors.weights_sha256(detectors.find_weights(url, folder))
     opts.protocol.update(detector=detectors.get_detector(url).name, detector_sha256=sha256)
     return detector
 
 
-def prepare_generator(opts: MetricOptions) -> tuple[Any, Any]:
-    """Copy the generator to the device for evaluation; open the dataset that it draws labels from, if it needs any.
+def prepare_generator(opts: MetricOptions, stack: ExitStack) -> tuple[Any, Any]:
+    """Copy the generator to the device and, if it is conditional, open the dataset that provides labels.
+
+    Args:
+        opts: The generator and the dataset.
+        stack: Closes the dataset.
+
+    Returns:
+        The generator, and the dataset or None.
 
     Raises:
         UserError: There is no generator.
@@ -133,17 +149,25 @@ def prepare_generator(opts: MetricOptions) -> tuple[Any, Any]:
     if opts.G is None:
         raise UserError("this metric needs a generator, not a second dataset")
     G: Any = copy.deepcopy(opts.G).eval().requires_grad_(False).to(opts.device)
-    opts.protocol.update(G_kwargs=dict(opts.G_kwargs), num_fp16_res=getattr(G.synthesis, "num_fp16_res", None))
-    return G, dnnlib.util.construct_class_by_name(**opts.dataset_kwargs) if G.c_dim > 0 else None
+    opts.protocol.update(G_kwargs=dict(opts.G_kwargs), num_fp16_res=_num_fp16_blocks(G, opts))
+    return G, stack.enter_context(_opened(opts.dataset_kwargs)) if G.c_dim > 0 else None
 
 
-def from_rank0(value: T, num_gpus: int) -> T:
-    """Give every process the value of rank 0."""
-    if num_gpus == 1:
-        return value
-    values = [value]
-    torch.distributed.broadcast_object_list(values, src=0)
-    return values[0]
+def _num_fp16_blocks(G: torch.nn.Module, opts: MetricOptions) -> int:
+    """Number of synthesis blocks, one per resolution, that compute in half precision here: none on a CPU."""
+    if opts.device.type == "cpu" or opts.G_kwargs.get("force_fp32"):
+        return 0
+    return sum(bool(getattr(module, "use_fp16", False)) for module in G.modules())
+
+
+@contextmanager
+def _opened(dataset_kwargs: dict[str, Any]) -> Iterator[Any]:
+    dataset = dnnlib.util.construct_class_by_name(**dataset_kwargs)
+    try:
+        yield dataset
+    finally:
+        if hasattr(dataset, "close"):
+            dataset.close()
 
 
 def compute_feature_stats_for_dataset(
@@ -157,35 +181,37 @@ def compute_feature_stats_for_dataset(
     max_items: int | None = None,
     **stats_kwargs: Any,
 ) -> FeatureStats:
-    """Compute features of real images, or find them in the cache.
+    """Compute features of the real images, or read their statistics from the cache.
 
-    With several processes all of them must call this. What comes from the cache is complete on rank 0 only.
+    All processes must call this. Statistics from the cache are complete on rank 0 only.
 
     Args:
-        opts: The dataset and the rest.
+        opts: The dataset, devices and seed.
         detector_url: What `metrics.detectors.get_detector` accepts.
         detector_kwargs: Keywords of the detector.
-        rel_lo: Where in the progress of the metric this begins.
-        rel_hi: Where it ends.
-        batch_size: Default: that of ``opts``.
+        rel_lo: Progress of the metric, 0..1, when this starts.
+        rel_hi: Progress of the metric, 0..1, when this ends.
+        batch_size: Images per batch. Default: that of ``opts``.
         data_loader_kwargs: Keywords of ``torch.utils.data.DataLoader``.
-        max_items: Take the first so many images. Default: all.
+        max_items: Use the first N images. Default: all.
         **stats_kwargs: Keywords of `FeatureStats`.
     """
-    dataset = dnnlib.util.construct_class_by_name(**opts.dataset_kwargs)
-    num_items = min(len(dataset), max_items or len(dataset))
-    stats_kwargs["max_items"] = num_items
     detector = prepare_detector(opts, detector_url)
-    _record_images(opts, "real", opts.dataset_kwargs, num_items)
-
-    path = _cache_path(opts, detector_kwargs, stats_kwargs)
-    cached = _load_cached(path, stats_kwargs)
-    if from_rank0(cached is not None, opts.num_gpus):
-        return cached or FeatureStats(**stats_kwargs)
-    batches = _dataset_batches(opts, dataset, num_items, batch_size or opts.batch_size, data_loader_kwargs)
-    progress = opts.progress.sub("real images", num_items, rel_lo=rel_lo, rel_hi=rel_hi)
-    stats = _extract(opts, batches, progress, detector, detector_kwargs, stats_kwargs)
-    _save_cached(path, stats)
+    with ExitStack() as stack:
+        with fails_together(opts.num_gpus):
+            dataset = stack.enter_context(_opened(opts.dataset_kwargs))
+            num_items = min(len(dataset), max_items or len(dataset))
+            stats_kwargs["max_items"] = num_items
+            _record_images(opts, "real", num_items, dataset.image_shape, dataset)
+            path = _cache_path(opts, detector_kwargs, stats_kwargs)
+            cached = cache.load_stats(path, stats_kwargs)
+        is_cached = cached is not None if opts.num_gpus == 1 else from_rank0(cached is not None)
+        if is_cached:
+            return cached or FeatureStats(**stats_kwargs)
+        batches = _dataset_batches(opts, dataset, num_items, batch_size or opts.batch_size, data_loader_kwargs)
+        progress = opts.progress.sub("real images", num_items, rel_lo=rel_lo, rel_hi=rel_hi)
+        stats = _extract(opts, batches, progress, detector, detector_kwargs, stats_kwargs)
+    cache.save_stats(path, stats)
     return stats
 
 
@@ -201,30 +227,38 @@ def compute_feature_stats_for_generator(
     max_items: int,
     **stats_kwargs: Any,
 ) -> FeatureStats:
-    """Compute features of generated images, or of the images that ``opts`` names in their place.
+    """Compute features of generated images, or of the dataset that replaces them.
+
+    All processes must call this.
 
     Args:
-        opts: The generator and the rest.
+        opts: The generator, devices and seed.
         detector_url: What `metrics.detectors.get_detector` accepts.
         detector_kwargs: Keywords of the detector.
-        rel_lo: Where in the progress of the metric this begins.
-        rel_hi: Where it ends.
-        batch_size: Images that the detector sees at once. Default: that of ``opts``.
-        batch_gen: Images that the generator makes at once. Default: by resolution.
-        max_items: How many images to generate; of a dataset, the first so many.
+        rel_lo: Progress of the metric, 0..1, when this starts.
+        rel_hi: Progress of the metric, 0..1, when this ends.
+        batch_size: Images per batch of the detector. Default: that of ``opts``.
+        batch_gen: Images per batch of the generator. Default: by resolution.
+        max_items: Number of images to generate; of a dataset, use the first N.
         **stats_kwargs: Keywords of `FeatureStats`.
     """
     batch_size = batch_size or opts.batch_size
     detector = prepare_detector(opts, detector_url)
-    if opts.gen_dataset_kwargs is not None:
-        dataset = dnnlib.util.construct_class_by_name(**opts.gen_dataset_kwargs)
-        max_items = min(len(dataset), max_items)
-        batches = _dataset_batches(opts, dataset, max_items, batch_size)
-    else:
-        batches = _generated_batches(opts, max_items, batch_size, batch_gen)
-    _record_images(opts, "gen", opts.gen_dataset_kwargs or {}, max_items)
-    progress = opts.progress.sub("generated images", max_items, rel_lo=rel_lo, rel_hi=rel_hi)
-    return _extract(opts, batches, progress, detector, detector_kwargs, {**stats_kwargs, "max_items": max_items})
+    with ExitStack() as stack:
+        with fails_together(opts.num_gpus):
+            if opts.gen_dataset_kwargs is not None:
+                dataset = stack.enter_context(_opened(opts.gen_dataset_kwargs))
+                max_items = min(len(dataset), max_items)
+                batches = _dataset_batches(opts, dataset, max_items, batch_size)
+                _record_images(opts, "gen", max_items, dataset.image_shape, dataset)
+            else:
+                G, labels = prepare_generator(opts, stack)
+                batches = _generated_batches(opts, G, labels, max_items, batch_size, batch_gen)
+                _record_images(opts, "gen", max_items, [G.img_channels, G.img_resolution, G.img_resolution])
+        if opts.rank == 0:
+            _warn_of_different_shapes(opts)
+        progress = opts.progress.sub("generated images", max_items, rel_lo=rel_lo, rel_hi=rel_hi)
+        return _extract(opts, batches, progress, detector, detector_kwargs, {**stats_kwargs, "max_items": max_items})
 
 
 def _extract(
@@ -235,13 +269,16 @@ def _extract(
     detector_kwargs: dict[str, Any],
     stats_kwargs: dict[str, Any],
 ) -> FeatureStats:
-    stats = FeatureStats(**stats_kwargs)
-    # Not inference_mode: constants that a network caches in there could not be used in training any more.
-    with torch.no_grad():
+    def features() -> Iterator[torch.Tensor]:
         for images in batches:
             parts = images.split(_DETECTOR_BATCH_CPU if opts.device.type == "cpu" else len(images))
-            features = torch.cat([detector(part, **detector_kwargs) for part in parts])
-            stats.append_torch(features, opts.num_gpus, opts.rank)
+            yield torch.cat([detector(part, **detector_kwargs) for part in parts])
+
+    stats = FeatureStats(**stats_kwargs)
+    # Not inference_mode: training could not use the constants that a network caches in it.
+    with torch.no_grad():
+        for rows in in_step(features(), opts.num_gpus):
+            stats.append_torch(rows, opts.num_gpus, opts.rank)
             progress.update(stats.num_items)
     return stats
 
@@ -261,7 +298,7 @@ def _dataset_batches(
     loader = torch.utils.data.DataLoader(
         dataset,
         batch_sampler=batch_indices,
-        generator=torch.Generator(),  # else it draws from the global one
+        generator=torch.Generator(),  # else it would draw from the global one
         **data_loader_kwargs,
     )
     for images, _labels in loader:
@@ -269,26 +306,44 @@ def _dataset_batches(
 
 
 def _generated_batches(
-    opts: MetricOptions, num_items: int, batch_size: int, batch_gen: int | None
+    opts: MetricOptions, G: Any, labels: Any, num_items: int, batch_size: int, batch_gen: int | None
 ) -> Iterator[torch.Tensor]:
-    """Yield the generated images of this process, uint8 RGB on the device."""
-    G, dataset = prepare_generator(opts)
+    """Yield the generated images of this process, uint8 RGB on the device; ``labels`` is a dataset or None."""
     batch_gen = batch_gen or max(_GENERATED_PX // G.img_resolution**2, 1)
     for indices in shard(num_items, batch_size, opts.num_gpus, opts.rank):
         parts = [indices[i : i + batch_gen] for i in range(0, len(indices), batch_gen)]
-        yield torch.cat([generate_batch(G, part, opts.seed, dataset, opts.device, **opts.G_kwargs) for part in parts])
+        yield torch.cat([generate_batch(G, part, opts.seed, labels, opts.device, **opts.G_kwargs) for part in parts])
 
 
-def _record_images(opts: MetricOptions, role: str, dataset_kwargs: dict[str, Any], num_items: int) -> None:
-    """Put on the record how many images play a role, and, where they lie in a folder or zip, what these hold."""
-    opts.protocol[f"num_{role}"] = num_items
-    if opts.rank == 0 and "path" in dataset_kwargs:
-        opts.protocol[f"{role}_fingerprint"] = cache.dataset_fingerprint(dataset_kwargs["path"])
-        opts.protocol[f"{role}_resize_filter"] = cache.resize_filter(dataset_kwargs["path"])
+def _record_images(opts: MetricOptions, role: str, num_items: int, shape: list[int], dataset: Any = None) -> None:
+    """Record number and shape of a set of images, and the content of a folder or zip."""
+    opts.protocol.update({f"num_{role}": num_items, f"{role}_shape": list(shape)})
+    archive = getattr(dataset, "archive", None)  # datasets of other origin have none
+    if opts.rank == 0 and archive is not None:
+        opts.protocol[f"{role}_fingerprint"] = archive.fingerprint()
+        opts.protocol[f"{role}_resize_filter"] = _resize_filter(archive)
+
+
+def _resize_filter(archive: Any) -> str | None:
+    """How the images were resized, according to ``dataset.json``; None if that does not say, or is damaged."""
+    try:
+        resize_filter = archive.metadata().get("resize_filter")
+    except UserError:  # only labels make a damaged file an error
+        return None
+    is_name = isinstance(resize_filter, str) and len(resize_filter) <= _MAX_FILTER_CHARS
+    return resize_filter if is_name else None
+
+
+def _warn_of_different_shapes(opts: MetricOptions) -> None:
+    real, gen = (opts.protocol.get(f"{role}_shape") for role in ("real", "gen"))
+    if real is None or gen is None or real == gen:
+        return
+    texts = (f"{shape[2]}x{shape[1]} with {shape[0]} color channel{'s'[: shape[0] > 1]}" for shape in (real, gen))
+    print("Warning: the real images are {}, the generated ones {}; the value includes that difference".format(*texts))
 
 
 def _cache_path(opts: MetricOptions, detector_kwargs: dict[str, Any], stats_kwargs: dict[str, Any]) -> Path | None:
-    """Name the file for statistics of the real images; None where there is to be none."""
+    """Path of the cached statistics of the real images, or None if they are not cached."""
     if not opts.cache or "real_fingerprint" not in opts.protocol:
         return None
     return cache.stats_path(
@@ -298,26 +353,3 @@ def _cache_path(opts: MetricOptions, detector_kwargs: dict[str, Any], stats_kwar
         detector_kwargs=detector_kwargs,
         stats_kwargs=stats_kwargs,
     )
-
-
-def _load_cached(path: Path | None, stats_kwargs: dict[str, Any]) -> FeatureStats | None:
-    """Read statistics from the cache; None if they are not there or damaged."""
-    if path is None or not path.is_file():
-        return None
-    try:
-        stats = FeatureStats.load(path, **stats_kwargs)
-    except (OSError, ValueError) as err:
-        print(f"Computing the statistics of the real images again: {err}")
-        return None
-    print(f"Statistics of the real images come from the cache: {path}")
-    return stats
-
-
-def _save_cached(path: Path | None, stats: FeatureStats) -> None:
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stats.save(path)
-    except OSError as err:
-        print(f"Statistics of the real images are not cached: {err}")

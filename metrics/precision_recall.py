@@ -1,9 +1,9 @@
-"""Precision and recall of generated features by nearest-neighbour manifolds.
+"""Precision and recall of generated features by nearest-neighbor manifolds.
 
 "Improved Precision and Recall Metric for Assessing Generative Models" (arXiv:1904.06991, eq. 1 and 2): the manifold of
-a set is the union of balls around its items that reach to the k-th nearest neighbour. Precision is the share of
-generated items inside the manifold of the real ones, recall the share of real items inside that of the generated ones.
-The features are those of VGG16, as in the paper.
+a set is the union of balls around its items, each with the distance to its k-th nearest neighbor as radius. Precision
+is the fraction of generated items inside the manifold of the real ones; recall is the fraction of real items inside
+that of the generated ones. The features are those of VGG16, as in the paper.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from metrics.detectors import VGG16
 
 
 def squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Measure all pairs: [N, D], [M, D] -> [N, M]."""
+    """Squared distances of all pairs: [N, D], [M, D] -> [N, M]."""
     squares = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1)
     return torch.addmm(squares, x, y.T, alpha=-2)
 
 
 def squared_radii(features: torch.Tensor, nhood_size: int, block_size: int) -> torch.Tensor:
-    """Find for each item [N, D] the squared distance [N] to its ``nhood_size``-th nearest neighbour."""
-    num_nearest = nhood_size + 1  # an item is the nearest to itself
+    """Squared distance [N] from each item [N, D] to its ``nhood_size``-th nearest neighbor."""
+    num_nearest = nhood_size + 1  # every item is nearest to itself
     radii = []
     for rows in features.split(block_size):
         nearest = rows.new_empty(len(rows), 0)
@@ -37,24 +37,29 @@ def squared_radii(features: torch.Tensor, nhood_size: int, block_size: int) -> t
 def precision_recall(
     real: torch.Tensor, gen: torch.Tensor, nhood_size: int = 3, block_size: int = 4096
 ) -> tuple[float, float]:
-    """Compute precision and recall, each in [0, 1], of features rounded to float16 (CONTRACT 10).
+    """Return precision and recall, each in [0, 1].
+
+    Features are rounded to float16 first, as in StyleGAN2-ADA (docs/compatibility.md).
 
     Args:
-        real: Features [N, D] on the device that shall do the work.
-        gen: Features [M, D] there.
-        nhood_size: The neighbour that a ball reaches to, not counting the item itself.
-        block_size: Items per side of a block of distances; bounds the memory, not the result.
+        real: Features [N, D] on the device that computes.
+        gen: Features [M, D] on the same device.
+        nhood_size: k, the number of neighbors that define the radius, not counting the item itself.
+        block_size: Items per side of a block of distances; affects the memory, not the result.
 
     Raises:
-        UserError: A set without that many neighbours.
+        UserError: A set has fewer than ``nhood_size`` + 1 items.
     """
     if min(len(real), len(gen)) <= nhood_size:
-        raise UserError(f"neighbour {nhood_size} needs more items than {len(real)} real and {len(gen)} generated")
+        raise UserError(
+            f"precision and recall need more than {nhood_size} images per set, got {len(real)} real and "
+            f"{len(gen)} generated"
+        )
     real, gen = real.half().float(), gen.half().float()
-    # Distances do not change when both sets move; near the origin less is lost to cancellation.
-    centre = real.mean(dim=0)
-    real.sub_(centre)
-    gen.sub_(centre)
+    # Distances are invariant to translation; near the origin less precision is lost to cancellation.
+    center = real.mean(dim=0)
+    real.sub_(center)
+    gen.sub_(center)
 
     real_radii = squared_radii(real, nhood_size, block_size)
     gen_radii = squared_radii(gen, nhood_size, block_size)
@@ -77,7 +82,10 @@ def compute_pr(
     nhood_size: int = 3,
     detector_url: str = VGG16,
 ) -> tuple[float, float]:
-    """Compare up to ``max_real`` real images (None: all) with ``num_gen`` fakes; NaN except on rank 0."""
+    """Return precision and recall of up to ``max_real`` real images (None: all) and ``num_gen`` generated ones.
+
+    Every process must call this; the values are NaN except on rank 0.
+    """
     features_kwargs = {"return_features": True}
     real = metric_utils.compute_feature_stats_for_dataset(
         opts, detector_url, features_kwargs, capture_all=True, max_items=max_real

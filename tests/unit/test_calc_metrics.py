@@ -40,6 +40,7 @@ def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(dnnlib.util, "_cache_dir", None)
     monkeypatch.delenv(detectors.FOLDER_VARIABLE, raising=False)
+    monkeypatch.setenv(detectors.TRUST_VARIABLE, "0")
 
 
 @pytest.fixture
@@ -81,9 +82,14 @@ def results(output):
 def test_two_sets_of_images(gpus, tmp_path, detector_dir, capfd):
     data, data2 = write_images(tmp_path / "a.zip"), write_images(tmp_path / "b.zip", 6)
     options = (f"--data={data}", f"--data2={data2}", f"--detectors={detector_dir}", f"--gpus={gpus}")
-    outcome = run("--metrics=pr50k3_full,fid50k_full", *options)
+    outcome = run("--metrics=pr50k3_full, fid50k_full,pr50k3_full", *options, "--trust-detectors")
     assert outcome.exit_code == 0, outcome.output
-    precision_recall, fid = results(outcome.output + capfd.readouterr().out)
+    output = outcome.output + capfd.readouterr().out
+    precision_recall, fid = results(output)
+    assert "\npr50k3_full_precision 1, pr50k3_full_recall 1 (8 real images, 6 images scored, vgg16, " in output
+    *_, next_to_last, last = output.splitlines()
+    assert next_to_last.startswith("Wrote no file")
+    assert last == "Next: compare values only if their protocols agree, see docs/metrics.md"
     assert precision_recall["results"] == {"pr50k3_full_precision": 1.0, "pr50k3_full_recall": 1.0}
     assert fid["results"]["fid50k_full"] > 0
     assert fid["num_gpus"] == gpus
@@ -101,7 +107,9 @@ def test_snapshot_in_a_run_folder(tmp_path, seen):
     assert opts.dataset_kwargs == tiny.dataset_kwargs(data, xflip=True, use_labels=False, resolution=8)
     assert (opts.seed, opts.batch_size, opts.cache, opts.device.type) == (5, 3, False, "cpu")
     assert opts.G.img_resolution == 8
-    (line,) = (network.with_name("metric-note.jsonl")).read_text().splitlines()
+    results_file = network.with_name("metric-note.jsonl")
+    assert outcome.output.splitlines()[:2] == ["note 1 (0s)", f"Appended the full record to {results_file}"]
+    (line,) = results_file.read_text().splitlines()
     assert json.loads(line)["snapshot_pkl"] == "network-snapshot-000001.pkl"
 
 
@@ -119,6 +127,16 @@ def test_options_replace_those_of_training(tmp_path, seen):
     outcome = run(f"--network={network}", "--metrics=note", f"--data={other}", "--mirror=1")
     assert outcome.exit_code == 0, outcome.output
     assert seen[0].dataset_kwargs == tiny.dataset_kwargs(other, xflip=True, use_labels=True, resolution=8)
+
+
+@pytest.mark.parametrize("in_training", [False, True])
+@pytest.mark.parametrize("option", [[], ["--mirror=0"], ["--mirror=1"]])
+def test_other_images_are_mirrored_as_in_training_unless_told(option, in_training, tmp_path, seen):
+    data = write_images(tmp_path / "data.zip")
+    settings = tiny.dataset_kwargs(tmp_path / "gone.zip", xflip=in_training)
+    network = write_snapshot(tmp_path / "x.pkl", settings)
+    assert run(f"--network={network}", "--metrics=note", f"--data={data}", *option).exit_code == 0
+    assert seen[0].dataset_kwargs.xflip is (in_training if not option else option == ["--mirror=1"])
 
 
 def test_scores_a_generator(tmp_path, monkeypatch):
@@ -140,7 +158,7 @@ def test_scores_an_exported_folder(tmp_path, seen):
     outcome = run(f"--network={tmp_path / 'exported'}", "--metrics=note", f"--data={data}")
     assert outcome.exit_code == 0, outcome.output
     assert torch.equal(seen[0].G.mapping.fc0.weight, tiny.generator().mapping.fc0.weight)
-    assert "give the images by --data" in run(f"--network={tmp_path / 'exported'}", "--metrics=note").output
+    assert "give the real images with --data" in run(f"--network={tmp_path / 'exported'}", "--metrics=note").output
 
 
 def mistakes(folder: Path, detector_dir: Path):
@@ -150,25 +168,34 @@ def mistakes(folder: Path, detector_dir: Path):
     yield (), "give either --network or --data2"
     yield (f"--network={gone}", f"--data2={data}"), "give either --network or --data2"
     yield (f"--data2={data}",), "--data2 needs --data"
-    yield (f"--data2={data}", f"--data={data}", "--metrics=fid51k,fid50k"), "fid51k: choose from fid50k_full"
-    yield (f"--network={no_data}",), "does not say what it was trained on: give the images by --data"
-    yield (f"--network={gone}",), "gone.zip, the dataset of"
+    yield (f"--data2={data}", f"--data={data}", "--metrics=fid51k,fid50k"), "'fid51k': choose from fid50k_full"
+    yield (f"--network={no_data}",), "does not name its training set: give the real images with --data"
+    yield (f"--network={gone}",), "gone.zip', does not exist: give its path with --data"
     for number, settings in enumerate([{}, {"path": str(data)}]):
         nothing = write_snapshot(folder / f"nothing{number}.pkl", settings)
-        yield (f"--network={nothing}",), "does not say what it was trained on: give the images by --data"
+        yield (f"--network={nothing}",), "does not name its training set: give the real images with --data"
+    for number, settings in enumerate([{"yflip": True}, {"max_size": "7"}]):
+        odd = write_snapshot(folder / f"odd{number}.pkl", {**tiny.dataset_kwargs(data), **settings})
+        yield (f"--network={odd}",), ": give the images by --data"
     foreign = write_snapshot(folder / "foreign.pkl", {"class_name": "os.system", "command": f"touch {folder / 'ran'}"})
-    yield (f"--network={foreign}",), "was trained on a 'os.system', a dataset that is none of ours: give the images"
+    yield (
+        (f"--network={foreign}",),
+        "was trained on a 'os.system', which is not a dataset class of this project: give the real images",
+    )
     yield (f"--network={folder / 'none.pkl'}",), "no such file"
     options = (f"--data2={data}", f"--data={data}", "--metrics=is50k", f"--detectors={folder}")
     (folder / "inception-2015-12-05.pt").write_bytes(b"weights")
     (folder / "inception-2015-12-05.pt.sha256").write_text("0" * 64)
     yield options, "is50k: no weights for detector inception-2015-12-05: "
+    options = (f"--data2={data}", f"--data={data}", f"--detectors={detector_dir}", "--metrics=fid50k_full")
+    yield options, "inception-2015-12-05.pt is a TorchScript program of unknown origin (sha256 "
+    yield options, "if you trust its author, use --trust-detectors"
     few = write_images(folder / "few.zip", count=3)
     options = (f"--data2={data}", f"--data={few}", f"--detectors={detector_dir}")
-    yield (*options, "--metrics=pr50k3_full"), "neighbour 3 needs more items than 3 real and 8 generated"
+    yield (*options, "--metrics=pr50k3_full", "--trust-detectors"), "more than 3 images per set, got 3 real and 8 gene"
 
 
-def test_mistakes_are_one_line_with_the_mend(tmp_path, detector_dir):
+def test_user_errors_are_one_line_that_says_what_to_do(tmp_path, detector_dir):
     for args, expected in mistakes(tmp_path, detector_dir):
         outcome = run(*args)
         assert outcome.exit_code != 0

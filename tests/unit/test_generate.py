@@ -6,6 +6,7 @@ from PIL import Image
 
 from generate import fit_grid, generate_images
 from tests import tiny_snapshot
+from training.networks import Generator
 from training.snapshots.portable import save_portable
 
 DEVICE = "--device=cpu"
@@ -22,7 +23,7 @@ def pixels(path):
 
 @torch.no_grad()
 def expected(G, seed, class_idx=None, **kwargs):
-    """CONTRACT 9, written out."""
+    """The formula of docs/compatibility.md."""
     z = torch.from_numpy(np.random.RandomState(seed).randn(1, G.z_dim).astype(np.float32))
     c = torch.zeros(1, G.c_dim)
     if class_idx is not None:
@@ -43,12 +44,16 @@ def outdir(tmp_path):
 
 
 @pytest.mark.parametrize(("trunc", "noise_mode"), [(1, "const"), (0.5, "const"), (0.7, "none")])
-def test_pixels_are_those_of_the_contract(network, outdir, trunc, noise_mode):
+def test_pixels_are_those_of_the_formula(network, outdir, trunc, noise_mode):
     path, G = network
     result = run(
         f"--network={path}", f"--outdir={outdir}", "--seeds=3,7-8", f"--trunc={trunc}", f"--noise-mode={noise_mode}"
     )
-    assert (result.exit_code, result.output) == (0, "")
+    assert result.exit_code == 0
+    assert result.output.splitlines()[-2:] == [
+        f"Wrote 3 images to {outdir}: seed0003.png to seed0008.png",
+        f"Next: python style_mixing.py --network={path} --outdir={outdir} --rows=3 --cols=8",
+    ]
     assert sorted(file.name for file in outdir.iterdir()) == ["seed0003.png", "seed0007.png", "seed0008.png"]
     for seed in (3, 7, 8):
         image = pixels(outdir / f"seed{seed:04d}.png")
@@ -67,7 +72,8 @@ def test_grey_network_writes_grey_files(tmp_path, outdir):
 
 def test_grid_shows_the_images_row_by_row_beside_single_files(network, outdir):
     path, G = network
-    assert run(f"--network={path}", f"--outdir={outdir}", "--seeds=0-4", "--grid=3x2").exit_code == 0
+    result = run(f"--network={path}", f"--outdir={outdir}", "--seeds=0-4", "--grid=3x2")
+    assert f"Wrote 5 images to {outdir}: seed0000.png to seed0004.png and grid.png" in result.output.splitlines()
     images = [expected(G, seed) for seed in range(5)]
     last_row = [images[3], images[4], np.zeros_like(images[0])]
     grid = np.concatenate([np.concatenate(row, axis=1) for row in (images[:3], last_row)])
@@ -77,7 +83,7 @@ def test_grid_shows_the_images_row_by_row_beside_single_files(network, outdir):
 
 @pytest.mark.parametrize(("num", "size"), [(1, (1, 1)), (2, (2, 1)), (5, (3, 2)), (36, (6, 6)), (37, (7, 6))])
 def test_automatic_grid_is_about_square(num, size):
-    assert fit_grid((0, 0), num) == size
+    assert fit_grid((0, 0), num, 16) == size
 
 
 def test_batches_draw_the_same_images(network, outdir):
@@ -101,14 +107,17 @@ def test_random_noise_belongs_to_the_seed(network, outdir):
 def test_class(tmp_path, outdir):
     path = tmp_path / "conditional.pkl"
     G = tiny_snapshot.write(path, c_dim=3)
-    assert run(f"--network={path}", f"--outdir={outdir}", "--seeds=1", "--class=2").exit_code == 0
+    result = run(f"--network={path}", f"--outdir={outdir}", "--seeds=1,0", "--class=2")
+    assert result.output.splitlines()[-1].endswith(" --rows=1 --cols=0 --class=2")
     np.testing.assert_array_equal(pixels(outdir / "seed0001.png"), expected(G, 1, class_idx=2))
     assert (expected(G, 1, class_idx=2) != expected(G, 1, class_idx=1)).any()
 
 
 def test_class_without_effect_is_reported(network, outdir):
     result = run(f"--network={network[0]}", f"--outdir={outdir}", "--seeds=1", "--class=2")
-    assert (result.exit_code, result.output) == (0, "Warning: --class has no effect, the network is unconditional\n")
+    assert result.exit_code == 0
+    assert "Warning: --class has no effect because the network is unconditional\n" in result.output
+    assert result.output.splitlines()[-1] == f"Wrote 1 image to {outdir}: seed0001.png"
 
 
 def test_projected_w(network, outdir, tmp_path):
@@ -116,12 +125,46 @@ def test_projected_w(network, outdir, tmp_path):
     w = np.random.RandomState(0).randn(2, G.num_ws, G.w_dim)
     np.savez(tmp_path / "w.npz", w=w)
     result = run(f"--network={path}", f"--outdir={outdir}", f"--projected-w={tmp_path / 'w.npz'}", "--seeds=1")
-    assert result.output == "Warning: --seeds, --class and --trunc have no effect on --projected-w\n"
+    assert "Warning: --seeds, --class and --trunc have no effect on --projected-w\n" in result.output
+    assert result.output.splitlines()[-1] == f"Wrote 2 images to {outdir}: proj00.png to proj01.png"
     assert sorted(file.name for file in outdir.iterdir()) == ["proj00.png", "proj01.png"]
     with torch.no_grad():
         img = G.synthesis(torch.from_numpy(w[1:].astype(np.float32)), noise_mode="const")
     image = (img * 127.5 + 128).clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(pixels(outdir / "proj01.png"), image)
+
+
+def test_a_damaged_w_avg_is_told_and_replaced(tmp_path, outdir, caplog):
+    G = tiny_snapshot.generator()
+    G.mapping.w_avg.fill_(float("nan"))
+    save_portable(tmp_path / "damaged", G)
+    arguments = (f"--network={tmp_path / 'damaged'}", f"--outdir={outdir}", "--seeds=0")
+    assert run(*arguments, "--trunc=0.7").exit_code == 0
+    assert "mapping.w_avg was not finite; it was reset" in caplog.text
+    assert len(np.unique(pixels(outdir / "seed0000.png"))) > 50
+    assert run(*arguments).exit_code == 0
+    np.testing.assert_array_equal(pixels(outdir / "seed0000.png"), expected(tiny_snapshot.generator(), 0))
+
+
+def test_a_network_without_w_avg_draws_without_truncation_only(tmp_path, outdir):
+    without = {"num_layers": 2, "w_avg_beta": None}
+    G = Generator(8, 0, 8, 16, 3, mapping_kwargs=without, synthesis_kwargs=tiny_snapshot.SMALL)
+    save_portable(tmp_path / "network", G)
+    result = run(f"--network={tmp_path / 'network'}", f"--outdir={outdir}", "--seeds=0", "--trunc=0.5")
+    error = "Error: this network has no average w to truncate towards: use --trunc=1, not 0.5\n"
+    assert (result.exit_code, result.output) == (1, error)
+    assert run(f"--network={tmp_path / 'network'}", f"--outdir={outdir}", "--seeds=0").exit_code == 0
+
+
+def test_a_network_that_overflows_draws_no_flat_images(tmp_path, outdir):
+    G = tiny_snapshot.generator()
+    G.synthesis.b16.torgb.weight.fill_(3e38)
+    G.synthesis.b16.conv1.bias.fill_(3e38)
+    save_portable(tmp_path / "network", G)
+    result = run(f"--network={tmp_path / 'network'}", f"--outdir={outdir}", "--seeds=0")
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1].startswith("Error: the generated images contain values that are not finite")
+    assert not list(outdir.iterdir())
 
 
 def test_network_can_be_a_folder(network, outdir, tmp_path):
@@ -135,16 +178,22 @@ def test_network_can_be_a_folder(network, outdir, tmp_path):
     ("arguments", "said"),
     [
         ([], "give --seeds or --projected-w"),
-        (["--seeds=1,x"], "'1,x': give numbers as in 0-35 or 1,2,3"),
+        (["--seeds=1,x"], "'1,x': give numbers such as 0-35 or 1,2,3"),
+        (["--seeds=0-4294967295"], "give at most 1000000 numbers"),
+        (["--seeds=0", "--trunc=nan"], "nan: give a finite number"),
+        (["--seeds=0", "--trunc=-inf"], "-inf: give a finite number"),
+        (["--seeds=0", "--trunc=1e999"], "1e999: give a finite number"),
+        (["--seeds=0", "--grid=5000x1"], "a grid of 5000 x 1 images of 16 px is too large"),
+        (["--seeds=0", f"--grid={'9' * 20}x1"], "give COLUMNSxROWS"),
         (["--seeds=5-3"], "5-3: give 0 to 4294967295, the smaller one first"),
         (["--seeds=4294967296"], "4294967296: give 0 to 4294967295"),
-        (["--seeds=0-9", "--grid=3x3"], "--grid=3x3: 10 images do not fit in 9 places"),
+        (["--seeds=0-9", "--grid=3x3"], "--grid=3x3: 10 images do not fit in 9 cells"),
         (["--seeds=0", "--grid=0x3"], "'0x3': give COLUMNSxROWS, such as 6x4, or auto"),
         (["--projected-w=absent.npz"], "'absent.npz' does not exist"),
         (["--seeds=0", "--network=absent.pkl"], "no such file: absent.pkl"),
     ],
 )
-def test_mistakes_are_told_in_one_line(network, outdir, arguments, said):
+def test_user_errors_are_one_line(network, outdir, arguments, said):
     result = run(f"--network={network[0]}", f"--outdir={outdir}", *arguments)
     assert result.exit_code != 0
     assert "Error: " in result.output.splitlines()[-1]
@@ -155,7 +204,7 @@ def test_mistakes_are_told_in_one_line(network, outdir, arguments, said):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "this network draws images of 3 classes: choose one by --class=0..2"),
+        ([], "this network is conditional on 3 classes: choose one with --class=0..2"),
         (["--class=3"], "--class=3: this network has classes 0..2"),
         (["--class=-1"], "--class=-1: this network has classes 0..2"),
     ],

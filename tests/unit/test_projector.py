@@ -1,4 +1,6 @@
+import os
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ def _small_and_offline(tmp_path, monkeypatch):
     monkeypatch.setattr(dnnlib.util, "download", download)
     monkeypatch.setattr(dnnlib.util, "_cache_dir", str(tmp_path / "cache"))
     monkeypatch.delenv(detectors.FOLDER_VARIABLE, raising=False)
+    monkeypatch.setenv(detectors.TRUST_VARIABLE, "0")
     monkeypatch.setattr(detectors, "DETECTORS", dict(detectors.DETECTORS))
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     weights = tmp_path / "tiny.txt"
@@ -61,11 +64,15 @@ def drawn(G, w):
 def test_files(tmp_path, target, outdir):
     G = tiny_snapshot.write(tmp_path / "snapshot.pkl")
     result = run(tmp_path / "snapshot.pkl", target, outdir, "--num-steps=30", "--detector=tiny")
-    first, second = result.output.splitlines()
-    words = first.split()
+    distance, wrote, why, following = result.output.splitlines()[-4:]
+    words = distance.split()
     assert (words[0], words[2], words[4:7]) == ("Distance", "->", ["in", "30", "steps,"])
     assert float(words[3]) < float(words[1])
-    assert second == f"Wrote {outdir / 'proj.webp'} instead of an mp4, which needs: pip install '.[video]'"
+    assert wrote == f"Wrote target.png, proj.png, projected_w.npz, proj.webp to {outdir}"
+    assert why == "The video is a WebP because an mp4 needs: pip install '.[video]'"
+    network = tmp_path / "snapshot.pkl"
+    projected_w = outdir / "projected_w.npz"
+    assert following == f"Next: python generate.py --network={network} --outdir={outdir} --projected-w={projected_w}"
     assert {file.name for file in outdir.iterdir()} == {"target.png", "proj.png", "projected_w.npz", "proj.webp"}
 
     with Image.open(target) as photo:
@@ -77,9 +84,9 @@ def test_files(tmp_path, target, outdir):
     assert (w.shape, w.dtype) == ((1, G.num_ws, G.w_dim), np.float32)
     assert (w == w[:, :1]).all()
     np.testing.assert_array_equal(pixels(outdir / "proj.png"), drawn(G, w))
-    with Image.open(outdir / "proj.webp") as film:
-        assert film.size == (32, 16)
-        assert 10 < film.n_frames <= 30  # Pillow merges equal ones
+    with Image.open(outdir / "proj.webp") as video:
+        assert video.size == (32, 16)
+        assert 10 < video.n_frames <= 30  # Pillow merges equal ones
 
 
 def test_conditional_grey_network(tmp_path, target, outdir):
@@ -90,10 +97,10 @@ def test_conditional_grey_network(tmp_path, target, outdir):
     assert pixels(outdir / "proj.png").shape == pixels(outdir / "target.png").shape == (16, 16)
 
 
-def test_film_is_thinned_out(monkeypatch):
+def test_video_has_a_maximum_of_frames(monkeypatch):
     monkeypatch.setattr(projector, "MAX_FRAMES", 3)
     monkeypatch.setattr(projector, "draw", lambda G, w: np.full([2, 2, 3], int(w), np.uint8))
-    frames = list(projector.film(None, torch.arange(10), np.full([2, 2, 3], 99, np.uint8)))
+    frames = list(projector.video_frames(None, torch.arange(10), np.full([2, 2, 3], 99, np.uint8)))
     assert [frame[0, :, 0].tolist() for frame in frames] == [[99, 99, i, i] for i in (0, 4, 9)]
 
 
@@ -104,10 +111,12 @@ def test_film_is_thinned_out(monkeypatch):
         ([], "; or use --detector=efficientnet_lite1, which needs no download"),
         (["--detector=nonsense"], "no detector 'nonsense'"),
         (["--detector=tiny", "--num-steps=0"], "0 is not in the range x>=1"),
+        (["--detector=tiny", f"--seed={2**64}"], f"{2**64} is not in the range 0<=x<={2**32 - 1}"),
+        (["--detector=tiny", "--seed=-1"], "-1 is not in the range"),
         (["--detector=tiny", "--target=absent.png"], "'absent.png' does not exist"),
     ],
 )
-def test_mistakes_are_told_in_one_line(tmp_path, target, outdir, arguments, said):
+def test_user_errors_are_one_line(tmp_path, target, outdir, arguments, said):
     tiny_snapshot.write(tmp_path / "snapshot.pkl")
     result = run(tmp_path / "snapshot.pkl", target, outdir, *arguments)
     assert result.exit_code != 0
@@ -116,10 +125,34 @@ def test_mistakes_are_told_in_one_line(tmp_path, target, outdir, arguments, said
     assert not outdir.exists()
 
 
-def test_missing_weights_come_with_the_mend(tmp_path, target, outdir):
+def test_missing_weights_come_with_advice(tmp_path, target, outdir):
     tiny_snapshot.write(tmp_path / "snapshot.pkl")
     said = run(tmp_path / "snapshot.pkl", target, outdir).output.splitlines()[-1]
-    assert "put vgg16.pt into a folder and name it by --detectors" in said
+    assert "put vgg16.pt into a folder and pass it as --detectors" in said
+
+
+def test_a_detector_of_unknown_origin_needs_trust(tmp_path, target, outdir):
+    tiny_snapshot.write(tmp_path / "snapshot.pkl")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(Brightness()).save(tmp_path / "mine.pt")
+    arguments = (f"--detector={tmp_path / 'mine.pt'}", "--num-steps=2", "--save-video=0")
+    said = run(tmp_path / "snapshot.pkl", target, outdir, *arguments).output
+    assert said.startswith(f"Error: {tmp_path / 'mine.pt'} is a TorchScript program of unknown origin")
+    assert "--trust-detectors" in said
+    assert run(tmp_path / "snapshot.pkl", target, outdir, *arguments, "--trust-detectors").exit_code == 0
+
+
+class Brightness(torch.nn.Module):
+    def forward(self, img: torch.Tensor, resize_images: bool = True, return_lpips: bool = False) -> torch.Tensor:
+        return img.float().mean((2, 3)) / 255
+
+
+def test_a_target_that_is_no_regular_file_does_not_block(tmp_path, outdir):
+    tiny_snapshot.write(tmp_path / "snapshot.pkl")
+    os.mkfifo(tmp_path / "fifo")
+    result = run(tmp_path / "snapshot.pkl", tmp_path / "fifo", outdir, "--detector=tiny")
+    assert result.output == f"Error: {tmp_path / 'fifo'} is not a regular file\n"
 
 
 def test_target_that_is_no_image(tmp_path, outdir):

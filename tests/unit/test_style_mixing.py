@@ -6,6 +6,8 @@ from PIL import Image
 
 from style_mixing import generate_style_mix
 from tests import tiny_snapshot
+from training.networks import Generator
+from training.snapshots.portable import save_portable
 
 
 def run(*args):
@@ -48,7 +50,11 @@ def outdir(tmp_path):
 def test_mixtures(network, outdir):
     path, G = network
     result = run(f"--network={path}", f"--outdir={outdir}", "--rows=8,3", "--cols=5", "--styles=0,2-3", "--trunc=0.5")
-    assert (result.exit_code, result.output) == (0, "")
+    assert result.exit_code == 0
+    assert result.output.splitlines()[-2:] == [
+        f"Wrote 5 images to {outdir}, and all of them as {outdir / 'grid.png'}",
+        "Next: other layers, --styles=0-5; low layers change the shape, high layers the color",
+    ]
     names = {"8-5.png", "3-5.png", "8-8.png", "3-3.png", "5-5.png", "grid.png"}
     assert {file.name for file in outdir.iterdir()} == names
     for name in names - {"grid.png"}:
@@ -92,15 +98,26 @@ def test_a_seed_may_be_row_and_column(network, outdir):
     assert pixels(outdir / "grid.png").shape == (48, 48, 3)
 
 
+def test_truncation_needs_an_average_w(tmp_path, outdir):
+    without = {"num_layers": 2, "w_avg_beta": None}
+    G = Generator(8, 0, 8, 16, 3, mapping_kwargs=without, synthesis_kwargs=tiny_snapshot.SMALL)
+    save_portable(tmp_path / "network", G)
+    result = run(f"--network={tmp_path / 'network'}", f"--outdir={outdir}", "--rows=1", "--cols=2", "--trunc=0.5")
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: this network has no average w to truncate towards")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--rows=1"], "Missing option '--cols'"),
-        (["--rows=1", "--cols=2", "--styles=6"], "--styles: 6 is no layer of this network, which has 0-5"),
-        (["--rows=1", "--cols=2", "--styles=0-"], "'0-': give numbers as in 0-35 or 1,2,3"),
+        (["--rows=1", "--cols=2", "--trunc=inf"], "inf: give a finite number"),
+        (["--rows=1", "--cols=0-9999"], "a grid of 10001 x 2 images of 16 px is too large"),
+        (["--rows=1", "--cols=2", "--styles=6"], "--styles: there is no layer 6, this network has layers 0-5"),
+        (["--rows=1", "--cols=2", "--styles=0-"], "'0-': give numbers such as 0-35 or 1,2,3"),
     ],
 )
-def test_mistakes_are_told_in_one_line(network, outdir, arguments, said):
+def test_user_errors_are_one_line(network, outdir, arguments, said):
     result = run(f"--network={network[0]}", f"--outdir={outdir}", *arguments)
     assert result.exit_code != 0
     assert "Error: " in result.output.splitlines()[-1]

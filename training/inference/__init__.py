@@ -1,1 +1,1 @@
-"""What a trained generator is used for: sampling, projection, export."""
+"""Uses of a trained generator: sampling, projection, export."""

@@ -1,9 +1,13 @@
-"""Command-line options that the tools for a trained generator share."""
+"""Command-line options shared by the tools for trained generators."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import io
+import math
+import shlex
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +15,22 @@ import click
 import torch
 
 from dnnlib.util import UserError
+from metrics.detectors import trust_torchscript
 from training.inference.sampling import class_label
 from training.networks import NOISE_MODES
 
 MAX_SEED = 2**32 - 1
+MAX_NUMBERS = 1_000_000
+"""Length limit of a list of numbers: a range such as 0-4294967295 would exhaust the memory."""
+_MAX_DIGITS = 100
+"""Python refuses to parse numbers with thousands of digits."""
 
 
 class NumberList(click.ParamType):
-    """Whole numbers and ranges of them, by comma: ``0-35`` or ``1,2,3`` or ``0,5-9``.
+    """Comma-separated whole numbers and ranges: ``0-35`` or ``1,2,3`` or ``0,5-9``.
 
     Args:
-        largest: The largest number that is allowed.
+        largest: Largest allowed number.
     """
 
     name = "LIST"
@@ -30,76 +39,140 @@ class NumberList(click.ParamType):
         self.largest = largest
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
-        """Return the numbers in the order in which they are given."""
+        """Return the numbers in the given order."""
         if not isinstance(value, str):
             return list(value)
         numbers: list[int] = []
         for part in value.split(","):
-            first, dash, last = part.partition("-")
-            if not (first.strip().isdecimal() and (last.strip().isdecimal() or not dash)):
-                self.fail(f"{value!r}: give numbers as in 0-35 or 1,2,3", param, ctx)
-            low, high = int(first), int(last or first)
+            first, dash, last = (text.strip() for text in part.partition("-"))
+            if not (first.isdecimal() and (last.isdecimal() or not dash)):
+                self.fail(f"{value[:100]!a}: give numbers such as 0-35 or 1,2,3", param, ctx)
+            too_long = max(len(first), len(last)) > _MAX_DIGITS
+            low, high = (0, -1) if too_long else (int(first), int(last or first))
             if not low <= high <= self.largest:
-                self.fail(f"{part.strip()}: give 0 to {self.largest}, the smaller one first", param, ctx)
+                self.fail(f"{part.strip()[:100]}: give 0 to {self.largest}, the smaller one first", param, ctx)
+            if len(numbers) + high - low >= MAX_NUMBERS:
+                self.fail(f"give at most {MAX_NUMBERS} numbers", param, ctx)
             numbers += range(low, high + 1)
         return numbers
 
 
+class NameList(click.ParamType):
+    """Comma-separated names out of a fixed set; blanks around them are ignored, and repetitions dropped.
+
+    Args:
+        known: Returns the allowed names.
+    """
+
+    name = "LIST"
+
+    def __init__(self, known: Callable[[], list[str]]) -> None:
+        self.known = known
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        """Split the list and refuse unknown names."""
+        names = [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
+        known = self.known()
+        unknown = [ascii(name[:100]) for name in names if name not in known]
+        if unknown:
+            self.fail(f"{', '.join(unknown)}: choose from {', '.join(known)}", param, ctx)
+        return list(dict.fromkeys(names))
+
+
+class FiniteFloat(click.ParamType):
+    """A floating-point number that is neither infinite nor NaN."""
+
+    name = "FLOAT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number: float = click.FLOAT.convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value}: give a finite number", param, ctx)
+        return number
+
+
 SEEDS = NumberList(MAX_SEED)
+NETWORK_HELP = "Network snapshot (path or https URL), or exported folder."
 
 network_option = click.option(
-    "--network", required=True, metavar="PKL|DIR", help="Snapshot (path or https URL), or an exported folder."
+    "--network",
+    required=True,
+    metavar="PKL|DIR",
+    help=NETWORK_HELP,
 )
 outdir_option = click.option(
-    "--outdir", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where to write."
+    "--outdir", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Output folder."
 )
-class_option = click.option("--class", "class_idx", type=int, metavar="INT", help="Class, for conditional networks.")
+class_option = click.option(
+    "--class", "class_idx", type=int, metavar="INT", help="Class index; required by conditional networks."
+)
 trunc_option = click.option(
     "--trunc",
-    type=float,
+    type=FiniteFloat(),
     metavar="FLOAT",
     default=1,
     show_default=True,
-    help="Truncation psi: towards 0 less variety and fewer flaws.",
+    help="Truncation psi; lower values trade variety for fidelity.",
 )
 noise_mode_option = click.option(
     "--noise-mode",
     type=click.Choice(NOISE_MODES),
     default="const",
     show_default=True,
-    help="Noise maps: drawn per image, the network's, or none.",
+    help="Noise mode: fixed noise maps, random ones per image, or none.",
 )
 batch_option = click.option(
-    "--batch", type=click.IntRange(min=1), metavar="INT", default=1, show_default=True, help="Images drawn at once."
+    "--batch", type=click.IntRange(min=1), metavar="INT", default=1, show_default=True, help="Batch size."
 )
 device_option = click.option(
     "--device",
     type=click.Choice(["auto", "cuda", "cpu", "mps"]),
     default="auto",
     show_default=True,
-    help="Where to compute; auto is cuda where there is any, else cpu.",
+    help="Device; auto selects CUDA if available, else the CPU.",
 )
 trust_option = click.option(
-    "--trust-pickle", is_flag=True, help="Let the snapshot execute code: only if you trust its author."
+    "--trust-pickle",
+    is_flag=True,
+    help="Allow the snapshot to execute code. Only for files whose author you trust.",
+)
+detectors_option = click.option(
+    "--detectors", metavar="DIR", help="Folder to search first for the weights of feature networks."
+)
+trust_detectors_option = click.option(
+    "--trust-detectors",
+    is_flag=True,
+    callback=lambda _ctx, _param, is_trusted: trust_torchscript() if is_trusted else None,
+    expose_value=False,
+    help="Allow TorchScript feature networks of unknown origin to execute code. Only for files whose author you trust.",
 )
 
 
 def warn(text: str) -> None:
-    """Tell the user of something that has no effect."""
+    """Print a warning on stderr."""
     click.echo(f"Warning: {text}", err=True)
 
 
+def suggest(script: str, network: object, outdir: object, *arguments: str) -> None:
+    """Print a command that the user may want to run next."""
+    command = ["python", script, f"--network={network}", f"--outdir={outdir}", *arguments]
+    click.echo(f"Next: {shlex.join(command)}")
+
+
 def choose_label(G: Any, class_idx: int | None, device: torch.device) -> torch.Tensor:
-    """Make the label ``[1, c_dim]`` that ``--class`` asks for; warn where it has no effect."""
+    """Return the label ``[1, c_dim]`` for ``--class``; warn if the network is unconditional."""
     if class_idx is not None and G.c_dim == 0:
-        warn("--class has no effect, the network is unconditional")
+        warn("--class has no effect because the network is unconditional")
         class_idx = None
     return class_label(G, class_idx, device)
 
 
 @contextlib.contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Show the user's mistakes without a traceback; also usable as a decorator."""
+    """Show user errors without a traceback, and paths on any terminal; also works as a decorator."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # an ASCII terminal must not end a command
     try:
         yield
     except (UserError, OSError) as error:

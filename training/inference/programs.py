@@ -1,7 +1,7 @@
-"""A generator as programs that need nothing of this project: ``torch.export`` and ONNX.
+"""A generator as programs that do not depend on this project: ``torch.export`` and ONNX.
 
-Program ``mapping`` takes z, truncation_psi and, of conditional networks, c, and gives ws; program ``synthesis`` takes
-ws and gives img. Both compute in float32, with constant noise and any batch size.
+Program ``mapping`` takes z, truncation_psi and, if the network is conditional, c, and returns ws; program
+``synthesis`` takes ws and returns img. Both compute in float32, with constant noise, for any batch size.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from dnnlib.atomic import write_atomic
 from dnnlib.util import UserError
 
 OUTPUTS = {"mapping": "ws", "synthesis": "img"}
-"""The programs, and what they give."""
+"""The programs and the names of their outputs."""
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 Tensors = dict[str, torch.Tensor]
 Program = Callable[..., torch.Tensor]
-"""Takes its inputs by name."""
+"""Takes its inputs as keyword arguments."""
 
 
 class Mapping(torch.nn.Module):
-    """Mapping network with the inputs that a program has."""
+    """Mapping network with the inputs of program ``mapping``."""
 
     def __init__(self, mapping: torch.nn.Module) -> None:
         super().__init__()
@@ -50,14 +50,14 @@ class Synthesis(torch.nn.Module):
         self.synthesis = synthesis
 
     def forward(self, ws: torch.Tensor) -> torch.Tensor:
-        """``ws`` [N, num_ws, w_dim] to images ``[N, C, R, R]`` of about [-1, 1]."""
+        """Map ``ws`` [N, num_ws, w_dim] to images ``[N, C, R, R]`` of about [-1, 1]."""
         img: torch.Tensor = self.synthesis(ws, noise_mode="const")
         return img
 
 
 def export_programs(G: Any) -> dict[str, torch.export.ExportedProgram]:
     """Export the mapping and the synthesis network of a generator on the CPU."""
-    num = 2  # An example of one image would fix the batch size.
+    num = 2  # an example of one image would fix the batch size
     mapping_inputs = {"z": torch.zeros([num, G.z_dim]), "truncation_psi": torch.tensor(0.5)}
     if G.c_dim > 0:
         mapping_inputs["c"] = torch.zeros([num, G.c_dim])
@@ -80,12 +80,12 @@ def save_pt2(program: torch.export.ExportedProgram, path: Path) -> None:
 
 
 def load_pt2(path: Path) -> Program:
-    """Read what `save_pt2` wrote; this executes code from the file."""
+    """Load what `save_pt2` wrote; this executes code from the file."""
     return torch.export.load(path).module()
 
 
 def save_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
-    """Write a program, whose name is the stem of ``path``, as one ONNX file."""
+    """Write a program as one ONNX file; its name is the stem of ``path``."""
     with _quiet_exporter():
         onnx_program = torch.onnx.export(program, dynamo=True, verbose=False, output_names=[OUTPUTS[path.stem]])
     assert onnx_program is not None
@@ -106,7 +106,7 @@ def load_onnx(path: Path) -> Program:
 
 
 def check_onnx_packages() -> None:
-    """Make sure that ONNX can be written and run.
+    """Check that ONNX files can be written and run.
 
     Raises:
         UserError: A package is missing.
@@ -118,7 +118,7 @@ def check_onnx_packages() -> None:
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Keep PyTorch's exporter from speaking of torchvision and of deprecated calls of its own."""
+    """Silence what PyTorch's exporter says about torchvision and about deprecated calls of its own."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

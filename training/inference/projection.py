@@ -1,7 +1,7 @@
-"""Projection: the w whose image looks most like a given one (arXiv 1912.04958, appendix D).
+"""Projection: find the w whose image resembles a given one most (arXiv:1912.04958, appendix D).
 
-w starts at the mean of W and is optimised together with the noise maps. The distance of two images is that of their
-perceptual features. Noise that fades out lets w search; a penalty keeps the noise maps from carrying the image.
+w starts at the mean of W and is optimized together with the noise maps. The distance of two images is that of their
+perceptual features. Decaying noise on w widens the search; a penalty keeps the noise maps from encoding the image.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ NUM_W_SAMPLES = 10_000
 W_SAMPLES_SEED = 123
 LEARNING_RATE = 0.1
 RAMP_UP = 0.05
-"""Part of the steps in which the learning rate rises from 0, linearly."""
+"""Fraction of the steps in which the learning rate rises linearly from 0."""
 RAMP_DOWN = 0.25
-"""Part of the steps in which it falls to 0, along a cosine."""
+"""Fraction of the steps in which it falls to 0 along a cosine."""
 W_NOISE = 0.05
-"""Standard deviation of the noise on w at the start, in standard deviations of w."""
+"""Initial standard deviation of the noise on w, in standard deviations of w."""
 W_NOISE_PART = 0.75
-"""Part of the steps in which it falls to 0, quadratically."""
+"""Fraction of the steps in which it falls quadratically to 0."""
 NOISE_MAP_WEIGHT = 1e5
 MIN_NOISE_MAP_PX = 8
 MIN_PX, MAX_PX = 64, 256
-"""Images are resampled into this range for the detector: larger ones as in the paper, and smaller ones because deep
-networks would have no pixels left."""
+"""Images are resampled into this range for the detector: larger ones as in the paper, smaller ones because the maps of
+deep networks would shrink to nothing."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where the projection stands.
+    """Result of one optimization step.
 
     Attributes:
         w: ``[w_dim]``.
-        distance: Squared distance of the features of the target and of the image of w (with its noise).
+        distance: Squared distance between the features of the target and of the image of w (with noise).
     """
 
     w: torch.Tensor
@@ -58,19 +58,19 @@ def project(
     seed: int = 303,
     num_w_samples: int = NUM_W_SAMPLES,
 ) -> Iterator[Step]:
-    """Optimise w step by step.
+    """Optimize w step by step.
 
     Args:
-        G: Generator without gradients; it stays as it is.
-        target: ``[1, C, R, R]`` in 0..255, like the images of ``G``.
-        detector: Feature network with the call of `metrics.detectors` and ``return_lpips``.
+        G: Generator without gradients; it is not modified.
+        target: ``[1, C, R, R]`` in 0..255, with the shape of the images of ``G``.
+        detector: Feature network with the interface of `metrics.detectors` and ``return_lpips``.
         label: Label of all images, ``[1, c_dim]``.
-        num_steps: How many steps.
-        seed: Decides the noise.
-        num_w_samples: Samples that the mean and the spread of w are measured with.
+        num_steps: Number of steps.
+        seed: Seed of the noise.
+        num_w_samples: Number of samples for the mean and the standard deviation of w.
 
     Yields:
-        The state after each step.
+        The result of each step.
     """
     rng = torch.Generator(target.device).manual_seed(seed)
     w_mean, w_std = w_statistics(G, label, num_w_samples)
@@ -98,7 +98,7 @@ def project(
 
 
 def w_statistics(G: Any, label: torch.Tensor, num_samples: int) -> tuple[torch.Tensor, float]:
-    """Mean of w ``[w_dim]``, and the root of its mean squared distance from it."""
+    """Mean of w ``[w_dim]``, and the root mean square distance from it."""
     z = np.random.RandomState(W_SAMPLES_SEED).randn(num_samples, G.z_dim)
     w = torch.cat([map_z(G, part, label)[:, 0] for part in np.array_split(z, math.ceil(num_samples / 1000))])
     w_mean = w.mean(dim=0)
@@ -106,13 +106,13 @@ def w_statistics(G: Any, label: torch.Tensor, num_samples: int) -> tuple[torch.T
 
 
 def learning_rate(progress: float) -> float:
-    """Learning rate after a part 0..1 of the steps."""
+    """Learning rate after the fraction ``progress``, 0..1, of the steps."""
     ramp_down = min(1, (1 - progress) / RAMP_DOWN)
     return LEARNING_RATE * min(1, progress / RAMP_UP) * 0.5 * (1 - math.cos(math.pi * ramp_down))
 
 
 def synthesize_with(G: Any, w: torch.Tensor, noise_maps: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Image ``[1, C, R, R]`` of ``w`` [w_dim], with other noise maps than those of ``G``."""
+    """Image ``[1, C, R, R]`` of ``w`` [w_dim], with the given noise maps in place of those of ``G``."""
     ws = w.expand(1, G.num_ws, -1)
     img: torch.Tensor = torch.func.functional_call(G.synthesis, noise_maps, (ws,), {"noise_mode": "const"})
     return img
@@ -130,19 +130,19 @@ def perceptual_features(detector: torch.nn.Module, img: torch.Tensor) -> torch.T
 
 
 def noise_map_penalty(noise_map: torch.Tensor) -> torch.Tensor:
-    """Squared autocorrelation of ``noise_map`` [R, R] with its neighbours, at each scale down to 8 px."""
+    """Squared autocorrelation of ``noise_map`` [R, R] at a shift of one pixel, summed over scales down to 8 px."""
     penalty = noise_map.new_zeros([])
     while True:
         for dim in (0, 1):
             penalty = penalty + (noise_map * noise_map.roll(1, dim)).mean().square()
         if noise_map.shape[0] <= MIN_NOISE_MAP_PX:
             return penalty
-        # The mean of 2x2 independent values has half their standard deviation.
+        # Averaging 2x2 independent values halves the standard deviation.
         noise_map = 2 * F.avg_pool2d(noise_map[None], 2)[0]
 
 
 def normalize_(noise_maps: dict[str, torch.Tensor]) -> None:
-    """Give each map the mean 0 and the mean square 1, in place."""
+    """Normalize each map to mean 0 and mean square 1, in place."""
     with torch.no_grad():
         for noise_map in noise_maps.values():
             noise_map -= noise_map.mean()

@@ -1,53 +1,94 @@
-"""Images from a trained generator: latents by seed, labels by class, pixels as PNG files hold them (CONTRACT 9).
+"""Images from a trained generator: latents by seed, labels by class, pixels as in the PNG files of StyleGAN2-ADA.
 
-Letters in shapes: N images, L = num_ws.
+The formulas are those of docs/compatibility.md. Letters in shapes: N images, L = num_ws.
 """
 
 from __future__ import annotations
 
+import logging
+import math
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import torch
 
 from dnnlib.util import UserError, open_url
 from metrics.generated import ItemNoise, to_uint8
-from training.snapshots.load import load_network_pkl
+from training.snapshots.load import load_networks
 from training.snapshots.portable import load_portable
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
 
-def load_generator(network: str, device: torch.device, trusted: bool = False) -> Any:
-    """Load a generator for inference.
+MAX_W_BYTES = 1 << 29
+"""Limit of an array of projected w: 14 000 float32 ws of 18 x 512. A compressed file can promise any size."""
+
+MAX_GRID_PX = 1 << 16
+"""Limit of the width and the height of a grid of images."""
+
+
+def load_network(network: str, trusted: bool = False, verbose: bool = True) -> tuple[Any, dict[str, Any] | None]:
+    """Load a generator on the CPU, and what its file says about its training set.
+
+    The log tells what was repaired in the network and what else the file contains.
 
     Args:
-        network: Snapshot, by path or https URL, of which G_ema is taken; or a folder with ``model.safetensors`` and
-            ``config.json``.
-        device: Where to put it.
-        trusted: Let the snapshot execute code.
+        network: Snapshot, by path or https URL; or a folder with ``model.safetensors`` and ``config.json``.
+        trusted: Allow the snapshot to execute code.
+        verbose: Announce a download.
+
+    Returns:
+        G_ema in eval mode, and ``training_set_kwargs``, which may name any class: None if the file does not contain it.
 
     Raises:
-        UserError: There is none, or it cannot be read.
+        UserError: The file is missing or cannot be read.
     """
     if Path(network).is_dir():
         G: Any = load_portable(Path(network))
-    else:
-        with open_url(network) as file:
-            G = load_network_pkl(file, trusted=trusted)["G_ema"]
-    return G.eval().requires_grad_(False).to(device)
+        return G.eval(), None
+    with open_url(network, verbose=verbose) as file:
+        snapshot = load_networks(file, ["G_ema", "training_set_kwargs"], trusted)
+    for note in snapshot.notes:
+        _log.warning("%s: %s", network, note)
+    return snapshot.parts["G_ema"].eval(), snapshot.parts["training_set_kwargs"]
+
+
+def load_generator(network: str, device: torch.device, trusted: bool = False) -> Any:
+    """Load a generator for inference, as `load_network` does, without gradients."""
+    G, _training_set_kwargs = load_network(network, trusted)
+    return G.requires_grad_(False).to(device)
+
+
+def check_truncation(G: Any, truncation_psi: float) -> None:
+    """Check that a network can truncate.
+
+    Raises:
+        UserError: ``truncation_psi`` is not 1, and the average w is missing or not finite.
+    """
+    if truncation_psi == 1:
+        return
+    w_avg = getattr(G.mapping, "w_avg", None)
+    if w_avg is None:
+        raise UserError(f"this network has no average w to truncate towards: use --trunc=1, not {truncation_psi:g}")
+    if not torch.isfinite(w_avg).all():
+        raise UserError(
+            f"the average w of this network (mapping.w_avg) is not finite, as in some snapshots of StyleGAN2-ADA: use "
+            f"--trunc=1, not {truncation_psi:g}"
+        )
 
 
 def class_label(G: Any, class_idx: int | None, device: torch.device) -> torch.Tensor:
-    """Make the label ``[1, c_dim]`` of a class; of an unconditional generator, for which None is the only class, empty.
+    """Return the one-hot label ``[1, c_dim]`` of a class; for unconditional generators, class None and ``[1, 0]``.
 
     Raises:
-        UserError: The generator has no such class, or has classes and none is given.
+        UserError: The generator has no such class, or is conditional and the class is None.
     """
     if class_idx is None and G.c_dim > 0:
-        raise UserError(f"this network draws images of {G.c_dim} classes: choose one by --class=0..{G.c_dim - 1}")
+        raise UserError(f"this network is conditional on {G.c_dim} classes: choose one with --class=0..{G.c_dim - 1}")
     if class_idx is not None and not 0 <= class_idx < G.c_dim:
         known = f"classes 0..{G.c_dim - 1}" if G.c_dim else "no classes"
         raise UserError(f"--class={class_idx}: this network has {known}")
@@ -58,7 +99,7 @@ def class_label(G: Any, class_idx: int | None, device: torch.device) -> torch.Te
 
 
 def map_z(G: Any, z: np.ndarray, label: torch.Tensor, truncation_psi: float = 1) -> torch.Tensor:
-    """Map latents ``[N, z_dim]``, all with one label ``[1, c_dim]``, to ws ``[N, L, w_dim]``."""
+    """Map latents ``[N, z_dim]``, all with the label ``[1, c_dim]``, to ws ``[N, L, w_dim]``."""
     latents = torch.from_numpy(z.astype(np.float32)).to(label.device)
     with torch.no_grad():
         ws: torch.Tensor = G.mapping(latents, label.expand(len(z), -1), truncation_psi=truncation_psi)
@@ -74,16 +115,19 @@ def map_seeds(G: Any, seeds: Sequence[int], label: torch.Tensor, truncation_psi:
 def synthesize(
     G: Any, ws: torch.Tensor, noise_mode: str = "const", noise_seeds: Sequence[int] | None = None
 ) -> np.ndarray:
-    """Draw images.
+    """Generate images.
 
     Args:
         G: The generator.
         ws: ``[N, L, w_dim]``.
         noise_mode: ``'const'``, ``'random'`` or ``'none'``.
-        noise_seeds: N seeds of random noise, which thus does not depend on the other images. Default: 0..N-1.
+        noise_seeds: N seeds of random noise, which makes it independent of the other images. Default: 0..N-1.
 
     Returns:
         uint8 ``[N, H, W, C]``.
+
+    Raises:
+        UserError: The images are not finite.
     """
     with torch.no_grad(), ItemNoise(list(noise_seeds or range(len(ws))), ws.device):
         img = G.synthesis(ws, noise_mode=noise_mode)
@@ -96,19 +140,56 @@ def in_batches(items: Sequence[T], batch_size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + batch_size]
 
 
+def check_grid(columns: int, rows: int, resolution_px: int) -> None:
+    """Check the size of a grid of square images before they are drawn.
+
+    Raises:
+        UserError: It is wider or higher than `MAX_GRID_PX`.
+    """
+    if max(columns, rows) * resolution_px > MAX_GRID_PX:
+        raise UserError(
+            f"a grid of {columns} x {rows} images of {resolution_px} px is too large: a side may have {MAX_GRID_PX} px"
+        )
+
+
 def load_projected_w(path: Path, G: Any, device: torch.device) -> torch.Tensor:
     """Read ws ``[N, L, w_dim]`` for ``G`` from entry ``w`` of an npz file.
 
+    Shape and type are checked before the array is unpacked.
+
     Raises:
-        UserError: The file holds none that fit.
+        UserError: The file contains no such array, or one that does not fit or is too large.
     """
+    if not path.is_file():
+        raise UserError(f"no such file: {path}")
     try:
-        with np.load(path, allow_pickle=False) as data:
-            w = data["w"]
-    except FileNotFoundError as error:
-        raise UserError(f"no such file: {path}") from error
+        with zipfile.ZipFile(path) as archive:
+            with archive.open("w.npy") as file:
+                shape, dtype = _array_header(file)
+            _check_w(path, shape, dtype, G)
+            with archive.open("w.npy") as file:
+                w = np.lib.format.read_array(file, allow_pickle=False)
+    except UserError:
+        raise
     except Exception as error:  # damaged files make numpy and zipfile raise almost anything
-        raise UserError(f"{path} is no npz file with entry 'w', as projector.py writes it") from error
-    if w.shape[1:] != (G.num_ws, G.w_dim) or w.dtype.kind != "f":
-        raise UserError(f"{path}: this network takes w [N, {G.num_ws}, {G.w_dim}], got {w.dtype} {list(w.shape)}")
-    return torch.from_numpy(w.astype(np.float32)).to(device)
+        raise UserError(f"{path} is not an npz file with an array 'w', as projector.py writes it") from error
+    with np.errstate(over="ignore"):
+        w = w.astype(np.float32)
+    if not np.isfinite(w).all():
+        raise UserError(f"{path}: w contains values that are not finite")
+    return torch.from_numpy(w).to(device)
+
+
+def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, _is_fortran_order, dtype = readers[np.lib.format.read_magic(file)](file)
+    return shape, dtype
+
+
+def _check_w(path: Path, shape: tuple[int, ...], dtype: np.dtype, G: Any) -> None:
+    if len(shape) != 3 or shape[0] < 1 or shape[1:] != (G.num_ws, G.w_dim) or dtype.kind != "f":
+        found = f"{dtype.name[:20]!a} {str(list(shape))[:100]}"
+        raise UserError(f"{path}: this network takes floats w [N, {G.num_ws}, {G.w_dim}], the file has {found}")
+    num_bytes = math.prod(shape) * dtype.itemsize
+    if num_bytes > MAX_W_BYTES:
+        raise UserError(f"{path}: w has {num_bytes >> 20} MiB, the limit is {MAX_W_BYTES >> 20}; split it into files")

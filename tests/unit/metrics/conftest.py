@@ -10,6 +10,7 @@ def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(dnnlib.util, "_cache_dir", None)
     monkeypatch.delenv(detectors.FOLDER_VARIABLE, raising=False)
+    monkeypatch.setenv(detectors.TRUST_VARIABLE, "0")
 
 
 @pytest.fixture

@@ -1,51 +1,15 @@
-import json
+import numpy as np
 
-import pytest
+from metrics.cache import load_stats, save_stats, stats_path
+from metrics.feature_stats import FeatureStats
 
-from metrics.cache import dataset_fingerprint, resize_filter, stats_path
-from tests import image_files
-
-FILES = image_files.images(7)
+KEEP_ALL = {"capture_all": True}
 
 
-def test_folder_and_zip_with_the_same_files_are_the_same_dataset(tmp_path):
-    folder = image_files.write_folder(tmp_path / "a", FILES)
-    copy = image_files.write_folder(tmp_path / "b", FILES)
-    archive = image_files.write_zip(tmp_path / "c.zip", dict(reversed(FILES.items())))
-    assert dataset_fingerprint(folder) == dataset_fingerprint(copy) == dataset_fingerprint(str(archive))
-
-
-def changed_sets():
-    first, *others = FILES
-    yield {**FILES, first: FILES[first][:-1] + b"x"}
-    yield {name: FILES[name] for name in others}
-    yield {**FILES, "another.png": FILES[first]}
-    yield {**{name: FILES[name] for name in others}, "renamed.png": FILES[first]}
-
-
-@pytest.mark.parametrize("files", list(changed_sets()))
-@pytest.mark.parametrize("write", [image_files.write_folder, image_files.write_zip])
-def test_any_change_is_another_dataset(files, write, tmp_path):
-    assert dataset_fingerprint(write(tmp_path / "a.zip", FILES)) != dataset_fingerprint(
-        write(tmp_path / "b.zip", files)
-    )
-
-
-def test_a_file_changed_in_place_is_noticed(tmp_path):
-    folder = image_files.write_folder(tmp_path / "a", FILES)
-    before = dataset_fingerprint(folder)
-    file = folder / next(iter(FILES))
-    file.write_bytes(file.read_bytes()[::-1])
-    assert dataset_fingerprint(folder) != before
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [({"labels": None, "resize_filter": "box"}, "box"), ({"labels": None}, None), ([1], None), (None, None)],
-)
-def test_resize_filter_is_told_if_known(content, expected, tmp_path):
-    files = FILES if content is None else {**FILES, "dataset.json": json.dumps(content).encode()}
-    assert resize_filter(image_files.write_zip(tmp_path / "a.zip", files)) == expected
+def stats():
+    result = FeatureStats(**KEEP_ALL)
+    result.append(np.eye(3))
+    return result
 
 
 def test_each_key_has_its_file(tmp_path, monkeypatch):
@@ -54,3 +18,29 @@ def test_each_key_has_its_file(tmp_path, monkeypatch):
     assert len(paths) == 3
     assert {path.parent for path in paths} == {tmp_path / "metrics"}
     assert stats_path(detector="b", dataset="a") in paths
+
+
+def test_what_is_saved_is_found_again(tmp_path, capsys):
+    path = tmp_path / "deep" / "stats.npz"
+    assert load_stats(path, KEEP_ALL) is None
+    save_stats(path, stats())
+    np.testing.assert_array_equal(load_stats(path, KEEP_ALL).get_all(), np.eye(3))
+    assert capsys.readouterr().out == f"Using cached statistics of the real images: {path}\n"
+
+
+def test_a_damaged_file_is_told_and_computed_again(tmp_path, capsys):
+    path = tmp_path / "stats.npz"
+    path.write_bytes(b"PK")
+    assert load_stats(path, KEEP_ALL) is None
+    assert capsys.readouterr().out.startswith(f"Computing the statistics of the real images again: {path}: not feature")
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    save_stats(tmp_path / "file" / "stats.npz", stats())
+    assert capsys.readouterr().out.startswith("Cannot cache the statistics of the real images: ")
+
+
+def test_no_path_is_no_cache(tmp_path):
+    save_stats(None, stats())
+    assert load_stats(None, KEEP_ALL) is None

@@ -81,13 +81,13 @@ def test_refuses_damaged_files(tmp_path):
     filled(capture_all=True).save(path)
     for content in damaged_files(path.read_bytes()):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="not statistics of features"):
+        with pytest.raises(ValueError, match="not feature statistics"):
             FeatureStats.load(path, capture_all=True)
 
 
 def test_refuses_statistics_of_the_other_kind(tmp_path):
     filled(capture_all=True).save(tmp_path / "stats.npz")
-    with pytest.raises(ValueError, match="not statistics of features"):
+    with pytest.raises(ValueError, match="not feature statistics"):
         FeatureStats.load(tmp_path / "stats.npz", capture_mean_cov=True)
 
 

@@ -92,9 +92,17 @@ def test_refuses_a_dataset_without_fitting_labels(tmp_path):
         draw_labels(rngs, 2, None, CPU)
 
 
-def test_pixels_are_quantised_as_in_a_png():
+def test_pixels_are_quantized_as_in_a_png():
     img = torch.tensor([-2.0, -1.0, -0.5, 0.0, 0.999, 1.0, 2.0])
     assert to_uint8(img).tolist() == [0, 0, 64, 128, 255, 255, 255]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_refuses_to_quantize_what_is_not_finite(value):
+    img = torch.zeros(2, 3, 4, 4)
+    img[1, 2, 3, 3] = value
+    with pytest.raises(UserError, match="not finite: training diverged or the network file is damaged"):
+        to_uint8(img)
 
 
 def test_grey_becomes_rgb():

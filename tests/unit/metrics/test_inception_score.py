@@ -25,7 +25,7 @@ def test_certain_and_balanced_predictions_score_the_number_of_classes():
 
 
 def test_refuses_fewer_images_than_splits():
-    with pytest.raises(ValueError, match="10 splits need at least as many images, got 9"):
+    with pytest.raises(ValueError, match="needs at least 10 images, got 9"):
         inception_score(np.full([9, 2], 0.5))
 
 

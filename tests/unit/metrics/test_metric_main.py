@@ -8,6 +8,7 @@ import torch
 from dnnlib.util import UserError
 from metrics import detectors, metric_main, metric_utils, perceptual_path_length
 from metrics.detectors import EFFLITE1, INCEPTION, VGG16
+from metrics.frechet_inception_distance import compute_fid
 from metrics.metric_utils import FeatureStats
 from tests.helpers import assert_close, golden_cases
 from tests.unit.metrics import tiny
@@ -150,6 +151,7 @@ def test_protocol_of_a_real_run(real, tiny_weights, monkeypatch):
     assert protocol["detector"] == tiny.NAME
     assert all(len(protocol[key]) == 64 for key in ("detector_sha256", "real_fingerprint", "gen_fingerprint"))
     assert protocol["real_resize_filter"] is None
+    assert protocol["real_shape"] == protocol["gen_shape"] == [3, 8, 8]
 
 
 def test_unknown_metric_is_one_line():
@@ -162,7 +164,7 @@ def test_report_appends_a_line_to_the_run(two_values, tmp_path, capsys):
     for kimg in (1, 2):
         metric_main.report_metric(result, str(tmp_path), str(tmp_path / f"network-snapshot-00000{kimg}.pkl"))
     lines = (tmp_path / "metric-two_values.jsonl").read_text().splitlines()
-    assert lines == capsys.readouterr().out.splitlines()
+    assert capsys.readouterr().out.splitlines() == ["two_values_a 0.5, two_values_b 2 (0s)"] * 2
     first, second = map(json.loads, lines)
     assert [first["snapshot_pkl"], second["snapshot_pkl"]] == [f"network-snapshot-00000{kimg}.pkl" for kimg in (1, 2)]
     assert first["results"] == {"two_values_a": 0.5, "two_values_b": 2.0}
@@ -171,9 +173,29 @@ def test_report_appends_a_line_to_the_run(two_values, tmp_path, capsys):
     assert second["timestamp"] >= first["timestamp"] > 1.6e9
 
 
-def test_report_without_a_run_only_prints(two_values, capsys):
+def test_report_without_a_run_prints_the_record_too(two_values, capsys):
     metric_main.report_metric(metric_main.calc_metric("two_values", device="cpu"), snapshot_pkl="a/b.pkl")
-    assert json.loads(capsys.readouterr().out)["snapshot_pkl"] == "a/b.pkl"
+    _summary, record = capsys.readouterr().out.splitlines()
+    assert json.loads(record)["snapshot_pkl"] == "a/b.pkl"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_record_is_valid_json(value, tmp_path):
+    result = {"results": {"level": value}, "metric": "level", "total_time_str": "0s"}
+    metric_main.report_metric(result, tmp_path)
+    (line,) = (tmp_path / "metric-level.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail)["results"] == {"level": None}
+
+
+def test_summary_fits_on_a_line():
+    protocol = {"num_real": 70000, "num_gen": 50000, "detector": "vgg16"}
+    values = {"pr50k3_full_precision": 0.678912345, "pr50k3_full_recall": 0.5}
+    result = {"results": values, "protocol": protocol, "total_time_str": "3m 02s"}
+    assert metric_main.summary(result) == (
+        "pr50k3_full_precision 0.67891, pr50k3_full_recall 0.5 (70000 real images, 50000 images scored, vgg16, 3m 02s)"
+    )
+    protocol["G_kwargs"] = {}
+    assert "50000 generated images" in metric_main.summary(result)
 
 
 def test_missing_weights_are_found_before_they_are_needed(two_values, monkeypatch):
@@ -190,8 +212,23 @@ def test_missing_weights_are_found_before_they_are_needed(two_values, monkeypatc
     assert asked == [(INCEPTION, "folder"), (VGG16, "folder")]
 
 
-def _fail_in_process(folder, world, init_method):
-    init_world(world.rank, world.world_size, torch.device("cpu"), init_method)
+class _FailsInMidExchange(torch.nn.Module):
+    """A detector that fails on rank 1 while rank 0 goes on to exchange its features."""
+
+    def __init__(self, rank):
+        super().__init__()
+        self.rank = rank
+        self.num_batches = 0
+
+    def forward(self, img, return_features):
+        self.num_batches += 1
+        if self.rank == 1 and self.num_batches == 3:
+            raise MemoryError("too large")
+        return img.float().mean((2, 3))
+
+
+def _fail_in_process(folder, weights, real, world, init_method):
+    init_world(world.rank, world.world_size, torch.device("cpu"), init_method, timeout_sec=30)
 
     def fails_on_rank1(failure, opts):
         if opts.rank == 1:
@@ -205,11 +242,43 @@ def _fail_in_process(folder, world, init_method):
             metric_main.calc_metric("failing", num_gpus=world.world_size, rank=world.rank, device="cpu")
         except Exception as err:
             heard.append([type(err).__name__, str(err)])
+    heard += _fail_in_mid_exchange(weights, real, world)
     (folder / f"rank{world.rank}.json").write_text(json.dumps(heard))
 
 
-def test_a_failure_of_one_process_is_one_of_all(tmp_path):
-    launch(functools.partial(_fail_in_process, tmp_path), 2)
-    mistake = ["UserError", "too few images"]
-    assert json.loads((tmp_path / "rank0.json").read_text()) == [mistake, ["RuntimeError", "process 1: no images"]]
-    assert json.loads((tmp_path / "rank1.json").read_text()) == [mistake, ["ZeroDivisionError", "no images"]]
+def _fail_in_mid_exchange(weights, real, world):
+    """With a detector that fails, a dataset that only one process lacks, and a network that only one process lacks."""
+    opts = {"dataset_kwargs": real, "gen_dataset_kwargs": real, "num_gpus": 2, "rank": world.rank, "device": "cpu"}
+    for detector, changes in (
+        (_FailsInMidExchange(world.rank), {}),
+        (_FailsInMidExchange(0), {"dataset_kwargs": real if world.rank == 0 else tiny.dataset_kwargs("/absent")}),
+        (None if world.rank == 0 else _FailsInMidExchange(0), {}),
+    ):
+        loads = functools.partial(_detector_or_failure, detector)
+        detectors.DETECTORS[tiny.NAME] = detectors.Detector(tiny.NAME, str(weights), load=loads, num_features=3)
+        metric_main._register("exchanging", compute_fid, tiny.NAME, {}, max_real=None, num_gen=20)
+        try:
+            metric_main.calc_metric("exchanging", **{**opts, **changes}, cache=False, batch_size=3)
+        except Exception as err:
+            yield [type(err).__name__, str(err)]
+
+
+def _detector_or_failure(detector, _weights):
+    if detector is None:
+        raise UserError("no detector here")
+    return detector
+
+
+def test_a_failure_of_one_process_is_one_of_all(tmp_path, real, tiny_weights):
+    launch(functools.partial(_fail_in_process, tmp_path, tiny_weights, real), 2)
+    heard = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
+    user_errors = [
+        ["UserError", "too few images"],
+        ["UserError", "no such folder or zip: /absent"],
+        ["UserError", "no detector here"],
+    ]
+    for rank, others in (
+        (0, [["RuntimeError", "process 1: no images"], ["RuntimeError", "process 1: too large"]]),
+        (1, [["ZeroDivisionError", "no images"], ["MemoryError", "too large"]]),
+    ):
+        assert heard[rank] == [user_errors[0], *others, *user_errors[1:]]

@@ -1,6 +1,8 @@
 import functools
 import json
+from contextlib import ExitStack
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,9 +18,11 @@ from metrics.metric_utils import (
     compute_feature_stats_for_generator,
     get_feature_detector,
 )
+from tests import image_files
 from tests.helpers import assert_close
 from tests.unit.metrics import tiny
 from torch_utils.distributed import World, init_world, launch
+from training.networks import Generator
 
 FEATURES = {"detector_url": tiny.NAME, "detector_kwargs": {"return_features": True}, "capture_all": True}
 CPU = torch.device("cpu")
@@ -116,7 +120,7 @@ def test_the_same_images_elsewhere_come_from_the_cache(real, tiny_weights, tmp_p
     second = real_stats(tiny.dataset_kwargs(copy, use_labels=True, resolution=8))
     assert num_seen() == 20
     np.testing.assert_array_equal(first.get_all(), second.get_all())
-    assert "come from the cache" in capsys.readouterr().out
+    assert "Using cached statistics of the real images" in capsys.readouterr().out
 
 
 def change_image(real, weights):
@@ -156,6 +160,110 @@ def test_works_without_the_cache(real, tiny_weights, tmp_path, monkeypatch):
     assert real_stats(real).num_items == 20
 
 
+class DatasetOfOthers(torch.utils.data.Dataset):
+    """A dataset that is no folder or zip; counts how many are open."""
+
+    image_shape = [3, 8, 8]
+    label_dim = 3
+    num_open = 0
+
+    def __init__(self):
+        type(self).num_open += 1
+
+    def close(self):
+        type(self).num_open -= 1
+
+    def get_label(self, idx):
+        return np.eye(3)[idx]
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, idx):
+        return np.full(self.image_shape, idx, np.uint8), np.zeros(0)
+
+
+def test_a_dataset_without_an_archive_records_no_content_and_is_not_cached(tiny_weights, tmp_path):
+    opts = MetricOptions(dataset_kwargs={"class_name": f"{__name__}.DatasetOfOthers"}, device=CPU)
+    assert compute_feature_stats_for_dataset(opts, **FEATURES).num_items == 3
+    recorded = {key for key in opts.protocol if key.startswith(("real", "num"))}
+    assert recorded == {"num_real", "real_shape"}
+    assert DatasetOfOthers.num_open == 0
+    assert not (tmp_path / "cache").exists()
+
+
+def test_datasets_are_closed_even_after_a_failure(tiny_weights, monkeypatch):
+    others = {"class_name": f"{__name__}.DatasetOfOthers"}
+    opts = MetricOptions(G=tiny.generator(c_dim=3), dataset_kwargs=others, device=CPU)
+    compute_feature_stats_for_generator(opts, **FEATURES, max_items=2)
+    opts = MetricOptions(dataset_kwargs=others, gen_dataset_kwargs=others, device=CPU)
+    compute_feature_stats_for_generator(opts, **FEATURES, max_items=2)
+    monkeypatch.setattr(metric_utils, "_dataset_batches", lambda *args: iter([1 / 0 for _ in "x"]))
+    with pytest.raises(ZeroDivisionError):
+        compute_feature_stats_for_generator(opts, **FEATURES, max_items=2)
+    assert DatasetOfOthers.num_open == 0
+
+
+@pytest.mark.parametrize(
+    ("metadata", "recorded"),
+    [
+        ({"labels": None, "resize_filter": "box"}, "box"),
+        ({"labels": None}, None),
+        ([1], None),
+        ({"resize_filter": ["box"]}, None),
+        ({"resize_filter": "x" * 101}, None),
+        (None, None),
+    ],
+)
+def test_the_filter_that_resized_the_images_is_recorded(metadata, recorded, real, tiny_weights):
+    if metadata is not None:
+        Path(real.path, "dataset.json").write_text(json.dumps(metadata))
+    opts = MetricOptions(dataset_kwargs=real, device=CPU)
+    compute_feature_stats_for_dataset(opts, **FEATURES, max_items=2)
+    assert opts.protocol["real_resize_filter"] == recorded
+    assert len(opts.protocol["real_fingerprint"]) == 64
+
+
+def test_images_of_another_shape_are_told(real, tiny_weights, tmp_path, capsys):
+    grey = image_files.write_folder(tmp_path / "grey", image_files.images(4, size=(16, 16), mode="L"))
+    for dataset_kwargs in (real, tiny.dataset_kwargs(grey)):
+        opts = MetricOptions(G=tiny.generator(), dataset_kwargs=dataset_kwargs, device=CPU, cache=False)
+        compute_feature_stats_for_dataset(opts, **FEATURES)
+        assert not capsys.readouterr().out
+        compute_feature_stats_for_generator(opts, **FEATURES, max_items=2)
+        said = capsys.readouterr().out
+        if dataset_kwargs is real:
+            assert not said
+    assert said == (
+        "Warning: the real images are 16x16 with 1 color channel, the generated ones 8x8 with 3 color channels; the "
+        "value includes that difference\n"
+    )
+    assert (opts.protocol["real_shape"], opts.protocol["gen_shape"]) == ([1, 16, 16], [3, 8, 8])
+
+
+@pytest.mark.parametrize(
+    ("device", "G_kwargs", "num_fp16_res"),
+    [("cpu", {}, 0), ("meta", {}, 2), ("meta", {"force_fp32": True}, 0)],
+)
+def test_half_precision_is_recorded_where_it_is_used(device, G_kwargs, num_fp16_res):
+    kwargs = {"num_fp16_res": 2, "channel_base": 64, "channel_max": 8}
+    G = Generator(z_dim=4, c_dim=0, w_dim=4, img_resolution=16, img_channels=3, synthesis_kwargs=kwargs)
+    opts = MetricOptions(G=G, G_kwargs=G_kwargs, device=device)
+    with ExitStack() as stack:
+        metric_utils.prepare_generator(opts, stack)
+    assert opts.protocol["num_fp16_res"] == num_fp16_res
+    assert metric_main._environment(opts)["precision"] == ("float16+float32" if num_fp16_res else "float32")
+
+
+def test_a_diverged_generator_is_refused(tiny_weights):
+    G = tiny.generator()
+    state = {name: tensor * float("nan") for name, tensor in G.synthesis.b4.state_dict().items()}
+    with mock.patch.object(G.synthesis.b4.torgb, "bias", torch.nn.Parameter(state["torgb.bias"])):
+        opts = MetricOptions(G=G, device=CPU)
+        with pytest.raises(UserError, match="not finite"):
+            compute_feature_stats_for_generator(opts, **FEATURES, max_items=2)
+
+
 def test_second_dataset_takes_the_place_of_the_generator(real, tiny_weights, tmp_path):
     opts = MetricOptions(dataset_kwargs=real, gen_dataset_kwargs=real, device=CPU)
     real_stats = compute_feature_stats_for_dataset(opts, **FEATURES, max_items=15)
@@ -192,4 +300,6 @@ def test_reports_progress_of_both_stages(real, tiny_weights, capsys):
     compute_feature_stats_for_dataset(opts, **FEATURES)
     compute_feature_stats_for_generator(opts, **FEATURES, max_items=5)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(",")[0] for line in lines] == ["real images: 20 of 20", "generated images: 5 of 5"]
+    stages = [line.partition(":")[0] for line in lines]
+    assert stages == sorted(stages, reverse=True)
+    assert {"real images: 20 of 20", "generated images: 5 of 5"} <= {line.partition(",")[0] for line in lines}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from dnnlib.util import UserError
 from metrics import perceptual_path_length
 from metrics.generated import item_rng
 from metrics.metric_utils import MetricOptions
@@ -12,7 +13,7 @@ from tests.helpers import assert_close
 from tests.unit.metrics import tiny
 
 
-def test_slerp_turns_by_the_share_of_the_angle():
+def test_slerp_turns_by_the_fraction_of_the_angle():
     a, b = torch.randn(2, 8, 5, dtype=torch.float64)
     lengths = torch.linalg.vector_norm(a, dim=1), torch.linalg.vector_norm(b, dim=1)
     angle = torch.arccos((a * b).sum(1) / (lengths[0] * lengths[1]))
@@ -75,6 +76,20 @@ def test_closed_form_of_a_simple_generator(sampling, img_channels, monkeypatch):
         ends = [np.square(z0 + (z1 - z0) * position) for position in (t, t + 0.25)]
         distances.append(np.square((ends[1] - ends[0]) / 0.25).sum() * 3 / img_channels)
     assert_close(ppl, trimmed_mean(np.array(distances)), 1e-3)
+
+
+def test_refuses_images_that_are_not_finite():
+    with pytest.raises(UserError, match="not finite"):
+        perceptual_path_length._prepare_images(torch.full([1, 3, 8, 8], float("nan")), crop=False)
+
+
+def test_half_precision_is_off_and_the_record_says_so(monkeypatch):
+    monkeypatch.setattr(perceptual_path_length.metric_utils, "prepare_detector", lambda opts, url: Pixels())
+    G = SquareGenerator(3)
+    G.use_fp16 = True
+    opts = MetricOptions(G=G, device="cpu")
+    compute_ppl(opts, num_samples=2, epsilon=0.25, space="w", sampling="end", crop=False)
+    assert (opts.protocol["num_fp16_res"], opts.protocol["G_kwargs"]) == (0, {"force_fp32": True})
 
 
 @pytest.mark.parametrize("space", ["z", "w"])

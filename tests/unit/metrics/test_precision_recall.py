@@ -55,8 +55,8 @@ def test_extremes():
     assert precision_recall(x, x + 1000) == (0.0, 0.0)
 
 
-def test_refuses_too_few_neighbours():
-    with pytest.raises(ValueError, match="neighbour 3 needs more items than 3 real and 9 generated"):
+def test_refuses_too_few_neighbors():
+    with pytest.raises(ValueError, match="need more than 3 images per set, got 3 real and 9 generated"):
         precision_recall(torch.zeros(3, 2), torch.zeros(9, 2))
 
 

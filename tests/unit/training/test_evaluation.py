@@ -37,8 +37,6 @@ def evaluation(run_dir, said=None, **opts):
         "network_snapshot_ticks": 3,
         "detector_folder": None,
         "training_set_kwargs": {},
-        "num_gpus": 1,
-        "rank": 0,
         "progress": "none",
     }
     return Evaluation(EasyDict({**defaults, **opts}), run_dir, CPU, [].append if said is None else said.append)
@@ -75,12 +73,7 @@ def test_results_are_returned_and_written(tmp_path, capsys):
         "level",
         "network-snapshot-000004.pkl",
     )
-    assert json.loads(capsys.readouterr().out) == line
-
-
-def test_only_rank_0_writes(tmp_path):
-    assert evaluation(tmp_path, rank=1).run(torch.nn.Identity(), None) == {"level": 3.0}
-    assert not list(tmp_path.iterdir())
+    assert capsys.readouterr().out == "level 3 (0s)\n"
 
 
 def test_a_metric_that_fails_is_reported_and_left_out(tmp_path):
@@ -104,8 +97,8 @@ def test_a_metric_without_its_network_is_switched_off_with_the_reason(tmp_path, 
     assert said == ["Metric fid50k_full is switched off: put it in x"]
 
 
-def _switch_off_in_process(folder, world, init_method):
-    """Weights that rank 0 alone finds missing; what the other rank could say of its own must not count."""
+def _evaluate_in_process(folder, world, init_method):
+    """Rank 0 finds weights missing and knows a value; what rank 1 would say must not count."""
     init_world(world.rank, world.world_size, CPU, init_method)
     reasons = {"fid50k_full": "offline"} if world.rank == 0 else {"level": "not asked"}
     said, asked = [], []
@@ -115,13 +108,16 @@ def _switch_off_in_process(folder, world, init_method):
         return reasons
 
     with mock.patch.object(metric_main, "missing_weights", missing_weights):
-        opts = {"num_gpus": world.world_size, "rank": world.rank, "metrics": ["fid50k_full", "level"]}
-        each = evaluation(folder, said, **opts)
-    (folder / f"rank{world.rank}.json").write_text(json.dumps([each.metrics, said, len(asked)]))
+        each = evaluation(folder, said, metrics=["fid50k_full", "level"])
+    metric_main.register_metric(lambda opts: {"level": opts.rank + 3.0}, "level")
+    values = each.run(torch.nn.Identity(), None)
+    (folder / f"rank{world.rank}.json").write_text(json.dumps([each.metrics, said, len(asked), values]))
 
 
-def test_rank_0_alone_looks_for_weights_and_tells_the_others(tmp_path):
-    launch(functools.partial(_switch_off_in_process, tmp_path), 2)
+def test_rank_0_looks_for_weights_writes_results_and_tells_the_others(tmp_path):
+    launch(functools.partial(_evaluate_in_process, tmp_path), 2)
     said = ["Metric fid50k_full is switched off: offline"]
-    assert json.loads((tmp_path / "rank0.json").read_text()) == [["level"], said, 1]
-    assert json.loads((tmp_path / "rank1.json").read_text()) == [["level"], said, 0]
+    assert json.loads((tmp_path / "rank0.json").read_text()) == [["level"], said, 1, {"level": 3.0}]
+    assert json.loads((tmp_path / "rank1.json").read_text()) == [["level"], said, 0, {"level": 3.0}]
+    (line,) = (tmp_path / "metric-level.jsonl").read_text().splitlines()
+    assert json.loads(line)["num_gpus"] == 2

@@ -12,7 +12,8 @@ from tests.helpers import assert_close
 from training.inference import export as module
 from training.inference import programs
 from training.inference.export import export
-from training.snapshots.portable import load_portable
+from training.networks import Generator
+from training.snapshots.portable import load_portable, save_portable
 
 needs_onnx = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in programs.ONNX_PACKAGES), reason="extra 'onnx' is not installed"
@@ -36,14 +37,18 @@ def images(G, psi):
 
 
 def largest_difference(line):
-    return float(line.split(" at most ")[1].split()[0])
+    return float(line.split(" at most ")[1])
 
 
 def test_safetensors(snapshot, tmp_path):
     G = tiny_snapshot.write(snapshot, c_dim=2)
     result = run(f"--network={snapshot}", f"--dest={tmp_path / 'out'}")
     files = f"{tmp_path / 'out' / 'model.safetensors'}, {tmp_path / 'out' / 'config.json'}"
-    assert (result.exit_code, result.output) == (0, f"{files}: images differ by at most 0.0e+00 from the network's\n")
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        f"Wrote {files}: their images differ from those of the network by at most 0.0e+00",
+        f"Next: python generate.py --network={tmp_path / 'out'} --outdir=out --seeds=0-35",
+    ]
     z, c, img = images(G, 0.7)
     assert torch.equal(load_portable(tmp_path / "out")(z, c, truncation_psi=0.7, noise_mode="const"), img)
 
@@ -86,9 +91,9 @@ def test_onnx_runs_at_any_batch_size(snapshot, tmp_path):
     import onnxruntime
 
     G = tiny_snapshot.write(snapshot, img_channels=1)
-    result = run(f"--network={snapshot}", f"--dest={tmp_path}", "--format=onnx,safetensors")
+    result = run(f"--network={snapshot}", f"--dest={tmp_path}", "--format=onnx, safetensors")
     assert result.exit_code == 0
-    assert all(largest_difference(line) <= 1e-4 for line in result.output.splitlines())
+    assert all(largest_difference(line) <= 1e-4 for line in result.output.splitlines()[:-1])
     assert {file.name for file in tmp_path.iterdir()} == {
         "snapshot.pkl", "mapping.onnx", "synthesis.onnx", "model.safetensors", "config.json"
     }  # fmt: skip
@@ -111,7 +116,9 @@ def test_a_difference_is_noticed_and_removes_the_files(snapshot, tmp_path, monke
     monkeypatch.setattr(module, "load_portable", load_and_spoil)
     result = run(f"--network={snapshot}", f"--dest={tmp_path / 'out'}")
     assert result.exit_code == 1
-    assert "config.json: images differ by 2.0e-04 from the network's, more than 0.0001; removed\n" in result.output
+    said = "config.json: their images differ from those of the network by 2.0e-04, allowed is 0.0001\n"
+    assert result.output.startswith(f"Error: removed {tmp_path / 'out' / 'model.safetensors'}, ")
+    assert result.output.endswith(said)
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -129,15 +136,24 @@ def test_every_batch_size_and_truncation_is_compared(wrong):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--format=onnx,torchscript"], "torchscript: choose from safetensors, pt2, onnx"),
+        (["--format=onnx,torchscript"], "'torchscript': choose from safetensors, pt2, onnx"),
         (["--network=absent.pkl"], "no such file: absent.pkl"),
     ],
 )
-def test_mistakes_are_told_in_one_line(snapshot, tmp_path, arguments, said):
+def test_user_errors_are_one_line(snapshot, tmp_path, arguments, said):
     tiny_snapshot.write(snapshot)
     result = run(f"--network={snapshot}", f"--dest={tmp_path / 'out'}", *arguments)
     assert result.exit_code != 0
     assert said in result.output.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_that_cannot_truncate_is_not_exported(tmp_path):
+    without = {"num_layers": 2, "w_avg_beta": None}
+    G = Generator(8, 0, 8, 16, 3, mapping_kwargs=without, synthesis_kwargs=tiny_snapshot.SMALL)
+    save_portable(tmp_path / "network", G)
+    result = run(f"--network={tmp_path / 'network'}", f"--dest={tmp_path / 'out'}")
+    assert result.output.startswith("Error: this network has no average w to truncate towards")
     assert not (tmp_path / "out").exists()
 
 

@@ -1,3 +1,6 @@
+import io
+from pathlib import Path
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -6,7 +9,7 @@ from generate import generate_images
 from projector import run_projection
 from style_mixing import generate_style_mix
 from training.inference.export import export
-from training.inference.options import SEEDS, NumberList
+from training.inference.options import SEEDS, FiniteFloat, NameList, NumberList, errors_in_one_line, suggest
 
 
 @pytest.mark.parametrize(
@@ -17,10 +20,45 @@ def test_lists_of_numbers(text, numbers):
     assert SEEDS.convert(text, None, None) == numbers
 
 
-@pytest.mark.parametrize("text", ["", "1,", "-1", "1-", "a", "1.5", "3-1", "1-2-3", "4294967296", "0x1"])
+@pytest.mark.parametrize(
+    "text", ["", "1,", "-1", "1-", "a", "1.5", "3-1", "1-2-3", "4294967296", "0x1", "9" * 5000, "0-4294967295"]
+)
 def test_no_lists_of_numbers(text):
     with pytest.raises(click.BadParameter):
         SEEDS.convert(text, None, None)
+
+
+def test_names_may_have_blanks_and_repetitions():
+    names = NameList(lambda: ["a", "b", "c"])
+    assert names.convert(" b, a ,b", None, None) == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("a,d", "'d'"), ("a,,b", "''"), ("\x1b[2J" + "x" * 200, r"'\\x1b\[2Jx{96}'")]
+)
+def test_unknown_names_are_refused_in_printable_text(text, said):
+    with pytest.raises(click.BadParameter, match=f"^{said}: choose from a, b$"):
+        NameList(lambda: ["a", "b"]).convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "1e999", "x"])
+def test_numbers_must_be_finite(text):
+    with pytest.raises(click.BadParameter):
+        FiniteFloat().convert(text, None, None)
+    assert FiniteFloat().convert("-0.5", None, None) == -0.5
+
+
+def test_suggestions_can_be_copied_into_a_shell(capsys):
+    suggest("generate.py", Path("a b.pkl"), "out", "--seeds=0-3")
+    assert capsys.readouterr().out == "Next: python generate.py '--network=a b.pkl' --outdir=out --seeds=0-3\n"
+
+
+def test_paths_of_any_language_print_on_an_ascii_terminal(monkeypatch):
+    terminal = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(terminal, encoding="ascii"))
+    with errors_in_one_line():
+        print("f\u00fcnf", flush=True)
+    assert terminal.getvalue() == b"f\\xfcnf\n"
 
 
 def test_limit():
