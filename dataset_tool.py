@@ -1,18 +1,23 @@
-"""Turn photographs into a dataset that can be trained on, or verify one: ``python dataset_tool.py --help``."""
+"""Convert photographs to a dataset for training, or verify a dataset: ``python dataset_tool.py --help``."""
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from dnnlib.util import UserError
-from training.data.preparation import MODES, RESIZE_FILTERS, TRANSFORMS, Preparation
-from training.data.sources import ScenesSource, Source, open_source
-from training.data.verification import bad_images
-from training.data.writer import Report, write_dataset
+from training.data.container import check_dest
+from training.data.preparation import MAX_BITS, MODES, RESIZE_FILTERS, TRANSFORMS, Preparation
+from training.data.progress import heartbeat
+from training.data.sources import Source, open_source, scenes_source
+from training.data.summary import summary
+from training.data.verification import verify as verify_images
+from training.data.writer import write_dataset
 
 SCENES = "scenes"
 POSITIVE = click.IntRange(min=1)
@@ -20,24 +25,40 @@ POSITIVE = click.IntRange(min=1)
 
 @click.command()
 @click.option("--source", required=True, metavar="PATH", help="Folder, zip or other source of images")
-@click.option("--dest", metavar="PATH", help="The .zip or folder to make")
-@click.option("--max-images", metavar="INT", type=POSITIVE, help="Stop after the first INT images  [default: all]")
-@click.option("--width", "width_px", metavar="PX", type=POSITIVE, help="Width to resize to  [default: as it is]")
-@click.option("--height", "height_px", metavar="PX", type=POSITIVE, help="Height to resize to  [default: as it is]")
-@click.option("--transform", type=click.Choice(TRANSFORMS), help="What to cut out first  [default: nothing]")
+@click.option("--dest", metavar="PATH", help="The .zip or folder to create")
+@click.option("--max-images", metavar="INT", type=POSITIVE, help="Maximum number of images  [default: all]")
+@click.option("--width", "width_px", metavar="PX", type=POSITIVE, help="Width of the result  [default: unchanged]")
+@click.option("--height", "height_px", metavar="PX", type=POSITIVE, help="Height of the result  [default: unchanged]")
+@click.option("--transform", type=click.Choice(TRANSFORMS), help="Crop or pad before resizing  [default: stretch]")
 @click.option(
-    "--resize-filter", type=click.Choice([*RESIZE_FILTERS]), default="lanczos", show_default=True, help="How to resize"
+    "--resize-filter", type=click.Choice([*RESIZE_FILTERS]), default="lanczos", show_default=True, help="Resize filter"
 )
-@click.option("--mode", type=click.Choice(["auto", *MODES]), default="auto", show_default=True, help="Colours to make")
-@click.option("--subfolders-as-labels", is_flag=True, help="Number the top-level folders and use that as the label")
-@click.option("--seed", metavar="INT", type=int, default=0, show_default=True, help="Decides which scenes are drawn")
+@click.option("--mode", type=click.Choice(["auto", *MODES]), default="auto", show_default=True, help="Colour mode")
 @click.option(
-    "--workers", metavar="INT", type=POSITIVE, default=os.cpu_count, help="Processes  [default: one per core]"
+    "--bits",
+    metavar="INT",
+    type=click.IntRange(8, MAX_BITS),
+    default=MAX_BITS,
+    show_default=True,
+    help="Number of bits that 16-bit grey images use",
+)
+@click.option("--subfolders-as-labels", is_flag=True, help="Use the top-level folders as classes")
+@click.option("--seed", metavar="INT", type=int, default=0, show_default=True, help="Random seed of the scenes")
+@click.option(
+    "--workers",
+    metavar="INT",
+    type=POSITIVE,
+    default=os.cpu_count,
+    help="Number of processes  [default: number of CPU cores]",
 )
 @click.option(
-    "--on-error", type=click.Choice(["fail", "skip"]), default="fail", show_default=True, help="On bad images"
+    "--on-error",
+    type=click.Choice(["fail", "skip"]),
+    default="fail",
+    show_default=True,
+    help="What to do with images that cannot be used",
 )
-@click.option("--verify", is_flag=True, help="Write nothing; decode all images of --source and list the bad ones")
+@click.option("--verify", is_flag=True, help="Decode all images of --source and list the bad ones; write nothing")
 def main(
     source: str,
     dest: str | None,
@@ -49,7 +70,7 @@ def main(
     verify: bool,
     **preparation_kwargs: Any,
 ) -> None:
-    """Turn photographs into a dataset that can be trained on, or verify one.
+    """Convert photographs to a dataset for training, or verify a dataset.
 
     \b
     --source is one of
@@ -57,45 +78,44 @@ def main(
       PATH.zip                      the same in a zip
       PATH_lmdb/                    LSUN
       cifar-10-python.tar.gz        CIFAR-10
-      train-images-idx3-ubyte.gz    MNIST, with the file of labels beside it
-      scenes                        street scenes drawn on the spot, --max-images of them, --width pixels wide
+      train-images-idx3-ubyte.gz    MNIST, with the label file beside it
+      scenes                        generated street scenes: --max-images of them, --width pixels wide
 
-    The result holds equal squares with a power-of-two side, as uncompressed PNGs, and dataset.json with their labels,
-    which come from dataset.json in the source, or from its folders. The same options give the same bytes, whatever
-    the number of --workers.
+    The dataset contains square images of one size, a power of two, as uncompressed PNG files; dataset.json with their
+    labels, which come from dataset.json in the source or from its folders; and sources.jsonl, which maps each image to
+    its source file. The same options produce the same bytes for any number of --workers.
 
-    --transform: 'center-crop' takes the middle square. 'center-crop-wide' takes the middle with the aspect of
-    --width by --height and adds black bands up to a square; it leaves out images that are too small.
+    --transform=center-crop crops to the middle square. --transform=center-crop-wide crops to the aspect ratio of
+    --width to --height and adds black bands to make a square; images that are too small are left out.
+    --transform=pad keeps the whole image and adds black bands to make a square. Without --transform, images are
+    stretched.
 
-    Pixels: images are turned upright by their EXIF orientation; of an animation the first frame is taken; palettes and
-    CMYK become RGB; transparent parts become white; of 16-bit values the high byte is kept; colour profiles are
-    ignored. Grey images stay grey if all are grey; for a mixture choose --mode=rgb or --mode=grey.
+    Images are rotated as their EXIF orientation says. Only the first frame of an animation is used. Palette and CMYK
+    images become RGB, transparent parts become white, and colour profiles are ignored. Grey images stay grey if all
+    are grey; otherwise choose --mode=rgb or --mode=grey. Of 16-bit values the upper 8 bits are kept, or, with
+    --bits=12, the upper 8 of the lower 12. Images may have up to 256 megapixels; those of more than 64 are converted
+    one at a time and take 2 GiB of memory or more.
 
-    An image that cannot be used ends the run and nothing is written. With --on-error=skip it is left out and listed
-    with the reason in DEST.skipped.jsonl.
+    An image that cannot be used ends the run, and nothing is written. With --on-error=skip it is left out and listed
+    in DEST.skipped.jsonl, with the reason.
     """  # noqa: D301 (click wants the control character)
     if verify == (dest is not None):
-        raise click.UsageError("give either --dest, the .zip or folder to make, or --verify, which makes none")
+        raise click.UsageError("give either --dest, the .zip or folder to create, or --verify, which creates none")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # paths must not end the command on an ASCII terminal
     try:
         if dest is None:
-            _verify(source, workers)
+            num_images = verify_images(source, workers, click.echo)
+            click.echo(f"{source}: all images are good ({num_images})")
             return
         preparation = Preparation(**preparation_kwargs)
-        images = _open_source(source, preparation.width_px, max_images, subfolders_as_labels, seed)
+        check_dest(Path(dest), Path(source))
+        with heartbeat(lambda: f"Still reading {source} ..."):
+            images = _open_source(source, preparation.width_px, max_images, subfolders_as_labels, seed)
         report = write_dataset(images, Path(dest), preparation, on_error == "skip", workers)
-        click.echo(_last_line(report, dest))
-    except UserError as err:
+        click.echo("\n".join(summary(report, Path(dest), preparation.bits)))
+    except (UserError, OSError) as err:
         raise click.ClickException(str(err)) from err
-
-
-def _verify(path: str, workers: int) -> None:
-    num_bad = 0
-    for name, fault in bad_images(path, workers):
-        num_bad += 1
-        click.echo(f"{name} {fault}")
-    if num_bad:
-        raise UserError(f"{path}: {num_bad} bad images")
-    click.echo(f"{path}: all images are good")
 
 
 def _open_source(
@@ -105,12 +125,7 @@ def _open_source(
         return open_source(Path(source), max_images, subfolders_as_labels)
     if max_images is None or side_px is None or subfolders_as_labels:
         raise click.UsageError(f"--source={SCENES} needs --max-images and --width, and has no subfolders")
-    return ScenesSource(max_images, side_px, seed)
-
-
-def _last_line(report: Report, dest: str) -> str:
-    line = f"Wrote {report.num_written} images ({report.layout}) to {dest}"
-    return f"{line}; skipped {len(report.skipped)}, listed in {report.listing}" if report.skipped else line
+    return scenes_source(max_images, side_px, seed)
 
 
 if __name__ == "__main__":

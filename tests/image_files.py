@@ -32,11 +32,15 @@ def write_folder(path: Path, files: dict[str, bytes], labels=None) -> Path:
     return path
 
 
-def write_zip(path: Path, files: dict[str, bytes], labels=None) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
+def write_zip(path: Path, files: dict[str, bytes], labels=None, method=zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
         for name, data in with_labels(files, labels).items():
             archive.writestr(name, data)
     return path
+
+
+def packed_zip(path: Path, files: dict[str, bytes], labels=None) -> Path:
+    return write_zip(path, files, labels, zipfile.ZIP_DEFLATED)
 
 
 def with_labels(files, labels):
@@ -53,6 +57,34 @@ def png_header(width, height):
     chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"")))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+def progressive_jpeg(side_px, num_scans):
+    """A grey JPEG of which each scan says next to nothing about all pixels."""
+
+    def segment(marker, data):
+        return bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data
+
+    def packed(bits):
+        bits += "1" * (-len(bits) % 8)
+        return int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+
+    num_blocks = (side_px // 8) ** 2
+    one_symbol = bytes([1, *[0] * 15])  # a Huffman table with the code "0"
+    end_of_blocks = 0xE0  # of 2^14 and more, as the next 14 bits say
+    assert 1 << 14 <= num_blocks < 1 << 15
+    return b"".join(
+        [
+            b"\xff\xd8",
+            segment(0xDB, bytes([0, *[1] * 64])),
+            segment(0xC2, struct.pack(">BHHB3B", 8, side_px, side_px, 1, 1, 0x11, 0)),
+            segment(0xC4, bytes([0x00]) + one_symbol + bytes([0])),
+            segment(0xC4, bytes([0x10]) + one_symbol + bytes([end_of_blocks])),
+            segment(0xDA, bytes([1, 1, 0, 0, 0, 0])) + packed("0" * num_blocks),
+            *[segment(0xDA, bytes([1, 1, 0, 1, 63, 1])) + packed(f"0{num_blocks - (1 << 14):014b}")] * (num_scans - 1),
+            b"\xff\xd9",
+        ]
     )
 
 

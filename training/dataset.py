@@ -1,4 +1,4 @@
-"""Images and labels for training: which ones, in which order, mirrored or not; and what happens to a damaged file."""
+"""The images and labels to train on, in a fixed order, with or without mirrored copies; damaged files are skipped."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ import torch
 
 from dnnlib.util import EasyDict, UserError
 from training.data.archive import open_archive
-from training.data.codec import BadImageError, image_names, load_image, read_image
-from training.data.labels import read_labels
+from training.data.codec import BadImageError, load_image, read_image, require_images
+from training.data.labels import describe_labels, read_labels
 from training.data.layout import NUM_CHANNELS, ImageLayout, common_layout
+from training.data.names import shown
 
 MAX_SKIPPED_FRACTION = 0.001
 """Share of a dataset's images that may turn out to be damaged before training stops."""
 
 
 class Dataset(torch.utils.data.Dataset[tuple[np.ndarray, np.ndarray]]):
-    """Indexed images with labels (CONTRACT 5); subclasses override `_load_raw_image` and `_load_raw_labels`.
+    """Indexed images with labels, in the order of StyleGAN2-ADA's datasets (docs/compatibility.md).
+
+    Subclasses override `_load_raw_image` and `_load_raw_labels`.
 
     Item i is a pair of a uint8 image [C, H, W] and a float32 label [label_dim]. An image whose loading raises
     `BadImageError` is reported and left out from then on: the next readable item, label included, takes its place.
@@ -30,10 +33,10 @@ class Dataset(torch.utils.data.Dataset[tuple[np.ndarray, np.ndarray]]):
     Args:
         name: Name for messages and run folders.
         raw_shape: [N, C, H, W] of all images before a subset is taken.
-        max_size: Keep a random subset of that many images. Default: all.
-        use_labels: Serve the labels; without, and where there are none, label_dim is 0.
+        max_size: Maximum number of images; of more, a random subset is kept.
+        use_labels: Whether to load labels; otherwise, and where there are none, label_dim is 0.
         xflip: Append a mirrored copy of every image.
-        random_seed: Decides the subset.
+        random_seed: Random seed of the subset.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class Dataset(torch.utils.data.Dataset[tuple[np.ndarray, np.ndarray]]):
             raw_idx = np.sort(raw_idx[:max_size])
         self._num_images = raw_idx.size
         self._raw_idx = np.tile(raw_idx, 2 if xflip else 1)
-        # One flag per raw image in shared memory: what a loader's worker skips, the main process can count.
+        # One flag per raw image in shared memory: the main process counts what the workers of its data loaders skip.
         self._is_skipped = torch.zeros(raw_shape[0], dtype=torch.bool).share_memory_()
 
     def _load_raw_image(self, raw_idx: int) -> np.ndarray:
@@ -67,7 +70,7 @@ class Dataset(torch.utils.data.Dataset[tuple[np.ndarray, np.ndarray]]):
         raise NotImplementedError
 
     def close(self) -> None:
-        """Let go of open files; the next access opens them again."""
+        """Close open files; the next access opens them again."""
 
     def __len__(self) -> int:
         return self._raw_idx.size
@@ -118,7 +121,7 @@ class Dataset(torch.utils.data.Dataset[tuple[np.ndarray, np.ndarray]]):
         return label.copy()
 
     def get_details(self, idx: int) -> EasyDict:
-        """Where item ``idx`` comes from: ``raw_idx``, ``xflip`` (bool), ``raw_label`` (class number or vector)."""
+        """Describe item ``idx``: ``raw_idx``, ``xflip`` (bool) and ``raw_label`` (class number or vector)."""
         raw_idx = int(self._raw_idx[idx])
         return EasyDict(raw_idx=raw_idx, xflip=self._is_mirrored(idx), raw_label=self._all_raw_labels()[raw_idx].copy())
 
@@ -176,40 +179,45 @@ class ImageFolderDataset(Dataset):
 
     Args:
         path: Folder or zip of square images with the same power-of-two side, all RGB or all grey.
-        resolution: Their side in pixels, if it is to be checked.
+        resolution: Expected side in pixels. Default: any.
         **super_kwargs: Those of `Dataset`, name and raw_shape excepted.
 
+    Attributes:
+        archive: The folder or zip.
+        label_summary: The labels in words, or that there are none or that none are used.
+
     Raises:
-        UserError: No images, images that differ or cannot be trained on, a refused zip, another resolution.
+        UserError: There are no images, they differ or cannot be trained on, the resolution is another one, the zip is
+            refused, or the labels are malformed. Without ``use_labels`` labels are not read.
     """
 
     def __init__(self, path: str | os.PathLike[str], resolution: int | None = None, **super_kwargs: Any) -> None:
-        self._archive = open_archive(path)
-        self._names = image_names(self._archive)
-        if not self._names:
-            raise UserError(f"{path}: no image files found")
-        self._layout = common_layout(self._archive, self._names)
+        self.archive = open_archive(path)
+        self._names = require_images(self.archive)
+        self._layout = common_layout(self.archive, self._names)
         side_px = self._layout.width
         if resolution is not None and resolution != side_px:
             raise UserError(f"{path}: images are {self._layout}, asked for resolution {resolution}")
         raw_shape = [len(self._names), NUM_CHANNELS[self._layout.mode], side_px, side_px]
-        super().__init__(name=self._archive.path.absolute().stem, raw_shape=raw_shape, **super_kwargs)
+        super().__init__(name=self.archive.path.absolute().stem, raw_shape=raw_shape, **super_kwargs)
+        labels = self._all_raw_labels()  # now, so that loader processes inherit the array instead of parsing it again
+        self.label_summary = describe_labels(labels) if self.has_labels else "no labels"
 
     def close(self) -> None:
-        """Let go of the zip; the next access opens it again."""
-        self._archive.close()
+        """Close the zip; the next access opens it again."""
+        self.archive.close()
 
     def _load_raw_image(self, raw_idx: int) -> np.ndarray:
         name = self._names[raw_idx]
         try:
-            image = read_image(self._archive, name)
+            image = read_image(self.archive, name)
             if ImageLayout.of(image) != self._layout:
                 raise BadImageError(f"is {ImageLayout.of(image)}, the others are {self._layout}")
             pixels = np.asarray(load_image(image))
         except BadImageError as err:
-            raise BadImageError(f"{name} {err}") from err
+            raise BadImageError(f"{shown(name)} {err}") from err
         return pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1).copy()
 
     def _load_raw_labels(self) -> np.ndarray | None:
-        labels = read_labels(self._archive, self._names)
+        labels = read_labels(self.archive, self._names)
         return None if labels is None else labels.as_array()

@@ -1,18 +1,11 @@
-import contextlib
-import io
 import json
 import pickle
-import sys
-import types
 import zipfile
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from PIL import Image
 
-import dataset_tool
-from metrics.cache import resize_filter
+from tests.dataset_tool_runs import content, fail, other_bytes, succeed
 from tests.image_files import (
     CLASSES,
     DAMAGED,
@@ -31,37 +24,6 @@ from training.data.scenes.scene import scene
 from training.dataset import ImageFolderDataset
 
 
-def run(*arguments, **options):
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in {"workers": 1, **options}.items()]
-    return CliRunner().invoke(dataset_tool.main, [*arguments, *flags])
-
-
-def succeed(*arguments, **options):
-    result = run(*arguments, **options)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
-def fail(match, *arguments, **options):
-    """The error is one line that holds ``match``; what comes before it is usage or output."""
-    result = run(*arguments, **options)
-    assert isinstance(result.exception, SystemExit), result.exception
-    assert result.exit_code in (1, 2)
-    last = result.output.splitlines()[-1]
-    assert last.startswith("Error: ")
-    assert match in last
-    return result
-
-
-def content(path):
-    """Decoded images and parsed JSON files of a zip by name."""
-    with zipfile.ZipFile(path) as archive:
-        return {
-            name: json.loads(data) if name.endswith(".json") else np.asarray(Image.open(io.BytesIO(data)))
-            for name, data in ((name, archive.read(name)) for name in archive.namelist())
-        }
-
-
 @pytest.fixture
 def dest(tmp_path):
     return tmp_path / "out.zip"
@@ -73,9 +35,13 @@ def dest(tmp_path):
 def test_result_is_what_training_expects(tmp_path, dest):
     names = images(4)
     source = write_folder(tmp_path / "in", names, labels=[[name, 3 - i] for i, name in enumerate(names)])
-    assert succeed(source=source, dest=dest) == f"Wrote 4 images (8x8 RGB) to {dest}\n"
+    assert succeed(source=source, dest=dest).splitlines() == [
+        f"Wrote 4 images (8x8 RGB) to {dest}",
+        "Labels: 4 classes (number of images): 0 (1), 1 (1), 2 (1), 3 (1)",
+        f"Next: python train.py --outdir=runs --data={dest}",
+    ]
     files = content(dest)
-    assert list(files) == [f"00000/img{number:08d}.png" for number in range(4)] + ["dataset.json"]
+    assert list(files) == [f"00000/img{number:08d}.png" for number in range(4)] + ["dataset.json", "sources.jsonl"]
     assert files["dataset.json"] == {"labels": [[f"00000/img{number:08d}.png", 3 - number] for number in range(4)]}
     for seed in range(4):
         assert np.array_equal(files[f"00000/img{seed:08d}.png"], random_image(seed))
@@ -98,7 +64,7 @@ def test_result_is_what_training_expects(tmp_path, dest):
 )
 def test_the_filter_is_on_record_where_images_were_resized(tmp_path, dest, size, options, expected):
     succeed(source=write_folder(tmp_path / "in", images(2, size=size)), dest=dest, **options)
-    assert resize_filter(dest) == expected
+    assert content(dest)["dataset.json"].get("resize_filter") == expected
     assert set(content(dest)["dataset.json"]) == ({"labels", "resize_filter"} if expected else {"labels"})
     assert not ImageFolderDataset(dest, use_labels=True).has_labels
 
@@ -137,7 +103,7 @@ def test_same_bytes_for_any_number_of_workers(tmp_path):
 def test_max_images_takes_the_first(tmp_path, dest):
     succeed(source=write_folder(tmp_path / "in", images(4)), dest=dest, max_images=2)
     files = content(dest)
-    assert len(files) == 3
+    assert list(files) == ["00000/img00000000.png", "00000/img00000001.png", "dataset.json", "sources.jsonl"]
     assert np.array_equal(files["00000/img00000001.png"], random_image(1))
 
 
@@ -158,7 +124,7 @@ def test_subfolders_as_labels(tmp_path, dest):
         "class_names": ["ape", "zebra"],
     }
     succeed(source=dest, dest=tmp_path / "again.zip")
-    assert (tmp_path / "again.zip").read_bytes() == dest.read_bytes()
+    assert other_bytes(tmp_path / "again.zip") == other_bytes(dest)
 
 
 def test_no_labels(tmp_path, dest):
@@ -193,10 +159,11 @@ def test_damaged_image_ends_the_run(tmp_path, dest, defect):
 def test_damaged_images_are_skipped_and_listed(tmp_path, dest):
     files = {**images(2), **{f"0/{kind}.png": data for kind, data in DAMAGED.items()}}
     output = succeed(source=write_folder(tmp_path / "in", files), dest=dest, on_error="skip")
-    assert output.splitlines()[-1].endswith(f"; skipped {len(DAMAGED)}, listed in {dest}.skipped.jsonl")
+    assert f"Skipped {len(DAMAGED)} images:" in output.splitlines()
+    assert f"All skipped images are listed in {dest}.skipped.jsonl" in output.splitlines()
     skipped = [json.loads(line) for line in (tmp_path / "out.zip.skipped.jsonl").read_text().splitlines()]
     assert [each["file"] for each in skipped] == [f"0/{kind}.png" for kind in sorted(DAMAGED)]
-    assert all(each["reason"].startswith(("is not", "has more", "cannot be decoded")) for each in skipped)
+    assert all(each["reason"].startswith(("is not", "has 20000x20000 pixels", "cannot be decoded")) for each in skipped)
     assert len(ImageFolderDataset(dest)) == 2
 
 
@@ -209,11 +176,21 @@ def test_all_images_damaged(tmp_path, dest):
 @pytest.mark.parametrize(
     ("first", "second", "options", "complaint"),
     [
-        ({"mode": "L"}, {}, {}, "b.png gives 8x8 RGB, the images before it 8x8 grey: set --mode"),
-        ({}, {"size": (16, 16)}, {}, "b.png gives 16x16 RGB, the images before it 8x8 RGB: set --width and --height"),
-        ({"size": (9, 8)}, {}, {}, "a.png gives 9x8 RGB, no square with a power-of-two side: set --width, --height"),
+        ({"mode": "L"}, {}, {}, "b.png would be 8x8 RGB, but the images before it are 8x8 grey: set --mode"),
+        (
+            {},
+            {"size": (16, 16)},
+            {},
+            "b.png would be 16x16 RGB, but the images before it are 8x8 RGB: set --width and --height",
+        ),
+        (
+            {"size": (9, 8)},
+            {},
+            {},
+            "a.png would be 9x8 RGB, but training needs squares with a power-of-two side: set --width, --height",
+        ),
         ({"size": (9, 8)}, {}, {"width": 8}, None),
-        ({"size": (8, 9)}, {}, {"width": 8}, "a.png gives 8x9 RGB"),
+        ({"size": (8, 9)}, {}, {"width": 8}, "a.png would be 8x9 RGB"),
         ({"mode": "L"}, {}, {"mode": "rgb"}, None),
         ({"mode": "L"}, {"mode": "RGBA"}, {"mode": "grey"}, None),
     ],
@@ -232,8 +209,21 @@ def test_too_small_images_are_left_out_of_wide_crops(tmp_path, dest):
     files = {"a.png": encode(random_image(size=(15, 15))), "b.png": encode(random_image(size=(20, 20)))}
     source = write_folder(tmp_path / "in", files)
     output = succeed(source=source, dest=dest, transform="center-crop-wide", width=16, height=12)
-    assert "Wrote 1 images (16x16 RGB)" in output
+    assert "Wrote 1 image (16x16 RGB)" in output
     assert "smaller than 16x12" in (tmp_path / "out.zip.skipped.jsonl").read_text()
+
+
+# The map to the source files
+
+
+def test_every_image_is_mapped_to_its_source_file(tmp_path, dest):
+    files = {"b/\u00fc.png": encode(random_image(1)), "a.png": encode(random_image(0)), "b/bad.png": b""}
+    succeed(source=write_folder(tmp_path / "in", files), dest=dest, on_error="skip")
+    assert content(dest)["sources.jsonl"] == [
+        {"image": "00000/img00000000.png", "file": "a.png"},
+        {"image": "00000/img00000001.png", "file": "b/\u00fc.png"},
+    ]
+    assert len(ImageFolderDataset(dest)) == 2
 
 
 # Sources
@@ -255,58 +245,40 @@ def test_mnist(tmp_path, dest):
     assert [label for _, label in files["dataset.json"]["labels"]] == CLASSES.tolist()
 
 
-class FakeLmdb(types.ModuleType):
-    """As much of the package lmdb as reading needs: one database in memory."""
-
-    Error = OSError
-
-    def __init__(self, values):
-        super().__init__("lmdb")
-        self.values = values
-
-    def open(self, path, readonly, lock):
-        assert (readonly, lock) == (True, False)
-        return self
-
-    @contextlib.contextmanager
-    def begin(self):
-        yield types.SimpleNamespace(cursor=lambda: self, get=self.values.get)
-
-    def iternext(self, values):
-        return iter(sorted(self.values))
-
-
-def test_lsun(tmp_path, dest, monkeypatch):
-    values = {f"key{seed}".encode(): encode(random_image(seed), "WEBP", lossless=True) for seed in range(3)}
-    monkeypatch.setitem(sys.modules, "lmdb", FakeLmdb({**values, b"key1": b"junk"}))
-    (tmp_path / "car_lmdb").mkdir()
-    fail("key1 is not an image", source=tmp_path / "car_lmdb", dest=dest)
-    succeed(source=tmp_path / "car_lmdb", dest=dest, on_error="skip")
-    assert np.array_equal(content(dest)["00000/img00000001.png"], random_image(2))
-
-
-def test_lsun_that_is_empty(tmp_path, dest, monkeypatch):
-    monkeypatch.setitem(sys.modules, "lmdb", FakeLmdb({}))
-    (tmp_path / "car_lmdb").mkdir()
-    fail("the database is empty", source=tmp_path / "car_lmdb", dest=dest)
-
-
-def test_lsun_without_lmdb(tmp_path, dest, monkeypatch):
-    monkeypatch.setitem(sys.modules, "lmdb", None)
-    (tmp_path / "car_lmdb").mkdir()
-    fail("LSUN needs the package lmdb: pip install '.[lsun]'", source=tmp_path / "car_lmdb", dest=dest)
-
-
 def test_scenes(dest):
     succeed(source="scenes", max_images=3, width=16, seed=5, dest=dest)
     files = content(dest)
     drawn = [scene(5, index, 16) for index in range(3)]
     for number, (pixels, _) in enumerate(drawn):
         assert np.array_equal(files[f"00000/img{number:08d}.png"], pixels)
+    assert list(files)[3:] == ["dataset.json", "objects.json"]
     assert files["objects.json"] == {
         "objects": {f"00000/img{number:08d}.png": objects for number, (_, objects) in enumerate(drawn)}
     }
     assert len(ImageFolderDataset(dest, resolution=16)) == 3
+
+
+def test_drawn_and_array_images_have_no_source_files(tmp_path, dest):
+    succeed(source="scenes", max_images=1, width=16, dest=dest)
+    assert "sources.jsonl" not in content(dest)
+
+
+# Large images
+
+
+def test_large_photographs_are_converted(tmp_path, monkeypatch):
+    """With a limit of 100 pixels for all, and of 400 for one at a time."""
+    monkeypatch.setattr("training.data.writer.MAX_IMAGE_PX", 100)
+    monkeypatch.setattr("training.data.writer.MAX_PHOTO_PX", 400)
+    sizes = {"a.png": (10, 10), "b.png": (11, 10), "c.png": (20, 20), "d.png": (21, 20)}
+    files = {name: encode(random_image(size=size)) for name, size in sizes.items()}
+    source = write_folder(tmp_path / "in", files)
+    for workers in (1, 2):
+        dest = tmp_path / f"{workers}.zip"
+        output = succeed(source=source, dest=dest, width=8, height=8, on_error="skip", workers=workers)
+        assert "Wrote 3 images" in output
+        assert "has 21x20 pixels" in output
+    assert (tmp_path / "1.zip").read_bytes() == (tmp_path / "2.zip").read_bytes()
 
 
 # Refusals
@@ -322,6 +294,18 @@ def test_nothing_is_overwritten(tmp_path, dest, make):
     fail(f"{dest} exists", source=source, dest=dest)
 
 
+@pytest.mark.parametrize("name", ["out.zip", "out", "a/out.zip", "../link/out.zip"])
+def test_the_source_is_no_place_for_the_dataset(tmp_path, name):
+    source = write_folder(tmp_path / "in", images(1))
+    (tmp_path / "link").symlink_to(source)
+    fail("cannot be written inside --source", source=source, dest=source / name)
+    assert [path.name for path in source.iterdir()] == ["0"]
+
+
+def test_a_dataset_may_lie_beside_its_source(tmp_path):
+    succeed(source=write_folder(tmp_path / "in", images(1)), dest=tmp_path / "in.zip")
+
+
 def test_an_empty_folder_is_no_obstacle(tmp_path):
     (tmp_path / "out").mkdir()
     succeed(source=write_folder(tmp_path / "in", images(1)), dest=tmp_path / "out")
@@ -330,7 +314,8 @@ def test_an_empty_folder_is_no_obstacle(tmp_path):
 
 def test_dest_that_cannot_be_written(tmp_path):
     source = write_folder(tmp_path / "in", images(1))
-    fail("cannot be written", source=source, dest=source / "0/000.png/out.zip")
+    (tmp_path / "file").touch()
+    fail("cannot be written", source=source, dest=tmp_path / "file/out.zip")
 
 
 @pytest.mark.parametrize(
@@ -339,19 +324,26 @@ def test_dest_that_cannot_be_written(tmp_path):
         ({"source": "nowhere"}, "no such folder or zip: nowhere"),
         ({"source": "nowhere/cifar-10-python.tar.gz"}, "no such file or folder"),
         ({"source": "nowhere/car_lmdb"}, "no such file or folder"),
-        ({"width": 12}, "12 pixels are no power of two"),
-        ({"height": 2}, "2 pixels are no power of two"),
+        ({"width": 12}, "must be a power of two from 4 pixels, not 12"),
+        ({"height": 2}, "must be a power of two from 4 pixels, not 2"),
         ({"width": 8, "height": 16}, "training needs squares"),
         ({"width": 16, "height": 8}, "training needs squares"),
         ({"transform": "center-crop", "width": 8}, "--transform=center-crop needs --width and --height"),
         ({"transform": "center-crop", "width": 16, "height": 8}, "training needs squares"),
         ({"transform": "center-crop-wide", "width": 8, "height": 16}, "training needs squares"),
-        ({"transform": "center-crop-wide", "width": 12, "height": 8}, "12 pixels are no power of two"),
+        ({"transform": "center-crop-wide", "width": 12, "height": 8}, "must be a power of two from 4 pixels, not 12"),
+        ({"transform": "pad", "width": 8}, "--transform=pad needs --width and --height"),
+        ({"transform": "pad", "width": 16, "height": 8}, "training needs squares"),
+        ({"bits": 7}, "7 is not in the range"),
+        ({"bits": 17}, "17 is not in the range"),
+        ({"dest": "x.tar"}, "--dest=x.tar cannot be written: give a name that ends in .zip"),
+        ({"dest": "x.TAR.GZ"}, "--dest=x.TAR.GZ cannot be written"),
+        ({"dest": "x.7z"}, "--dest=x.7z cannot be written"),
         ({"source": "scenes", "width": 16}, "--source=scenes needs --max-images and --width"),
         ({"source": "scenes", "max_images": 1}, "--source=scenes needs --max-images and --width"),
         ({"source": "scenes", "transform": "center-crop", "max_images": 1}, "needs --width and --height"),
-        ({"source": "scenes", "width": 2048, "max_images": 1}, "scenes are 16 to 1024 pixels wide, not 2048"),
-        ({"transform": "nonsense"}, "is not one of 'center-crop', 'center-crop-wide'"),
+        ({"source": "scenes", "width": 2048, "max_images": 1}, "scenes can be 16 to 1024 pixels wide, not 2048"),
+        ({"transform": "nonsense"}, "is not one of 'center-crop', 'center-crop-wide', 'pad'"),
         ({"workers": 0}, "0 is not in the range"),
     ],
 )
@@ -362,7 +354,7 @@ def test_options_that_cannot_be_followed(tmp_path, dest, options, complaint):
 
 @pytest.mark.parametrize("options", [[], ["--verify", "--dest=x.zip"]])
 def test_either_dest_or_verify(tmp_path, options):
-    fail("give either --dest, the .zip or folder to make, or --verify", *options, source=tmp_path)
+    fail("give either --dest, the .zip or folder to create, or --verify", *options, source=tmp_path)
 
 
 def test_subfolders_of_what_has_none(tmp_path, dest):
@@ -375,41 +367,10 @@ def test_subfolders_of_what_has_none(tmp_path, dest):
 
 def test_verify_is_content_with_what_the_tool_writes(tmp_path, dest):
     succeed(source=write_folder(tmp_path / "in", images(4)), dest=dest)
-    assert succeed("--verify", source=dest) == f"{dest}: all images are good\n"
+    assert succeed("--verify", source=dest) == f"{dest}: all images are good (4)\n"
 
 
-@pytest.mark.parametrize("write", [write_folder, write_zip])
-def test_verify_lists_every_bad_image(tmp_path, write):
-    files = {
-        **images(2),
-        **{f"1/{kind}.png": data for kind, data in DAMAGED.items()},
-        "2/grey.png": encode(random_image(mode="L")),
-        "2/large.png": encode(random_image(size=(16, 16))),
-        "2/16bit.png": encode(Image.new("I;16", (8, 8))),
-        "2/palette.png": encode(random_image().quantize()),
-        "2/cmyk.jpg": encode(Image.new("CMYK", (8, 8)), "JPEG"),
-    }
-    result = fail(f"{len(files) - 2} bad images", "--verify", source=write(tmp_path / "in.zip", files), workers=2)
-    lines = result.output.splitlines()
-    assert [line.split(".")[0] for line in lines[:-1]] == [name.split(".")[0] for name in sorted(files)[2:]]
-    assert "2/grey.png is 8x8 grey, the first image 8x8 RGB" in lines
-
-
-def test_verify_of_an_unprepared_folder_says_so_once(tmp_path):
-    source = write_folder(tmp_path / "in", {**images(3, size=(20, 30)), "9/bad.png": b""})
-    result = fail("2 bad images", "--verify", source=source)
-    first, second, _ = result.output.splitlines()
-    assert first.startswith("0/000.png is 20x30 RGB; training needs equal squares")
-    assert second.startswith("9/bad.png is not an image")
-
-
-@pytest.mark.parametrize(
-    ("files", "complaint"),
-    [
-        ({}, "no image files found"),
-        ({"../a.png": b""}, "'../a.png' has a path"),
-        ({"a.png": b"", "dataset.json": b"["}, "JSON"),
-    ],
-)
-def test_verify_refuses(tmp_path, files, complaint):
-    fail(complaint, "--verify", source=write_zip(tmp_path / "in.zip", files))
+def test_verify_lists_bad_images(tmp_path):
+    source = write_folder(tmp_path / "in", {**images(2), "1/bad.png": b""})
+    result = fail(f"Error: {source}: 1 bad image among 3", "--verify", source=source)
+    assert result.output.splitlines()[0].startswith("1/bad.png is not an image")

@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import abc
-import contextlib
+import hashlib
+import io
+import itertools
+import json
 import os
-import stat
-import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
+
+import numpy as np
 
 from dnnlib.util import UserError
+from training.data.file_tree import list_files
+from training.data.names import Names, encode_name, shown
+from training.data.zip_contents import LOCAL_HEADER, LOCAL_HEADER_MAGIC, STORED, encoded_name, read_contents
 
-MAX_ENTRY_BYTES = 64 << 20
-"""Largest unpacked entry of a zip, JSON files aside."""
+METADATA_FILE = "dataset.json"
+"""Labels and other facts about the images, in the top folder."""
+
+MAX_FILE_BYTES = 256 << 20
+"""Largest file that is read whole, `METADATA_FILE` aside."""
+
+MAX_UNPACKED_BYTES = 64 << 20
+"""Largest compressed file in a zip, when unpacked. There is no limit on the ratio: line drawings reach 700:1."""
 
 MAX_JSON_BYTES = 1 << 30
+"""Largest `METADATA_FILE`."""
 
-MAX_RATIO = 200
-"""Largest unpacked size of an entry over its packed size. Deflate reaches 1032 on zeros; photographs stay below 10."""
+MAX_EXTRA_JSON_BYTES = 16 << 20
+"""How much larger than the whole zip its unpacked `METADATA_FILE` may be."""
+
+MIN_BYTES_PER_BRACKET = 5
+"""In `METADATA_FILE`. The shortest labels, ``["a.png",[0]],``, need two brackets; a list without items needs 20 times
+its text in memory."""
+
+
+_ROWS_PER_CHUNK = 1 << 12
 
 
 class Archive(abc.ABC):
@@ -29,144 +49,265 @@ class Archive(abc.ABC):
     Attributes:
         path: The folder or zip.
         names: Path of every file in it, with forward slashes, sorted.
+        ignored: Paths of links and special files that are not among ``names``, by the reason.
     """
 
-    def __init__(self, path: Path, names: list[str]) -> None:
+    def __init__(self, path: Path, names: Names, ignored: dict[str, list[str]]) -> None:
         self.path = path
         self.names = names
+        self.ignored = ignored
 
     @abc.abstractmethod
     def open(self, name: str) -> IO[bytes]:
-        """Open a file for reading; it can seek.
+        """Open a file for reading; it can seek. Its checksum is not verified.
 
         Raises:
             OSError: It is missing or damaged.
         """
 
+    @abc.abstractmethod
     def read(self, name: str) -> bytes:
         """Read a whole file.
 
         Raises:
-            OSError: It is missing or damaged.
+            OSError: It is missing, damaged or too large.
         """
-        with self.open(name) as file:
-            return file.read()
+
+    @abc.abstractmethod
+    def _sizes_and_checksums(self) -> Iterator[tuple[str, int, int]]:
+        """Name, size in bytes and CRC-32 of every file, in the order of ``names``."""
+
+    def fingerprint(self) -> str:
+        """Hash the names and contents of all files; the same files give the same hash in a folder and in a zip.
+
+        A zip is answered from its table of contents; a folder is read through, once per process while it stays as it
+        is.
+
+        Raises:
+            UserError: A file cannot be read.
+        """
+        return _hash("", self._sizes_and_checksums())
+
+    def metadata(self) -> dict[str, Any]:
+        """Parse `METADATA_FILE`, {} where there is none; nothing is kept, so labels cost no memory afterwards.
+
+        Raises:
+            UserError: It cannot be read, or is not a JSON object.
+        """
+        if METADATA_FILE not in self.names:
+            return {}
+        where = f"{self.path}: {METADATA_FILE}"
+        try:
+            text = self.read(METADATA_FILE)
+            if MIN_BYTES_PER_BRACKET * (text.count(b"[") + text.count(b"{")) > len(text) + 1000:
+                raise ValueError("it has more brackets than labels need")
+            content = json.loads(text)
+        except (OSError, ValueError, RecursionError) as err:
+            raise UserError(f"{where} cannot be read as JSON: {err}") from err
+        if not isinstance(content, dict):
+            raise UserError(f'{where} holds a {type(content).__name__}, allowed is {{"labels": [[path, label], ...]}}')
+        return content
 
     def close(self) -> None:
-        """Let go of open files; the next read opens them again."""
+        """Close open files; the next read opens them again."""
         return
+
+
+_folder_fingerprints: dict[str, str] = {}
+"""Of folders read by this process, by the hash of what `FolderArchive._state` tells."""
 
 
 class FolderArchive(Archive):
     """The files below a folder."""
 
     def __init__(self, path: Path) -> None:
-        files = [Path(folder, name) for folder, _, names in os.walk(path, onerror=_refuse) for name in names]
-        super().__init__(path, sorted(file.relative_to(path).as_posix() for file in files))
+        tree = list_files(path)
+        super().__init__(path, Names.of(sorted(map(encode_name, tree.files))), tree.ignored)
 
-    def open(self, name: str) -> IO[bytes]:
+    def open(self, name: str) -> BinaryIO:
         """Open a file for reading."""
         return open(self.path / name, "rb")
 
+    def read(self, name: str) -> bytes:
+        """Read a whole file."""
+        with self.open(name) as file:
+            num_bytes = os.fstat(file.fileno()).st_size
+            _require_at_most(MAX_JSON_BYTES if name == METADATA_FILE else MAX_FILE_BYTES, num_bytes)
+            return file.read(num_bytes)
+
+    def fingerprint(self) -> str:
+        """Hash the names and contents of all files."""
+        key = _hash(str(self.path.absolute()), self._rows(lambda file: file.stat().st_mtime_ns))
+        if key not in _folder_fingerprints:
+            _folder_fingerprints[key] = super().fingerprint()
+        return _folder_fingerprints[key]
+
+    def _sizes_and_checksums(self) -> Iterator[tuple[str, int, int]]:
+        return self._rows(_crc32)
+
+    def _rows(self, of_file: Callable[[Path], int]) -> Iterator[tuple[str, int, int]]:
+        """Name, size and something else of every file."""
+        for name in self.names:
+            file = self.path / name
+            try:
+                yield name, file.stat().st_size, of_file(file)
+            except OSError as err:
+                raise UserError(f"{self.path}: {shown(name)} cannot be read: {err.strerror or err}") from err
+
 
 class ZipArchive(Archive):
-    """The entries of a zip, each process reading through a handle of its own."""
+    """The entries of a zip. The table of contents is shared by all processes; each has a file handle of its own."""
 
     def __init__(self, path: Path) -> None:
-        self._handle: zipfile.ZipFile | None = None
-        self._handle_pid = 0
-        super().__init__(path, [])
-        self.names = sorted(entry.filename for entry in self._zip().infolist() if not entry.is_dir())
+        self._file: BinaryIO | None = None
+        self._file_pid = 0
+        names, self._entries = read_contents(path)
+        super().__init__(path, names, ignored={})
 
     def open(self, name: str) -> IO[bytes]:
         """Open an entry for reading."""
-        with _damage_is_os_error():
-            try:
-                return self._zip().open(name)
-            except KeyError as err:
-                raise FileNotFoundError(f"{self.path} has no entry {name!r}") from err
+        entry = self._find(name)
+        if entry["method"] != STORED:
+            return io.BytesIO(self.read(name))
+        begin = self._data_begin(name, entry)
+        return io.BufferedReader(_FilePart(self._handle(), begin, int(entry["size"])))
 
     def read(self, name: str) -> bytes:
-        """Read a whole entry; its checksum must match."""
-        with _damage_is_os_error():
-            return super().read(name)
+        """Read a whole entry; its size and checksum must be those that the table of contents states."""
+        entry = self._find(name)
+        num_bytes, num_packed_bytes = int(entry["size"]), int(entry["packed"])
+        _require_at_most(self._limit_bytes(name, entry), max(num_bytes, num_packed_bytes))
+        self._handle().seek(self._data_begin(name, entry))
+        data = self._handle().read(num_packed_bytes)
+        if entry["method"] != STORED:
+            data = _inflate(data, num_bytes)
+        if len(data) != num_bytes or zlib.crc32(data) != entry["crc"]:
+            raise OSError("its size or CRC-32 is not what the zip states")
+        return data
 
     def close(self) -> None:
-        """Let go of the zip; the next read opens it again."""
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
+        """Close the zip; the next read opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
-    def _zip(self) -> zipfile.ZipFile:
-        """The handle of this process. A handle inherited by fork would share its file position with the parent."""
-        if self._handle is None or self._handle_pid != os.getpid():
-            self._handle = _open_checked(self.path)
-            self._handle_pid = os.getpid()
-        return self._handle
+    def _sizes_and_checksums(self) -> Iterator[tuple[str, int, int]]:
+        return zip(self.names, self._entries["size"].tolist(), self._entries["crc"].tolist(), strict=True)
+
+    def _find(self, name: str) -> np.void:
+        index = self.names.find(name)
+        if index is None:
+            raise FileNotFoundError(f"{self.path} has no entry {name!a}")
+        return self._entries[index]
+
+    def _limit_bytes(self, name: str, entry: np.void) -> int:
+        if name == METADATA_FILE:
+            return min(MAX_JSON_BYTES, self.path.stat().st_size + MAX_EXTRA_JSON_BYTES)
+        return MAX_FILE_BYTES if entry["method"] == STORED else MAX_UNPACKED_BYTES
+
+    def _data_begin(self, name: str, entry: np.void) -> int:
+        """Position behind the local header, which must be that of the same file."""
+        file = self._handle()
+        file.seek(int(entry["offset"]))
+        header = file.read(LOCAL_HEADER.size)
+        if len(header) < LOCAL_HEADER.size or not header.startswith(LOCAL_HEADER_MAGIC):
+            raise OSError("is not where the zip states")
+        _, flags, method, num_name_bytes, num_extra_bytes = LOCAL_HEADER.unpack(header)
+        try:
+            local_name = encoded_name(file.read(num_name_bytes), flags)
+        except UnicodeDecodeError:
+            local_name = b""
+        if method != entry["method"] or local_name != encode_name(name):
+            raise OSError("is another file than the zip states")
+        return int(entry["offset"]) + LOCAL_HEADER.size + num_name_bytes + num_extra_bytes
+
+    def _handle(self) -> BinaryIO:
+        """The zip, opened by this process: a handle inherited by fork would share its position with the parent."""
+        if self._file is None or self._file_pid != os.getpid():
+            self.close()
+            self._file = open(self.path, "rb")  # noqa: SIM115 - close() does
+            self._file_pid = os.getpid()
+        return self._file
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handle": None}
+        return {**self.__dict__, "_file": None}
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _FilePart(io.RawIOBase):
+    """Part of an open file, read as if it were a file."""
+
+    def __init__(self, file: BinaryIO, begin: int, num_bytes: int) -> None:
+        self._file = file
+        self._begin = begin
+        self._num_bytes = num_bytes
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._num_bytes}[whence]
+        self._position = max(origin + offset, 0)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        self._file.seek(self._begin + self._position)
+        data = self._file.read(max(min(len(buffer), self._num_bytes - self._position), 0))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
 
 def open_archive(path: str | os.PathLike[str]) -> Archive:
     """Open a folder or a zip.
 
     Raises:
-        UserError: It does not exist, is neither, or is a zip with a refused entry (see `refusal`).
+        UserError: It does not exist, is neither, cannot be read, or is a zip with a refused entry (see
+            `zip_contents.read_contents`).
     """
     path = Path(path)
     if path.is_dir():
         return FolderArchive(path)
     if not path.exists():
         raise UserError(f"no such folder or zip: {path}")
-    if path.suffix.lower() != ".zip":
+    if path.suffix.lower() != ".zip" or not path.is_file():
         raise UserError(f"{path} is neither a folder nor a .zip")
     return ZipArchive(path)
 
 
-def refusal(entry: zipfile.ZipInfo) -> str | None:
-    """Why an entry of a zip is not read, or None if it is harmless."""
-    name = entry.orig_filename
-    if name.startswith("/") or name[1:2] == ":":
-        return "has an absolute path"
-    if ".." in name.split("/") or "\\" in name or "\0" in name:
-        return "has a path with '..', a backslash or a null character"
-    if entry.flag_bits & 1:
-        return "is encrypted"
-    if stat.S_ISLNK(entry.external_attr >> 16):
-        return "is a symbolic link"
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "is packed by a method other than store or deflate"
-    limit_bytes = MAX_JSON_BYTES if name.endswith(".json") else MAX_ENTRY_BYTES
-    if entry.file_size > limit_bytes:
-        return f"unpacks to {entry.file_size >> 20} MiB, allowed are {limit_bytes >> 20}"
-    if entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
-        return f"unpacks to more than {MAX_RATIO} times its packed size"
-    return None
+def _require_at_most(limit_bytes: int, num_bytes: int) -> None:
+    if num_bytes > limit_bytes:
+        raise OSError(f"has {num_bytes / 2**20:.1f} MiB, allowed are {limit_bytes / 2**20:.1f}")
 
 
-def _open_checked(path: Path) -> zipfile.ZipFile:
+def _inflate(data: bytes, num_bytes: int) -> bytes:
+    """Unpack to one byte more than expected at most."""
     try:
-        handle = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as err:
-        raise UserError(f"{path} cannot be read as a zip: {err}") from err
-    seen: set[str] = set()
-    for entry in handle.infolist():
-        problem = "appears twice" if entry.filename in seen else refusal(entry)
-        if problem:
-            handle.close()
-            raise UserError(f"{path}: entry {entry.orig_filename!r} {problem}; pack the images again, without it")
-        seen.add(entry.filename)
-    return handle
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, num_bytes + 1)
+    except zlib.error as err:
+        raise OSError(f"cannot be unpacked: {err}") from err
 
 
-@contextlib.contextmanager
-def _damage_is_os_error() -> Iterator[None]:
-    try:
-        yield
-    except (zipfile.BadZipFile, zlib.error, EOFError) as err:
-        raise OSError(str(err)) from err
+def _crc32(path: Path) -> int:
+    crc = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            crc = zlib.crc32(chunk, crc)
+    return crc
 
 
-def _refuse(err: OSError) -> None:
-    raise UserError(f"{err.filename} cannot be listed: {err.strerror}")
+def _hash(prefix: str, rows: Iterator[tuple[str, int, int]]) -> str:
+    """SHA-256 of ``prefix`` and of the JSON of all rows, written in parts."""
+    digest = hashlib.sha256(encode_name(prefix))
+    separator = "["
+    while chunk := list(itertools.islice(rows, _ROWS_PER_CHUNK)):
+        digest.update(f"{separator}{json.dumps(chunk)[1:-1]}".encode())
+        separator = ", "
+    digest.update(b"]" if separator != "[" else b"[]")
+    return digest.hexdigest()

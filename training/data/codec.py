@@ -1,55 +1,112 @@
-"""Bytes to images and back. Nothing is decoded before its header has shown a known format and a sane size."""
+"""Bytes to images and back. Nothing is decoded before its header has shown a known format and an acceptable size."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import io
 import warnings
 from collections.abc import Iterator
 from typing import IO
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from training.data.archive import Archive
+from dnnlib.util import UserError
+from training.data.archive import METADATA_FILE, Archive
+from training.data.names import Names, shown, some
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "TGA", "JPEG2000", "AVIF")
-"""What is decoded. Pillow knows more; EPS, for one, would start Ghostscript."""
+"""Formats that are decoded, besides HEIF. Pillow knows more; EPS, for one, would start Ghostscript."""
 
 MAX_IMAGE_PX = 64 << 20
-"""Most pixels of an image that is decoded; below the count where Pillow begins to warn."""
+"""Most pixels of an image that is decoded, unless the caller sets another limit."""
+
+MAX_SCANNED_PX = 1 << 32
+"""Most pixels times scans of a progressive JPEG: 1.7 s of decoding (measured: 0.4 ns each). Encoders write up to 14
+scans, but a file of 600 KB may contain thousands."""
+
+HEIF_EXTENSIONS = (".heic", ".heif", ".hif")
+
+HIDDEN = "hidden"
+NOT_AN_IMAGE = "not a supported image format"
 
 
 class BadImageError(ValueError):
     """An image that cannot be used. The text says why, as the rest of a sentence that starts with the file's name."""
 
 
-def image_names(archive: Archive) -> list[str]:
-    """Names of the files whose extension Pillow knows, sorted (CONTRACT 5)."""
-    Image.init()
-    return [name for name in archive.names if _extension(name) in Image.EXTENSION]
+def image_names(archive: Archive) -> Names:
+    """Names of the files whose extension belongs to a format that is decoded, hidden ones aside, sorted.
+
+    StyleGAN2-ADA takes every extension that Pillow knows, and hidden files; see docs/compatibility.md.
+    """
+    return archive.names.select(_image_indices(archive.names))
 
 
-def open_image(file: IO[bytes]) -> Image.Image:
-    """Read an image's header; the pixels stay undecoded.
+def require_images(archive: Archive) -> Names:
+    """Return `image_names`.
 
     Raises:
-        BadImageError: Not one of `FORMATS`, or more than `MAX_IMAGE_PX` pixels.
+        UserError: There are none. The text says which files were ignored, and why.
     """
-    with _decoding():
-        image = Image.open(file, formats=FORMATS)
-    if image.width * image.height > MAX_IMAGE_PX:
-        raise BadImageError(f"has {image.width}x{image.height} pixels, more than {MAX_IMAGE_PX >> 20} Mpx; shrink it")
+    names = image_names(archive)
+    if names:
+        return names
+    ignored = ignored_files(archive)
+    reasons = [f"{len(files)} {reason} ({some(files)})" for reason, files in ignored.items()]
+    if any(is_heif(name) for name in ignored.get(NOT_AN_IMAGE, ())):
+        reasons.append("HEIC needs pip install '.[heif]'")
+    raise UserError("; ".join([f"{archive.path}: no image files found", *reasons]))
+
+
+def is_heif(name: str) -> bool:
+    """Whether a file is in the format of current iPhones, by its extension."""
+    return name.lower().endswith(HEIF_EXTENSIONS)
+
+
+def ignored_files(archive: Archive) -> dict[str, list[str]]:
+    """Names of everything else but ``dataset.json`` and folders, by the reason why it is ignored."""
+    names = archive.names
+    is_hidden = names.hidden()
+    is_other = ~is_hidden
+    is_other[_image_indices(names)] = False
+    others = (name for name in names.select(np.flatnonzero(is_other)) if name != METADATA_FILE)
+    ignored = {**archive.ignored, HIDDEN: list(names.select(np.flatnonzero(is_hidden))), NOT_AN_IMAGE: list(others)}
+    return {reason: files for reason, files in ignored.items() if files}
+
+
+def _image_indices(names: Names) -> np.ndarray:
+    return np.flatnonzero(names.ending_with(*_extensions()) & ~names.hidden())
+
+
+def open_image(file: IO[bytes], max_px: int | None = None) -> Image.Image:
+    """Read an image's header; the pixels stay undecoded.
+
+    Args:
+        file: Seekable; needed until the pixels are decoded.
+        max_px: Most pixels it may have. Default: `MAX_IMAGE_PX`.
+
+    Raises:
+        BadImageError: Not one of `FORMATS`, or too many pixels.
+    """
+    max_px = max_px or MAX_IMAGE_PX
+    with _pillow_limit(max_px), _decoding():
+        image = Image.open(file, formats=_formats())
+    if image.width * image.height > max_px:
+        raise BadImageError(f"has {image.width}x{image.height} pixels, more than {max_px >> 20} Mpx; shrink it")
     return image
 
 
-def read_image(archive: Archive, name: str) -> Image.Image:
+def read_image(archive: Archive, name: str, max_px: int | None = None) -> Image.Image:
     """Read a file of ``archive`` and its header; the pixels stay undecoded.
 
     Raises:
         BadImageError: As `open_image`, or the file cannot be read.
     """
     try:
-        return open_image(io.BytesIO(archive.read(name)))
+        return open_image(io.BytesIO(archive.read(name)), max_px)
     except OSError as err:
         raise BadImageError(f"cannot be read: {err.strerror or err}") from err
 
@@ -58,9 +115,11 @@ def load_image(image: Image.Image) -> Image.Image:
     """Decode the pixels (of the first frame) and turn them upright as the EXIF orientation says.
 
     Raises:
-        BadImageError: The data is truncated or damaged.
+        BadImageError: The data is truncated or damaged, or a progressive JPEG has too many scans.
     """
     with _decoding():
+        if image.info.get("progressive"):
+            _check_scans(image)
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
     return image
@@ -73,20 +132,55 @@ def encode_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def _check_scans(image: Image.Image) -> None:
+    file = getattr(image, "fp", None)
+    if file is None:  # it has been decoded already
+        return
+    file.seek(0)
+    num_scans = file.read().count(b"\xff\xda")
+    if num_scans * image.width * image.height > MAX_SCANNED_PX:
+        raise BadImageError(f"is a progressive JPEG with {num_scans} scans, too many for its size; save it again")
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """`FORMATS`, and HEIF if the optional package for it is installed."""
+    try:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    except ImportError:
+        return FORMATS
+    return (*FORMATS, "HEIF")
+
+
+@functools.cache
+def _extensions() -> tuple[bytes, ...]:
+    """Extensions of all formats that are decoded, in lower case; the most frequent first."""
+    formats = (*_formats(), "MPO")  # JPEGs with more pictures behind the first, which the reader of JPEG opens
+    others = {extension for extension, format in Image.registered_extensions().items() if format in formats}
+    return (b".png", b".jpg", *(extension.encode() for extension in sorted(others)))
+
+
 @contextlib.contextmanager
 def _decoding() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             yield
+        except BadImageError:
+            raise
         except UnidentifiedImageError:
-            raise BadImageError(f"is not an image in a known format ({', '.join(FORMATS)})") from None
+            raise BadImageError(f"is not an image in a known format ({', '.join(_formats())})") from None
         except Image.DecompressionBombError:
-            raise BadImageError(f"has more than {MAX_IMAGE_PX >> 20} Mpx; shrink it") from None
+            raise BadImageError(f"has more than {(Image.MAX_IMAGE_PIXELS or 0) >> 20} Mpx; shrink it") from None
         except Exception as err:  # broken bytes make Pillow's decoders raise almost anything
-            raise BadImageError(f"cannot be decoded: {err or type(err).__name__}") from err
+            raise BadImageError(f"cannot be decoded: {shown(str(err) or type(err).__name__)}") from err
 
 
-def _extension(name: str) -> str:
-    stem, dot, extension = name.rpartition("/")[2].rpartition(".")
-    return dot + extension.lower() if stem else ""
+@contextlib.contextmanager
+def _pillow_limit(max_px: int) -> Iterator[None]:
+    """Let Pillow refuse images with more than twice as many pixels; its own limit may be below that of the caller."""
+    previous, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_px
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = previous

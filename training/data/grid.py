@@ -1,4 +1,4 @@
-"""PNG files: one image, or many as a grid."""
+"""PNG files: a single image, or a grid of images."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from dnnlib.atomic import write_atomic
 def save_image_grid(
     img: np.ndarray, fname: str | Path, drange: tuple[float, float], grid_size: tuple[int, int]
 ) -> None:
-    """Write images as one PNG.
+    """Write images as one PNG file, replacing it atomically.
 
     Args:
-        img: ``[columns * rows, C, H, W]``, 1 or 3 channels, row by row.
+        img: ``[columns * rows, C, H, W]`` with 1 or 3 channels, in row-major order.
         fname: The file.
-        drange: Values that become black and white.
+        drange: Values that become black and white; values in between are rounded to 8 bits.
         grid_size: (columns, rows).
+
+    Raises:
+        OSError: The file cannot be written.
     """
     low, high = drange
     columns, rows = grid_size
@@ -32,7 +35,11 @@ def save_image_grid(
 
 
 def write_png(pixels: np.ndarray, fname: str | Path) -> None:
-    """Write uint8 pixels ``[H, W, C]`` with 1 or 3 channels as PNG, in one step."""
+    """Write uint8 pixels ``[H, W, C]`` with 1 or 3 channels as a PNG file, replacing it atomically.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     buffer = io.BytesIO()
     PIL.Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, format="PNG")
     write_atomic(fname, buffer.getvalue())

@@ -9,9 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dnnlib.util import UserError
-from training.data.archive import Archive
+from training.data.archive import METADATA_FILE, Archive
+from training.data.names import MAX_SHOWN_CHARS, shown, some
 
-LABELS_FILE = "dataset.json"
+LABELS_FILE = METADATA_FILE
+
+MAX_CLASSES = 100_000
+"""Class numbers are smaller; every class up to the largest number costs the networks an input of 512 weights."""
+
+MAX_ABS_VALUE = 1e9
+"""Of the numbers in a vector, whose squares are summed in float32."""
 
 Label = int | list[float]
 
@@ -31,24 +38,20 @@ def read_labels(archive: Archive, names: Sequence[str]) -> Labels | None:
     """Read the labels of the images ``names``, or None where ``dataset.json`` is missing or lists none.
 
     Raises:
-        UserError: Not the stated form, labels of different kinds, or images without a label.
+        UserError: Not the stated form, labels of different kinds or out of range, or images without a label.
     """
-    if LABELS_FILE not in archive.names:
-        return None
     where = f"{archive.path}: {LABELS_FILE}"
-    try:
-        content = json.loads(archive.read(LABELS_FILE))
-    except (OSError, ValueError, RecursionError) as err:
-        raise UserError(f"{where} cannot be read as JSON: {err}") from err
-    if not isinstance(content, dict):
-        raise UserError(f'{where} holds a {type(content).__name__}, allowed is {{"labels": [[path, label], ...]}}')
+    content = archive.metadata()
     if content.get("labels") in (None, []):
         return None
     by_name = _by_name(content["labels"], where)
     missing = [name for name in names if name not in by_name]
     if missing:
         raise UserError(f"{where}: {len(missing)} of {len(names)} images have no label: {some(missing)}")
-    return Labels([by_name[name] for name in names], content.get("class_names"))
+    class_names = content.get("class_names")
+    if class_names is not None and not (isinstance(class_names, list) and all(type(n) is str for n in class_names)):
+        raise UserError(f"{where}: 'class_names' must be a list of strings, or null")
+    return Labels([by_name[name] for name in names], class_names)
 
 
 def labels_from_subfolders(names: Sequence[str]) -> Labels:
@@ -65,9 +68,22 @@ def labels_from_subfolders(names: Sequence[str]) -> Labels:
     return Labels([numbers[name.split("/")[0]] for name in names], class_names)
 
 
-def some(names: Sequence[str]) -> str:
-    """The first few of many names, for a message."""
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+def describe_labels(labels: np.ndarray) -> str:
+    """Say in words what the labels are, with the gaps in the class numbers.
+
+    Args:
+        labels: Class numbers, int64 [N], or vectors, float32 [N, D].
+    """
+    if labels.dtype != np.int64:
+        return f"vectors of {labels.shape[1]} numbers"
+    counts = np.bincount(labels)
+    unused = np.flatnonzero(counts == 0)
+    text = f"{counts.size} classes with {counts[counts > 0].min()} to {counts.max()} images each"
+    if not unused.size:
+        return text
+    runs = np.split(unused, np.flatnonzero(np.diff(unused) > 1) + 1)
+    gaps = [f"{run[0]} to {run[-1]}" if run.size > 1 else f"{run[0]}" for run in runs]
+    return f"{text}, but none in {unused.size} of them: {some(gaps)}"
 
 
 def _by_name(entries: Any, where: str) -> dict[str, Label]:
@@ -78,10 +94,7 @@ def _by_name(entries: Any, where: str) -> dict[str, Label]:
     for position, entry in enumerate(entries):
         size = _label_size(entry)
         if size is None:
-            raise UserError(
-                f"{where}: labels[{position}] is {json.dumps(entry)[:100]}, "
-                "allowed is [path, class number from 0] or [path, [number, ...]]"
-            )
+            raise UserError(f"{where}: labels[{position}] {_problem(entry)}")
         first_size = size if first_size is None else first_size
         if size != first_size:
             raise UserError(f"{where}: labels[{position}] is of another kind or length than those before it")
@@ -92,12 +105,38 @@ def _by_name(entries: Any, where: str) -> dict[str, Label]:
 
 
 def _label_size(entry: Any) -> int | None:
-    """Length of the vector in [path, vector], 0 for [path, class number], None for anything else."""
+    """Length of the vector in [path, vector], 0 for [path, class number], None for anything that is not allowed."""
     if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
         return None
     label = entry[1]
     if type(label) is int:
-        return 0 if 0 <= label < 1 << 31 else None
-    if isinstance(label, list) and label and all(type(x) in (int, float) and abs(x) < float("inf") for x in label):
+        return 0 if 0 <= label < MAX_CLASSES else None
+    if isinstance(label, list) and label and all(map(_is_number, label)):
         return len(label)
     return None
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= MAX_ABS_VALUE
+
+
+def _problem(entry: Any) -> str:
+    """What is wrong with an entry that is not allowed, as the rest of a sentence."""
+    label = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+    if type(label) is int and label >= MAX_CLASSES:
+        return (
+            f"is class {_brief(label)}, but class numbers must be below {MAX_CLASSES}, because every class up to the "
+            "largest number makes the networks larger: number the classes 0, 1, 2, ..."
+        )
+    if isinstance(label, list) and label:
+        wrong = next((value for value in label if not _is_number(value)), None)
+        return f"contains {_brief(wrong)}, allowed are numbers from -{MAX_ABS_VALUE:g} to {MAX_ABS_VALUE:g}"
+    items = f"[{', '.join(map(_brief, entry[:3]))}]" if isinstance(entry, list) else _brief(entry)
+    return f"is {items}, allowed is [path, class number from 0] or [path, [number, ...]]"
+
+
+def _brief(value: Any) -> str:
+    """A value of unknown type as JSON, without what is nested in it."""
+    if isinstance(value, list | dict):
+        return f"a {type(value).__name__} of length {len(value)}"
+    return shown(json.dumps(value[:MAX_SHOWN_CHARS] if isinstance(value, str) else value))

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from dnnlib.util import UserError
 from training.data.archive import Archive
 from training.data.codec import BadImageError, open_image
+from training.data.names import shown
 
 NUM_CHANNELS = {"L": 1, "RGB": 3}
 """Pillow's modes that can be trained on."""
 
 MIN_RESOLUTION_PX = 4
+
+MAX_RESOLUTION_PX = 4096
+"""At which a loader process needs 160 MiB for an image; the networks would need hundreds of GiB."""
+
+MAX_HEADERS = 10_000
+"""Of so many images every header is read; of more, a sample."""
+
+NUM_SAMPLED_HEADERS = 66
 
 
 class ImageLayout(NamedTuple):
@@ -40,18 +50,22 @@ class ImageLayout(NamedTuple):
 
 
 def is_resolution(side_px: int) -> bool:
-    """Whether images of this side can be trained on: a power of two, at least `MIN_RESOLUTION_PX`."""
-    return side_px >= MIN_RESOLUTION_PX and side_px & (side_px - 1) == 0
+    """Whether images of this side can be trained on: a power of two, `MIN_RESOLUTION_PX` to `MAX_RESOLUTION_PX`."""
+    return MIN_RESOLUTION_PX <= side_px <= MAX_RESOLUTION_PX and side_px & (side_px - 1) == 0
 
 
 def common_layout(archive: Archive, names: Sequence[str]) -> ImageLayout:
-    """Read every header and return the layout that all images share. Unreadable files are left to training to skip.
+    """Return the layout that all images share, as their headers state it.
+
+    Of more than `MAX_HEADERS` images only the first, the last and some in between are read, because all would take
+    minutes; training skips and reports a wrong one when it gets there, and ``dataset_tool.py --verify`` reads all.
+    Unreadable files are left to training too.
 
     Raises:
-        UserError: An image cannot be trained on or differs from the first; the text ends in the command that mends it.
+        UserError: An image cannot be trained on or differs from the first; the text ends in a command that fixes it.
     """
     first = None
-    for name in names:
+    for name in _sample(names):
         try:
             with archive.open(name) as file:
                 layout = ImageLayout.of(open_image(file))
@@ -59,22 +73,28 @@ def common_layout(archive: Archive, names: Sequence[str]) -> ImageLayout:
             continue
         first = first or layout
         if layout != first or not layout.is_trainable:
-            raise UserError(f"{archive.path}: {name} is {layout}; {mend(archive, layout, first)}")
+            raise UserError(f"{archive.path}: {shown(name)} is {layout}; {mend(archive, layout, first)}")
     if first is None:
         raise UserError(f"{archive.path}: none of the {len(names)} image files in it can be read")
     return first
 
 
+def _sample(names: Sequence[str]) -> Iterator[str]:
+    num_names = len(names)
+    num_read = num_names if num_names <= MAX_HEADERS else NUM_SAMPLED_HEADERS
+    return (names[round(position)] for position in np.linspace(0, num_names - 1, num_read))
+
+
 def mend(archive: Archive, wrong: ImageLayout, first: ImageLayout) -> str:
-    """Say what a dataset needs and which ``dataset_tool.py`` command makes it so.
+    """Say what training needs and which ``dataset_tool.py`` command prepares the images.
 
     Args:
         archive: The images.
-        wrong: Layout of the image complained about.
+        wrong: Layout of an image that cannot be used.
         first: Layout of the first image, which sets the size if it is usable itself.
     """
     side_px = first.width if first.is_trainable else max(min(wrong.width, wrong.height), MIN_RESOLUTION_PX)
-    side_px = 1 << (side_px.bit_length() - 1)
+    side_px = min(1 << (side_px.bit_length() - 1), MAX_RESOLUTION_PX)
     dest = archive.path.parent / f"{archive.path.absolute().stem}-{side_px}.zip"
     options = [f"--source={archive.path}", f"--dest={dest}", f"--width={side_px}", f"--height={side_px}"]
     if wrong.width != wrong.height:

@@ -1,4 +1,4 @@
-"""A map over indices by several processes whose results come in order, whatever their number."""
+"""A parallel ``map`` whose results arrive in order."""
 
 from __future__ import annotations
 
@@ -6,55 +6,60 @@ import collections
 import concurrent.futures
 import multiprocessing
 import signal
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
 
 from dnnlib.util import UserError
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 TASKS_AHEAD = 8
-"""Unfinished tasks per process; results that wait for a slower one before them stay this few."""
+"""Submitted tasks per process. It bounds the number of results that wait for a slower one before them."""
 
 
-def ordered_map(function: Callable[[int], T], count: int, num_workers: int) -> Generator[T, None, None]:
-    """Yield ``function(0)``, ``function(1)``, ... of ``count`` calls.
+def ordered_map(function: Callable[[S], T], items: Iterable[S], num_workers: int) -> Generator[T, None, None]:
+    """Yield ``function(item)`` for every item, in order, like ``map``.
+
+    The processes come from ``concurrent.futures``, because ``multiprocessing.Pool.imap`` waits forever for the result
+    of a process that was killed, for example because memory ran out. Items are taken as they are needed, so neither
+    items nor results pile up.
 
     Args:
-        function: Anything that pickles; each process receives it once. An exception ends the iteration.
-        count: Number of calls.
-        num_workers: Processes; 1 calls in this one.
+        function: Anything that can be pickled; each process receives it once. An exception ends the iteration.
+        items: Arguments; they are pickled too.
+        num_workers: Number of processes; 1 calls the function in this process.
 
     Raises:
         UserError: A process was killed.
     """
     if num_workers == 1:
-        yield from map(function, range(count))
+        yield from map(function, items)
         return
     context = multiprocessing.get_context("spawn")  # a fork could inherit locks that threads of this process hold
     pool = concurrent.futures.ProcessPoolExecutor(num_workers, context, _receive, (function,))
     pending: collections.deque[concurrent.futures.Future[T]] = collections.deque()
     try:
-        for index in range(count):
+        for item in items:
             if len(pending) == TASKS_AHEAD * num_workers:
                 yield pending.popleft().result()
-            pending.append(pool.submit(_call, index))
+            pending.append(pool.submit(_call, item))
         while pending:
             yield pending.popleft().result()
     except concurrent.futures.process.BrokenProcessPool as err:
-        raise UserError("a worker process was killed, maybe for want of memory: try fewer --workers") from err
+        raise UserError("a worker process was killed, possibly because memory ran out: try fewer --workers") from err
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-_function: Callable[[int], Any]
+_function: Callable[[Any], Any]
 
 
-def _receive(function: Callable[[int], Any]) -> None:
+def _receive(function: Callable[[Any], Any]) -> None:
     global _function
     _function = function
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends the others
 
 
-def _call(index: int) -> Any:
-    return _function(index)
+def _call(item: Any) -> Any:
+    return _function(item)

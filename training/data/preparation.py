@@ -1,8 +1,10 @@
-"""From any photograph to what is trained on: 8-bit RGB or grey pixels of the wanted size."""
+"""Conversion of photographs to what training takes: 8-bit RGB or grey pixels at the chosen size."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -15,28 +17,61 @@ RESIZE_FILTERS = {"box": Image.Resampling.BOX, "lanczos": Image.Resampling.LANCZ
 
 MODES = {"rgb": "RGB", "grey": "L"}
 
-TRANSFORMS = ("center-crop", "center-crop-wide")
+TRANSFORMS = ("center-crop", "center-crop-wide", "pad")
+
+MAX_BITS = 16
+
+Size = tuple[int, int]
+"""(width, height) in pixels."""
 
 
 class TooSmallError(BadImageError):
-    """An image smaller than what is to be cut out of it."""
+    """An image smaller than the part to be cropped from it."""
+
+
+class Resizing(NamedTuple):
+    """Sizes of an image after cropping or padding, before and after it is resized."""
+
+    before: Size
+    after: Size
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether the sizes differ."""
+        return self.before != self.after
+
+    @property
+    def enlargement(self) -> float:
+        """Scale factor in the direction that is enlarged most; up to 1 if the image is not enlarged."""
+        return max(self.after[0] / self.before[0], self.after[1] / self.before[1])
+
+    @property
+    def stretch(self) -> float:
+        """Ratio of the larger to the smaller scale factor; 1 if they differ by the rounding of a crop at most."""
+        (width, height), (new_width, new_height) = self.before, self.after
+        if 2 * abs(width * new_height - height * new_width) <= max(new_width, new_height):
+            return 1.0
+        ratio = (width * new_height) / (height * new_width)
+        return max(ratio, 1 / ratio)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """What is done to every image.
+    """Conversion applied to every image.
 
     Attributes:
-        mode: ``'rgb'`` or ``'grey'`` converts all images; ``'auto'`` leaves grey ones grey.
-        transform: None stretches to width x height, either of which defaults to the image's own. ``'center-crop'``
-            resizes the middle square. ``'center-crop-wide'`` cuts out the middle with the aspect width:height,
-            resizes it, and adds black bands above and below up to a square of the width.
+        mode: ``'rgb'`` or ``'grey'`` converts all images; ``'auto'`` leaves grey images grey.
+        transform: None stretches to width x height, either of which defaults to that of the image. ``'center-crop'``
+            resizes the middle square. ``'center-crop-wide'`` crops the middle to the aspect width:height, resizes it,
+            and adds black bands above and below to make a square of the width. ``'pad'`` adds black bands to the
+            whole image to make a square, then resizes it.
         width_px: Width of the result.
-        height_px: Height of the result, before the bands are added.
+        height_px: Height of the result, before the bands of ``'center-crop-wide'``.
         resize_filter: A key of `RESIZE_FILTERS`.
+        bits: Number of bits that 16-bit grey images use, 8 to 16; the upper 8 of them are kept.
 
     Raises:
-        UserError: A size that cannot be trained on, or too little to crop to.
+        UserError: A size that cannot be trained on, or that the transform cannot produce.
     """
 
     mode: str
@@ -44,6 +79,7 @@ class Preparation:
     width_px: int | None
     height_px: int | None
     resize_filter: str
+    bits: int = MAX_BITS
 
     def __post_init__(self) -> None:
         width_px, height_px = self.width_px, self.height_px
@@ -54,49 +90,53 @@ class Preparation:
             raise UserError(f"--width={width_px} --height={height_px}: training needs squares")
         side_px = width_px or height_px
         if side_px is not None and not is_resolution(side_px):
-            raise UserError(f"{side_px} pixels are no power of two from {MIN_RESOLUTION_PX}, which training needs")
+            raise UserError(
+                f"--width and --height must be a power of two from {MIN_RESOLUTION_PX} pixels, not {side_px}"
+            )
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Convert a decoded image.
 
         Raises:
-            BadImageError: Pixels of a kind that has no 8-bit equivalent.
+            BadImageError: Pixels without an 8-bit equivalent.
             TooSmallError: Only with ``'center-crop-wide'``.
         """
-        image = to_8_bit(image)
-        if self.mode != "auto":
+        image = to_8_bit(image, self.bits)
+        if self.mode != "auto" and image.mode != MODES[self.mode]:
             image = image.convert(MODES[self.mode])
-        size_px = self._size_px(image)
-        image = self._cut(image, size_px).resize(size_px, RESIZE_FILTERS[self.resize_filter])
-        return letterbox(image) if self.transform == "center-crop-wide" else image
+        resizing = self.resizing(image.size)
+        image = crop_or_pad(image, resizing.before)
+        if resizing.is_needed:
+            image = image.resize(resizing.after, RESIZE_FILTERS[self.resize_filter])
+        return crop_or_pad(image, (image.width, image.width)) if self.transform == "center-crop-wide" else image
 
-    def resizes(self, image: Image.Image) -> bool:
-        """Whether pixels of an image go through ``resize_filter``; otherwise it is cut at most."""
-        size_px = self._size_px(image)
-        return self._cut(image, size_px).size != size_px
+    def resizing(self, size: Size) -> Resizing:
+        """Return how an image of some size is resized.
 
-    def _size_px(self, image: Image.Image) -> tuple[int, int]:
-        return self.width_px or image.width, self.height_px or image.height
-
-    def _cut(self, image: Image.Image, size_px: tuple[int, int]) -> Image.Image:
+        Raises:
+            TooSmallError: Only with ``'center-crop-wide'``.
+        """
+        after = (self.width_px or size[0], self.height_px or size[1])
         if self.transform == "center-crop-wide":
-            return crop_to_aspect(image, *size_px)
+            return Resizing(largest_crop(size, after), after)
         if self.transform == "center-crop":
-            side_px = min(image.size)
-            return crop_middle(image, side_px, side_px)
-        return image
+            return Resizing((min(size), min(size)), after)
+        if self.transform == "pad":
+            return Resizing((max(size), max(size)), after)
+        return Resizing(size, after)
 
 
-def to_8_bit(image: Image.Image) -> Image.Image:
-    """Convert to mode L if the image is grey, else to RGB; transparent parts show white.
+def to_8_bit(image: Image.Image, bits: int = MAX_BITS) -> Image.Image:
+    """Convert to mode L if the image is grey, else to RGB; transparent parts become white.
 
-    Of 16-bit values the high byte is kept, as Pillow itself does for RGB. Colour profiles are ignored.
+    The upper 8 of the ``bits`` that 16-bit grey values use are kept. Of 16-bit RGB values Pillow itself keeps the upper
+    8. Colour profiles are ignored.
 
     Raises:
-        BadImageError: 32-bit integer or floating-point pixels, whose range nothing states.
+        BadImageError: 32-bit integer or floating-point pixels, whose range is unknown, or values of more than ``bits``.
     """
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        return _upper_8_bits(np.asarray(image), bits)
     if image.mode in ("I", "F"):
         raise BadImageError("has 32-bit pixels of unknown range; save it with 8 or 16 bits")
     mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
@@ -104,32 +144,41 @@ def to_8_bit(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     try:
-        return image.convert(mode)
+        return image if image.mode == mode else image.convert(mode)
     except ValueError as err:
         raise BadImageError(f"has pixels in mode {image.mode}, which cannot be converted") from err
 
 
-def crop_middle(image: Image.Image, width_px: int, height_px: int) -> Image.Image:
-    """Cut out the middle; an odd rest is cut off at the right and bottom."""
-    left, top = (image.width - width_px) // 2, (image.height - height_px) // 2
-    return image.crop((left, top, left + width_px, top + height_px))
+def _upper_8_bits(values: np.ndarray, bits: int) -> Image.Image:
+    highest = int(values.max())
+    if highest >> bits:
+        raise BadImageError(f"has values up to {highest}, but --bits={bits} allows {(1 << bits) - 1} at most")
+    return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
 
 
-def crop_to_aspect(image: Image.Image, width_px: int, height_px: int) -> Image.Image:
-    """Cut out the largest middle with the aspect of width:height.
+def value_range(image: Image.Image) -> tuple[int, int]:
+    """Return the lowest and highest value of any pixel and channel of an 8-bit or 16-bit image."""
+    values = np.asarray(image)
+    return int(values.min()), int(values.max())
+
+
+def crop_or_pad(image: Image.Image, size: Size) -> Image.Image:
+    """Crop to the middle or pad with black all around; an odd pixel is removed or added at the right and bottom."""
+    if size == image.size:
+        return image
+    left, top = (math.trunc((old - new) / 2) for old, new in zip(image.size, size, strict=True))
+    return image.crop((left, top, left + size[0], top + size[1]))  # Pillow fills what lies outside with zeros
+
+
+def largest_crop(size: Size, aspect: Size) -> Size:
+    """Return the largest size within ``size`` that has the aspect of ``aspect``, rounded to whole pixels.
 
     Raises:
-        TooSmallError: It would have to be enlarged.
+        TooSmallError: It is smaller than ``aspect`` itself, so that it would have to be enlarged.
     """
-    if image.width < width_px or image.height < height_px:
-        raise TooSmallError(f"is {image.width}x{image.height}, smaller than {width_px}x{height_px}")
-    crop_width_px = min(image.width, round(image.height * width_px / height_px))
-    crop_height_px = min(image.height, round(image.width * height_px / width_px))
-    return crop_middle(image, crop_width_px, crop_height_px)
-
-
-def letterbox(image: Image.Image) -> Image.Image:
-    """Put a wide image in the middle of a black square."""
-    square = Image.new(image.mode, (image.width, image.width))
-    square.paste(image, (0, (image.width - image.height) // 2))
-    return square
+    (width, height), (aspect_width, aspect_height) = size, aspect
+    if width < aspect_width or height < aspect_height:
+        raise TooSmallError(f"is {width}x{height}, smaller than {aspect_width}x{aspect_height}")
+    crop_width = min(width, round(height * aspect_width / aspect_height))
+    crop_height = min(height, round(width * aspect_height / aspect_width))
+    return crop_width, crop_height

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import abc
+import functools
 import io
 import itertools
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +17,27 @@ from PIL import Image
 from dnnlib.util import UserError
 from training.data.archive import Archive, open_archive
 from training.data.array_files import read_cifar10, read_mnist
-from training.data.codec import image_names, load_image, open_image, read_image
+from training.data.codec import BadImageError, ignored_files, image_names, load_image, open_image, read_image
 from training.data.labels import Labels, labels_from_subfolders, read_labels
+from training.data.names import is_hidden
 from training.data.scenes.scene import MAX_SIZE_PX, MIN_SIZE_PX, scene
 
 ARRAY_FILES = {"cifar-10-python.tar.gz": read_cifar10, "train-images-idx3-ubyte.gz": read_mnist}
-"""Readers of images and labels by the name of the file as downloaded."""
+"""Readers of images and labels, by the name of the file as downloaded."""
+
+MAX_PHOTO_PX = 256 << 20
+"""Most pixels of a photograph; decoding it takes 1 GiB of memory, and cropping it as much again."""
+
+
+class LargeImageError(BadImageError):
+    """An image with more pixels than the reader was allowed to decode."""
+
+
+class Item(NamedTuple):
+    """The name of an image, for messages, and what it is read by."""
+
+    name: str
+    key: Any
 
 
 class SourceImage(NamedTuple):
@@ -29,120 +47,191 @@ class SourceImage(NamedTuple):
     objects: list[dict[str, Any]] | None = None
 
 
-class Source(abc.ABC):
-    """A sequence of images that can be pickled.
+Read = Callable[[Any, int], SourceImage]
+"""Reads and decodes an image, given its key and the largest number of pixels to decode. Raises `BadImageError`."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A sequence of images.
 
     Attributes:
-        names: A name for each image, for messages.
+        num_images: Length of the sequence.
+        items: Yields the items, in the same order at each call.
+        read: Reads the image of an item; it can be pickled.
         labels: Labels of all images in the same order, if there are any.
+        has_own_classes: Whether the class numbers were made up here and may be changed.
+        has_files: Whether each image is a file, or an entry of a database.
+        ignored: Names of files that are not images, by reason.
+        folders_without_images: Folders that would be classes if they contained images.
     """
 
-    def __init__(self, names: list[str], labels: Labels | None) -> None:
-        self.names = names
-        self.labels = labels
-
-    @abc.abstractmethod
-    def read(self, index: int) -> SourceImage:
-        """Read and decode an image; raise `BadImageError` if that fails."""
-
-
-class ArchiveSource(Source):
-    """Image files of a folder or zip."""
-
-    def __init__(self, archive: Archive, max_images: int | None, subfolders_as_labels: bool) -> None:
-        names = image_names(archive)[:max_images]
-        if not names:
-            raise UserError(f"{archive.path}: no image files found")
-        super().__init__(names, labels_from_subfolders(names) if subfolders_as_labels else read_labels(archive, names))
-        self._archive = archive
-
-    def read(self, index: int) -> SourceImage:
-        """Read and decode a file."""
-        return SourceImage(load_image(read_image(self._archive, self.names[index])))
+    num_images: int
+    items: Callable[[], Iterator[Item]]
+    read: Read
+    labels: Labels | None = None
+    has_own_classes: bool = False
+    has_files: bool = False
+    ignored: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    folders_without_images: Sequence[str] = ()
 
 
-class LmdbSource(Source):
-    """Encoded images in an LMDB, as LSUN is distributed."""
+def archive_source(archive: Archive, max_images: int | None, subfolders_as_labels: bool) -> Source:
+    """Return the image files of a folder or zip.
 
-    def __init__(self, path: Path, max_images: int | None) -> None:
+    Raises:
+        UserError: No images, or images without a label although others have one.
+    """
+    names = image_names(archive)[:max_images]
+    if not names:
+        raise UserError(f"{archive.path}: no image files found")
+    labels = labels_from_subfolders(names) if subfolders_as_labels else read_labels(archive, names)
+    ignored = ignored_files(archive)
+    return Source(
+        num_images=len(names),
+        items=lambda: (Item(name, name) for name in map(names.__getitem__, range(len(names)))),
+        read=functools.partial(_read_file, archive),
+        labels=labels,
+        has_own_classes=subfolders_as_labels,
+        has_files=True,
+        ignored=ignored,
+        folders_without_images=_other_folders(ignored, labels) if subfolders_as_labels else (),
+    )
+
+
+def _other_folders(ignored: Mapping[str, Sequence[str]], labels: Labels | None) -> list[str]:
+    """Top-level folders, hidden ones aside, that are not classes."""
+    names = (name for names in ignored.values() for name in names if "/" in name and not is_hidden(name))
+    classes = set(labels.class_names or ()) if labels is not None else set()
+    return sorted({name.split("/")[0] for name in names} - classes)
+
+
+def _read_file(archive: Archive, name: str, max_px: int) -> SourceImage:
+    return _load(read_image(archive, name, MAX_PHOTO_PX), max_px)
+
+
+def _load(image: Image.Image, max_px: int) -> SourceImage:
+    if image.width * image.height > max_px:
+        raise LargeImageError(f"has {image.width}x{image.height} pixels, more than {max_px >> 20} Mpx")
+    return SourceImage(load_image(image))
+
+
+def lmdb_source(path: Path, max_images: int | None) -> Source:
+    """Return the encoded images in an LMDB, as LSUN is distributed.
+
+    Raises:
+        UserError: The package lmdb is missing, or this is not an LMDB, or it is truncated or empty.
+    """
+    database = _Lmdb(path)
+    num_images = min(database.num_entries(), max_images or sys.maxsize)
+    if not num_images:
+        raise UserError(f"{path}: the database is empty")
+
+    def items() -> Iterator[Item]:
+        keys = itertools.islice(database.keys(), num_images)
+        return (Item(key.decode("ascii", "backslashreplace"), key) for key in keys)
+
+    return Source(num_images, items, database.read, has_files=True)
+
+
+class _Lmdb:
+    """An LMDB, which each process opens for itself."""
+
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._env: Any = None
-        with self._environment().begin() as transaction:
-            keys = transaction.cursor().iternext(values=False)
-            self._keys = list(itertools.islice(keys, max_images))
-        if not self._keys:
-            raise UserError(f"{path}: the database is empty")
-        super().__init__([key.decode("ascii", "backslashreplace") for key in self._keys], None)
+        self._environment: Any = None
 
-    def read(self, index: int) -> SourceImage:
-        """Read and decode a value."""
-        with self._environment().begin() as transaction:
-            return SourceImage(load_image(open_image(io.BytesIO(transaction.get(self._keys[index])))))
+    def num_entries(self) -> int:
+        return self._open().stat()["entries"]
 
-    def _environment(self) -> Any:
-        if self._env is None:
+    def keys(self) -> Iterator[bytes]:
+        with self._open().begin() as transaction:
+            yield from transaction.cursor().iternext(values=False)
+
+    def read(self, key: bytes, max_px: int) -> SourceImage:
+        with self._open().begin() as transaction:
+            return _load(open_image(io.BytesIO(transaction.get(key)), MAX_PHOTO_PX), max_px)
+
+    def _open(self) -> Any:
+        if self._environment is None:
             try:
                 import lmdb
             except ImportError as err:
                 raise UserError(f"{self._path}: LSUN needs the package lmdb: pip install '.[lsun]'") from err
             try:
-                self._env = lmdb.open(str(self._path), readonly=True, lock=False)
-            except lmdb.Error as err:
+                environment = lmdb.open(str(self._path), readonly=True, lock=False)
+                self._refuse_truncated(environment)
+            except (lmdb.Error, OSError) as err:
                 raise UserError(f"{self._path} cannot be read as an LMDB: {err}") from err
-        return self._env
+            self._environment = environment
+        return self._environment
+
+    def _refuse_truncated(self, environment: Any) -> None:
+        """Reading pages beyond the end of the file would kill the process."""
+        num_bytes = (self._path / "data.mdb").stat().st_size
+        expected_bytes = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        if num_bytes < expected_bytes:
+            raise UserError(f"{self._path}: data.mdb has {num_bytes} of {expected_bytes} bytes; download it again")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_env": None}
+        return {**self.__dict__, "_environment": None}
 
 
-class ArraySource(Source):
-    """Images that are all in memory.
+def array_source(images: np.ndarray, labels: np.ndarray, path: Path) -> Source:
+    """Return images that are in memory.
 
     Args:
         images: uint8, [N, H, W] for grey or [N, H, W, 3].
         labels: Class numbers [N].
         path: The file they come from.
     """
-
-    def __init__(self, images: np.ndarray, labels: np.ndarray, path: Path) -> None:
-        super().__init__([f"{path.name}[{index}]" for index in range(len(images))], Labels(labels.tolist()))
-        self._images = images
-
-    def read(self, index: int) -> SourceImage:
-        """Look an image up."""
-        return SourceImage(Image.fromarray(self._images[index]))
+    return Source(
+        num_images=len(images),
+        items=lambda: (Item(f"{path.name}[{index}]", image) for index, image in enumerate(images)),
+        read=_from_array,
+        labels=Labels(labels.tolist()),
+    )
 
 
-class ScenesSource(Source):
-    """Drawn street scenes; see `training.data.scenes.scene`."""
+def _from_array(pixels: np.ndarray, _max_px: int) -> SourceImage:
+    return SourceImage(Image.fromarray(pixels))
 
-    def __init__(self, num_images: int, side_px: int, seed: int) -> None:
-        if not MIN_SIZE_PX <= side_px <= MAX_SIZE_PX:
-            raise UserError(f"scenes are {MIN_SIZE_PX} to {MAX_SIZE_PX} pixels wide, not {side_px}")
-        super().__init__([f"scene {index}" for index in range(num_images)], None)
-        self._side_px = side_px
-        self._seed = seed
 
-    def read(self, index: int) -> SourceImage:
-        """Draw a scene."""
-        pixels, objects = scene(self._seed, index, self._side_px)
-        return SourceImage(Image.fromarray(pixels), objects)
+def scenes_source(num_images: int, side_px: int, seed: int) -> Source:
+    """Return drawn street scenes; see `training.data.scenes.scene`.
+
+    Raises:
+        UserError: Scenes cannot be drawn at this size.
+    """
+    if not MIN_SIZE_PX <= side_px <= MAX_SIZE_PX:
+        raise UserError(f"scenes can be {MIN_SIZE_PX} to {MAX_SIZE_PX} pixels wide, not {side_px}")
+    return Source(
+        num_images,
+        items=lambda: (Item(f"scene {index}", index) for index in range(num_images)),
+        read=functools.partial(_draw_scene, seed, side_px),
+    )
+
+
+def _draw_scene(seed: int, side_px: int, index: int, _max_px: int) -> SourceImage:
+    pixels, objects = scene(seed, index, side_px)
+    return SourceImage(Image.fromarray(pixels), objects)
 
 
 def open_source(path: Path, max_images: int | None = None, subfolders_as_labels: bool = False) -> Source:
-    """Open images by what their path looks like (CONTRACT 5); only the first ``max_images`` are taken.
+    """Open a source of images, whose kind follows from its name; only the first ``max_images`` are taken.
 
     Raises:
-        UserError: No such path, not in the form its name promises, no images, or images without labels among others.
+        UserError: There is no such path, it is not what its name promises, it holds no images, or images without a
+            label although others have one.
     """
     read_arrays = ARRAY_FILES.get(path.name)
     if read_arrays is None and not path.name.endswith("_lmdb"):
-        return ArchiveSource(open_archive(path), max_images, subfolders_as_labels)
+        return archive_source(open_archive(path), max_images, subfolders_as_labels)
     if subfolders_as_labels:
         raise UserError(f"--subfolders-as-labels: {path} has no subfolders of images")
     if not path.exists():
         raise UserError(f"no such file or folder: {path}")
     if read_arrays is None:
-        return LmdbSource(path, max_images)
+        return lmdb_source(path, max_images)
     images, labels = read_arrays(path)
-    return ArraySource(images[:max_images], labels[:max_images], path)
+    return array_source(images[:max_images], labels[:max_images], path)

@@ -1,57 +1,103 @@
-"""Finding every damaged or odd file of a dataset before training does."""
+"""Verification of a dataset: every image is decoded, so that training meets no damaged or odd one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-
-from tqdm import tqdm
+import contextlib
+import functools
+from collections.abc import Callable
 
 from dnnlib.util import UserError
 from training.data.archive import Archive, open_archive
 from training.data.codec import BadImageError, image_names, load_image, read_image
 from training.data.labels import read_labels
 from training.data.layout import ImageLayout, mend
+from training.data.names import shown
 from training.data.parallel import ordered_map
+from training.data.progress import show_progress
+from training.data.summary import plural
 
 
-@dataclass(frozen=True)
-class _DecodeOne:
-    """The work of one process: index to layout of the fully decoded image, or what is wrong with it."""
+def verify(path: str, num_workers: int, tell: Callable[[str], None]) -> int:
+    """Decode every image of a folder or zip and return how many there are.
 
-    archive: Archive
-    names: Sequence[str]
+    Images that differ from the first one are bad as well, unless the first one cannot be trained on itself: such a
+    folder is not a prepared dataset, which is one error for the whole of it.
 
-    def __call__(self, index: int) -> ImageLayout | BadImageError:
-        try:
-            return ImageLayout.of(load_image(read_image(self.archive, self.names[index])))
-        except BadImageError as err:
-            return err
-
-
-def bad_images(path: str, num_workers: int) -> Iterator[tuple[str, str]]:
-    """Decode every image of a folder or zip and yield the name and the fault of each that training would not take.
-
-    Images that differ from the first are bad too, unless the first cannot be trained on itself: then the folder is
-    not a prepared dataset, which is one fault of the first.
+    Args:
+        path: The folder or zip.
+        num_workers: Number of processes that decode images.
+        tell: Receives one line for each bad image.
 
     Raises:
-        UserError: Nothing to verify, a refused zip, or faulty labels.
+        UserError: There are no images, the zip is refused, labels are faulty, images are bad, or they are not prepared.
     """
     archive = open_archive(path)
     names = image_names(archive)
     if not names:
         raise UserError(f"{path}: no image files found")
     read_labels(archive, names)
-    first: ImageLayout | None = None
-    results = ordered_map(_DecodeOne(archive, names), len(names), num_workers)
-    progress = tqdm(results, total=len(names), unit="img", disable=None)
-    for name, result in zip(names, progress, strict=True):
-        if isinstance(result, BadImageError):
-            yield name, str(result)
-        elif first is None:
-            first = result
-            if not first.is_trainable:
-                yield name, f"is {first}; {mend(archive, first, first)}"
-        elif first.is_trainable and result != first:
-            yield name, f"is {result}, the first image {first}"
+    layouts = _Layouts()
+    num_bad = 0
+    decoded = ordered_map(functools.partial(_decode, archive), names, num_workers)
+    with (
+        contextlib.closing(decoded),
+        contextlib.closing(show_progress(decoded, "Decoding images", len(names))) as results,
+    ):
+        for name, result in zip(names, results, strict=True):
+            fault = layouts.add(result) if isinstance(result, ImageLayout) else str(result)
+            if fault is not None:
+                num_bad += 1
+                tell(f"{shown(name)} {fault}")
+    bad = f"{plural(num_bad, 'bad image')} among {len(names)}" if num_bad else None
+    if layouts.first is not None and not layouts.first.is_trainable:
+        advice = "; ".join(filter(None, [str(layouts), bad, layouts.advice(archive)]))
+        raise UserError(f"{path} is not a prepared dataset: {advice}")
+    if bad:
+        raise UserError(f"{path}: {bad}")
+    return len(names)
+
+
+def _decode(archive: Archive, name: str) -> ImageLayout | BadImageError:
+    """Return the layout of a fully decoded image, or what is wrong with it."""
+    try:
+        return ImageLayout.of(load_image(read_image(archive, name)))
+    except BadImageError as err:
+        return err
+
+
+class _Layouts:
+    """The layouts of all images.
+
+    Attributes:
+        first: Layout of the first image; None if there is none yet.
+    """
+
+    def __init__(self) -> None:
+        self.first: ImageLayout | None = None
+        self._first_oblong: ImageLayout | None = None
+        self._areas_px: list[tuple[int, ImageLayout]] = []
+        self._modes: set[str] = set()
+
+    def add(self, layout: ImageLayout) -> str | None:
+        """Include an image; return what is wrong with it."""
+        self.first = self.first or layout
+        if layout.width != layout.height:
+            self._first_oblong = self._first_oblong or layout
+        areas_px = sorted([*self._areas_px, (layout.width * layout.height, layout)])
+        self._areas_px = [areas_px[0], areas_px[-1]]
+        self._modes.add(layout.mode)
+        if layout == self.first or not self.first.is_trainable:
+            return None
+        return f"is {layout}, the first image is {self.first}"
+
+    def __str__(self) -> str:
+        (_, smallest), (_, largest) = self._areas_px
+        return f"its images are {smallest}" if smallest == largest else f"its images range from {smallest} to {largest}"
+
+    def advice(self, archive: Archive) -> str:
+        """Return the ``dataset_tool.py`` command that prepares the images."""
+        assert self.first is not None
+        wrong = self._first_oblong or self.first
+        if len(self._modes) > 1:
+            wrong = wrong._replace(mode=next(mode for mode in sorted(self._modes) if mode != self.first.mode))
+        return mend(archive, wrong, self.first)

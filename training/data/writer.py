@@ -1,153 +1,182 @@
-"""Writing a dataset: every image prepared, encoded and saved under its number, the same bytes for any worker count."""
+"""Writing a dataset: the bytes do not depend on the number of processes, nor memory on the number of images."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import io
 import json
-import secrets
-import shutil
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
-
-from tqdm import tqdm
+from typing import Any, NamedTuple
 
 from dnnlib.atomic import write_atomic
 from dnnlib.util import UserError
-from training.data.codec import BadImageError, encode_png
-from training.data.labels import LABELS_FILE
+from training.data.codec import MAX_IMAGE_PX, BadImageError, encode_png
+from training.data.container import Save, create_dataset
 from training.data.layout import ImageLayout
+from training.data.names import shown
 from training.data.parallel import ordered_map
-from training.data.preparation import Preparation, TooSmallError
-from training.data.sources import Source
-
-OBJECTS_FILE = "objects.json"
-
-Save = Callable[[str, bytes], None]
-"""Stores a file of the dataset under its path."""
-
-
-@dataclass
-class Report:
-    """What became of the images.
-
-    Attributes:
-        num_written: Images in the dataset.
-        layout: Their common size and colours; None if there are none.
-        skipped: Name and reason of every image left out.
-        listing: JSON lines of them, ``{"file": ..., "reason": ...}``; None if there are none.
-    """
-
-    num_written: int = 0
-    layout: ImageLayout | None = None
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    listing: Path | None = None
+from training.data.preparation import Preparation, Resizing, TooSmallError, value_range
+from training.data.progress import show_progress
+from training.data.records import Records
+from training.data.report import Report
+from training.data.sources import MAX_PHOTO_PX, Item, LargeImageError, Read, Source
+from training.data.spool import LineSpool, copy_content
 
 
 def write_dataset(source: Source, dest: Path, preparation: Preparation, skip_bad: bool, num_workers: int) -> Report:
-    """Write all images of ``source`` and their labels to a zip or folder, which appears when it is complete.
+    """Write all images of ``source`` to a zip or folder, which appears when it is complete.
 
-    ``dataset.json`` also says by which filter images were resized, if any were: scores depend on it. Images left out
-    are listed beside the dataset, in ``<dest>.skipped.jsonl``.
+    Besides the images it contains ``dataset.json`` with their labels and, if any image was resized, the resize filter,
+    on which metrics depend; and the files described in `training.data.records`. Images left out are listed beside the
+    dataset, in ``<dest>.skipped.jsonl``, as ``{"file": path in the source, "reason": text}``.
 
     Args:
         source: The images.
-        dest: A path that ends in .zip, or a folder; it may not exist yet, empty folders excepted.
-        preparation: What is done to every image.
+        dest: A path that `training.data.container.check_dest` accepts.
+        preparation: Conversion applied to every image.
         skip_bad: Leave out images that cannot be used, instead of ending with an error.
-        num_workers: Processes that prepare images.
+        num_workers: Number of processes that prepare images.
 
     Raises:
-        UserError: ``dest`` exists or cannot be written, an image is bad and ``skip_bad`` is off, or all are.
+        UserError: ``dest`` cannot be written, an image cannot be used and ``skip_bad`` is off, or no image can.
     """
-    report = Report()
-
-    def write(save: Save) -> None:
-        _write_images(source, preparation, skip_bad, num_workers, save, report)
-
-    _refuse_existing(dest)
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
-        if dest.suffix.lower() == ".zip":
-            write_atomic(dest, lambda file: _write_zip(file, write))
-        else:
-            _write_folder(dest, write)
-        if report.skipped:
-            report.listing = dest.with_name(f"{dest.name}.skipped.jsonl")
-            write_atomic(report.listing, _json_lines(report.skipped))
+        with contextlib.closing(_Writer(source, preparation, skip_bad, num_workers, dest.parent)) as writer:
+            create_dataset(dest, writer.write)
+            writer.write_listing(dest.with_name(f"{dest.name}.skipped.jsonl"))
     except OSError as err:
         raise UserError(f"{dest} cannot be written: {err.strerror or err}") from err
-    return report
+    return writer.report
 
 
 class _Prepared(NamedTuple):
     png: bytes
     layout: ImageLayout
     objects: list[dict[str, Any]] | None
-    is_resized: bool
+    resizing: Resizing
+    values: tuple[int, int]
+    values_16_bit: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
 class _PrepareOne:
-    """The work of one process: index to encoded image, or why there is none."""
+    """The work of one process: from the key of an image to the encoded image, or to why there is none."""
 
-    source: Source
+    read: Read
     preparation: Preparation
+    max_px: int
 
-    def __call__(self, index: int) -> _Prepared | BadImageError:
+    def __call__(self, key: Any) -> _Prepared | BadImageError:
         try:
-            image, objects = self.source.read(index)
+            image, objects = self.read(key, self.max_px)
+            values_16_bit = value_range(image) if image.mode.startswith("I;16") else None
             prepared = self.preparation(image)
+            resizing = self.preparation.resizing(image.size)
         except BadImageError as err:
             return err
-        return _Prepared(encode_png(prepared), ImageLayout.of(prepared), objects, self.preparation.resizes(image))
+        layout, values = ImageLayout.of(prepared), value_range(prepared)
+        return _Prepared(encode_png(prepared), layout, objects, resizing, values, values_16_bit)
 
 
-def _write_images(
-    source: Source, preparation: Preparation, skip_bad: bool, num_workers: int, save: Save, report: Report
-) -> None:
-    labels, objects, any_resized = [], {}, False
-    results = ordered_map(_PrepareOne(source, preparation), len(source.names), num_workers)
-    with contextlib.closing(results):
-        progress = tqdm(results, total=len(source.names), unit="img", disable=None)
-        for index, prepared in _usable(source.names, progress, skip_bad, report):
-            name = f"{report.num_written // 1000:05d}/img{report.num_written:08d}.png"
-            save(name, prepared.png)
-            report.num_written += 1
-            any_resized |= prepared.is_resized
-            if source.labels is not None:
-                labels.append([name, source.labels.values[index]])
-            if prepared.objects is not None:
-                objects[name] = prepared.objects
-    if not report.num_written:
-        name, reason = report.skipped[0]
-        raise UserError(f"none of the {len(source.names)} images can be used; the first: {name} {reason}")
-    contents: dict[str, Any] = {"labels": labels or None}
-    if source.labels is not None and source.labels.class_names is not None:
-        contents["class_names"] = source.labels.class_names
-    if any_resized:
-        contents["resize_filter"] = preparation.resize_filter
-    save(LABELS_FILE, _json(contents))
-    if objects:
-        save(OBJECTS_FILE, _json({"objects": objects}))
+class _Writer:
+    """Writes the files of a dataset and takes note of what happens.
 
+    Attributes:
+        report: What happened.
+    """
 
-def _usable(
-    names: Sequence[str], results: Iterable[_Prepared | BadImageError], skip_bad: bool, report: Report
-) -> Iterator[tuple[int, _Prepared]]:
-    """Pass on the images that can be trained on and fit the first of them; note or refuse the others."""
-    for index, result in enumerate(results):
-        try:
-            prepared = _checked(result, report.layout)
-        except BadImageError as err:
-            if not (skip_bad or isinstance(err, TooSmallError)):
-                raise UserError(f"{names[index]} {err} (--on-error=skip leaves such images out)") from err
-            report.skipped.append((names[index], str(err)))
-        else:
-            report.layout = prepared.layout
-            yield index, prepared
+    def __init__(
+        self, source: Source, preparation: Preparation, skip_bad: bool, num_workers: int, temp_folder: Path
+    ) -> None:
+        self._source = source
+        self._preparation = preparation
+        self._skip_bad = skip_bad
+        self._num_workers = num_workers
+        self._records = Records(temp_folder)
+        self._any_resized = False
+        self._skipped = LineSpool(temp_folder)
+        self.report = Report(
+            class_names=None if source.labels is None else source.labels.class_names,
+            folders_without_images=list(source.folders_without_images),
+        )
+        self.report.add_ignored(source.ignored)
+
+    def write(self, save: Save) -> None:
+        """Write all files of the dataset."""
+        with contextlib.closing(self._usable()) as images:
+            for index, item, prepared in images:
+                self._add(save, index, item, prepared)
+        if not self.report.num_written:
+            first = next(iter(self.report.skipped.values()))
+            where = f"{shown(first.names[0])} {first.text}"
+            raise UserError(f"none of the {self._source.num_images} images can be used; the first: {where}")
+        new_numbers = self.report.drop_empty_classes() if self._source.has_own_classes else None
+        self._records.save(save, self._metadata(), new_numbers)
+
+    def write_listing(self, path: Path) -> None:
+        """List the images that were left out, if there are any."""
+        if self._skipped.num_lines:
+            write_atomic(path, lambda file: copy_content(self._skipped.file, file))
+            self.report.listing = path
+
+    def close(self) -> None:
+        """Delete temporary files."""
+        self._skipped.close()
+        self._records.close()
+
+    def _metadata(self) -> dict[str, Any]:
+        metadata: dict[str, Any] = {}
+        if self.report.class_names is not None:
+            metadata["class_names"] = self.report.class_names
+        if self._any_resized:
+            metadata["resize_filter"] = self._preparation.resize_filter
+        return metadata
+
+    def _usable(self) -> Generator[tuple[int, Item, _Prepared], None, None]:
+        """Yield the images that can be trained on and match the first of them; note or refuse the others."""
+        with contextlib.closing(show_progress(self._results(), "Preparing images", self._source.num_images)) as results:
+            for index, (item, result) in enumerate(results):
+                try:
+                    prepared = _checked(result, self.report.layout)
+                except BadImageError as err:
+                    self._skip(item.name, err)
+                else:
+                    self.report.layout = prepared.layout
+                    yield index, item, prepared
+
+    def _results(self) -> Generator[tuple[Item, _Prepared | BadImageError], None, None]:
+        """Yield all images in order. Large ones are prepared in this process, one at a time, to bound memory."""
+        prepare = _PrepareOne(self._source.read, self._preparation, MAX_IMAGE_PX)
+        prepare_large = dataclasses.replace(prepare, max_px=MAX_PHOTO_PX)
+        keys = (item.key for item in self._source.items())
+        with contextlib.closing(ordered_map(prepare, keys, self._num_workers)) as results:
+            for item, result in zip(self._source.items(), results, strict=True):
+                yield item, prepare_large(item.key) if isinstance(result, LargeImageError) else result
+
+    def _skip(self, name: str, err: BadImageError) -> None:
+        if not (self._skip_bad or isinstance(err, TooSmallError)):
+            raise UserError(f"{shown(name)} {err} (--on-error=skip leaves such images out)") from err
+        self._skipped.add(json.dumps({"file": name, "reason": str(err)}))
+        self.report.add_skipped(name, str(err))
+
+    def _add(self, save: Save, index: int, item: Item, prepared: _Prepared) -> None:
+        report, source = self.report, self._source
+        name = f"{report.num_written // 1000:05d}/img{report.num_written:08d}.png"
+        save(name, io.BytesIO(prepared.png))
+        label = None if source.labels is None else source.labels.values[index]
+        self._records.add(name, label, item.name if source.has_files else None, prepared.objects)
+        self._any_resized |= prepared.resizing.is_needed
+        report.num_written += 1
+        if isinstance(label, int):
+            report.class_counts[label] += 1
+        report.add_resizing(item.name, prepared.resizing)
+        report.values.add(prepared.values)
+        if prepared.values_16_bit is not None:
+            report.values_16_bit.add(prepared.values_16_bit)
 
 
 def _checked(result: _Prepared | BadImageError, first: ImageLayout | None) -> _Prepared:
@@ -155,54 +184,10 @@ def _checked(result: _Prepared | BadImageError, first: ImageLayout | None) -> _P
         raise result
     if not result.layout.is_trainable:
         raise BadImageError(
-            f"gives {result.layout}, no square with a power-of-two side: set --width, --height, --transform"
+            f"would be {result.layout}, but training needs squares with a power-of-two side: set --width, --height and "
+            "--transform"
         )
     if first is not None and result.layout != first:
         option = "--mode" if result.layout.mode != first.mode else "--width and --height"
-        raise BadImageError(f"gives {result.layout}, the images before it {first}: set {option}")
+        raise BadImageError(f"would be {result.layout}, but the images before it are {first}: set {option}")
     return result
-
-
-def _json(content: dict[str, Any]) -> bytes:
-    return json.dumps(content).encode()
-
-
-def _json_lines(skipped: list[tuple[str, str]]) -> bytes:
-    return b"".join(_json({"file": name, "reason": reason}) + b"\n" for name, reason in skipped)
-
-
-def _refuse_existing(dest: Path) -> None:
-    is_empty_folder = dest.is_dir() and dest.suffix.lower() != ".zip" and not any(dest.iterdir())
-    if dest.exists() and not is_empty_folder:
-        raise UserError(f"{dest} exists: delete it or choose another --dest")
-
-
-def _write_zip(file: BinaryIO, write: Callable[[Save], None]) -> None:
-    """Write stored entries without anything that depends on the time or the machine."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-
-        def save(name: str, data: bytes) -> None:
-            entry = zipfile.ZipInfo(name)
-            entry.create_system = 3  # Unix, also when written elsewhere
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, data)
-
-        write(save)
-
-
-def _write_folder(dest: Path, write: Callable[[Save], None]) -> None:
-    temp = dest.with_name(f".{dest.name}.{secrets.token_hex(4)}.tmp")
-
-    def save(name: str, data: bytes) -> None:
-        path = temp / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-    try:
-        write(save)
-        with contextlib.suppress(FileNotFoundError):
-            dest.rmdir()
-        temp.rename(dest)
-    except BaseException:
-        shutil.rmtree(temp, ignore_errors=True)
-        raise

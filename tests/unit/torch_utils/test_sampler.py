@@ -1,6 +1,7 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -57,6 +58,47 @@ def test_a_new_process_goes_on_where_the_images_were_consumed(num_consumed, num_
         resumed = InfiniteSampler(dataset, rank=rank, num_replicas=num_after, seed=99)
         resumed.load_state_dict(state)
         assert take(resumed, 20) == straight[num_consumed + rank :: num_after][:20]
+
+
+def drawn_one_by_one(num_items, seed, window_size, num):
+    """The order as its definition says, and the state of the random numbers after it."""
+    rng = np.random.RandomState(seed)
+    items = np.arange(num_items)
+    rng.shuffle(items)
+    window = int(np.rint(num_items * window_size))
+    order = []
+    for position in range(num):
+        here = position % num_items
+        order.append(int(items[here]))
+        if window >= 2:
+            there = (here - rng.randint(window)) % num_items
+            items[here], items[there] = items[there], items[here]
+    return order, items, rng.get_state(legacy=False)["state"]
+
+
+@pytest.mark.parametrize("window_size", [0, 0.2, 0.5, 1])
+@pytest.mark.parametrize("num_items", [1, 2, 3, 7, 300, 1000])
+def test_drawing_in_blocks_changes_nothing(num_items, window_size):
+    order, items, rng_state = drawn_one_by_one(num_items, seed=5, window_size=window_size, num=1500)
+    sampler = InfiniteSampler(range(num_items), seed=5, window_size=window_size)
+    assert take(sampler, 1500) == order
+    for num_images in (0, 1, 2, 511, 986):
+        sampler.advance(num_images)
+    state = sampler.state_dict()
+    assert {key: np.asarray(value).tolist() for key, value in state.items()} == {
+        "position": 1500,
+        "items": items.tolist(),
+        "rng_key": rng_state["key"].tolist(),
+        "rng_pos": rng_state["pos"],
+    }
+    assert [state[key].dtype for key in ("items", "rng_key")] == [torch.int64] * 2
+
+
+@pytest.mark.parametrize("num_replicas", [1, 3, 256, 257, 600])
+def test_blocks_are_divided_among_any_number_of_processes(num_replicas):
+    common = take(InfiniteSampler(range(50)), 3 * num_replicas)
+    for rank in {0, 1 % num_replicas, num_replicas - 1}:
+        assert take(InfiniteSampler(range(50), rank=rank, num_replicas=num_replicas), 3) == common[rank::num_replicas]
 
 
 def test_a_data_loader_draws_in_this_order():

@@ -140,6 +140,13 @@ def test_takes_what_pillow_knows_by_extension_in_the_order_of_paths(write):
     assert np.array_equal(dataset[0][0].transpose(1, 2, 0), np.asarray(random_image()))
 
 
+def test_files_of_systems_and_other_kinds_are_no_images(write):
+    noise = ["._000.png", "__MACOSX/0/000.png", "0/@eaDir/000.png", "a.pdf", "b.psd", "c.mpg", "d.eps", "Thumbs.db"]
+    dataset = ImageFolderDataset(write({**images(2), **dict.fromkeys(noise, b"noise")}))
+    assert len(dataset) == 2
+    assert np.array_equal(dataset[1][0].transpose(1, 2, 0), np.asarray(random_image(1)))
+
+
 def test_turns_upright(write):
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
@@ -157,9 +164,44 @@ def test_labels_from_the_file(write):
 
 def test_missing_labels_are_an_error(write):
     names = images(4)
-    dataset = ImageFolderDataset(write(names, labels=[[name, 0] for name in list(names)[1:]]), use_labels=True)
-    with pytest.raises(UserError, match=r"1 of 4 images have no label: 0/000\.png"):
-        dataset.get_label(0)
+    path = write(names, labels=[[name, 0] for name in list(names)[1:]])
+    refused(path, r"1 of 4 images have no label: 0/000\.png", use_labels=True)
+
+
+@pytest.mark.parametrize("labels", [[["0/000.png", 0]], "nonsense", [["0/000.png", 20230000]]])
+def test_labels_are_not_read_unless_they_are_used(write, labels):
+    dataset = ImageFolderDataset(write(images(2), labels=labels))
+    assert (dataset.has_labels, dataset.label_dim, dataset.label_summary) == (False, 0, "no labels")
+    assert dataset[0][1].shape == (0,)
+
+
+def test_labels_in_words(write):
+    files = images(3)
+    numbers = [[name, 2 * i] for i, name in enumerate(files)]
+    assert ImageFolderDataset(write(files, numbers), use_labels=True).label_summary == (
+        "5 classes with 1 to 1 images each, but none in 2 of them: 1, 3"
+    )
+    assert ImageFolderDataset(write(files, name="no"), use_labels=True).label_summary == "no labels"
+
+
+def test_labels_are_parsed_once(write, monkeypatch):
+    files = images(3)
+    dataset = ImageFolderDataset(write(files, labels=[[name, 1] for name in files]), use_labels=True)
+    monkeypatch.setattr(dataset_module, "read_labels", None)
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert [copy.get_label(0).tolist(), dataset.get_label(2).tolist()] == [[0, 1]] * 2
+
+
+def test_tells_where_the_images_are(write):
+    path = write({**images(2), "dataset.json": b'{"labels": null, "resize_filter": "box"}'})
+    archive = ImageFolderDataset(path).archive
+    assert archive.path == path
+    assert archive.metadata()["resize_filter"] == "box"
+
+
+def test_smallest_images(write):
+    dataset = ImageFolderDataset(write(images(2, size=(4, 4))))
+    assert (dataset.resolution, dataset[1][0].shape) == (4, (3, 4, 4))
 
 
 def test_pickles_and_reopens(write):
@@ -216,6 +258,11 @@ def test_no_images(write):
 
 def test_no_readable_image(write):
     refused(write({"a.png": b"", "b.png": b""}), "none of the 2 image files in it can be read")
+
+
+def test_too_large(write):
+    command = refused(write({"a.png": png_header(8192, 8192)}), "a.png is 8192x8192 RGB; training needs")
+    assert "--width=4096 --height=4096" in command
 
 
 def test_refused_zip(tmp_path):
@@ -281,6 +328,23 @@ def test_damage_inside_a_zip_is_met(tmp_path, monkeypatch):
     path.write_bytes(data)
     dataset = ImageFolderDataset(path)
     assert np.array_equal(dataset[0][0], dataset[1][0])
+
+
+def test_of_many_images_an_odd_one_is_skipped(write, monkeypatch, capfd):
+    monkeypatch.setattr("training.data.layout.MAX_HEADERS", 2)
+    monkeypatch.setattr("training.data.layout.NUM_SAMPLED_HEADERS", 2)
+    monkeypatch.setattr(dataset_module, "MAX_SKIPPED_FRACTION", 0.5)
+    dataset = ImageFolderDataset(write({**images(3), "0/001.png": encode(random_image(size=(16, 16)))}))
+    assert np.array_equal(dataset[1][0], dataset[2][0])
+    line = "Skipping image 1 of set: 0/001.png is 16x16 RGB, the others are 8x8 RGB\n"
+    assert capfd.readouterr().err == line
+
+
+def test_names_of_damaged_images_are_escaped(write, monkeypatch, capfd):
+    monkeypatch.setattr(dataset_module, "MAX_SKIPPED_FRACTION", 0.5)
+    dataset = ImageFolderDataset(write({**images(1), "\x1b[2J.png": b"no image"}))
+    dataset[0], dataset[1]
+    assert re.match(r"Skipping image \d of set: '\\x1b\[2J\.png' is not an image", capfd.readouterr().err)
 
 
 FORK_WARNING = "ignore::DeprecationWarning"  # of Python 3.12, which dislikes forks of processes with threads

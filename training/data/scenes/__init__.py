@@ -1,1 +1,1 @@
-"""The embedded dataset: street scenes drawn from a seed."""
+"""A built-in dataset: street scenes drawn from a random seed."""

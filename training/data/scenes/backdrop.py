@@ -1,4 +1,4 @@
-"""The parts of a street scene that always keep their places and are no objects: sky, skyline and ground."""
+"""The fixed parts of a street scene, which are not listed as objects: sky, skyline and ground."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ ROAD_M = 5.0
 """Half the width of the road."""
 
 WALL_M = 8.5
-"""Distance of the houses from the road's axis; the pavement lies between road and houses."""
+"""Distance of the houses from the centre line of the road; the pavement lies between road and houses."""
 
 STREET_M = 80.0
 """Length of the street."""
 
 SKYLINE_M = 130.0
-"""Depth of the towers at its end."""
+"""Depth of the towers beyond the end of the street."""
 
 CROSSING_M = 3.0
 """Width of a zebra crossing."""
@@ -32,7 +32,7 @@ TOWER_GLASS: Colour = (76, 86, 104)
 
 
 def draw_sky(canvas: Canvas, rng: Random) -> None:
-    """Draw everything above the horizon that is not built: gradient, stars, sun or moon, clouds."""
+    """Draw the sky: gradient, stars, sun or moon, clouds."""
     light, horizon = canvas.light, canvas.camera.v
     down = (canvas.row_heights(0, horizon)[:, np.newaxis] / horizon) ** 1.3
     canvas.rows(0, np.array(light.sky_top) * (1 - down) + np.array(light.sky_low) * down)
@@ -75,9 +75,9 @@ def draw_ground(canvas: Canvas, rng: Random, crossing_m: float | None) -> None:
     """Draw the road, the pavements, the land beyond and, in full sun, the shadow of the houses.
 
     Args:
-        canvas: What it is drawn on.
-        rng: Decides colours and markings.
-        crossing_m: Depth of the zebra crossing, None for none.
+        canvas: Canvas to draw on.
+        rng: Random generator for colours and markings.
+        crossing_m: Depth of the zebra crossing, or None if there is none.
     """
     light, camera = canvas.light, canvas.camera
     asphalt = mix((70, 72, 78), (102, 100, 98), rng.random())
@@ -101,7 +101,7 @@ def draw_ground(canvas: Canvas, rng: Random, crossing_m: float | None) -> None:
 
 
 def _draw_markings(canvas: Canvas, rng: Random, crossing_m: float | None) -> None:
-    """Draw the lines of the parking lanes, the dashes between the directions and the zebra crossing."""
+    """Draw the edge lines of the parking lanes, the dashed centre line and the zebra crossing."""
     for side in (-1, 1):
         _draw_strip(canvas, side * 2.95, side * 3.07, NEAR_M, SKYLINE_M, WHITE, 3)
     paint = rng.choice((WHITE, YELLOW))
@@ -116,7 +116,7 @@ def _draw_markings(canvas: Canvas, rng: Random, crossing_m: float | None) -> Non
 
 
 def _draw_strip(canvas: Canvas, x0: float, x1: float, z0: float, z1: float, colour: Colour, num_bands: int = 1) -> None:
-    """Draw a strip of ground along the road, in bands of growing length that fade into the haze."""
+    """Draw a strip of ground along the road, in bands of increasing length that fade into the haze."""
     for band in range(num_bands):
         near, far = z0 * (z1 / z0) ** (band / num_bands), z0 * (z1 / z0) ** ((band + 1) / num_bands)
         corners = canvas.camera.project([(x0, 0, near), (x1, 0, near), (x1, 0, far), (x0, 0, far)])

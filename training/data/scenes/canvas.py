@@ -1,8 +1,8 @@
-"""A drawing board for street scenes: pinhole camera over flat ground, light with haze, anti-aliased canvas.
+"""Drawing primitives for street scenes: a pinhole camera over flat ground, light with haze, an anti-aliased canvas.
 
-Image points (u, v) lie in 0..1, u to the right, v down. World points (x, y, z) are metres to the right of the road's
-axis, above the ground and away from the camera. Colours are RGB in 0..255. Pixels matter in the last rounding only, so
-that a scene has the same content at every size.
+Image points (u, v) lie in 0..1, u to the right, v down. World points (x, y, z) are metres to the right of the centre
+line of the road, above the ground and away from the camera. Colours are RGB in 0..255. Coordinates are rounded to
+pixels last, so that a scene has the same content at all sizes.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ Point3 = tuple[float, float, float]
 Box = tuple[float, float, float, float]
 
 NEAR_M = 2.0
-"""Points nearer than this are projected as if they were this far."""
+"""Points nearer than this are projected as if they were at this depth."""
 
 MIN_DRAWN_PX = 256
-"""Images are drawn at this size or at twice their own, whichever is larger, and averaged down."""
+"""Images are drawn at this size or at twice their own size, whichever is larger, and averaged down."""
 
 COVERAGE_PX = 128
-"""Side of the map of visible objects: one value, so that the same objects are listed at every image size."""
+"""Side of the map of visible objects; fixed, so that the same objects are listed at all image sizes."""
 
 SHADOW: Colour = (10, 12, 24)
 
 
 def upright(x0: float, y0: float, x1: float, y1: float) -> list[Point3]:
-    """Return the corners of a rectangle that stands at depth 0 and faces the camera."""
+    """Return the corners of an upright rectangle at depth 0 that faces the camera."""
     return [(x0, y0, 0), (x1, y0, 0), (x1, y1, 0), (x0, y1, 0)]
 
 
 def mix(a: Colour, b: Colour, t: float) -> Colour:
-    """Return the colour a fraction ``t`` of the way from ``a`` to ``b``."""
+    """Interpolate linearly from colour ``a`` (t = 0) to ``b`` (t = 1)."""
     return a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t, a[2] + (b[2] - a[2]) * t
 
 
@@ -47,10 +47,10 @@ class Camera:
     """Pinhole camera looking along the road.
 
     Args:
-        u: Image position of the vanishing point.
-        v: Image height of the horizon.
+        u: Horizontal image position of the vanishing point.
+        v: Vertical image position of the horizon.
         focal: Focal length in image widths.
-        x_m: Position across the road.
+        x_m: Horizontal position across the road.
         height_m: Height above the ground.
     """
 
@@ -61,7 +61,7 @@ class Camera:
     height_m: float
 
     def project(self, points: Sequence[Point3], x: float = 0.0, z: float = 0.0) -> list[Point]:
-        """Return the image points of world points that are given relative to (x, 0, z)."""
+        """Project world points, given relative to (x, 0, z), to image points."""
         projected = []
         for right, up, away in points:
             scale = self.focal / max(z + away, NEAR_M)
@@ -69,7 +69,7 @@ class Camera:
         return projected
 
     def ground_depth_m(self, v: np.ndarray) -> np.ndarray:
-        """Return how far away the ground is that is seen at heights ``v`` below the horizon."""
+        """Return the depth of the ground visible at image heights ``v`` below the horizon."""
         return self.focal * self.height_m / np.maximum(v - self.v, 1e-6)
 
 
@@ -78,20 +78,20 @@ class Light:
     """Time of day and weather.
 
     Args:
-        weight: How often it occurs, relative to the others.
+        weight: Relative frequency.
         sky_top: Colour of the sky overhead.
         sky_low: Colour of the sky at the horizon.
-        tint: Factor of each colour channel of all lit surfaces.
-        haze: Colour that far surfaces fade to.
+        tint: Factor on each colour channel of all lit surfaces.
+        haze: Colour that distant surfaces fade to.
         haze_m: Depth at which they have faded by 63 %.
         shadow: Opacity of shadows, 0..1.
         cloud: Colour of clouds.
-        max_clouds: Largest number of clouds.
-        disc: Colour of the sun or moon; None hides it.
-        lamps_on: Whether windows, vehicles and street lights shine.
-        has_stars: Whether stars are seen.
-        casts: Whether the sun is strong enough for the shadow of a row of houses.
-        sun_side: -1 if the sun stands to the left of the road, +1 if to the right.
+        max_clouds: Maximum number of clouds.
+        disc: Colour of the sun or moon; None if it is hidden.
+        lamps_on: Whether windows, vehicles and street lights are lit.
+        has_stars: Whether stars are visible.
+        casts: Whether the sun is strong enough for the houses to cast shadows.
+        sun_side: -1 if the sun is to the left of the road, +1 if it is to the right.
     """
 
     weight: float
@@ -110,23 +110,23 @@ class Light:
     sun_side: int = 1
 
     def clear(self, z: float) -> float:
-        """Return the share of a colour that haze leaves at depth ``z``."""
+        """Return the fraction of a colour that is visible through the haze at depth ``z``."""
         return math.exp(-z / self.haze_m)
 
     def shade(self, colour: Colour, clear: float, gain: float = 1.0) -> Colour:
-        """Return how a surface looks that catches ``gain`` of the light and is seen ``clear`` through the haze."""
+        """Return the visible colour of a surface lit with ``gain``, of which the haze leaves the fraction ``clear``."""
         (r, g, b), (tint_r, tint_g, tint_b), (haze_r, haze_g, haze_b) = colour, self.tint, self.haze
         lit, dim = clear * gain, 1 - clear
         return r * tint_r * lit + haze_r * dim, g * tint_g * lit + haze_g * dim, b * tint_b * lit + haze_b * dim
 
 
 class Canvas:
-    """An image in the making, addressed in image units, with a map of which object is seen where.
+    """An image being drawn, in image coordinates, with a map of which object is visible where.
 
     Args:
-        size_px: Height and width of the finished image, a power of two.
-        camera: Where the scene is seen from.
-        light: How it is lit.
+        size_px: Height and width of the finished image: a power of two.
+        camera: Point of view.
+        light: Time of day and weather.
     """
 
     def __init__(self, size_px: int, camera: Camera, light: Light) -> None:
@@ -140,39 +140,39 @@ class Canvas:
         self._cover = ImageDraw.Draw(self._coverage)
 
     def row_heights(self, top: float, bottom: float) -> np.ndarray:
-        """Return the heights v of the drawn rows between two heights."""
+        """Return the image heights v of the pixel rows between two heights."""
         return (np.arange(round(top * self._drawn_px), round(bottom * self._drawn_px)) + 0.5) / self._drawn_px
 
     def rows(self, top: float, colours: np.ndarray) -> None:
-        """Fill whole rows from height ``top`` down, one for each of ``colours`` [n, 3]."""
+        """Fill whole rows from height ``top`` downwards, one for each of ``colours`` [n, 3]."""
         column = Image.fromarray(np.clip(colours, 0, 255).astype(np.uint8)[:, np.newaxis])
         self._image.paste(column.resize((self._drawn_px, len(colours))), (0, round(top * self._drawn_px)))
 
     def polygon(self, points: Sequence[Point], colour: Colour, ident: int = 0) -> None:
-        """Fill a polygon; it belongs to object number ``ident`` (1..255) or to none (0)."""
+        """Fill a polygon, which belongs to object number ``ident`` (1..255) or to none (0)."""
         self._pen.polygon(_to_pixels(points, self._drawn_px), _to_ink(colour))
         if ident:
             self._cover.polygon(_to_pixels(points, COVERAGE_PX), ident)
 
     def oval(self, box: Box, colour: Colour, ident: int = 0) -> None:
-        """Fill the ellipse inside a box (u0, v0, u1, v1)."""
+        """Fill the ellipse inscribed in a box (u0, v0, u1, v1)."""
         self._pen.ellipse(_to_pixel_box(box, self._drawn_px), _to_ink(colour))
         if ident:
             self._cover.ellipse(_to_pixel_box(box, COVERAGE_PX), ident)
 
     def veil(self, points: Sequence[Point], colour: Colour, alpha: float) -> None:
-        """Lay a translucent polygon over the image; ``alpha`` is its opacity, 0..1."""
+        """Overlay a translucent polygon; ``alpha`` is its opacity, 0..1."""
         pen = ImageDraw.Draw(self._image, "RGBA")
         pen.polygon(_to_pixels(points, self._drawn_px), (*_to_ink(colour), int(255 * alpha)))
 
     def mist(self, box: Box, colour: Colour, alpha: float, firmness: float = 1.0) -> None:
-        """Lay an ellipse over the image whose opacity falls from ``alpha`` to 0 at the rim.
+        """Overlay an ellipse whose opacity falls from ``alpha`` at the centre to 0 at the rim.
 
         Args:
-            box: The ellipse's box (u0, v0, u1, v1).
-            colour: Its colour.
+            box: Bounding box of the ellipse (u0, v0, u1, v1).
+            colour: Colour.
             alpha: Opacity at the centre, 0..1.
-            firmness: Slope of the fall; above 1 the opacity stays at ``alpha`` in a disc around the centre.
+            firmness: Slope of the fall-off; above 1 the opacity stays at ``alpha`` in a disc around the centre.
         """
         left, top, right, bottom = _to_pixel_box(box, self._drawn_px)
         size = right - left + 1, bottom - top + 1
@@ -185,7 +185,7 @@ class Canvas:
         return np.array(self._image.reduce(self._drawn_px // self.size_px))
 
     def seen(self) -> set[int]:
-        """Return the numbers of the objects of which some part is in sight."""
+        """Return the numbers of all objects that are at least partly visible."""
         return set(np.flatnonzero(self._coverage.histogram()).tolist())
 
 
@@ -210,13 +210,13 @@ def _mist_mask(alpha: float, firmness: float) -> Image.Image:
 
 
 class Item:
-    """One object being drawn, in metres from its foot: x to the right, y up, z away from the camera.
+    """One object being drawn, in metres from its base: x to the right, y up, z away from the camera.
 
     Args:
-        canvas: What it is drawn on.
-        ident: Its number on the canvas, 1..255; 0 for what is not listed as an object.
-        x: Position of its foot across the road.
-        z: Depth of its foot.
+        canvas: Canvas to draw on.
+        ident: Number on the canvas, 1..255; 0 if it is not listed as an object.
+        x: Position of the base across the road.
+        z: Depth of the base.
         length: Extent along the road.
     """
 
@@ -228,9 +228,9 @@ class Item:
         self.z = z
         self.length = length
         self.flank = -1 if x > canvas.camera.x_m else 1
-        """Which side the camera sees: -1 left, +1 right."""
+        """The visible side: -1 for the left, +1 for the right."""
         self.flank_gain = 1.06 if self.flank == canvas.light.sun_side else 0.68
-        """The share of light that this side catches."""
+        """Brightness of that side."""
         self._clear = canvas.light.clear(z)
         self._corners: list[Point] = []
 
@@ -241,18 +241,18 @@ class Item:
         self.canvas.polygon(corners, self.light.shade(colour, self._clear, gain), self.ident)
 
     def detail(self, points: Sequence[Point3], colour: Colour, gain: float = 1.0, shines: bool = False) -> None:
-        """Fill a polygon that lies within the outline and is lit, or ``shines`` by itself."""
+        """Fill a polygon within the outline, which reflects light or, if it ``shines``, emits it."""
         shade = mix(self.light.haze, colour, self._clear) if shines else self.light.shade(colour, self._clear, gain)
         self.canvas.polygon(self._project(points), shade)
 
     def oval(self, x: float, y: float, rx: float, ry: float, colour: Colour, gain: float = 1.0) -> None:
-        """Fill an upright ellipse around (x, y) with half axes ``rx`` and ``ry``."""
+        """Fill an upright ellipse around (x, y) with semi-axes ``rx`` and ``ry``."""
         corners = self._project([(x - rx, y + ry, 0), (x + rx, y - ry, 0)])
         self._corners += corners
         self.canvas.oval((*corners[0], *corners[1]), self.light.shade(colour, self._clear, gain), self.ident)
 
     def lamp(self, x: float, y: float, radius: float, colour: Colour, halo: float = 0.0) -> None:
-        """Draw a shining disc and, where lamps are on, a halo of ``halo`` times its radius."""
+        """Draw a luminous disc and, if lamps are on, a halo of ``halo`` times its radius."""
         [(u, v)] = self._project([(x, y, 0)])
         r = radius * self.canvas.camera.focal / max(self.z, NEAR_M)
         if self.light.lamps_on and halo:
@@ -265,11 +265,11 @@ class Item:
         self.canvas.mist((u0, v0, u1, v1), colour, alpha, firmness=1.8)
 
     def shadow(self, rx: float, z0: float, z1: float) -> None:
-        """Darken the ground under the object and away from the sun."""
+        """Darken the ground under the object and on the side away from the sun."""
         self.spot(-0.3 * self.light.sun_side * rx, 1.35 * rx, z0, z1, SHADOW, self.light.shadow)
 
     def extent(self) -> Box:
-        """Return the smallest box (u0, v0, u1, v1) around the outline, whether in the image or not."""
+        """Return the bounding box (u0, v0, u1, v1) of the outline, which may extend beyond the image."""
         us, vs = zip(*self._corners, strict=True)
         return min(us), min(vs), max(us), max(vs)
 

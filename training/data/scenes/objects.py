@@ -1,7 +1,7 @@
-"""The things that stand in a street scene: each is drawn by one function, in metres from its foot.
+"""The objects of a street scene: one drawing function per category, in metres relative to the base of the object.
 
-Every such function takes the item to draw and the random stream that decides its style. What is left of the road's axis
-comes towards the camera, what is right of it drives away.
+Each function takes the item to draw and the random generator for its style. Vehicles to the left of the centre line
+come towards the camera; those to the right drive away.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ TAILLIGHT: Colour = (232, 30, 28)
 LAMPLIGHT: Colour = (255, 222, 150)
 
 RIM = tuple((math.sin(math.tau * k / 10), math.cos(math.tau * k / 10)) for k in range(10))
-"""A circle, as (up, away) points."""
+"""A circle as (up, away) points."""
 
 FLOOR_M = 3.0
 FACING_GAIN = 0.85
-"""The share of light on surfaces that face the camera."""
+"""Brightness of surfaces that face the camera."""
 
 WINDOWS_WITHIN_M = 60.0
-"""Farther walls are bare: size and haze would leave little of their windows."""
+"""Walls farther away have no windows: size and haze would hide them."""
 
 BUS_LENGTH_M = 9.0
 
 
 @dataclass(frozen=True)
 class Wall:
-    """An upright plane that starts at (``x``, 0) of its object and goes ``dx`` right and ``dz`` away per metre."""
+    """A vertical plane that starts at (``x``, 0) of its object and runs ``dx`` right and ``dz`` away per metre."""
 
     length: float
     height: float
@@ -75,7 +75,7 @@ class Wall:
 
 
 def draw_building(item: Item, rng: Random) -> None:
-    """Draw a block of flats or offices with a shop; its street side runs along the road at x = 0."""
+    """Draw a block of flats or offices with a shop; the side facing the street runs along the road at x = 0."""
     height = FLOOR_M * rng.choice((3, 4, 4, 5, 6, 8, 11)) + 1.5
     colour = rng.choice(WALLS)
     _, street = _draw_walls(item, rng, colour, height)
@@ -95,7 +95,7 @@ def draw_house(item: Item, rng: Random) -> None:
 
 
 def _draw_walls(item: Item, rng: Random, colour: Colour, height: float) -> tuple[Wall, Wall]:
-    """Draw the wall that faces the camera and the one along the street, with windows; return both."""
+    """Draw the wall facing the camera and the one along the street, with windows; return both."""
     front = Wall(rng.uniform(7, 13), height, FACING_GAIN, dx=-item.flank)
     street = Wall(item.length, height, item.flank_gain, dz=1.0)
     pitch, pier = rng.choice((2.2, 3.0, 4.0)), rng.choice((0.1, 0.25, 0.3))
@@ -107,7 +107,7 @@ def _draw_walls(item: Item, rng: Random, colour: Colour, height: float) -> tuple
 
 
 def _draw_windows(item: Item, rng: Random, wall: Wall, colour: Colour, pitch: float, pier: float) -> None:
-    """Draw a band of glass on each floor, then cut the bands by piers of wall ``pitch`` metres apart."""
+    """Draw a band of glass on each floor, then divide the bands by strips of wall ``pitch`` metres apart."""
     glass = mix(GLASS, item.light.sky_low, 0.3)
     columns = max(int(wall.length / pitch), 1)
     pitch = wall.length / columns
@@ -134,7 +134,7 @@ def _draw_shop(item: Item, rng: Random, street: Wall) -> None:
 
 @dataclass(frozen=True)
 class CarShape:
-    """Side view of a car in metres; ``cabin`` and ``roof`` are the depths (near, far) of their lower and upper ends."""
+    """Side view of a car in metres; ``cabin`` and ``roof`` give the near and far ends of the cabin and of its roof."""
 
     length: float
     half_width: float
@@ -284,7 +284,7 @@ def _draw_conifer(item: Item, k: float) -> None:
 
 
 def _draw_crown(item: Item, rng: Random, leaf: Colour, k: float) -> None:
-    """Draw tufts of leaves in three layers, each smaller, brighter and nearer to the sun than the one before."""
+    """Draw clumps of leaves in three layers, each smaller, brighter and nearer to the sun than the one before."""
     tufts = [(rng.uniform(-1.1, 1.1) * k, rng.uniform(2.7, 4.8) * k, rng.uniform(0.7, 1.2) * k) for _ in range(5)]
     for shift, share, gain in ((0.0, 1.0, 0.68), (0.22, 0.75, 0.92), (0.4, 0.42, 1.15)):
         for x, y, r in tufts:
@@ -304,7 +304,7 @@ def draw_street_light(item: Item, rng: Random) -> None:
 
 
 def draw_traffic_light(item: Item, rng: Random) -> None:
-    """Draw a traffic light, one of its three signals on."""
+    """Draw a traffic light with one of its three lamps on."""
     item.face(upright(-0.07, 0, 0.07, 2.6), METAL)
     item.face(upright(-0.24, 2.5, 0.24, 3.9), RUBBER)
     on = rng.choice(SIGNALS)
@@ -323,4 +323,4 @@ DRAW: dict[str, Callable[[Item, Random], None]] = {
     "traffic light": draw_traffic_light,
     "tree": draw_tree,
 }
-"""How an object of each category is drawn."""
+"""Drawing function of each category."""

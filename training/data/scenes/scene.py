@@ -1,7 +1,7 @@
-"""The embedded dataset: street scenes with many objects of several categories, drawn from a seed and an index.
+"""A built-in dataset: street scenes with many objects of several categories, drawn from a seed and an index.
 
-A scene is laid out in metres along a street that runs away from the camera, and drawn from far to near so that near
-objects hide far ones. Sky, skyline and road keep their places; what stands there, weather and time of day vary.
+A scene is laid out in metres along a street that runs away from the camera, and is drawn from far to near so that near
+objects hide far ones. Sky, skyline and road are always in the same place; objects, weather and time of day vary.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from training.data.scenes.objects import BUS_LENGTH_M, DRAW
 MIN_SIZE_PX, MAX_SIZE_PX = 16, 1024
 
 MIN_VISIBLE = 1 / 1024
-"""Objects of which a narrower part than this share of the image reaches into it are left out."""
+"""Objects are omitted if the part inside the image is narrower or lower than this fraction of the image."""
 
 DRIVING_M, PARKING_M = 1.5, 4.0
-"""Distances of the two lanes of each side from the road's axis."""
+"""Distances of the two lanes on each side from the centre line of the road."""
 
 CAR_SPACE_M = 4.6
-"""Length of road that is kept for a car."""
+"""Length of road reserved for a car."""
 
 DAY = Light(
     weight=4, sky_top=(64, 128, 214), sky_low=(192, 220, 240), tint=(1.0, 0.98, 0.94), haze=(190, 212, 230), haze_m=220,
@@ -54,14 +54,14 @@ LIGHTS = (DAY, OVERCAST, SUNSET, DUSK, NIGHT)
 
 @dataclass(frozen=True)
 class Street:
-    """What a street is like; shares are in 0..1.
+    """Random properties of a street; fractions are in 0..1.
 
     Args:
-        crossing_m: Depth of the zebra crossing; None for a street without.
-        houses: Share of houses among all buildings.
-        trees: Share of planted places along the pavement.
-        traffic: Share of occupied places on the road.
-        max_people: Largest number of people on each pavement.
+        crossing_m: Depth of the zebra crossing, or None if there is none.
+        houses: Fraction of houses among all buildings.
+        trees: Fraction of places along the pavement where a tree stands.
+        traffic: Fraction of occupied places on the road.
+        max_people: Maximum number of people on each pavement.
     """
 
     crossing_m: float | None
@@ -73,7 +73,7 @@ class Street:
 
 @dataclass(frozen=True)
 class Thing:
-    """An object to draw, its foot at (x, z) metres; that of a building is a corner, its length runs along the road."""
+    """An object to draw, based at (x, z) metres; for buildings this is a corner, and ``length`` runs along the road."""
 
     category: str
     x: float
@@ -84,20 +84,20 @@ class Thing:
 def scene(seed: int, index: int, size_px: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Draw one street scene.
 
-    The same seed and index give the same scene at every size.
+    The same seed and index give the same scene at all sizes.
 
     Args:
-        seed: Names the dataset.
-        index: Names the image within the dataset.
-        size_px: Height and width of the image, a power of two in 16..1024.
+        seed: Random seed of the dataset.
+        index: Index of the image in the dataset.
+        size_px: Height and width of the image: a power of two in 16..1024.
 
     Returns:
-        The image, uint8 [size_px, size_px, 3], RGB; and its objects from far to near, each with its ``category`` and
-        its ``box`` [x0, y0, x1, y1] in pixels. A box holds the whole object, hidden parts too, cut at the image's
-        border; objects of which nothing is in sight are left out.
+        The image, RGB, uint8 [size_px, size_px, 3], and its objects from far to near, each a dict of ``category`` and
+        ``box`` ([x0, y0, x1, y1] in pixels). A box encloses the whole object, hidden parts included, clipped to the
+        image; objects that are completely hidden are omitted.
 
     Raises:
-        ValueError: If the size is not allowed.
+        ValueError: The size is not allowed.
     """
     if not MIN_SIZE_PX <= size_px <= MAX_SIZE_PX or size_px & (size_px - 1):
         raise ValueError(f"scene size: got {size_px}, must be a power of two in {MIN_SIZE_PX}..{MAX_SIZE_PX}")
@@ -121,7 +121,7 @@ def scene(seed: int, index: int, size_px: int) -> tuple[np.ndarray, list[dict[st
 
 
 def _clip(box: Box) -> Box | None:
-    """Return the part of a box that lies in the image, if there is one."""
+    """Return the part of a box inside the image, or None if it is narrower or lower than `MIN_VISIBLE`."""
     u0, v0, u1, v1 = (min(max(edge, 0.0), 1.0) for edge in box)
     return (u0, v0, u1, v1) if min(u1 - u0, v1 - v0) > MIN_VISIBLE else None
 
@@ -153,7 +153,7 @@ def _choose_street(rng: Random) -> Street:
 
 
 def lay_out(rng: Random, street: Street) -> Iterator[Thing]:
-    """Yield the objects of a street in no particular order."""
+    """Yield the objects of a street, in no particular order."""
     for side in (-1, 1):
         yield from _place_buildings(rng, street, side)
         yield from _place_vehicles(rng, street, side)
@@ -166,7 +166,7 @@ def lay_out(rng: Random, street: Street) -> Iterator[Thing]:
 
 
 def _place_buildings(rng: Random, street: Street, side: int) -> Iterator[Thing]:
-    """Line one side with houses; gaps are parks."""
+    """Line one side of the street with buildings; gaps become parks."""
     z = rng.uniform(5, 9)
     while z < STREET_M:
         length = rng.uniform(8, 15)
@@ -180,7 +180,7 @@ def _place_buildings(rng: Random, street: Street, side: int) -> Iterator[Thing]:
 
 
 def _place_vehicles(rng: Random, street: Street, side: int) -> Iterator[Thing]:
-    """Fill the lanes of one side, but keep the crossing free."""
+    """Fill the lanes on one side, keeping the crossing clear."""
     for lane, gap, share_of_buses in ((DRIVING_M, 6.0, 0.12), (PARKING_M, 1.5, 0.0)):
         z = rng.uniform(5, 11)
         while z < 45:
@@ -192,7 +192,7 @@ def _place_vehicles(rng: Random, street: Street, side: int) -> Iterator[Thing]:
 
 
 def _place_on_pavement(rng: Random, street: Street, side: int) -> Iterator[Thing]:
-    """Set trees and street lights along the kerb, and people anywhere."""
+    """Place trees and street lights along the kerb, and people anywhere on the pavement."""
     z = rng.uniform(7, 14)
     while z < 45:
         if rng.random() < street.trees:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from dnnlib.util import UserError
-from tests.image_files import write_folder
+from tests.image_files import write_folder, write_zip
 from training.data.archive import open_archive
-from training.data.labels import Labels, labels_from_subfolders, read_labels
+from training.data.labels import MAX_CLASSES, Labels, describe_labels, labels_from_subfolders, read_labels
 
 NAMES = ["a/1.png", "a/2.png", "b/3.png"]
 
@@ -71,12 +71,68 @@ def test_unlabelled_images_are_counted_and_listed(tmp_path):
         ({"labels": [["a", 0], ["b", [0]]]}, r"labels\[1\] is of another kind"),
         ({"labels": [["a", [1, 2]], ["b", [0]]]}, r"labels\[1\] is of another kind"),
         ({"labels": [["a", 0], ["a", 1]]}, "1 images are listed more than once"),
+        ({"labels": [["a", MAX_CLASSES]]}, r"labels\[0\] is class 100000, but class numbers must be below 100000"),
+        ({"labels": [["a", 20230000]]}, r"labels\[0\] is class 20230000, .*number the classes 0, 1, 2"),
+        ({"labels": [["a", 10**400]]}, r"labels\[0\] is class 10{96}\.\.\., but"),
+        ({"labels": [["a", -(10**400)]]}, r"labels\[0\] is \[\"a\", -10{95}\.\.\.\], allowed is"),
+        ({"labels": [["a", [0, 1e300]]]}, r"labels\[0\] contains 1e\+300, allowed are numbers from -1e\+09 to 1e\+09"),
+        ({"labels": [["a", [-1.1e9]]]}, r"labels\[0\] contains -1100000000.0, allowed are"),
+        ({"labels": [["a", [10**400]]]}, r"labels\[0\] contains 10{96}\.\.\., allowed are"),
+        (b'{"labels": [["a", [1e999]]]}', r"labels\[0\] contains Infinity, allowed are"),
+        ({"labels": [["a", [[[[[1]]]]]]]}, r"labels\[0\] contains a list of length 1, allowed are"),
+        (
+            {"labels": [[["a"] * 99, 0, {"b": 1}, "c"]]},
+            r"is \[a list of length 99, 0, a dict of length 1\], allowed is",
+        ),
+        ({"labels": [["\x1b[2J" + "a" * 10**6, 0.5]]}, r'is \["\\u001b\[2Ja{87}\.\.\., 0\.5\], allowed is'),
+        ({"labels": [[name, 0] for name in NAMES], "class_names": 3}, "'class_names' must be a list of strings"),
+        ({"labels": [[name, 0] for name in NAMES], "class_names": [3]}, "'class_names' must be a list of strings"),
     ],
 )
 def test_malformed_files_are_refused_in_one_line(tmp_path, content, reason):
     with pytest.raises(UserError, match=f"dataset.json.*{reason}") as caught:
         read(tmp_path, content)
-    assert "\n" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < len(str(tmp_path)) + 400
+
+
+def test_the_largest_labels(tmp_path):
+    assert read(tmp_path, {"labels": [["a", MAX_CLASSES - 1]]}, ["a"]).values == [MAX_CLASSES - 1]
+    labels = read(tmp_path, {"labels": [["a", [1e9, -1000000000]]]}, ["a"]).as_array()
+    assert np.isfinite(np.square(labels)).all()
+
+
+def test_labels_in_a_zip(tmp_path):
+    archive = open_archive(write_zip(tmp_path / "x.zip", {}, labels=[["a", 1]]))
+    assert read_labels(archive, ["a"]) == Labels([1], None)
+
+
+def test_names_in_messages_are_escaped(tmp_path):
+    with pytest.raises(UserError, match=r"1 of 1 images have no label: '\\x1b\[2J\.png'"):
+        read(tmp_path, {"labels": [["a", 1]]}, ["\x1b[2J.png"])
+
+
+# In words
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([0, 1, 1], "2 classes with 1 to 2 images each"),
+        ([0, 7, 40, 40], "41 classes with 1 to 2 images each, but none in 38 of them: 1 to 6, 8 to 39"),
+        ([1, 3], "4 classes with 1 to 1 images each, but none in 2 of them: 0, 2"),
+        (list(range(1, 99, 2)), "98 classes with 1 to 1 images each, but none in 49 of them: 0, 2, 4, 6, 8, ..."),
+    ],
+)
+def test_class_numbers_in_words(labels, words):
+    assert describe_labels(np.array(labels)) == words
+
+
+def test_vectors_in_words():
+    assert describe_labels(np.zeros([3, 512], np.float32)) == "vectors of 512 numbers"
+
+
+# From folders
 
 
 def test_subfolders():

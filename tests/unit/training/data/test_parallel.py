@@ -5,7 +5,7 @@ import time
 import pytest
 
 from dnnlib.util import UserError
-from training.data.parallel import ordered_map
+from training.data.parallel import TASKS_AHEAD, ordered_map
 
 
 def late_if_even(index):
@@ -24,18 +24,18 @@ def die(index):
 
 
 def test_order_is_that_of_the_indices():
-    results = list(ordered_map(late_if_even, 40, num_workers=2))
+    results = list(ordered_map(late_if_even, range(40), num_workers=2))
     assert [index for index, _ in results] == list(range(40))
     assert os.getpid() not in {pid for _, pid in results}
 
 
 def test_one_worker_is_this_process():
-    assert list(ordered_map(late_if_even, 2, num_workers=1)) == [(0, os.getpid()), (1, os.getpid())]
+    assert list(ordered_map(late_if_even, range(2), num_workers=1)) == [(0, os.getpid()), (1, os.getpid())]
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_exceptions_arrive_in_order(num_workers):
-    results = ordered_map(fail_at_three, 100, num_workers)
+    results = ordered_map(fail_at_three, range(100), num_workers)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(KeyError):
         next(results)
@@ -43,4 +43,13 @@ def test_exceptions_arrive_in_order(num_workers):
 
 def test_a_killed_process_is_reported():
     with pytest.raises(UserError, match=r"killed.*--workers"):
-        list(ordered_map(die, 3, num_workers=2))
+        list(ordered_map(die, range(3), num_workers=2))
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_items_are_taken_as_they_are_needed(num_workers):
+    taken = []
+    results = ordered_map(str, (taken.append(item) or item for item in range(1000)), num_workers)
+    assert [next(results) for _ in range(10)] == [str(item) for item in range(10)]
+    assert len(taken) <= 10 + TASKS_AHEAD * num_workers
+    results.close()

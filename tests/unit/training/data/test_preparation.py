@@ -7,7 +7,7 @@ from PIL import Image
 from tests.image_files import encode, png_header, random_image
 from training.data import codec as image_io
 from training.data.codec import BadImageError, load_image, open_image
-from training.data.preparation import Preparation, TooSmallError, to_8_bit
+from training.data.preparation import Preparation, Resizing, TooSmallError, crop_or_pad, to_8_bit, value_range
 
 
 def reload(data):
@@ -55,6 +55,19 @@ def test_16_bit_grey_keeps_the_high_byte(format):
     values = np.array([[0, 255, 256, 32768, 65535]], dtype=np.uint16)
     image = to_8_bit(reload(encode(Image.fromarray(values), format)))
     assert (image.mode, pixels(image).tolist()) == ("L", [[0, 0, 1, 128, 255]])
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+@pytest.mark.parametrize(("bits", "expected"), [(15, [0, 1, 2, 31]), (12, [1, 15, 16, 255])])
+def test_16_bit_grey_that_uses_fewer_bits(format, bits, expected):
+    image = reload(encode(Image.fromarray(np.array([[16, 255, 256, 4095]], dtype=np.uint16)), format))
+    assert pixels(to_8_bit(image, bits)).tolist() == [expected]
+    with pytest.raises(BadImageError, match="has values up to 4095, but --bits=11 allows 2047 at most"):
+        to_8_bit(image, 11)
+
+
+def test_bits_do_not_concern_8_bit_images():
+    assert np.array_equal(preparation(bits=8)(random_image()), random_image())
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -186,3 +199,78 @@ def test_center_crop_wide_cuts_to_the_aspect(size, box):
 def test_center_crop_wide_refuses_to_enlarge(size):
     with pytest.raises(TooSmallError, match=f"is {size[0]}x{size[1]}, smaller than 16x12"):
         preparation(transform="center-crop-wide", width_px=16, height_px=12)(random_image(size=size))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize(("size", "place"), [((8, 4), (0, 2)), ((4, 8), (2, 0)), ((8, 5), (0, 1)), ((5, 8), (1, 0))])
+def test_pad_keeps_the_whole_image(mode, size, place):
+    image = random_image(size=size, mode=mode)
+    square = Image.new(mode, (8, 8), "black")
+    square.paste(image, place)
+    assert np.array_equal(preparation(transform="pad", width_px=8, height_px=8)(image), square)
+    small = preparation(transform="pad", width_px=4, height_px=4)(image)
+    assert np.array_equal(small, square.resize((4, 4), Image.Resampling.LANCZOS))
+
+
+def test_pad_accepts_small_images():
+    assert preparation(transform="pad", width_px=16, height_px=16)(random_image(size=(3, 2))).size == (16, 16)
+
+
+@pytest.mark.parametrize("size", [(9, 6), (6, 9), (8, 8), (4, 11), (3, 2)])
+def test_crop_or_pad(size):
+    """The middle stays where it is, up to half a pixel to the left and top."""
+    image = random_image(size=(8, 8), mode="L")
+    result = pixels(crop_or_pad(image, size))
+    assert result.shape == size[::-1]
+    offsets = [(new - 8) // 2 if new > 8 else -((8 - new) // 2) for new in size]
+    for y, x in np.ndindex(result.shape):
+        u, v = x - offsets[0], y - offsets[1]
+        assert result[y, x] == (image.getpixel((u, v)) if 0 <= u < 8 and 0 <= v < 8 else 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "expected"),
+    [
+        ({}, (9, 5), ((9, 5), (9, 5))),
+        ({"width_px": 4}, (9, 5), ((9, 5), (4, 5))),
+        ({"width_px": 8, "height_px": 8}, (9, 5), ((9, 5), (8, 8))),
+        ({"width_px": 8, "height_px": 8, "transform": "center-crop"}, (9, 5), ((5, 5), (8, 8))),
+        ({"width_px": 8, "height_px": 8, "transform": "pad"}, (9, 5), ((9, 9), (8, 8))),
+        ({"width_px": 8, "height_px": 4, "transform": "center-crop-wide"}, (11, 5), ((10, 5), (8, 4))),
+        ({"width_px": 8, "height_px": 4, "transform": "center-crop-wide"}, (9, 9), ((9, 4), (8, 4))),
+    ],
+)
+def test_sizes_before_and_after_resizing(options, size, expected):
+    assert preparation(**options).resizing(size) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "enlargement", "stretch"),
+    [
+        ((40, 30), (1024, 1024), 1024 / 30, 4 / 3),
+        ((30, 40), (1024, 1024), 1024 / 30, 4 / 3),
+        ((2048, 1024), (1024, 1024), 1, 2),
+        ((8, 7), (1024, 1024), 1024 / 7, 8 / 7),
+        ((33, 32), (32, 32), 1, 33 / 32),
+        ((64, 64), (32, 32), 0.5, 1),
+        ((32, 32), (32, 32), 1, 1),
+        ((17, 13), (16, 12), 12 / 13, 1),  # the nearest whole pixels to the aspect
+        ((10, 5), (8, 4), 0.8, 1),
+    ],
+)
+def test_enlargement_and_stretch(before, after, enlargement, stretch):
+    resizing = Resizing(before, after)
+    assert resizing.is_needed == (before != after)
+    assert resizing.enlargement == pytest.approx(max(enlargement, after[0] / before[0]))
+    assert resizing.stretch == pytest.approx(stretch)
+
+
+@pytest.mark.parametrize("size", [(x, y) for x in range(16, 40, 5) for y in range(12, 40, 5)])
+def test_crops_are_not_counted_as_stretched(size):
+    assert preparation(transform="center-crop-wide", width_px=16, height_px=12).resizing(size).stretch == 1
+
+
+def test_value_range():
+    assert value_range(Image.fromarray(np.array([[3, 70], [9, 5]], dtype=np.uint8))) == (3, 70)
+    assert value_range(Image.fromarray(np.array([[300, 65535]], dtype=np.uint16))) == (300, 65535)
+    assert value_range(Image.merge("RGB", [Image.new("L", (2, 2), value) for value in (7, 1, 5)])) == (1, 7)

@@ -1,3 +1,6 @@
+import hashlib
+import json
+
 import numpy as np
 import pytest
 
@@ -6,6 +9,19 @@ from training.data.scenes.objects import DRAW
 from training.data.scenes.scene import scene
 
 NUM = 60
+
+SHA256 = {
+    (0, 0, 16): ("9fb4ad56ce862609", "05980173876af50f"),
+    (3, 5, 16): ("dd38436b38c5be74", "c1c95cb344cabada"),
+    (7, 11, 16): ("0453006193bb5246", "e43ce6423fc9d213"),
+    (0, 0, 64): ("435eec7a726db288", "0d784a3eff8cfe2b"),
+    (3, 5, 64): ("6e0717ec073d8a26", "0be52286866d9c3e"),
+    (7, 11, 64): ("aa870146785a148e", "76ccf94e96f1914b"),
+    (0, 0, 256): ("7579fceb3c0b670f", "cbba32eb657eb23d"),
+    (3, 5, 256): ("a5c1917f34720346", "2b3aee86fa2cb601"),
+    (7, 11, 256): ("171ac50dd1d79a72", "6b8be09a66950ff1"),
+}
+"""First digits of the hashes of the pixels and of the objects, by seed, index and size: datasets never change."""
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +43,13 @@ def test_same_seed_and_index_give_the_same_bytes():
     (image, objects), (again, objects_again) = scene(3, 5, 64), scene(3, 5, 64)
     assert image.tobytes() == again.tobytes()
     assert objects == objects_again
+
+
+@pytest.mark.parametrize(("seed", "index", "size_px"), SHA256)
+def test_scenes_are_those_of_earlier_versions(seed, index, size_px):
+    image, objects = scene(seed, index, size_px)
+    hashes = [hashlib.sha256(data).hexdigest()[:16] for data in (image.tobytes(), json.dumps(objects).encode())]
+    assert tuple(hashes) == SHA256[seed, index, size_px]
 
 
 def test_every_image_is_another(scenes):

@@ -1,0 +1,71 @@
+"""Signs of life during long work: a progress bar on a terminal, a line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import TypeVar
+
+from dnnlib.progress import progress_bar
+from dnnlib.util import format_time
+
+T = TypeVar("T")
+
+INTERVAL_SEC = 10.0
+
+
+@contextlib.contextmanager
+def heartbeat(describe: Callable[[], str], interval_sec: float = INTERVAL_SEC) -> Iterator[None]:
+    """Print a line to stderr every ``interval_sec`` until the block ends, even while the block is busy.
+
+    Args:
+        describe: Returns the line; it is called in another thread.
+        interval_sec: Seconds between lines, the first included.
+    """
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(interval_sec):
+            print(describe(), file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def show_progress(
+    results: Iterable[T], desc: str, total: int, interval_sec: float = INTERVAL_SEC
+) -> Generator[T, None, None]:
+    """Pass on the results of work on images, showing how many there are.
+
+    Args:
+        results: Results to pass on.
+        desc: What is being done.
+        total: Number of results.
+        interval_sec: Seconds between lines if stderr is not a terminal.
+    """
+    if sys.stderr.isatty():
+        with progress_bar(desc, total, unit="img") as bar:
+            for result in results:
+                yield result
+                bar.update()
+        return
+    start = time.monotonic()
+    num_done = 0
+
+    def describe() -> str:
+        seconds = time.monotonic() - start
+        left = f", about {format_time(seconds / num_done * (total - num_done))} left" if num_done else ""
+        return f"{desc}: {num_done} of {total} images, {num_done / seconds:.1f} images/s{left}"
+
+    with heartbeat(describe, interval_sec):
+        for result in results:
+            yield result
+            num_done += 1

@@ -1,0 +1,123 @@
+"""The summary that ``dataset_tool.py`` ends with, in words."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from training.data.names import shown
+from training.data.report import Groups, Report
+
+MAX_CLASSES = 10
+"""Classes are listed one by one up to this number; of more, the smallest and the largest count are given."""
+
+MIN_ID_CLASSES = 100
+"""From this many classes on, more than one for every two images are taken for ids of images."""
+
+MIN_CONTRAST = 64
+"""A dataset whose highest and lowest pixel value differ by less is suspicious."""
+
+HEIF_EXTENSIONS = {".heic", ".heif", ".hif"}
+
+RAW_EXTENSIONS = {".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"}
+
+
+def plural(count: int, noun: str) -> str:
+    """Write a number of things: '1 image', '2 images', '3 classes'."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
+def summary(report: Report, dest: Path, bits: int) -> Iterator[str]:
+    """Yield the lines of the summary.
+
+    Args:
+        report: What happened.
+        dest: The dataset.
+        bits: Number of bits that 16-bit images were assumed to use.
+    """
+    yield f"Wrote {plural(report.num_written, 'image')} ({report.layout}) to {dest}"
+    yield from _classes(report)
+    yield from _groups("Ignored", "file", report.ignored)
+    yield from _hints(report.ignored)
+    yield from _groups("Skipped", "image", report.skipped)
+    if report.listing is not None:
+        yield f"All skipped images are listed in {report.listing}"
+    yield from _resizing(report)
+    yield from _values(report, bits)
+    yield f"Next: {shlex.join(['python', 'train.py', '--outdir=runs', f'--data={dest}'])}"
+
+
+def _classes(report: Report) -> Iterator[str]:
+    counts = report.class_counts
+    if not counts:
+        return
+    if len(counts) <= MAX_CLASSES:
+        sizes = ", ".join(f"{_class_name(report, number)} ({counts[number]})" for number in sorted(counts))
+        yield f"Labels: {plural(len(counts), 'class')} (number of images): {sizes}"
+    else:
+        smallest, largest = min(counts.values()), max(counts.values())
+        yield f"Labels: {len(counts)} classes with {smallest} to {plural(largest, 'image')} each"
+    if folders := report.folders_without_images:
+        examples = _names(folders[:MAX_CLASSES], len(folders))
+        yield f"No class for {plural(len(folders), 'folder')} without usable images: {examples}"
+    if max(counts) >= len(counts):
+        yield (
+            f"Warning: class numbers go up to {max(counts)}, but only {len(counts)} of these {max(counts) + 1} classes "
+            "have images; training takes memory for all of them, so number the classes from 0 without gaps"
+        )
+    if len(counts) >= MIN_ID_CLASSES and 2 * len(counts) > report.num_written:
+        yield (
+            f"Warning: with {len(counts)} classes for {report.num_written} images, the class numbers look like ids of "
+            "images"
+        )
+
+
+def _class_name(report: Report, number: int) -> str:
+    names = report.class_names
+    return shown(names[number]) if names is not None and number < len(names) else str(number)
+
+
+def _groups(verb: str, noun: str, groups: Groups) -> Iterator[str]:
+    if groups:
+        yield f"{verb} {plural(groups.num_files, noun)}:"
+    for group in sorted(groups.values(), key=lambda group: -group.count):
+        yield f"  {group.count}: {shown(group.text)}: {_names(group.names, group.count)}"
+
+
+def _names(names: Sequence[str], count: int) -> str:
+    return ", ".join(map(shown, names)) + (", ..." if count > len(names) else "")
+
+
+def _hints(ignored: Groups) -> Iterator[str]:
+    extensions = {PurePosixPath(group.names[0]).suffix.lower() for group in ignored.values()}
+    if extensions & HEIF_EXTENSIONS:
+        yield "To read HEIC images, install pillow-heif: pip install '.[heif]'"
+    if extensions & RAW_EXTENSIONS:
+        yield "To use raw photographs, convert them to JPEG or TIFF first"
+
+
+def _resizing(report: Report) -> Iterator[str]:
+    of_all = f"of {plural(report.num_written, 'image')}"
+    if largest := report.enlarged:
+        yield f"Enlarged {largest.count} {of_all}, by a factor of up to {largest.factor:.3g} ({shown(largest.name)})"
+    if largest := report.stretched:
+        yield (
+            f"Stretched {largest.count} {of_all}, changing the aspect ratio by a factor of up to {largest.factor:.3g} "
+            f"({shown(largest.name)}); --transform=center-crop or --transform=pad preserves it"
+        )
+
+
+def _values(report: Report, bits: int) -> Iterator[str]:
+    before, after = report.values_16_bit, report.values
+    used_bits = max(before.high.bit_length(), 8)
+    if before.low <= before.high and used_bits < bits - 1:
+        yield (
+            f"Warning: the values of the 16-bit images range from {before.low} to {before.high} only, which makes the "
+            f"dataset almost black: add --bits={used_bits}"
+        )
+    elif after.high - after.low < MIN_CONTRAST:
+        yield (
+            f"Warning: all pixel values are between {after.low} and {after.high}, out of 0 to 255; masks, and 16-bit "
+            "colour images that use fewer bits, must be scaled first"
+        )

@@ -1,0 +1,270 @@
+"""The table of contents of a zip as arrays: several times faster than `zipfile`, and no Python object per file is kept.
+
+The format is described in PKWARE's APPNOTE.TXT 6.3.10: sections 4.3.12 (records of the table), 4.3.14 to 4.3.16 (where
+the table is) and 4.5.3 (zip64 fields).
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from dnnlib.util import UserError
+from training.data.names import Names, encode_name
+
+STORED, DEFLATED = 0, 8
+
+ENTRY = np.dtype([("offset", "<u8"), ("packed", "<u8"), ("size", "<u8"), ("crc", "<u4"), ("method", "<u2")])
+"""Of one file: position of its local header, bytes in the zip, unpacked bytes and their CRC-32, STORED or DEFLATED."""
+
+LOCAL_HEADER = struct.Struct("<4s2x2H16x2H")
+"""In front of each file: magic number, flags, method, bytes of the name and of the extra field, which follow."""
+
+LOCAL_HEADER_MAGIC = b"PK\x03\x04"
+
+_MAX_TABLE_BYTES = 1 << 30
+_MAX_COMMENT_BYTES = (1 << 16) - 1
+_MAX_VERSION = 63
+
+_END = struct.Struct("<4s4H2LH")
+_END_MAGIC = b"PK\x05\x06"
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_END64_MAGIC = b"PK\x06\x06"
+_END64_LOCATOR = struct.Struct("<4sLQL")
+_END64_LOCATOR_MAGIC = b"PK\x06\x07"
+
+_RECORD = np.dtype(
+    [
+        *(("magic", "<u4"), ("made_by", "<u2"), ("version", "u1"), ("system", "u1"), ("flags", "<u2")),
+        *(("method", "<u2"), ("time", "<u4"), ("crc", "<u4"), ("packed", "<u4"), ("size", "<u4")),
+        *(("name_bytes", "<u2"), ("extra_bytes", "<u2"), ("comment_bytes", "<u2"), ("disk", "<u2")),
+        *(("internal", "<u2"), ("external", "<u4"), ("offset", "<u4")),
+    ]
+)
+_RECORD_MAGIC = b"PK\x01\x02"
+_VARIABLE_SIZES = struct.Struct("<3H")
+_VARIABLE_SIZES_AT = 28
+_ZIP64_ID = 1
+_ZIP64_ORDER = ("size", "packed", "offset")
+_IN_ZIP64_FIELD = (1 << 32) - 1
+
+_FILE_TYPE = 0o170000
+_UTF8_FLAG = 0x800
+_REFUSED_FLAGS = {0x0001: "is encrypted", 0x0020: "is a patch of a file", 0x2040: "is strongly encrypted"}
+
+
+class Contents(NamedTuple):
+    """The files in a zip, folders left out."""
+
+    names: Names
+    entries: np.ndarray
+    """An `ENTRY` for each name."""
+
+
+class _BadZipError(ValueError):
+    """A damaged zip; the text says where."""
+
+
+class _RefusedEntryError(ValueError):
+    """An entry of a zip that is not read; the text starts with its name."""
+
+
+def read_contents(path: Path) -> Contents:
+    """Read the table of contents and check all of it; the files themselves stay unread.
+
+    Raises:
+        UserError: Not a zip, a damaged one, or one with an entry that is encrypted, a link, packed by a method other
+            than store or deflate, listed twice, or whose path leads outside.
+    """
+    try:
+        with open(path, "rb") as file:
+            table, begin, shift = _read_table(file)
+        return _parse(table, begin, shift)
+    except OSError as err:
+        raise UserError(f"{path} cannot be read as a zip: {err.strerror or err}") from err
+    except _BadZipError as err:
+        raise UserError(f"{path} cannot be read as a zip: {err}") from err
+    except _RefusedEntryError as err:
+        raise UserError(f"{path}: entry {err}; pack the images again, without it") from err
+
+
+def encoded_name(raw: bytes, flags: int) -> bytes:
+    """The name in a header, stated in UTF-8 or code page 437, as `Names` keeps it.
+
+    Raises:
+        UnicodeDecodeError: It is said to be UTF-8 and is not.
+    """
+    return raw if raw.isascii() else encode_name(raw.decode("utf-8" if flags & _UTF8_FLAG else "cp437"))
+
+
+# Where the table is
+
+
+def _read_table(file: BinaryIO) -> tuple[bytes, int, int]:
+    """Read the records of all entries.
+
+    Returns:
+        The records, their position in the file, and what to add to positions stated in them if data precedes the zip.
+    """
+    file_bytes = file.seek(0, os.SEEK_END)
+    tail_at = max(0, file_bytes - _MAX_COMMENT_BYTES - _END.size - _END64_LOCATOR.size - _END64.size)
+    file.seek(tail_at)
+    tail = file.read()
+    end_at = tail.rfind(_END_MAGIC)
+    if not 0 <= end_at <= len(tail) - _END.size:
+        raise _BadZipError("its end is missing; is the download or copy complete?")
+    _, disk, _, _, _, table_bytes, stated_begin, _ = _END.unpack_from(tail, end_at)
+    locator_at = end_at - _END64_LOCATOR.size
+    if locator_at >= 0 and tail.startswith(_END64_LOCATOR_MAGIC, locator_at):
+        end_at = locator_at - _END64.size
+        if end_at < 0 or not tail.startswith(_END64_MAGIC, end_at):
+            raise _BadZipError("its end is damaged")
+        *_, disk, _, _, _, table_bytes, stated_begin = _END64.unpack_from(tail, end_at)
+    begin = tail_at + end_at - table_bytes
+    if disk or begin < stated_begin or table_bytes > _MAX_TABLE_BYTES:
+        raise _BadZipError("it is part of a larger one, or its end is damaged")
+    file.seek(begin)
+    return file.read(table_bytes), begin, begin - stated_begin
+
+
+# What it says
+
+
+def _parse(table: bytes, begin: int, shift: int) -> Contents:
+    data = np.frombuffer(table, np.uint8)
+    starts = _record_starts(data)
+    records = _gather(data, starts, _RECORD)[:, 0]
+    encoded = _encoded_names(table, starts, records)
+    if not all(map(operator.lt, encoded, encoded[1:])):
+        order = sorted(range(len(encoded)), key=encoded.__getitem__)
+        encoded = [encoded[index] for index in order]
+        starts, records = starts[order], records[order]
+    entries = _entries(data, starts, records, shift)
+    names = Names.of(encoded)
+    for index, problem in _problems(names, encoded, records, entries, begin):
+        raise _RefusedEntryError(f"{names[index]!a:.100} {problem}")
+    files = np.flatnonzero(~names.ending_with(b"/"))
+    return Contents(names.select(files), entries[files])
+
+
+def _gather(data: np.ndarray, at: np.ndarray, dtype: np.dtype | str, count: int = 1) -> np.ndarray:
+    """Read ``count`` values at each of the positions ``at``: [N, count]."""
+    num_bytes = count * np.dtype(dtype).itemsize
+    if not at.size:
+        return np.empty((0, count), dtype)
+    return np.lib.stride_tricks.sliding_window_view(data, num_bytes)[at].view(dtype)
+
+
+def _record_starts(data: np.ndarray) -> np.ndarray:
+    """Position of each record; the records must fill the table."""
+    starts = np.flatnonzero(data[: max(data.size - _RECORD.itemsize + 1, 0)] == _RECORD_MAGIC[0])
+    for offset, byte in enumerate(_RECORD_MAGIC):
+        starts = starts[data[starts + offset] == byte]
+    ends = starts + _RECORD.itemsize + _gather(data, starts + _VARIABLE_SIZES_AT, "<u2", 3).sum(1, dtype=np.int64)
+    if np.array_equal(np.append(starts, data.size), np.insert(ends, 0, 0)):
+        return starts
+    return np.array(_walk(data.tobytes()), np.int64)  # a name or a comment contains the magic number
+
+
+def _walk(table: bytes) -> list[int]:
+    """Position of each record, found from the one before it."""
+    starts, at = [], 0
+    while at + _RECORD.itemsize <= len(table) and table.startswith(_RECORD_MAGIC, at):
+        starts.append(at)
+        at += _RECORD.itemsize + sum(_VARIABLE_SIZES.unpack_from(table, at + _VARIABLE_SIZES_AT))
+    if at != len(table):
+        raise _BadZipError("its table of contents is damaged")
+    return starts
+
+
+def _encoded_names(table: bytes, starts: np.ndarray, records: np.ndarray) -> list[bytes]:
+    begins = starts + _RECORD.itemsize
+    ends = begins + records["name_bytes"]
+    raw = [table[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+    if b"".join(raw).isascii():
+        return raw
+    try:
+        return [encoded_name(name, flags) for name, flags in zip(raw, records["flags"].tolist(), strict=True)]
+    except UnicodeDecodeError as err:
+        raise _RefusedEntryError(f"{err.object!a:.100} has a name that is not in UTF-8, as it claims to be") from err
+
+
+def _entries(data: np.ndarray, starts: np.ndarray, records: np.ndarray, shift: int) -> np.ndarray:
+    entries = np.empty(len(records), ENTRY)
+    for field in ENTRY.fields or ():
+        entries[field] = records[field]
+    extra_begins = starts + _RECORD.itemsize + records["name_bytes"]
+    extra_ends = extra_begins + records["extra_bytes"]
+    rows = np.flatnonzero(np.any([records[field] == _IN_ZIP64_FIELD for field in _ZIP64_ORDER], axis=0))
+    at, ends = _zip64_fields(data, extra_begins[rows], extra_ends[rows])
+    for field in _ZIP64_ORDER:
+        is_there = records[field][rows] == _IN_ZIP64_FIELD
+        if np.any(at[is_there] + 8 > ends[is_there]):
+            raise _BadZipError("a zip64 field in its table of contents is damaged")
+        entries[field][rows[is_there]] = _gather(data, at[is_there], "<u8")[:, 0]
+        at += 8 * is_there
+    entries["offset"] += np.uint64(shift)
+    return entries
+
+
+def _zip64_fields(data: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the zip64 field of each entry begins and ends, which is one of those from ``begins`` to ``ends``."""
+    field_begins, field_ends = begins.copy(), ends.copy()
+    pending = np.arange(begins.size)
+    while pending.size:
+        if np.any(field_begins[pending] + 4 > ends[pending]):
+            raise _BadZipError("a zip64 field in its table of contents is missing")
+        ids, num_bytes = _gather(data, field_begins[pending], "<u2", 2).T.astype(np.int64)
+        field_begins[pending] += 4
+        field_ends[pending] = field_begins[pending] + num_bytes
+        pending = pending[ids != _ZIP64_ID]
+        field_begins[pending] = field_ends[pending]
+    return field_begins, np.minimum(field_ends, ends)
+
+
+# What is refused
+
+
+def _problems(
+    names: Names, encoded: list[bytes], records: np.ndarray, entries: np.ndarray, begin: int
+) -> Iterator[tuple[int, str]]:
+    """Position and fault of each entry that is refused, as the rest of a sentence that starts with its name."""
+    is_suspect = names.containing(b"\\", b"..", b":") | names.starting_with(b"/", b"\0")
+    is_suspect |= names.are_ambiguous()  # names with null characters, which cannot be told apart from two names
+    for index in np.flatnonzero(is_suspect):
+        if problem := _path_problem(encoded[index]):
+            yield int(index), problem
+    masks = {
+        "appears twice": [*map(operator.eq, encoded, encoded[1:])],
+        **{problem: records["flags"] & flags != 0 for flags, problem in _REFUSED_FLAGS.items()},
+        "needs a newer version of zip": records["version"] > _MAX_VERSION,
+        "is a symbolic link": records["external"] >> 16 & _FILE_TYPE == stat.S_IFLNK,
+        "is packed by a method other than store or deflate": ~np.isin(entries["method"], (STORED, DEFLATED)),
+        "states two sizes": (entries["method"] == STORED) & (entries["size"] != entries["packed"]),
+        "is said to lie outside the zip": _ends_after(entries, begin),
+    }
+    for problem, mask in masks.items():
+        yield from ((int(index), problem) for index in np.flatnonzero(mask))
+
+
+def _path_problem(name: bytes) -> str | None:
+    if not name:
+        return "has no name"
+    if name.startswith(b"/") or name[1:2] == b":":
+        return "has an absolute path"
+    if b"\\" in name or b"\0" in name or b".." in name.split(b"/"):
+        return "has a path with '..', a backslash or a null character"
+    return None
+
+
+def _ends_after(entries: np.ndarray, begin: int) -> np.ndarray:
+    """Whether each entry reaches into the table of contents, without overflow."""
+    offset, packed = entries["offset"], entries["packed"]
+    return (offset > begin) | (packed > begin) | (offset + packed + np.uint64(LOCAL_HEADER.size) > begin)
