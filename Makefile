@@ -1,9 +1,10 @@
-# `make demo` and `make test` set themselves up: what they need is installed into .venv, once.
+# Every target that needs packages first installs them into .venv, once.
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+PYTEST = $(RUN) -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
 
 .PHONY: help setup demo test check lint format doctor hooks lock clean
 .DEFAULT_GOAL := help
@@ -11,32 +12,33 @@ READY := $(VENV)/.ready
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) ## install the locked packages into .venv (the other targets do it when needed)
+setup: $(READY) ## install the locked packages into .venv (other targets do so when needed)
 
-demo: setup ## train on generated scenes for a few minutes, draw images; again = continue
+demo: setup ## train on generated scenes for a few minutes, draw images; run again to continue
 	$(RUN) demo.py --outdir runs/demo
 
-test: setup ## run the tests
-	$(RUN) -m pytest
+test: setup ## run the tests, without the few that take minutes
+	$(PYTEST) -m "not ci"
 
-check: lint test ## everything that CI runs
+check: lint ## everything that CI runs: lint, all tests
+	$(PYTEST)
 
-lint: setup ## linter, format and types, changing nothing
+lint: setup ## check lint, format and types; change nothing
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-format: setup ## rewrite the sources in the one format
+format: setup ## fix and format the sources
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-doctor: setup ## print versions, devices, which operations run on what, and what is missing
+doctor: setup ## print versions, devices, which implementation each operation uses, and what is missing
 	$(RUN) -m torch_utils.doctor
 
-hooks: setup ## lint before each commit, test before each push
+hooks: setup ## lint before each commit, run the tests before each push
 	$(RUN) -m pre_commit install
 
-lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
+lock: ## resolve pyproject.toml into requirements.lock again (needs uv)
 	{ grep '^#' requirements.lock; \
 	  uv pip compile pyproject.toml --universal --python-version 3.10 --extra dev --no-annotate --no-header --quiet \
 	  | grep -Ev '^(cuda|nvidia|triton)'; } > requirements.new
@@ -48,9 +50,9 @@ clean: ## remove .venv and caches; runs stay
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
-	  echo 'error: $(PYTHON) is not Python 3.10 or newer; mend: make PYTHON=/path/to/python3.12' >&2; exit 1; }
+	  echo 'error: $(PYTHON) is not Python 3.10 or newer; fix: make PYTHON=/path/to/python3.12' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-	  echo 'error: $(PYTHON) cannot make virtual environments; mend: sudo apt-get install python3-venv' >&2; exit 1; }
+	  echo 'error: $(PYTHON) cannot make virtual environments; fix: sudo apt-get install python3-venv' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --disable-pip-version-check --requirement requirements.lock
 	touch $@

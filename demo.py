@@ -1,4 +1,4 @@
-"""The whole way on a CPU in a few minutes: draw scenes, train on them, look at what came out."""
+"""The whole workflow on a CPU in a few minutes: draw scenes, train on them, generate images, score them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TRAINING_FLAGS = [
     "--state-minutes=1",
     "--workers=1",
 ]
-"""What the preset leaves to flags: no augmentation, as there are scenes enough, and a cheap contrastive task."""
+"""In addition to the preset: no augmentation, as there are enough scenes, and a cheap contrastive task."""
 
 
 def run_python(*arguments: str) -> int:
@@ -38,12 +38,12 @@ def run_python(*arguments: str) -> int:
     print(f"\n$ python {shlex.join(arguments)}", flush=True)
     try:
         return subprocess.run([sys.executable, *arguments], cwd=Path(__file__).parent, check=False).returncode
-    except KeyboardInterrupt:  # the script has had its own and saves what it must
+    except KeyboardInterrupt:  # the script receives Ctrl-C too, and saves what it must
         return EXIT_STOPPED
 
 
 def must_run(*arguments: str) -> None:
-    """`run_python`, ending the demo unless it succeeds."""
+    """Run a command and end the demo unless it succeeds."""
     status = run_python(*arguments)
     if status == EXIT_STOPPED:
         raise click.ClickException("stopped; the same command again continues")
@@ -52,7 +52,7 @@ def must_run(*arguments: str) -> None:
 
 
 def train(outdir: Path, kimg: int) -> Path:
-    """Train, or continue what an earlier call began; returns the run folder."""
+    """Train, or continue the run of an earlier call; returns the run folder."""
     data = outdir / "scenes.zip"
     if not data.exists():
         size = [f"--max-images={NUM_SCENES}", f"--width={RESOLUTION_PX}", f"--height={RESOLUTION_PX}"]
@@ -81,7 +81,7 @@ def before_and_after(run_dir: Path, path: Path, columns: int = 12, rows: int = 6
 
 
 def score(snapshot: Path) -> str:
-    """Score a snapshot, unless an earlier call did; returns the value as text."""
+    """Score a snapshot, unless an earlier call has done it; returns the value as text."""
     if (value := recorded_score(snapshot)) is None:
         run_python("calc_metrics.py", f"--metrics={METRIC}", f"--network={snapshot}")
         value = recorded_score(snapshot)
@@ -89,7 +89,7 @@ def score(snapshot: Path) -> str:
 
 
 def recorded_score(snapshot: Path) -> float | None:
-    """Look a score up in the run folder."""
+    """Look up a score in the run folder."""
     path = snapshot.with_name(f"metric-{METRIC}.jsonl")
     results = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     return {result["snapshot_pkl"]: result["results"][METRIC] for result in results}.get(snapshot.name)
@@ -99,9 +99,11 @@ def recorded_score(snapshot: Path) -> float | None:
 @click.option(
     "--outdir", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/demo"), show_default=True
 )
-@click.option("--kimg", type=click.IntRange(min=1), default=24, show_default=True, help="Length of training.")
+@click.option(
+    "--kimg", type=click.IntRange(min=1), default=24, show_default=True, help="Training length in thousands of images."
+)
 def main(outdir: Path, kimg: int) -> None:
-    """Train on generated street scenes and draw images; the same command again continues or draws anew."""
+    """Train on drawn street scenes and generate images; run the command again to continue."""
     outdir = outdir.absolute()
     outdir.mkdir(parents=True, exist_ok=True)
     run_dir = train(outdir, kimg)
@@ -113,12 +115,12 @@ def main(outdir: Path, kimg: int) -> None:
     figure = run_dir / "before_after.png"
     before_and_after(run_dir, figure)
     print(f"\nReal scenes, fakes before and after training:  {figure}")
-    print(f"{METRIC} of these, less is better:      {before}, {after}")
+    print(f"{METRIC} of these, lower is better:     {before}, {after}")
     print(f"Sample grid:                                   {max(run_dir.glob('fakes[0-9]*.png'))}")
     print(f"Snapshot, for all the other scripts:           {snapshot}")
     print(f"Logits per scale over training:                {run_dir / 'logits.png'}")
     print(f"Generated images:                              {generated}")
-    print(f"Train on: python demo.py --outdir={outdir} --kimg={2 * kimg}")
+    print(f"To train longer: python demo.py --outdir={outdir} --kimg={2 * kimg}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import MISSING, Field
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +10,21 @@ import click
 
 from dnnlib.util import UserError
 from training.run.options import AUGPIPES, Flags
-from training.run.registry import Setting, configurations
+from training.run.registry import configurations
 
 EXIT_STOPPED = 75
 """Exit status of a run that was asked to stop and can be continued (EX_TEMPFAIL)."""
 
-CONTINUE_PARAMETERS = {"continue_run", "outdir", "kimg", "device", "detectors", "state_minutes", "trust_pickle"}
-CONTINUE_PARAMETERS |= {"dry_run", "progress", "snap_format"}
-"""What means something to a run that goes on; everything else was decided when it began."""
+RUNTIME_PARAMETERS = {
+    *("continue_run", "outdir", "device", "detectors", "state_minutes", "trust_pickle", "dry_run", "progress"),
+    *("snap_format", "desc", "trust_detectors"),
+}
+"""Flags that concern one part of a run, and are not stored with it."""
 
 
-def method_settings() -> dict[str, Setting]:
-    """Settings of all methods by parameter name; methods may share one."""
-    return {
-        setting.parameter: setting for configuration in configurations().values() for setting in configuration.settings
-    }
+def method_settings() -> dict[str, Field[Any]]:
+    """Return the settings of all methods by name; methods may share one."""
+    return {name: setting for method in configurations().values() for name, setting in method.settings.items()}
 
 
 class TrainCommand(click.Command):
@@ -31,11 +32,10 @@ class TrainCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, the general ones first."""
-        settings = method_settings()
-        users: dict[str, list[str]] = {name: [] for name in settings}
-        for configuration in configurations().values():
-            for setting in configuration.settings:
-                users[setting.parameter].append(configuration.name)
+        users: dict[str, list[str]] = {}
+        for method in configurations().values():
+            for name in method.settings:
+                users.setdefault(name, []).append(method.name)
         groups: dict[str, list[tuple[str, str]]] = {"Options": []}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
@@ -50,10 +50,12 @@ class TrainCommand(click.Command):
 
 def add_method_options(command: click.Command) -> click.Command:
     """Give ``command`` a flag for each setting of the methods."""
-    for setting in method_settings().values():
-        command.params.append(
-            click.Option([setting.flag, setting.parameter], metavar=setting.metavar, help=setting.help)
-        )
+    for name, setting in method_settings().items():
+        default = setting.default if setting.default_factory is MISSING else setting.default_factory()
+        shown = ",".join(map(str, default)) if isinstance(default, list) else default
+        notes = [str(note) for note in (shown, setting.metadata.get("source")) if note is not None]
+        text = f"{setting.metadata['help']}  [default: {'; '.join(notes)}]"
+        command.params.append(click.Option(["--" + name.replace("_", "-")], type=setting.metadata["type"], help=text))
     return command
 
 
@@ -70,97 +72,131 @@ def parse_snapshot_formats(ctx: click.Context, param: click.Parameter, value: st
     return formats
 
 
-def parse_settings(given: dict[str, str | None]) -> dict[str, Any]:
-    """Values of the method settings that were given."""
-    values = {}
-    for name, text in given.items():
-        if text is not None:
-            setting = method_settings()[name]
-            try:
-                values[name] = setting.parse(text)
-            except ValueError as error:
-                raise UserError(f"{setting.flag}={text}: {error}") from error
-    return values
+def given_flags(ctx: click.Context) -> dict[str, Any]:
+    """Return the values of the flags on the command line that are stored with a run, by parameter name."""
+    return {
+        name: value
+        for name, value in ctx.params.items()
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE and name not in RUNTIME_PARAMETERS
+    }
 
 
-def unused_flags(ctx: click.Context) -> tuple[str, ...]:
-    """Flags that were given but cannot change a run that is continued."""
-    given = [
-        param
-        for param in ctx.command.params
-        if param.name and ctx.get_parameter_source(param.name) is click.core.ParameterSource.COMMANDLINE
-    ]
-    return tuple(param.opts[-1] for param in given if param.name not in CONTINUE_PARAMETERS)
+OF_CFG = "[default: set by --cfg]"
 
 
 @click.command(cls=TrainCommand, context_settings={"max_content_width": 120})
-@click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), help="Folder that holds the runs.")
-@click.option("--data", type=click.Path(), help="Training images: folder or zip (see dataset_tool.py).")
-@click.option("--continue", "continue_run", metavar="RUN|latest", help="Go on exactly where a run stopped.")
-@click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="Processes on this machine.")
-@click.option("--device", type=click.Choice(["auto", "cuda", "cpu", "mps"]), default="auto", show_default=True)
-@click.option("--snap", type=click.IntRange(min=1), default=50, show_default=True, help="Ticks between snapshots.")
+@click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), help="Folder for the runs.")
+@click.option("--data", type=click.Path(), help="Training images: a folder or zip made by dataset_tool.py.")
 @click.option(
-    "--tick", type=click.FloatRange(min=0, min_open=True), default=4.0, show_default=True, help="kimg per tick."
+    "--continue", "continue_run", metavar="RUN|latest", help="Continue a run (its folder, or the latest in --outdir)."
+)
+@click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cuda", "cpu", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Device to train on; auto is cuda if available, else cpu.",
+)
+@click.option(
+    "--snap", type=click.IntRange(min=1), default=50, show_default=True, help="Ticks between snapshots and samples."
+)
+@click.option(
+    "--tick",
+    type=click.FloatRange(min=0, min_open=True),
+    default=4.0,
+    show_default=True,
+    help="Length of a tick in thousands of images.",
 )
 @click.option(
     "--metrics",
     default="fid50k_full",
     show_default=True,
     callback=parse_metrics,
-    help="Comma list of metrics or 'none'.",
+    help="Comma-separated metrics, or none.",
 )
 @click.option(
     "--snap-format",
     default="pkl",
     show_default=True,
     callback=parse_snapshot_formats,
-    help="Comma list of pkl and safetensors.",
+    help="Comma-separated snapshot formats: pkl, safetensors.",
 )
-@click.option("--metrics-ticks", type=click.IntRange(min=1), help="Ticks between metrics.  [default: --snap]")
-@click.option("--detectors", type=click.Path(exists=True, file_okay=False), help="Folder with the metrics' networks.")
+@click.option("--metrics-ticks", type=click.IntRange(min=1), help="Ticks between metrics.  [default: value of --snap]")
 @click.option(
-    "--state-minutes", type=click.FloatRange(min=0), default=10, show_default=True, help="Least time between states."
+    "--detectors", type=click.Path(exists=True, file_okay=False), help="Folder with the metrics' feature networks."
 )
 @click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Decides everything random."
+    "--trust-detectors", is_flag=True, help="Allow feature networks of unknown origin, which can execute code."
 )
-@click.option("-n", "--dry-run", is_flag=True, help="Check everything, print the options and stop.")
-@click.option("--cond", type=bool, default=False, show_default=True, help="Train with the labels of the dataset.")
-@click.option("--subset", type=click.IntRange(min=1), help="Use so many of the images.  [default: all]")
-@click.option("--mirror", type=bool, default=False, show_default=True, help="Add mirrored copies of the images.")
 @click.option(
-    "--cfg", type=click.Choice(list(configurations())), default="auto", show_default=True, help="Configuration."
+    "--state-minutes",
+    type=click.FloatRange(min=0),
+    default=10,
+    show_default=True,
+    help="Minimum minutes between checkpoints.",
 )
-@click.option("--gamma", type=click.FloatRange(min=0), help="Weight of R1.  [default: of --cfg]")
-@click.option("--kimg", type=click.IntRange(min=1), help="Length of training, 1000 real images.  [default: of --cfg]")
-@click.option("--batch", type=click.IntRange(min=1), help="Images per optimizer step.  [default: of --cfg]")
-@click.option("--batch-gpu", type=click.IntRange(min=1), help="Images per pass of a process.  [default: of --cfg]")
-@click.option("--cbase", type=click.IntRange(min=1), help="Channels times resolution.  [default: of --cfg]")
-@click.option("--cmax", type=click.IntRange(min=1), default=512, show_default=True, help="Most channels of a layer.")
-@click.option("--glr", type=click.FloatRange(min=0, min_open=True), help="Learning rate of G.  [default: of --cfg]")
-@click.option("--dlr", type=click.FloatRange(min=0, min_open=True), help="Learning rate of D.  [default: of --cfg]")
-@click.option("--map-depth", type=click.IntRange(min=1), help="Layers of the mapping network.  [default: of --cfg]")
-@click.option("--mbstd-group", type=click.IntRange(min=1), help="Images per minibatch-std group.  [default: of --cfg]")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Random seed.")
+@click.option("-n", "--dry-run", is_flag=True, help="Check everything, print the options and exit.")
+@click.option("--cond", type=bool, default=False, show_default=True, help="Train conditionally on the labels.")
+@click.option("--subset", type=click.IntRange(min=1), help="Maximum number of training images.  [default: all]")
+@click.option("--mirror", type=bool, default=False, show_default=True, help="Add horizontally flipped copies.")
 @click.option(
-    "--aug", type=click.Choice(["noaug", "ada", "fixed"]), default="ada", show_default=True, help="Augmentation."
+    "--cfg",
+    type=click.Choice(list(configurations())),
+    default="auto",
+    show_default=True,
+    help="Base configuration; see docs/training.md.",
 )
-@click.option("--p", type=click.FloatRange(0, 1), help="Probability of augmentation with --aug=fixed.")
+@click.option("--gamma", type=click.FloatRange(min=0), help=f"R1 regularization weight.  {OF_CFG}")
+@click.option("--kimg", type=click.IntRange(min=1), help=f"Training length in thousands of real images.  {OF_CFG}")
+@click.option("--batch", type=click.IntRange(min=1), help=f"Total batch size.  {OF_CFG}")
+@click.option("--batch-gpu", type=click.IntRange(min=1), help=f"Images per forward and backward pass.  {OF_CFG}")
+@click.option("--cbase", type=click.IntRange(min=1), help=f"Capacity: channels times resolution.  {OF_CFG}")
+@click.option(
+    "--cmax", type=click.IntRange(min=1), default=512, show_default=True, help="Maximum number of channels per layer."
+)
+@click.option("--glr", type=click.FloatRange(min=0, min_open=True), help=f"Learning rate of G.  {OF_CFG}")
+@click.option("--dlr", type=click.FloatRange(min=0, min_open=True), help=f"Learning rate of D.  {OF_CFG}")
+@click.option("--map-depth", type=click.IntRange(min=1), help=f"Layers of the mapping network.  {OF_CFG}")
+@click.option("--mbstd-group", type=click.IntRange(min=1), help=f"Minibatch standard deviation group size.  {OF_CFG}")
+@click.option(
+    "--aug",
+    type=click.Choice(["noaug", "ada", "fixed"]),
+    default="ada",
+    show_default=True,
+    help="Augmentation: none, adaptive, or with a fixed probability.",
+)
+@click.option("--p", type=click.FloatRange(0, 1), help="Augmentation probability for --aug=fixed.")
 @click.option("--target", type=click.FloatRange(0, 1), help="Target of --aug=ada.  [default: 0.6]")
-@click.option("--augpipe", type=click.Choice(list(AUGPIPES)), help="Which transforms.  [default: bgc]")
+@click.option("--augpipe", type=click.Choice(list(AUGPIPES)), help="Set of augmentations.  [default: bgc]")
 @click.option(
-    "--ada-max-p", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Limit of p; inf for none."
+    "--ada-max-p",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Upper bound of the augmentation probability; inf for none.",
 )
-@click.option("--resume", metavar="PKL", help="Snapshot to start from: a name, path or URL.  [default: noresume]")
-@click.option("--trust-pickle", is_flag=True, help="Let the file of --resume execute code.")
-@click.option("--freezed", type=click.IntRange(min=0), help="Freeze the first so many layers of D.  [default: 0]")
-@click.option("--fp32", type=bool, default=False, show_default=True, help="No half precision.")
-@click.option("--nhwc", type=bool, default=False, show_default=True, help="Channels-last memory in half precision.")
-@click.option("--nobench", type=bool, default=False, show_default=True, help="No cuDNN benchmarking.")
+@click.option(
+    "--resume", metavar="PKL", help="Snapshot to start from: a known name, path or URL.  [default: noresume]"
+)
+@click.option("--trust-pickle", is_flag=True, help="Allow the file of --resume to execute code.")
+@click.option("--freezed", type=click.IntRange(min=0), help="Freeze the first N layers of D.  [default: 0]")
+@click.option("--fp32", type=bool, default=False, show_default=True, help="Disable half precision.")
+@click.option(
+    "--nhwc", type=bool, default=False, show_default=True, help="Use channels-last memory format in half precision."
+)
+@click.option("--nobench", type=bool, default=False, show_default=True, help="Disable cuDNN benchmarking.")
 @click.option("--allow-tf32", type=bool, default=False, show_default=True, help="Allow TensorFloat-32.")
-@click.option("--workers", type=click.IntRange(min=0), default=3, show_default=True, help="Data-loading processes.")
-@click.option("--desc", help="Text to add to the name of the run folder.")
-@click.option("--progress", type=click.Choice(["auto", "plain", "none"]), default="auto", show_default=True)
+@click.option("--workers", type=click.IntRange(min=0), default=3, show_default=True, help="Data loading processes.")
+@click.option("--desc", help="Text to append to the name of the run folder.")
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "plain", "none"]),
+    default="auto",
+    show_default=True,
+    help="Console output: lines and a bar on terminals, lines only, or none.",
+)
 @click.pass_context
 def main(
     ctx: click.Context,
@@ -173,24 +209,33 @@ def main(
     snap_format: tuple[str, ...],
     dry_run: bool,
     trust_pickle: bool,
+    trust_detectors: bool,
     progress: str,
     **others: Any,
 ) -> None:
     """Train a GAN on a folder or zip of square images.
 
-    A run makes a new numbered folder in --outdir. Ctrl-C or SIGTERM saves the whole state; --continue goes on from
-    there as if nothing had happened. --resume starts a new run from the networks of a snapshot (transfer learning).
-    """
+    \b
+    Examples:
+      python train.py --outdir=runs --data=datasets/photos.zip --gpus=1 --cfg=msconD --mirror=1
+      python train.py --continue=runs/00000-photos-mirror-msconD
+
+    Each run creates a numbered folder in --outdir. Ctrl-C or SIGTERM saves a checkpoint and stops; --continue resumes
+    training exactly where it stopped. --resume starts a new run from the networks of a snapshot (transfer learning).
+    """  # noqa: D301 -- click needs the control character
+    from metrics.detectors import trust_torchscript
     from torch_utils.distributed import ProcessError
     from training.run.launch import RunRequest, train_run  # here: --help must not wait for torch
 
+    if trust_detectors:
+        trust_torchscript()
     try:
-        settings = parse_settings({name: others.pop(name) for name in method_settings()})
+        settings = {name: value for name in method_settings() if (value := others.pop(name)) is not None}
+        given = given_flags(ctx)
         request = RunRequest(
             outdir=outdir,
             continue_run=continue_run,
-            unused_flags=unused_flags(ctx),
-            flags=None if data is None else Flags(data=data, settings=settings, **others),
+            flags=None if data is None else Flags(data=data, settings=settings, explicit=frozenset(given), **others),
             device=device,
             runtime={
                 "detector_folder": detectors,
@@ -199,8 +244,8 @@ def main(
                 "trust_pickle": trust_pickle,
                 "progress": progress,
             },
-            kimg=others["kimg"],
             is_dry_run=dry_run,
+            given=given,
         )
         is_finished = train_run(request)
     except (UserError, ProcessError) as error:

@@ -25,7 +25,7 @@ import PIL.Image
 import torch
 from torch.utils.data import DataLoader, RandomSampler
 
-from training import state as training_state
+from training import checkpoint
 from training.dataset import ImageFolderDataset
 from training.phases import Phase
 from training.run.options import DatasetInfo, Flags, resolve
@@ -96,7 +96,7 @@ def measure_loading(folder: Path) -> float:
 def measure_state(folder: Path) -> dict[str, float]:
     """Seconds from the tensors in memory to the synchronised, checksummed file, and its size."""
     save_sec: list[float] = []
-    with mock.patch.object(training_state, "save_state", timed(training_state.save_state, save_sec)):
+    with mock.patch.object(checkpoint, "save_checkpoint", timed(checkpoint.save_checkpoint, save_sec)):
         run_loop(folder, STATE_PX, total_kimg=0.004, kimg_per_tick=1, cbase=STATE_CHANNEL_BASE, batch=4)
     (path,) = folder.glob(f"run{STATE_PX}/*.safetensors")
     return {"state_sec": save_sec[-1], "state_gib": path.stat().st_size / 2**30}

@@ -9,11 +9,19 @@ import numpy as np
 import pytest
 import torch
 
+from tests.processes import forked_ranks
+
 
 @pytest.fixture(autouse=True)
 def _same_seeds():
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_ranks():
+    with forked_ranks():
+        yield
 
 
 def pytest_runtest_setup(item):

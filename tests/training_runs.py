@@ -2,10 +2,8 @@
 
 import contextlib
 import copy
-import inspect
 import itertools
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -22,14 +20,15 @@ import torch.utils.tensorboard
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from dnnlib.util import EasyDict
 from tests.helpers import REPOSITORY
 from tests.image_files import images, write_zip
+from tests.processes import fork_server, run_script
 from training.batches import Batches
 from training.dataset import ImageFolderDataset
 from training.run.folder import write_options
 from training.run.launch import train_run  # noqa: F401 (for the fork server)
 from training.run.options import DatasetInfo, Flags, resolve
+from training.run.settings import TrainingSettings
 from training.training_loop import Trainer, training_loop
 
 NUM_IMAGES = 24
@@ -77,10 +76,8 @@ def train_here(run_dir: Path, options: dict, **more) -> bool:
 def make_trainer(run_dir: Path, options: dict) -> Trainer:
     """What `training_loop` runs."""
     run_dir.mkdir(exist_ok=True)
-    arguments = inspect.signature(training_loop).bind(run_dir=str(run_dir), progress="none", **copy.deepcopy(options))
-    arguments.apply_defaults()
     with SMALL_GRIDS:
-        return Trainer(EasyDict(arguments.arguments))
+        return Trainer(TrainingSettings(run_dir=str(run_dir), progress="none", **copy.deepcopy(options)))
 
 
 @contextlib.contextmanager
@@ -99,13 +96,6 @@ def signal_in_iteration(number: int | None, signum: int = signal.SIGTERM) -> Ite
 
 
 # Other processes
-
-
-def fork_server():
-    """Starts processes that have imported everything already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.training_runs"])
-    return context
 
 
 def _train_there(run_dir: Path, options: dict, stop_in_iteration: int | None) -> None:
@@ -132,8 +122,8 @@ def train_command(*arguments, **flags) -> list[str]:
 
 
 def run_train(*arguments, **flags) -> subprocess.CompletedProcess:
-    """Run the real ``train.py``."""
-    return subprocess.run(train_command(*arguments, **flags), capture_output=True, text=True, cwd=REPOSITORY)
+    """Run the real ``train.py``, but not in a new interpreter."""
+    return run_script(*train_command(*arguments, **flags)[1:])
 
 
 # What a run leaves behind

@@ -1,4 +1,8 @@
-"""Several processes: who is who, and starting them."""
+"""Several processes: which one this is, what they exchange, and how they are started.
+
+Every exchange is a collective: all processes of the group must call it. Without a process group there is one process,
+and each function returns what it was given.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,21 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import torch
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from dnnlib.util import UserError
+
+T = TypeVar("T")
 
 GRACE_SEC = 5.0
 """After one local process has failed, the others get this long to end before SIGTERM and again before SIGKILL."""
@@ -96,10 +103,104 @@ def leave_world() -> None:
         torch.distributed.destroy_process_group()
 
 
+def rank() -> int:
+    """Rank of this process; 0 without a process group."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes; 1 without a process group."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def gather(value: T) -> list[T]:
+    """Return the picklable ``value`` of every process, by rank.
+
+    Tensors inside it should be on the CPU: a CUDA tensor would arrive on the device of its owner in every process.
+    """
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def from_rank0(value: T) -> T:
+    """Return the picklable ``value`` of rank 0 in every process."""
+    if world_size() == 1:
+        return value
+    values = [value]
+    torch.distributed.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def gather_tensors(x: torch.Tensor) -> list[torch.Tensor]:
+    """Return ``x``, of the same shape and dtype everywhere, of every process, by rank; gradients do not flow."""
+    if world_size() == 1:
+        return [x]
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]
+    torch.distributed.all_gather(parts, x.contiguous())
+    return parts
+
+
+def broadcast_(tensors: Iterable[torch.Tensor]) -> None:
+    """Overwrite tensors with those of rank 0."""
+    if world_size() > 1:
+        for tensor in tensors:
+            torch.distributed.broadcast(tensor.detach(), src=0)
+
+
+def sum_(x: torch.Tensor) -> None:
+    """Overwrite ``x`` with its sum over the processes."""
+    if world_size() > 1:
+        torch.distributed.all_reduce(x)
+
+
+def any_process(flag: bool) -> bool:
+    """Return whether ``flag`` is set in any process, without waiting for a GPU."""
+    if world_size() == 1:
+        return flag
+    flags = torch.tensor(flag, dtype=torch.uint8)  # on the CPU
+    torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
+    return bool(flags)
+
+
+@contextmanager
+def rank0_first() -> Iterator[None]:
+    """Let rank 0 leave the block before the others enter it: what it downloads, they find."""
+    if rank() > 0:
+        torch.distributed.barrier()
+    try:
+        yield
+    finally:
+        if rank() == 0 and world_size() > 1:
+            torch.distributed.barrier()
+
+
+def parallel(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """Wrap a module so that gradients are averaged over processes, if there are several and it has parameters.
+
+    Args:
+        module: Its ``requires_grad`` is False, and is again afterwards.
+        device: Where it is.
+    """
+    if world_size() == 1 or not any(True for _ in module.parameters()):
+        return module
+    module.requires_grad_(True)  # DDP handles only the parameters that require gradients when it is constructed
+    with warnings.catch_warnings():
+        # Newer versions of torch have another name for broadcast_buffers, older ones only this.
+        warnings.simplefilter("ignore", FutureWarning)
+        wrapped = torch.nn.parallel.DistributedDataParallel(
+            module, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+        )
+    module.requires_grad_(False)
+    return wrapped
+
+
 def launch(fn: Callable[[World, str], None], num_processes: int) -> None:
     """Run ``fn(world, init_method)`` in ``num_processes`` new processes on this machine, or in this one if that is 1.
 
-    As soon as one fails the others are stopped. SIGTERM and SIGUSR1 to this process reach all of them.
+    As soon as one fails the others are stopped. SIGTERM, SIGUSR1 and SIGHUP to this process reach all of them.
 
     Args:
         fn: Picklable: a function at the top level of a module, or a `functools.partial` of one.
@@ -157,6 +258,8 @@ def _forwarded_signals(pids: list[int]) -> Iterator[None]:
         handlers = {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: forward}
         if hasattr(signal, "SIGUSR1"):  # not on Windows
             handlers[signal.SIGUSR1] = forward
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup
+            handlers[signal.SIGHUP] = forward
     previous = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
     try:
         yield

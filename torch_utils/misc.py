@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import torch
 
+from torch_utils import distributed
 from torch_utils.module_summary import print_module_summary
 from torch_utils.sampler import InfiniteSampler
 
@@ -188,7 +189,7 @@ def check_ddp_consistency(module: torch.nn.Module, ignore_regex: str | None = No
     Raises:
         RuntimeError: A tensor differs. The text names it, the rank, and whether it is NaN or drift.
     """
-    if not torch.distributed.is_initialized():
+    if distributed.world_size() == 1:
         return
     title = type(module).__name__
     faults = []
@@ -198,16 +199,14 @@ def check_ddp_consistency(module: torch.nn.Module, ignore_regex: str | None = No
             fault = _difference_from_rank0(tensor.detach())
             if fault is not None:
                 faults.append(f"'{full_name}' {fault}")
-    faults_by_rank: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(faults_by_rank, faults)
-    for rank, found in enumerate(faults_by_rank):
+    for rank, found in enumerate(distributed.gather(faults)):
         if found:
             raise RuntimeError(f"the processes disagree: on rank {rank} {found[0]} ({len(found)} tensors differ)")
 
 
 def _difference_from_rank0(tensor: torch.Tensor) -> str | None:
     theirs = tensor.clone(memory_format=torch.contiguous_format)
-    torch.distributed.broadcast(theirs, src=0)
+    distributed.broadcast_([theirs])
     if torch.equal(tensor.nan_to_num(), theirs.nan_to_num()) and torch.equal(tensor.isnan(), theirs.isnan()):
         return None
     num_nan, num_nan_theirs = int(tensor.isnan().sum()), int(theirs.isnan().sum())

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from dnnlib.util import EasyDict
+from torch_utils import distributed
 
 _collectors: weakref.WeakSet[Collector] = weakref.WeakSet()
 _process = EasyDict(rank=0, sync_device=None)
@@ -112,7 +113,7 @@ class Collector:
         totals = self._sum_devices(names)
         if _process.sync_device is not None and names:
             totals = totals.to(_process.sync_device)
-            torch.distributed.all_reduce(totals)
+            distributed.sum_(totals)
         for name, moments in zip(names, totals.tolist(), strict=True):
             if moments[0] or not self._keep_previous or name not in self._collected:
                 self._collected[name] = moments

@@ -1,4 +1,4 @@
-"""Adaptive discriminator augmentation: p follows how sure D is of real images (arXiv 2006.06676, section 3)."""
+"""Adaptive discriminator augmentation: p follows the sign of D's real logits (arXiv 2006.06676, section 3)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch_utils import training_stats
 
 
 class AdaptiveAugmentation:
-    """Steers ``augment_pipe.p`` so that r_t, the mean sign of D's logits of real images, stays at a target.
+    """Adjusts ``augment_pipe.p`` so that r_t, the mean sign of D's logits of real images, stays at a target.
 
     Args:
-        augment_pipe: Its buffer ``p`` is moved.
-        target: Wanted r_t.
+        augment_pipe: Has the buffer ``p``.
+        target: Target of r_t.
         interval: Iterations between two adjustments.
         batch_size: Images per iteration.
         ada_kimg: Thousands of images in which p can move by 1.
-        max_p: Upper bound of p; infinity sets none.
+        max_p: Upper bound of p; None for no bound.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class AdaptiveAugmentation:
         interval: int,
         batch_size: int,
         ada_kimg: float,
-        max_p: float,
+        max_p: float | None,
     ) -> None:
         self._p: torch.Tensor = augment_pipe.get_buffer("p")
         self._target = target
@@ -39,16 +39,16 @@ class AdaptiveAugmentation:
         self._signs = training_stats.Collector(regex="Loss/signs/real")
 
     def update(self, batch_idx: int) -> None:
-        """Adjust p after iteration ``batch_idx``, if it is time; every process must call it."""
+        """Adjust p after iteration ``batch_idx`` if an interval is over; every process must call this."""
         if batch_idx % self._interval != 0:
             return
         self._signs.update()
-        # Without numbers, or with NaN among them, p stays: a NaN in it would never go away.
+        # Without statistics, or with NaN among them, p stays: a NaN in p would never go away.
         direction = np.nan_to_num(np.sign(self._signs["Loss/signs/real"] - self._target))
         self._p.copy_((self._p + direction * self._step).clamp(0, self._max_p))
 
     def state_dict(self) -> dict[str, Any]:
-        """What exact continuation needs besides the pipe's own state."""
+        """Return the statistics since the last adjustment; p itself belongs to the pipe."""
         return self._signs.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Feeding the loop: real images in the sampler's order, and latents with labels to generate."""
+"""Inputs of the training loop: real images in the sampler's order, and latents with labels to generate from."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from training.stop_request import STOP_SIGNALS
 
 
 class Batches:
-    """Endless batches for one process; the order of images is common to all processes and can be continued exactly.
+    """Endless batches for one process; all processes share one order of images, which can be continued exactly.
 
     Args:
         training_set: The images.
         batch_size: Images per batch, over all processes.
-        batch_gpu: Images per round of one process; divides its share of the batch.
+        batch_gpu: Images per round of one process; divides the process's part of the batch.
         z_dim: Width of the latents.
         rank: This process.
         world_size: Number of processes.
-        seed: Decides the order of the images.
-        device: Where the inputs shall be.
+        seed: Seed of the order of images.
+        device: Where the inputs are put.
         data_loader_kwargs: Further arguments of ``torch.utils.data.DataLoader``.
     """
 
@@ -59,7 +59,7 @@ class Batches:
         self._is_closed = torch.multiprocessing.Event()
         loader_kwargs = {
             **data_loader_kwargs,
-            # More workers than cores only get into each other's way.
+            # More workers than cores would only slow each other down.
             "num_workers": min(data_loader_kwargs.get("num_workers", 0), psutil.cpu_count() or 1),
             "pin_memory": data_loader_kwargs.get("pin_memory", False) and device.type == "cuda",
         }
@@ -67,24 +67,31 @@ class Batches:
             training_set,
             sampler=self._sampler,
             batch_size=self._share,
-            # A generator of its own: workers must not take numbers from the global one.
+            # A generator of its own, so that the workers' seeds do not advance the global one.
             generator=torch.Generator().manual_seed(seed),
             worker_init_fn=functools.partial(_leave_stopping_to_the_main_process, self._is_closed),
             **loader_kwargs,
         )
         self._iterator: Iterator[Any] | None = None
         self.wait_sec = 0.0
-        """Time spent waiting for images, ever."""
+        """Time spent waiting for images so far."""
 
     def next(self, num_phases: int) -> list[list[Round]]:
-        """Inputs of one iteration: for each phase the same real images, and latents of its own, in rounds."""
+        """Return the inputs of one iteration: for each phase the same real images, and its own latents, in rounds."""
         begin = time.perf_counter()
-        if self._iterator is None:  # not before a state may have moved the sampler
+        if self._iterator is None:  # not earlier: a checkpoint may have moved the sampler
             self._iterator = iter(self._loader)
         try:
             img, c = next(self._iterator)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error) and "shared memory" not in str(error):
+                raise
+            raise UserError(
+                f"a process that loads images has died, perhaps for lack of (shared) memory: use --workers=0 "
+                f"({str(error).splitlines()[0]})"
+            ) from error
         except UserError as error:
-            # From a worker process it comes as a traceback whose last line is the message.
+            # From a worker process it arrives as a traceback whose last line is the message.
             raise UserError(str(error).splitlines()[-1].removeprefix("dnnlib.util.UserError: ")) from error
         self._sampler.advance(self._batch_size)
         self.wait_sec += time.perf_counter() - begin
@@ -112,7 +119,7 @@ class Batches:
         return torch.from_numpy(labels).to(self._device)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the order of images stands; the same in all processes."""
+        """Return the position in the order of images, which is the same in all processes."""
         return self._sampler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -121,13 +128,13 @@ class Batches:
         self._sampler.load_state_dict(state)
 
     def close(self) -> None:
-        """End the workers, or at least let them end: after an error its traceback may keep the iterator."""
+        """End the workers, or allow them to end: after an error the traceback may keep the iterator alive."""
         self._is_closed.set()
         self._iterator = None
 
 
 def _leave_stopping_to_the_main_process(is_closed: Event, _worker_id: int) -> None:
-    """Ctrl-C and job managers signal all processes; the loop needs its workers until its state is saved."""
+    """Ignore signals: Ctrl-C and job managers send them to all processes, but the loop needs its workers."""
 
     def obey(_signum: int, _frame: FrameType | None) -> None:
         if is_closed.is_set():

@@ -1,8 +1,11 @@
-"""Training states: everything that exact continuation needs, in files that execute nothing and cannot be half there.
+"""Checkpoints: everything that exact continuation needs, in files that execute nothing and are never half written.
 
-A state is a tree of dicts and lists with tensors and plain values as leaves. On disk it is
+A checkpoint is a tree of dicts and lists whose leaves are tensors and plain values. On disk it is
 ``training-state-<nimg>.safetensors``: the tensors, with the rest of the tree as JSON in the header, and beside it a
-file ``.sha256``, as no tensor format notices a flipped bit by itself.
+``.sha256``, because the format itself does not notice a flipped bit.
+
+What is saved is a mapping from names to objects with ``state_dict`` and ``load_state_dict``. A slash in a name nests
+the tree. Objects below ``ranks/`` differ between processes: each process saves and restores its own.
 """
 
 from __future__ import annotations
@@ -11,36 +14,82 @@ import hashlib
 import json
 import re
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from dnnlib.atomic import commit, write_atomic
+from dnnlib.util import UserError
+from torch_utils import distributed
 
 NUM_KEPT = 2
-"""States to keep: if the newest turns out to be damaged, there is the one before."""
+"""Checkpoints to keep: if the newest turns out to be damaged, the one before it is used."""
 
 _NAME = re.compile(r"training-state-(\d{9,})\.safetensors")
 _TENSOR_KEY = "__tensor__"
 
 
-class DamagedStateError(Exception):
-    """A state file that cannot be read back as it was written."""
+class CheckpointError(UserError):
+    """A checkpoint that is damaged, or that does not fit the run."""
 
 
-def save_state(run_dir: Path, cur_nimg: int, tree: dict[str, Any]) -> Path:
-    """Write a state so that a crash at any moment leaves the ones before it intact, and drop the oldest.
+class Stateful(Protocol):
+    """Something that a checkpoint can hold."""
+
+    def state_dict(self) -> Any:
+        """Return the state as a tree of tensors and JSON values."""
+
+    def load_state_dict(self, state_dict: Any, /) -> Any:
+        """Restore what `state_dict` returned."""
+
+
+Tree = dict[str, Any]
+"""Nested dicts and lists of tensors and JSON values. Keys are strings, or whole numbers as optimizers use them."""
+
+
+def collect(stateful: Mapping[str, Stateful]) -> Tree:
+    """Return the state of every object as a tree; every process must call this, with the same names."""
+    tree: Tree = {"num_gpus": distributed.world_size()}
+    for name, thing in stateful.items():
+        group, _, key = name.rpartition("/")
+        (tree.setdefault(group, {}) if group else tree)[key] = thing.state_dict()
+    # On the CPU: a CUDA tensor would arrive on the device of its owner in every process.
+    tree["ranks"] = distributed.gather(_map_tensors(tree.get("ranks", {}), lambda tensor: tensor.cpu()))
+    return tree
+
+
+def restore(stateful: Mapping[str, Stateful], tree: Tree) -> None:
+    """Put a tree of `collect` into objects that were constructed with the same settings, in the order of the names.
+
+    Raises:
+        CheckpointError: It is of another number of processes, or does not fit an object.
+    """
+    if tree["num_gpus"] != distributed.world_size():
+        raise CheckpointError(f"was written with --gpus={tree['num_gpus']}; continue with as many processes")
+    own = {**tree, "ranks": tree["ranks"][distributed.rank()]}
+    for name, thing in stateful.items():
+        group, _, key = name.rpartition("/")
+        try:
+            thing.load_state_dict((own[group] if group else own)[key])
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            first_line = str(error).partition("\n")[0][:300]
+            raise CheckpointError(f"the saved {name} does not fit: {first_line}") from error
+
+
+def save_checkpoint(run_dir: Path, cur_nimg: int, tree: Tree) -> Path:
+    """Write a checkpoint and remove the oldest; a crash at any moment leaves the earlier ones intact.
 
     Args:
         run_dir: Run folder.
-        cur_nimg: Images seen so far; the name of the file.
-        tree: Nested dicts and lists of tensors and JSON values; keys are strings.
+        cur_nimg: Images seen so far; part of the file name.
+        tree: The content.
 
     Raises:
-        OSError: The disk is full, for example; earlier states are untouched.
+        OSError: For example, the disk is full; earlier checkpoints are untouched.
     """
     path = run_dir / f"training-state-{cur_nimg:09d}.safetensors"
     temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -48,69 +97,77 @@ def save_state(run_dir: Path, cur_nimg: int, tree: dict[str, Any]) -> Path:
     skeleton = _take_tensors(tree, "", tensors)
     try:
         save_file(tensors, temp, metadata={"tree": json.dumps(skeleton)})
-        # The checksum comes first: a state without one, or with another's, counts as damaged.
+        # The checksum comes first: a file without one, or with another file's, counts as damaged.
         write_atomic(_checksum_path(path), f"{_sha256(temp)}\n".encode())
         commit(temp, path)
     except SafetensorError as error:  # how the library reports a full disk
         raise OSError(f"cannot write {path}: {error}") from error
     finally:
         temp.unlink(missing_ok=True)
-    for old in list_states(run_dir)[:-NUM_KEPT]:
+    for old in list_checkpoints(run_dir)[:-NUM_KEPT]:
         old.unlink(missing_ok=True)
         _checksum_path(old).unlink(missing_ok=True)
     return path
 
 
-def load_state(path: Path) -> dict[str, Any]:
-    """Read a state that `find_newest_state` found back as a tree."""
-    with safe_open(path, framework="pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        skeleton = json.loads(file.metadata()["tree"])
-    tree: dict[str, Any] = _put_tensors(skeleton, tensors)
+def load_checkpoint(path: Path) -> Tree:
+    """Read a checkpoint that `find_newest_checkpoint` returned.
+
+    Raises:
+        CheckpointError: Its content is not that of a checkpoint.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            skeleton = json.loads(file.metadata()["tree"])
+        tree: Tree = _put_tensors(skeleton, tensors)
+        if not isinstance(tree, dict):
+            raise TypeError("not a dict")
+    except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} does not hold a checkpoint ({type(error).__name__})") from error
     return tree
 
 
-def find_newest_state(run_dir: Path) -> tuple[Path | None, list[str]]:
-    """Find the newest intact state of a run, and set damaged ones aside as ``<name>.damaged``.
+def find_newest_checkpoint(run_dir: Path) -> tuple[Path | None, list[str]]:
+    """Find the newest intact checkpoint of a run, and rename damaged ones to ``<name>.damaged``.
 
     Returns:
-        Its path, or None if there is no state at all, and one line per file that was set aside.
+        Its path, or None if there are no checkpoints, and one line for each file that was renamed.
 
     Raises:
-        DamagedStateError: There are states, and all of them are damaged.
+        CheckpointError: There are checkpoints, and all of them are damaged.
     """
     warnings: list[str] = []
-    for path in reversed(list_states(run_dir)):
-        try:
-            _check(path)
+    for path in reversed(list_checkpoints(run_dir)):
+        problem = _damage(path)
+        if problem is None:
             return path, warnings
-        except DamagedStateError as error:
-            path.replace(path.with_name(path.name + ".damaged"))
-            warnings.append(f"{error}; set aside as {path.name}.damaged, using the state before it")
+        path.replace(path.with_name(path.name + ".damaged"))
+        warnings.append(f"{problem}; renamed to {path.name}.damaged, trying the checkpoint before it")
     if warnings:
-        raise DamagedStateError(f"no intact training state is left in {run_dir}: " + "; ".join(warnings))
+        raise CheckpointError(f"no intact checkpoint is left in {run_dir}: " + "; ".join(warnings))
     return None, warnings
 
 
-def list_states(run_dir: Path) -> list[Path]:
-    """Training states of a run, oldest first."""
+def list_checkpoints(run_dir: Path) -> list[Path]:
+    """List the checkpoints of a run, oldest first, damaged ones included unless they have been renamed."""
     found = {int(match[1]): path for path in run_dir.iterdir() if (match := _NAME.fullmatch(path.name))}
     return [found[nimg] for nimg in sorted(found)]
 
 
 def remove_leftovers(run_dir: Path) -> None:
-    """Delete temporary files that a killed process left behind."""
+    """Delete temporary files that a killed process has left behind."""
     for path in run_dir.glob(".*.tmp"):
         path.unlink(missing_ok=True)
 
 
-def _check(path: Path) -> None:
+def _damage(path: Path) -> str | None:
+    """Say what is wrong with a checkpoint; None if it is intact."""
     try:
         expected = _checksum_path(path).read_text(encoding="ascii").strip()
-        if _sha256(path) != expected:
-            raise DamagedStateError(f"{path} does not match its checksum")
+        return None if _sha256(path) == expected else f"{path} does not match its checksum"
     except (OSError, UnicodeError) as error:
-        raise DamagedStateError(f"{path} cannot be read: {error}") from error
+        return f"{path} cannot be read: {error}"
 
 
 def _checksum_path(path: Path) -> Path:
@@ -118,17 +175,28 @@ def _checksum_path(path: Path) -> Path:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
+        digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
 
 
-def _take_tensors(tree: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
-    """A copy of ``tree`` whose tensors are moved to ``tensors`` and replaced by their names."""
+def _map_tensors(tree: Any, function: Any) -> Any:
+    """Return a copy of ``tree`` with ``function`` applied to its tensors."""
     if isinstance(tree, torch.Tensor):
-        # A copy of its own for each: the format refuses tensors that share memory.
+        return function(tree)
+    if isinstance(tree, dict):
+        return {key: _map_tensors(value, function) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_map_tensors(value, function) for value in tree]
+    return tree
+
+
+def _take_tensors(tree: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
+    """Return a copy of ``tree`` whose tensors have moved to ``tensors``, their names in their places."""
+    if isinstance(tree, torch.Tensor):
+        # Each gets a copy of its own: the format refuses tensors that share memory.
         tensors[name] = tree.detach().to("cpu", copy=True).contiguous()
         return {_TENSOR_KEY: name}
     if isinstance(tree, dict):
@@ -139,10 +207,11 @@ def _take_tensors(tree: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any
 
 
 def _put_tensors(tree: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """Undo `_take_tensors`. JSON has text keys only, so those that were whole numbers become whole numbers again."""
     if isinstance(tree, dict):
         if _TENSOR_KEY in tree:
             return tensors[tree[_TENSOR_KEY]]
-        return {key: _put_tensors(value, tensors) for key, value in tree.items()}
+        return {int(key) if key.isdecimal() else key: _put_tensors(value, tensors) for key, value in tree.items()}
     if isinstance(tree, list):
         return [_put_tensors(value, tensors) for value in tree]
     return tree

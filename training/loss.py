@@ -1,7 +1,7 @@
 """Losses of StyleGAN2 and the order in which they are accumulated.
 
 Non-saturating logistic loss (arXiv 1406.2661), R1 (arXiv 1801.04406) and path-length regularisation (arXiv 1912.04958,
-section 3.2). Terms are pure functions that return one value per image; `StyleGAN2Loss` sequences forward and backward
+section 3.2). Terms are pure functions that return one value per image; `StyleGAN2Loss` orders the forward and backward
 passes.
 """
 
@@ -20,29 +20,29 @@ PHASES = ("Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth")
 
 
 def generator_loss(fake_logits: torch.Tensor) -> torch.Tensor:
-    """-log sigmoid of the logits of generated images, element-wise."""
+    """Return -log sigmoid of the logits of generated images, element-wise."""
     return softplus(-fake_logits)
 
 
 def discriminator_loss_fake(fake_logits: torch.Tensor) -> torch.Tensor:
-    """-log(1 - sigmoid) of the logits of generated images, element-wise."""
+    """Return -log(1 - sigmoid) of the logits of generated images, element-wise."""
     return softplus(fake_logits)
 
 
 def discriminator_loss_real(real_logits: torch.Tensor) -> torch.Tensor:
-    """-log sigmoid of the logits of real images, element-wise."""
+    """Return -log sigmoid of the logits of real images, element-wise."""
     return softplus(-real_logits)
 
 
 def r1_penalty(scores: torch.Tensor, img: torch.Tensor) -> torch.Tensor:
-    """Squared norm of d scores / d img, per image ``[N]``; ``img`` [N, C, H, W] must require gradients."""
+    """Return the squared norm of d scores / d img per image, ``[N]``; ``img`` [N, C, H, W] must require gradients."""
     with conv2d_gradfix.no_weight_gradients():
         (grad,) = torch.autograd.grad(scores.sum(), img, create_graph=True)
     return grad.square().sum(dim=[1, 2, 3])
 
 
 def path_lengths(img: torch.Tensor, ws: torch.Tensor) -> torch.Tensor:
-    """How far the image moves per step of w: norm of J_w^T y, y ~ N(0, 1) / sqrt(H W), averaged over layers, ``[N]``.
+    """Return how far the image moves per step of w: |J_w^T y|, y ~ N(0, 1) / sqrt(H W), averaged over layers, ``[N]``.
 
     Args:
         img: Generated images ``[N, C, H, W]``.
@@ -55,7 +55,7 @@ def path_lengths(img: torch.Tensor, ws: torch.Tensor) -> torch.Tensor:
 
 
 class Loss:
-    """What the training loop needs of a loss."""
+    """Interface of a loss for the training loop."""
 
     def accumulate_gradients(
         self,
@@ -76,12 +76,12 @@ class Loss:
             gen_z: Latents ``[N, z_dim]``.
             gen_c: Labels to generate ``[N, c_dim]``.
             sync: Average gradients over processes: True in the last round of a batch.
-            gain: Factor of every term, the interval of a lazily applied phase.
+            gain: Scale of every term: the interval of a lazily applied phase.
         """
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Tensors that exact continuation must restore."""
+        """Return the tensors that exact continuation must restore."""
         return {}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
@@ -89,18 +89,18 @@ class Loss:
 
 
 class StyleGAN2Loss(Loss):
-    """The loss of StyleGAN2-ADA (CONTRACT 6).
+    """The loss of StyleGAN2-ADA; names and formulas are those of docs/compatibility.md.
 
     Args:
         device: Where the networks are.
         G_mapping: Mapping network, or its DDP wrapper.
         G_synthesis: Synthesis network, or its DDP wrapper.
         D: Discriminator, or its DDP wrapper.
-        augment_pipe: Applied to whatever D sees; None for nothing.
+        augment_pipe: Applied to the input of D; None for no augmentation.
         style_mixing_prob: Probability of a second z for the later layers of a batch.
         r1_gamma: Weight of R1.
         pl_batch_shrink: Path lengths are measured on the batch divided by this.
-        pl_decay: Share of the newest batch in the running mean of path lengths.
+        pl_decay: Weight of the newest batch in the running mean of path lengths.
         pl_weight: Weight of the path-length penalty.
     """
 
@@ -117,20 +117,14 @@ class StyleGAN2Loss(Loss):
         pl_decay: float = 0.01,
         pl_weight: float = 2,
     ) -> None:
-        self.device = device
-        self.G_mapping = G_mapping
-        self.G_synthesis = G_synthesis
-        self.D = D
-        self.augment_pipe = augment_pipe
-        self.style_mixing_prob = style_mixing_prob
-        self.r1_gamma = r1_gamma
-        self.pl_batch_shrink = pl_batch_shrink
-        self.pl_decay = pl_decay
-        self.pl_weight = pl_weight
+        self.device, self.augment_pipe = device, augment_pipe
+        self.G_mapping, self.G_synthesis, self.D = G_mapping, G_synthesis, D
+        self.r1_gamma, self.style_mixing_prob = r1_gamma, style_mixing_prob
+        self.pl_weight, self.pl_decay, self.pl_batch_shrink = pl_weight, pl_decay, pl_batch_shrink
         self.pl_mean = torch.zeros([], device=device)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The running mean of path lengths."""
+        """Return the running mean of path lengths."""
         return {"pl_mean": self.pl_mean}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
@@ -138,7 +132,7 @@ class StyleGAN2Loss(Loss):
         self.pl_mean.copy_(state["pl_mean"])
 
     def run_G(self, z: torch.Tensor, c: torch.Tensor, sync: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images ``[N, C, H, W]`` and ws ``[N, L, w_dim]`` of latents and labels, with style mixing."""
+        """Generate images ``[N, C, H, W]`` and ws ``[N, L, w_dim]`` from latents and labels, with style mixing."""
         with misc.ddp_sync(self.G_mapping, sync):
             ws = self.G_mapping(z, c)
             if self.style_mixing_prob > 0:
@@ -156,7 +150,7 @@ class StyleGAN2Loss(Loss):
         return torch.cat([ws[:, :cutoff], other[:, cutoff:]], dim=1)
 
     def run_D(self, img: torch.Tensor, c: torch.Tensor, sync: bool) -> Any:
-        """What D says of augmented images: logits ``[N, 1]``."""
+        """Discriminator output for augmented images: logits ``[N, 1]``."""
         if self.augment_pipe is not None:
             img = self.augment_pipe(img)
         with misc.ddp_sync(self.D, sync):
@@ -172,7 +166,7 @@ class StyleGAN2Loss(Loss):
         sync: bool,
         gain: float,
     ) -> None:
-        """As in `Loss`; a regulariser whose weight is 0 costs nothing.
+        """Accumulate gradients as described in `Loss`; a regularizer whose weight is 0 costs nothing.
 
         Raises:
             ValueError: ``phase`` is not one of `PHASES`.
@@ -190,7 +184,7 @@ class StyleGAN2Loss(Loss):
         else:
             reg = reg and self.r1_gamma != 0
             if main:
-                # Its gradients are averaged over processes together with those of the real images.
+                # These gradients are averaged over processes together with those of the real images.
                 fake_loss = self._discriminator_fake(gen_z, gen_c, gain)
                 self._discriminator_real(real_img, real_c, sync, gain, fake_loss, reg)
             elif reg:
@@ -214,7 +208,7 @@ class StyleGAN2Loss(Loss):
         training_stats.report("Loss/pl_penalty", penalty)
         loss = penalty * self.pl_weight
         training_stats.report("Loss/G/reg", loss)
-        # The penalty does not depend on the last biases; DDP wants a gradient, if a zero one, for each parameter.
+        # The penalty does not depend on the last biases, but DDP needs a gradient for each parameter, if only zero.
         backward(loss + img[:, 0, 0, 0] * 0, gain)
 
     def _discriminator_fake(self, gen_z: torch.Tensor, gen_c: torch.Tensor, gain: float) -> torch.Tensor:
@@ -239,7 +233,7 @@ class StyleGAN2Loss(Loss):
         img = real_img.detach().requires_grad_(reg)
         logits = self.run_D(img, real_c, sync)
         report_logits("real", logits)
-        loss = logits * 0  # R1 does not depend on the last bias; DDP wants a gradient for each parameter.
+        loss = logits * 0  # R1 does not depend on the last bias, but DDP needs a gradient for each parameter.
         if fake_loss is not None:
             main = discriminator_loss_real(logits)
             training_stats.report("Loss/D/loss", fake_loss + main.detach())
@@ -259,6 +253,6 @@ def backward(loss: torch.Tensor, gain: float) -> None:
 
 
 def report_logits(kind: str, logits: torch.Tensor) -> None:
-    """Record scores and their signs; the signs of real images steer the augmentation (CONTRACT 4)."""
+    """Report logits and their signs; those of real images control adaptive augmentation."""
     training_stats.report(f"Loss/scores/{kind}", logits)
     training_stats.report(f"Loss/signs/{kind}", logits.sign())

@@ -17,7 +17,7 @@ Arguments that recur:
     activation: A key of `bias_act.activation_funcs`.
     lr_multiplier: Learning rate relative to other layers.
     conv_clamp: Limit of the magnitude of a layer's output (relative to its gain), or None.
-    use_fp16, num_fp16_res: Half precision for a block, for the so many highest resolutions; on accelerators only.
+    use_fp16, num_fp16_res: Half precision for a block, for the N highest resolutions; on accelerators only.
     channels_last, fp16_channels_last: Memory format on accelerators, always and in half precision.
     channel_base, channel_max: A layer has min(channel_base / resolution, channel_max) channels.
     force_fp32: Compute in float32 everywhere.
@@ -324,7 +324,7 @@ class MappingNetwork(torch.nn.Module):
             z: Latents, N(0, 1).
             c: Labels, one-hot or real vectors.
             truncation_psi: Pulls w towards its mean: 1 leaves it alone, 0 gives the mean.
-            truncation_cutoff: Truncate the first so many ws only; None truncates all.
+            truncation_cutoff: Truncate only the first N ws; None truncates all.
             skip_w_avg_update: Leave the running mean of w alone although in training mode.
 
         Returns:
@@ -881,7 +881,7 @@ class DiscriminatorEpilogue(torch.nn.Module):
 
 @persistence.persistent_class
 class Discriminator(torch.nn.Module):
-    """Judges images: one logit each, high for real.
+    """Classifies images as real or generated: one logit each, high for real.
 
     Args:
         cmap_dim: Width of the mapped label; None takes the channels at 4x4.

@@ -1,7 +1,7 @@
-"""Training phases: which network learns what, how often, by which optimizer.
+"""Training phases: which network is trained on which terms, how often, by which optimizer.
 
-Regularisation is lazy (StyleGAN2, arXiv 1912.04958, appendix B): its terms are computed only every so many iterations,
-with a gain of that interval.
+Regularization is lazy (StyleGAN2, arXiv 1912.04958, appendix B): its terms are computed once per interval of
+iterations, scaled by the interval.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch_utils.host_memory import release_free_memory
 from training.loss import Loss
 
 NONFINITE_LIMIT = 1e5
-"""Infinite gradients become this large (CONTRACT 7)."""
+"""Infinite gradients are replaced by this value (docs/compatibility.md)."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ class Phase:
     module: torch.nn.Module
     optimizer: torch.optim.Optimizer
     interval: int
-    """Runs in every so many iterations, with this gain."""
+    """Iterations between two runs, and the gain of the terms."""
     stopwatch: Stopwatch = field(init=False)
 
     def __post_init__(self) -> None:
         device = next(self.module.parameters()).device
         self.stopwatch = Stopwatch(device)
-        # Second derivatives need memory in other sizes; such phases are rare enough for this to cost nothing.
+        # Second derivatives need blocks of other sizes; these phases are so rare that freeing memory costs nothing.
         self._frees_memory = device.type == "cpu" and self.interval > 1
 
     def run(self, loss: Loss, rounds: Sequence[Round]) -> None:
-        """Accumulate the gradients of all rounds, then step."""
+        """Accumulate the gradients of all rounds, then take an optimizer step."""
         self.stopwatch.start()
         if self._frees_memory:
             release_free_memory()
@@ -80,21 +80,21 @@ class Phase:
 def make_phases(
     prefix: str, module: torch.nn.Module, opt_kwargs: dict[str, Any], reg_interval: int | None
 ) -> list[Phase]:
-    """The phases of one network.
+    """Construct the phases of one network.
 
     Args:
         prefix: 'G' or 'D'.
         module: The network to train.
         opt_kwargs: ``class_name`` of the optimizer and its arguments.
-        reg_interval: Iterations between two regularisations, or None for one phase that does everything.
+        reg_interval: Iterations between two regularization steps, or None for a single phase with all terms.
 
     Returns:
-        Main and regularisation phase with one common optimizer, or the phase of both.
+        Main and regularization phase, which share an optimizer, or the single phase.
     """
     if reg_interval is None:
         optimizer = construct_class_by_name(params=module.parameters(), **opt_kwargs)
         return [Phase(f"{prefix}both", module, optimizer, interval=1)]
-    # The common optimizer takes i + 1 steps where i were meant: its rates are scaled to the same total.
+    # The shared optimizer takes i + 1 steps instead of i: its rates are scaled to the same total.
     ratio = reg_interval / (reg_interval + 1)
     scaled = {**opt_kwargs, "lr": opt_kwargs["lr"] * ratio, "betas": [beta**ratio for beta in opt_kwargs["betas"]]}
     optimizer = construct_class_by_name(params=module.parameters(), **scaled)
@@ -106,11 +106,11 @@ def make_phases(
 
 @torch.no_grad()
 def remove_nonfinite(gradients: list[torch.Tensor]) -> int:
-    """Replace NaN by 0 and infinities by +-`NONFINITE_LIMIT`, in place; returns how many there were."""
+    """Replace NaN by 0 and infinities by +-`NONFINITE_LIMIT`, in place; return how many there were."""
     if not gradients:
         return 0
     norms = torch.stack(torch._foreach_norm(gradients))
-    if norms.isfinite().all():  # by far the usual case, and one pass over memory
+    if norms.isfinite().all():  # the usual case: a single pass over memory
         return 0
     count = int(sum((~gradient.isfinite()).sum() for gradient in gradients))
     for gradient in gradients:
@@ -119,7 +119,7 @@ def remove_nonfinite(gradients: list[torch.Tensor]) -> int:
 
 
 class Stopwatch:
-    """Time between the last start and stop, on the device's own clock."""
+    """Measures the time between a start and a stop on the device's own clock."""
 
     def __init__(self, device: torch.device) -> None:
         self._is_cuda = device.type == "cuda"
@@ -128,11 +128,11 @@ class Stopwatch:
         self._used = False
 
     def start(self) -> None:
-        """Begin."""
+        """Start the measurement."""
         self._mark(0)
 
     def stop(self) -> None:
-        """End."""
+        """End the measurement."""
         self._mark(1)
         self._used = True
 
@@ -143,7 +143,7 @@ class Stopwatch:
             self._times[which] = time.perf_counter()
 
     def read_sec(self) -> float | None:
-        """Seconds of the last measurement, or None before the first; waits for the device."""
+        """Return the seconds of the last measurement, None before the first; waits for the device."""
         if not self._used:
             return None
         if self._is_cuda:

@@ -1,49 +1,59 @@
-"""Being asked to stop: SIGTERM, SIGUSR1 or Ctrl-C set a flag that the loop looks at between two iterations."""
+"""Requests to stop: SIGTERM, SIGUSR1, SIGHUP or Ctrl-C set a flag that the loop checks between two iterations."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-import torch
+from torch_utils.distributed import any_process
 
-STOP_SIGNALS = tuple(name for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+STOP_SIGNALS = tuple(name for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
 """Names of the signals; Windows has fewer."""
 
 
 class StopRequest:
-    """Whether this or any other process was asked to stop."""
+    """Whether this or any other process was asked to stop.
 
-    def __init__(self) -> None:
+    Args:
+        say: Prints a line.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
         self._is_set = False
 
     def set(self, signum: int, _frame: FrameType | None) -> None:
-        """Signal handler; a second Ctrl-C stops at once."""
-        self._is_set = True
+        """Handle a signal; a second Ctrl-C raises KeyboardInterrupt."""
         if signum == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not self._is_set:
+            self._is_set = True
+            # From a thread: the signal may have interrupted the main thread while it was printing.
+            text = "Stopping after this iteration and saving a checkpoint; Ctrl-C again stops at once, without one"
+            threading.Thread(target=self._say, args=(text,)).start()
 
     def agreed(self) -> bool:
-        """The same answer in every process; all of them must call it."""
-        if not torch.distributed.is_initialized():
-            return self._is_set
-        flag = torch.tensor(self._is_set, dtype=torch.uint8)  # on the CPU: no device is waited for
-        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-        return bool(flag)
+        """Return the same answer in every process; all of them must call it."""
+        return any_process(self._is_set)
 
 
 @contextmanager
-def listen_for_stop() -> Iterator[StopRequest]:
-    """Handle the signals within the context; outside the main thread, where Python allows no handlers, none are."""
-    request = StopRequest()
+def listen_for_stop(say: Callable[[str], None] = print) -> Iterator[StopRequest]:
+    """Handle the signals within the context; SIGHUP only unless it is ignored, as under nohup.
+
+    Outside the main thread, where Python allows no handlers, none are installed.
+    """
+    request = StopRequest(say)
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        signums = [getattr(signal, name) for name in STOP_SIGNALS]
-        before = {signum: signal.signal(signum, request.set) for signum in signums}
+        for name in STOP_SIGNALS:
+            signum = getattr(signal, name)
+            if name != "SIGHUP" or signal.getsignal(signum) is not signal.SIG_IGN:
+                before[signum] = signal.signal(signum, request.set)
     try:
         yield request
     finally:

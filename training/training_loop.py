@@ -1,4 +1,4 @@
-"""The training loop: phases on G and D in turn, and what happens between them, as a list of named steps.
+"""The training loop: phases on G and D in turn, and what happens between them.
 
 It knows no particular method: networks, loss, augmentation and optimizers come as a ``class_name`` with arguments.
 """
@@ -6,45 +6,86 @@ It knows no particular method: networks, loss, augmentation and optimizers come 
 from __future__ import annotations
 
 import copy
-import json
+import functools
+import hashlib
 import math
-import sys
 import time
-import warnings
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from tqdm import tqdm
 
-from dnnlib.atomic import write_atomic
-from dnnlib.util import EasyDict, UserError, construct_class_by_name, open_url
-from torch_utils import misc, training_stats
-from torch_utils.rng import seed_everything
-from training import state as training_state
+from dnnlib.util import UserError, construct_class_by_name, open_url
+from torch_utils import distributed, misc, training_stats
+from torch_utils.rng import GlobalGenerators, seed_everything
+from training import checkpoint
 from training.ada import AdaptiveAugmentation
 from training.batches import Batches
-from training.continuation import apply_state, collect_state, gather
 from training.data.grid import save_image_grid
 from training.ema import ema_beta, update_ema
 from training.evaluation import Evaluation
-from training.image_grid import setup_snapshot_image_grid
+from training.image_grid import SampleGrid, setup_snapshot_image_grid
 from training.loss import Loss
-from training.phases import Phase, make_phases
-from training.run.log import RunLog, TickTimes, report_tick
-from training.snapshots.load import load_network_pkl
+from training.phases import make_phases
+from training.run import health
+from training.run.folder import lock_run, refuse_to_start_over, write_status
+from training.run.log import Console, RunLog, TickTimes, describe_pace, report_tick
+from training.run.settings import TrainingSettings, settings_signature
+from training.snapshots.load import load_networks
 from training.snapshots.portable import save_portable
 from training.snapshots.save import save_snapshot
+from training.snapshots.transfer import transfer_weights
 from training.stop_request import listen_for_stop
 
 __all__ = ["save_image_grid", "setup_snapshot_image_grid", "training_loop"]
 
-EXIT_STATUS = "exit_status.json"
-"""File of the run folder that says why the loop ended."""
+
+def training_loop(*args: Any, **kwargs: Any) -> bool:
+    """Train, or continue the training whose checkpoint lies in ``run_dir``; every process calls this.
+
+    The arguments are the fields of `training.run.settings.TrainingSettings`.
+
+    Returns:
+        True if training is complete, False if it was stopped; then a checkpoint to continue from has been saved.
+
+    Raises:
+        UserError: The dataset or a setting does not fit, or the result of the training could not be written.
+    """
+    settings = TrainingSettings(*args, **kwargs)
+    torch.backends.cudnn.benchmark = settings.cudnn_benchmark
+    torch.backends.cuda.matmul.allow_tf32 = settings.allow_tf32
+    torch.backends.cudnn.allow_tf32 = settings.allow_tf32
+    with _locked(settings):
+        return _construct_trainer(settings).run()
+
+
+training_loop.__signature__ = settings_signature()  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _locked(settings: TrainingSettings) -> Iterator[None]:
+    if not settings.is_main:
+        yield
+        return
+    with lock_run(Path(settings.run_dir)):
+        yield
+
+
+def _construct_trainer(settings: TrainingSettings) -> Trainer:
+    """Construct a trainer; settings that do not fit, perhaps out of an edited file, are the user's mistake."""
+    try:
+        return Trainer(settings)
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"the settings cannot be used: {type(error).__name__}: {error}") from error
+    except RuntimeError as error:
+        if "shared memory" not in str(error):
+            raise
+        raise UserError(f"there is too little shared memory (/dev/shm): {error}; enlarge it") from error
 
 
 @dataclass
@@ -55,295 +96,218 @@ class Counters:
     batch_idx: int = 0
     cur_tick: int = 0
     tick_start_nimg: int = 0
+    last_snapshot_nimg: int = -1
+    """At the last network snapshot or sample grid; -1 before the first."""
     total_sec: float = 0.0
-    """Since the run began, times between continuations left out."""
+    """Since the run began, not counting the time between its parts."""
     tick_sec: float = 0.0
-    """Of training in this tick."""
+    """Spent on training in this tick."""
     data_wait_sec: float = 0.0
     """The part of it spent waiting for images."""
     maintenance_sec: float = 0.0
-    """Between the tick before and this one."""
+    """Between the previous tick and this one."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return all of them."""
+        return asdict(self)
 
-def training_loop(
-    run_dir: str = ".",
-    training_set_kwargs: dict[str, Any] = {},  # noqa: B006 (read only, here and below)
-    data_loader_kwargs: dict[str, Any] = {},  # noqa: B006
-    G_kwargs: dict[str, Any] = {},  # noqa: B006
-    D_kwargs: dict[str, Any] = {},  # noqa: B006
-    G_opt_kwargs: dict[str, Any] = {},  # noqa: B006
-    D_opt_kwargs: dict[str, Any] = {},  # noqa: B006
-    augment_kwargs: dict[str, Any] | None = None,
-    loss_kwargs: dict[str, Any] = {},  # noqa: B006
-    metrics: list[str] = [],  # noqa: B006
-    random_seed: int = 0,
-    num_gpus: int = 1,
-    rank: int = 0,
-    batch_size: int = 4,
-    batch_gpu: int = 4,
-    ema_kimg: float = 10,
-    ema_rampup: float | None = None,
-    G_reg_interval: int | None = 4,
-    D_reg_interval: int | None = 16,
-    augment_p: float = 0,
-    ada_target: float | None = None,
-    ada_interval: int = 4,
-    ada_kimg: float = 500,
-    ada_max_p: float = 1.0,
-    total_kimg: float = 25000,
-    kimg_per_tick: float = 4,
-    image_snapshot_ticks: int | None = 50,
-    network_snapshot_ticks: int | None = 50,
-    metrics_ticks: int | None = None,
-    state_interval_sec: float = 600,
-    snapshot_formats: tuple[str, ...] = ("pkl",),
-    resume_pkl: str | None = None,
-    trust_pickle: bool = False,
-    cudnn_benchmark: bool = True,
-    allow_tf32: bool = False,
-    detector_folder: str | None = None,
-    progress: str = "plain",
-    device: torch.device | str = "cpu",
-    abort_fn: Callable[[], bool] | None = None,
-    progress_fn: Callable[[int, float], None] | None = None,
-) -> bool:
-    """Train, or go on with the training whose state lies in ``run_dir``; every process calls this.
-
-    Args:
-        run_dir: Run folder; it exists.
-        training_set_kwargs: Dataset, with ``class_name``.
-        data_loader_kwargs: Further arguments of ``torch.utils.data.DataLoader``.
-        G_kwargs: Generator, with ``class_name``; channels, resolution and labels come from the dataset.
-        D_kwargs: Discriminator, likewise.
-        G_opt_kwargs: Optimizer of G, with ``class_name``.
-        D_opt_kwargs: Optimizer of D, likewise.
-        augment_kwargs: Augmentation, with ``class_name``; None for none.
-        loss_kwargs: Loss, with ``class_name``.
-        metrics: Names to evaluate.
-        random_seed: Decides everything random.
-        num_gpus: Number of processes.
-        rank: This process.
-        batch_size: Images per iteration, over all processes.
-        batch_gpu: Images per pass of one process.
-        ema_kimg: Half-life of the generator's moving average.
-        ema_rampup: Limit of the half-life as a share of the images seen; None for none.
-        G_reg_interval: Iterations between regularisations of G; None for every one, in one pass with the main loss.
-        D_reg_interval: The same for D.
-        augment_p: Probability of augmentation, the first one if it is adapted.
-        ada_target: Target of adaptive augmentation; None keeps ``augment_p``.
-        ada_interval: Iterations between adaptations.
-        ada_kimg: Thousands of images in which p can move by 1.
-        ada_max_p: Upper bound of p.
-        total_kimg: Length of training in thousands of real images.
-        kimg_per_tick: Length of a tick.
-        image_snapshot_ticks: Ticks between sample grids; None for none.
-        network_snapshot_ticks: Ticks between snapshots; None for none.
-        metrics_ticks: Ticks between evaluations; None follows ``network_snapshot_ticks``.
-        state_interval_sec: Shortest time between two training states, which are saved at the end of a tick.
-        snapshot_formats: 'pkl', and 'safetensors' for a folder with G_ema beside it.
-        resume_pkl: Snapshot to start from (transfer learning).
-        trust_pickle: Let ``resume_pkl`` execute code.
-        cudnn_benchmark: Let cuDNN choose its algorithms by timing.
-        allow_tf32: Allow TensorFloat-32 in matrix products and convolutions.
-        detector_folder: Where the metrics' detectors lie.
-        progress: 'plain' prints a line per tick, 'auto' draws a bar on terminals as well, 'none' prints nothing.
-        device: Device of this process.
-        abort_fn: Asked at every tick whether to stop.
-        progress_fn: Told (cur_nimg, total_nimg) at every tick.
-
-    Returns:
-        True if training is complete, False if it was stopped; a state to continue from has been saved then.
-
-    Raises:
-        UserError: The dataset or a setting does not fit.
-    """
-    torch.backends.cudnn.benchmark = cudnn_benchmark
-    torch.backends.cuda.matmul.allow_tf32 = allow_tf32
-    torch.backends.cudnn.allow_tf32 = allow_tf32
-    return Trainer(EasyDict(locals())).run()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; a counter that older versions did not have keeps its value."""
+        for name, value in Counters(**state).state_dict().items():
+            setattr(self, name, value)
 
 
 class Trainer:
-    """One process's part of a run: what is trained, and what happens in which order.
+    """One process's part of a run.
 
     Args:
-        opts: The arguments of `training_loop`.
+        settings: The arguments of `training_loop`.
     """
 
-    def __init__(self, opts: EasyDict) -> None:
-        self.opts = opts
-        self.run_dir = Path(opts.run_dir)
-        self.device = torch.device(opts.device)
-        self.is_main = opts.rank == 0
+    def __init__(self, settings: TrainingSettings) -> None:
+        self.settings = settings
+        self.run_dir = Path(settings.run_dir)
+        self.device = torch.device(settings.device)
+        self.console = Console(settings.is_main, settings.progress)
         self.counters = Counters()
-        self._last_state_nimg = -1
-        self.total_nimg = opts.total_kimg * 1000
-        seed_everything(opts.random_seed * opts.num_gpus + opts.rank)
-        training_stats.init_multiprocessing(opts.rank, torch.device("cpu") if opts.num_gpus > 1 else None)
+        self.start_sec = time.perf_counter()
+        self.last_checkpoint_sec = -math.inf
+        self.last_checkpoint_nimg = -1
+        self.unwritten: dict[str, str] = {}
+        seed_everything(settings.random_seed * settings.num_gpus + settings.rank)
+        training_stats.init_multiprocessing(settings.rank, torch.device("cpu") if settings.num_gpus > 1 else None)
         self.stats = training_stats.Collector()
 
         self._open_dataset()
         self._build_networks()
         self._build_optimization()
-        self._choose_samples()
-        self.evaluation = Evaluation(opts, self.run_dir, self.device, self._say)
-        log_bytes = self._restore_state()
-        self.log = RunLog(self.run_dir, log_bytes, self.counters.cur_nimg) if self.is_main else None
+        self.samples = SampleGrid(self.training_set, self.G.z_dim, self.device)
+        self.evaluation = Evaluation(settings, self.run_dir, self.device, self.console.say)
+        log_bytes = self._restore()
+        self.log = self._open_log(log_bytes) if settings.is_main else None
 
     # Construction, in order.
 
     def _open_dataset(self) -> None:
-        self._say("Loading training set...")
-        self.training_set = construct_class_by_name(**self.opts.training_set_kwargs)
-        self._say(f"  {len(self.training_set)} images {self.training_set.image_shape}, {self._describe_labels()}")
-
-    def _describe_labels(self) -> str:
-        return f"labels of width {self.training_set.label_dim}" if self.training_set.has_labels else "no labels"
+        self.console.say("Loading training set...")
+        self.training_set = construct_class_by_name(**self.settings.training_set_kwargs)
+        labels = f"labels of width {self.training_set.label_dim}" if self.training_set.has_labels else "no labels"
+        self.console.say(f"  {len(self.training_set)} images {self.training_set.image_shape}, {labels}")
 
     def _build_networks(self) -> None:
-        self._say("Constructing networks...")
-        opts, data = self.opts, self.training_set
-        common = {
-            "c_dim": data.label_dim,
-            "img_resolution": data.resolution,
-            "img_channels": data.num_channels,
-        }
-        self.G: Any = self._make_module(**opts.G_kwargs, **common)
-        self.D = self._make_module(**opts.D_kwargs, **common)
+        self.console.say("Constructing networks...")
+        settings, data = self.settings, self.training_set
+        common = {"c_dim": data.label_dim, "img_resolution": data.resolution, "img_channels": data.num_channels}
+        self.G: Any = self._construct(**settings.G_kwargs, **common)
+        self.D = self._construct(**settings.D_kwargs, **common)
         self.augment_pipe = None
-        if opts.augment_kwargs is not None and (opts.augment_p > 0 or opts.ada_target is not None):
-            self.augment_pipe = self._make_module(**opts.augment_kwargs)
-            self.augment_pipe.get_buffer("p").fill_(opts.augment_p)
+        if settings.has_augmentation:
+            self.augment_pipe = self._construct(**(settings.augment_kwargs or {}))
+            self.augment_pipe.get_buffer("p").fill_(settings.augment_p)
         self.G_ema = copy.deepcopy(self.G).eval()
-        if opts.resume_pkl is not None and self.is_main and not training_state.list_states(self.run_dir):
-            self._transfer_from(opts.resume_pkl)  # the others get rank 0's tensors
-        for module in self.modules().values():
-            _broadcast(module)
-        if self.is_main and opts.progress != "none":
+        if settings.resume_pkl is not None and settings.is_main and not checkpoint.list_checkpoints(self.run_dir):
+            self._transfer_from(settings.resume_pkl)  # the other processes receive rank 0's tensors
+        for network in self.networks().values():
+            distributed.broadcast_(misc.params_and_buffers(network))
+        if settings.is_main and settings.progress != "none":
             self._print_summaries()
 
-    def _make_module(self, **kwargs: Any) -> torch.nn.Module:
+    def _construct(self, **kwargs: Any) -> torch.nn.Module:
         module: torch.nn.Module = construct_class_by_name(**kwargs)
         return module.train().requires_grad_(False).to(self.device)
 
-    def modules(self) -> dict[str, torch.nn.Module]:
-        """The networks by the names that snapshots give them."""
-        modules = {"G": self.G, "D": self.D, "G_ema": self.G_ema}
-        return modules if self.augment_pipe is None else {**modules, "augment_pipe": self.augment_pipe}
-
     def _transfer_from(self, resume_pkl: str) -> None:
-        self._say(f"Resuming from {resume_pkl}")
+        self.console.say(f"Resuming from {resume_pkl}")
         with open_url(resume_pkl) as file:
-            source = load_network_pkl(file, trusted=self.opts.trust_pickle)
-        for name in ("G", "D", "G_ema"):
+            snapshot = load_networks(file, ["G", "D", "G_ema"], trusted=self.settings.trust_pickle)
+        for note in snapshot.notes:
+            self.console.say(f"  {note}")
+        for name, source in snapshot.parts.items():
             try:
-                misc.copy_params_and_buffers(source[name], getattr(self, name), require_all=False)
-            except ValueError as error:
-                raise UserError(f"--resume={resume_pkl}: {error}") from error
+                transfer = transfer_weights(source, getattr(self, name))
+            except UserError as error:
+                raise UserError(f"--resume={resume_pkl}: {name}: {error}") from error
+            self.console.say(f"  {name}: {transfer.describe()}")
 
     def _print_summaries(self) -> None:
-        batch = self.opts.batch_gpu
+        batch = self.settings.batch_gpu
         z = torch.zeros([batch, self.G.z_dim], device=self.device)
         c = torch.zeros([batch, self.G.c_dim], device=self.device)
-        # What is printed must not influence what is trained: noise is drawn from streams that are put back.
+        # What is printed must not influence training: the noise is drawn from streams that are restored afterwards.
         with torch.no_grad(), torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             img = misc.print_module_summary(self.G_ema, [z, c])
             misc.print_module_summary(copy.deepcopy(self.D).eval(), [img, c])
 
     def _build_optimization(self) -> None:
-        opts = self.opts
-        parallel: dict[str, Any] = {
-            "G_mapping": self._parallel(self.G.mapping),
-            "G_synthesis": self._parallel(self.G.synthesis),
-            "D": self._parallel(self.D),
-        }
+        settings = self.settings
         self.loss: Loss = construct_class_by_name(
-            device=self.device, augment_pipe=self.augment_pipe, **parallel, **opts.loss_kwargs
+            device=self.device,
+            G_mapping=distributed.parallel(self.G.mapping, self.device),
+            G_synthesis=distributed.parallel(self.G.synthesis, self.device),
+            D=distributed.parallel(self.D, self.device),
+            augment_pipe=self.augment_pipe,
+            **settings.loss_kwargs,
         )
-        self.phases: list[Phase] = [
-            *make_phases("G", self.G, opts.G_opt_kwargs, opts.G_reg_interval),
-            *make_phases("D", self.D, opts.D_opt_kwargs, opts.D_reg_interval),
+        self.phases = [
+            *make_phases("G", self.G, settings.G_opt_kwargs, settings.G_reg_interval),
+            *make_phases("D", self.D, settings.D_opt_kwargs, settings.D_reg_interval),
         ]
         self.ada = None
-        if self.augment_pipe is not None and opts.ada_target is not None:
+        if self.augment_pipe is not None and settings.ada_target is not None:
             self.ada = AdaptiveAugmentation(
-                self.augment_pipe, opts.ada_target, opts.ada_interval, opts.batch_size, opts.ada_kimg, opts.ada_max_p
+                self.augment_pipe,
+                target=settings.ada_target,
+                interval=settings.ada_interval,
+                batch_size=settings.batch_size,
+                ada_kimg=settings.ada_kimg,
+                max_p=settings.ada_max_p,
             )
         self.batches = Batches(
             self.training_set,
-            batch_size=opts.batch_size,
-            batch_gpu=opts.batch_gpu,
+            batch_size=settings.batch_size,
+            batch_gpu=settings.batch_gpu,
             z_dim=self.G.z_dim,
-            rank=opts.rank,
-            world_size=opts.num_gpus,
-            seed=opts.random_seed,
+            rank=settings.rank,
+            world_size=settings.num_gpus,
+            seed=settings.random_seed,
             device=self.device,
-            data_loader_kwargs=opts.data_loader_kwargs,
+            data_loader_kwargs=settings.data_loader_kwargs,
         )
 
-    def _parallel(self, module: torch.nn.Module) -> torch.nn.Module:
-        if self.opts.num_gpus == 1 or not any(True for _ in module.parameters()):
-            return module
-        device_ids = [self.device] if self.device.type == "cuda" else None
-        # DDP takes care only of the parameters that require gradients when it is constructed.
-        module.requires_grad_(True)
-        with warnings.catch_warnings():
-            # Newer versions of torch have another name for broadcast_buffers, older ones only this.
-            warnings.simplefilter("ignore", FutureWarning)
-            wrapped = torch.nn.parallel.DistributedDataParallel(module, device_ids=device_ids, broadcast_buffers=False)
-        module.requires_grad_(False)
-        return wrapped
+    def networks(self) -> dict[str, torch.nn.Module]:
+        """Return the networks by their names in snapshots."""
+        networks = {"G": self.G, "D": self.D, "G_ema": self.G_ema}
+        return networks if self.augment_pipe is None else {**networks, "augment_pipe": self.augment_pipe}
 
-    def _choose_samples(self) -> None:
-        """Latents and labels of the sample grids; every process draws them, so that all streams stay in step."""
-        self.grid_size, self.grid_real, labels = setup_snapshot_image_grid(self.training_set)
-        self.grid_z = torch.randn([labels.shape[0], self.G.z_dim], device=self.device)
-        self.grid_c = torch.from_numpy(labels).to(self.device)
+    def stateful(self) -> dict[str, checkpoint.Stateful]:
+        """Return everything that the next iteration depends on; names are those in the checkpoint."""
+        optimizers = {phase.optimizer: phase.name for phase in reversed(self.phases)}
+        return {
+            "counters": self.counters,
+            **{f"modules/{name}": network for name, network in self.networks().items()},
+            **{f"optimizers/{name}": optimizer for optimizer, name in optimizers.items()},
+            "batches": self.batches,
+            "grid": self.samples,
+            "ranks/stats": self.stats,
+            "ranks/loss": self.loss,
+            **({} if self.ada is None else {"ranks/ada": self.ada}),
+            "ranks/rng": GlobalGenerators(self.device),  # last: nothing may draw numbers after it is restored
+        }
 
     # The loop.
 
     def run(self) -> bool:
-        """Train until the end or until someone asks to stop; returns whether training is complete."""
-        self._start_sec = time.perf_counter() - self.counters.total_sec
-        self._last_state_sec = -math.inf
-        if self.counters.cur_nimg == 0 and self.is_main:
-            self._save_grid(self.grid_real, "reals.png", (0, 255))
-            self._save_samples("fakes_init.png")
-        self._say(f"Training for {self.opts.total_kimg:g} kimg...")
-        with closing(self.batches), listen_for_stop() as stop, self._progress_bar() as self.bar:
-            while not self._is_done():
-                self._iterate()
-                is_tick_over = self._is_tick_over()
-                if is_tick_over:
-                    self._end_tick()
-                if stop.agreed() or (is_tick_over and self._is_aborted()):
-                    break
-            self._save_state_unless_saved()
-            self._finish()
+        """Train until the end or until a stop is requested; returns whether training is complete."""
+        try:
+            with closing(self.batches), listen_for_stop(self.console.say) as stop, self._console():
+                self._begin()
+                while not self._is_done() and not stop.agreed():
+                    self._iterate()
+                    if self._is_tick_over():
+                        self._end_tick()
+                        if self._is_aborted():
+                            break
+                self._save_checkpoint_unless_saved()
+                self._finish()
+        except KeyboardInterrupt:  # the second Ctrl-C
+            self._write_status("interrupted")
+            raise
         return self._is_done()
 
-    def _is_done(self) -> bool:
-        return self.counters.cur_nimg >= self.total_nimg
+    @contextmanager
+    def _console(self) -> Iterator[None]:
+        with (
+            self.console.running(self.settings.total_nimg, self.counters.cur_nimg),
+            self.console.doing("training"),
+        ):
+            yield
 
-    def _is_tick_over(self) -> bool:
-        tick_nimg = self.counters.cur_nimg - self.counters.tick_start_nimg
-        # The first tick ends after one iteration, so that a first look does not take long.
-        return self._is_done() or self.counters.cur_tick == 0 or tick_nimg >= self.opts.kimg_per_tick * 1000
-
-    def _is_aborted(self) -> bool:
-        return self.opts.abort_fn is not None and any(gather(bool(self.opts.abort_fn()), self.opts.num_gpus))
+    def _begin(self) -> None:
+        self.start_sec = time.perf_counter() - self.counters.total_sec
+        self._write_status("running")
+        if self.counters.cur_nimg == 0 and self.settings.is_main:
+            self._try_to_write(
+                "reals.png",
+                lambda: save_image_grid(
+                    self.samples.real_img, self.run_dir / "reals.png", drange=(0, 255), grid_size=self.samples.size
+                ),
+            )
+            self._save_samples("fakes_init.png")
+        self.console.say(f"Training for {self.settings.total_kimg:g} kimg...")
 
     def _iterate(self) -> None:
+        """One optimizer step of every phase that is due, then the moving average and adaptive augmentation."""
         begin_sec, begin_wait_sec = time.perf_counter(), self.batches.wait_sec
-        counters, opts = self.counters, self.opts
+        counters, settings = self.counters, self.settings
         inputs = self.batches.next(len(self.phases))
         for phase, rounds in zip(self.phases, inputs, strict=True):
             if counters.batch_idx % phase.interval == 0:
                 phase.run(self.loss, rounds)
-        update_ema(self.G_ema, self.G, ema_beta(opts.batch_size, counters.cur_nimg, opts.ema_kimg, opts.ema_rampup))
-        counters.cur_nimg += opts.batch_size
+        beta = ema_beta(settings.batch_size, counters.cur_nimg, settings.ema_kimg, settings.ema_rampup)
+        update_ema(self.G_ema, self.G, beta)
+        counters.cur_nimg += settings.batch_size
         counters.batch_idx += 1
-        self.bar.update(opts.batch_size)
+        self.console.advance(settings.batch_size)
         if self.ada is not None:
             self.ada.update(counters.batch_idx)
         counters.tick_sec += time.perf_counter() - begin_sec
@@ -351,26 +315,47 @@ class Trainer:
 
     def _end_tick(self) -> None:
         begin_sec = time.perf_counter()
+        counters, settings = self.counters, self.settings
         self._report_tick()
-        tick, is_done = self.counters.cur_tick, self._is_done()
-        snapshot = None
-        if _is_due(tick, self.opts.image_snapshot_ticks, is_done) and self.is_main:
-            self._save_samples(f"fakes{self.counters.cur_nimg // 1000:06d}.png")
-        if _is_due(tick, self.opts.network_snapshot_ticks, is_done):
-            snapshot = self._save_snapshot()
-        self.counters.cur_tick += 1
-        self.counters.tick_start_nimg = self.counters.cur_nimg
-        self.counters.tick_sec = self.counters.data_wait_sec = 0.0
-        self.counters.maintenance_sec = time.perf_counter() - begin_sec
+        tick, is_done = counters.cur_tick, self._is_done()
+        if tick == 0 and not is_done:
+            self._describe_pace()
+        draws_samples = _is_due(tick, settings.image_snapshot_ticks, is_done)
+        saves_snapshot = _is_due(tick, settings.network_snapshot_ticks, is_done)
+        name = self._kimg_name()
+        if draws_samples:
+            self._save_samples(f"fakes{name}.png")
+            if not self._is_average_warm():
+                self._save_samples(f"fakes{name}_G.png", copy.deepcopy(self.G).eval())
+        snapshot = self._save_snapshot(f"network-snapshot-{name}.pkl") if saves_snapshot else None
+        if draws_samples or saves_snapshot:
+            counters.last_snapshot_nimg = counters.cur_nimg
+        counters.cur_tick += 1
+        counters.tick_start_nimg = counters.cur_nimg
+        counters.tick_sec = counters.data_wait_sec = 0.0
+        counters.maintenance_sec = time.perf_counter() - begin_sec
         is_evaluated = self.evaluation.is_due(tick, is_done)
-        # Metrics may take longer than whoever stops a run is ready to wait.
-        if is_done or is_evaluated or self._is_state_old():
-            self._save_state_unless_saved()
+        # Before the metrics: they may take longer than a job manager waits for a run to stop.
+        if is_done or is_evaluated or self._is_checkpoint_old():
+            self._save_checkpoint_unless_saved()
         if is_evaluated:
             values = self.evaluation.run(self.G_ema, snapshot)
             if self.log is not None:
-                self.log.write_metrics(self.counters.cur_nimg, values)
-        self.counters.maintenance_sec = time.perf_counter() - begin_sec
+                self.log.write_metrics(counters.cur_nimg, values)
+        counters.maintenance_sec = time.perf_counter() - begin_sec
+
+    def _is_done(self) -> bool:
+        return self.counters.cur_nimg >= self.settings.total_nimg
+
+    def _is_tick_over(self) -> bool:
+        tick_nimg = self.counters.cur_nimg - self.counters.tick_start_nimg
+        # The first tick ends after one iteration, so that there is soon something to look at.
+        return self._is_done() or self.counters.cur_tick == 0 or tick_nimg >= self.settings.kimg_per_tick * 1000
+
+    def _is_aborted(self) -> bool:
+        return self.settings.abort_fn is not None and distributed.any_process(bool(self.settings.abort_fn()))
+
+    # What a tick leaves behind.
 
     def _report_tick(self) -> None:
         counters = self.counters
@@ -384,154 +369,181 @@ class Trainer:
             counters.cur_tick,
             counters.cur_nimg,
             counters.cur_nimg - counters.tick_start_nimg,
-            self.total_nimg,
+            self.settings.total_nimg,
             0.0 if self.augment_pipe is None else float(self.augment_pipe.get_buffer("p")),
             times,
             self.device,
         )
-        self._say(line)
+        self.console.say(line)
         for phase in self.phases:
             seconds = phase.stopwatch.read_sec()
             training_stats.report0(f"Timing/{phase.name}", [] if seconds is None else seconds)
-        num_skipped = gather(self.training_set.num_skipped, self.opts.num_gpus)
-        training_stats.report0("Health/skipped_images", sum(num_skipped))
+        training_stats.report0("Health/skipped_images", sum(distributed.gather(self.training_set.num_skipped)))
         self.stats.update()
+        for warning in health.warnings(self.stats):
+            self.console.say(warning)
         log = self.log
         if log is not None:
-            self._try_to_write(lambda: log.write(counters.cur_nimg, self.stats))
-        if self.opts.progress_fn is not None:
-            self.opts.progress_fn(counters.cur_nimg, self.total_nimg)
+            self._try_to_write("stats.jsonl", lambda: log.write(counters.cur_nimg, self.stats))
+        if self.settings.progress_fn is not None:
+            self.settings.progress_fn(counters.cur_nimg, self.settings.total_nimg)
 
-    # What a tick leaves behind.
+    def _describe_pace(self) -> None:
+        """Tell how long things will take, from the times of the phases, as soon as each has run once."""
+        settings, counters = self.settings, self.counters
+        iteration_sec = sum((phase.stopwatch.read_sec() or 0.0) / phase.interval for phase in self.phases)
+        ticks = min(filter(None, (settings.image_snapshot_ticks, settings.network_snapshot_ticks)), default=None)
+        self.console.say(
+            describe_pace(
+                sec_per_kimg=iteration_sec / settings.batch_size * 1000,
+                kimg_left=(settings.total_nimg - counters.cur_nimg) / 1000,
+                kimg_to_snapshot=None if ticks is None else ticks * settings.kimg_per_tick,
+            )
+        )
 
-    @torch.no_grad()
-    def _save_samples(self, fname: str) -> None:
-        parts = zip(self.grid_z.split(self.opts.batch_gpu), self.grid_c.split(self.opts.batch_gpu), strict=True)
-        images = torch.cat([self.G_ema(z, c, noise_mode="const").cpu() for z, c in parts]).numpy()
-        self._save_grid(images, fname, (-1, 1))
+    def _kimg_name(self) -> str:
+        """Thousands of images, six digits; with the rest of them if the last snapshot had the same thousands."""
+        kimg, rest = divmod(self.counters.cur_nimg, 1000)
+        return f"{kimg:06d}" if self.counters.last_snapshot_nimg // 1000 != kimg else f"{kimg:06d}_{rest:03d}"
 
-    def _save_grid(self, images: np.ndarray, fname: str, drange: tuple[float, float]) -> None:
-        self._try_to_write(lambda: save_image_grid(images, self.run_dir / fname, drange, self.grid_size))
+    def _is_average_warm(self) -> bool:
+        """Return whether the moving average has lost half of the initial weights; until then it shows little of G."""
+        settings, cur_nimg = self.settings, self.counters.cur_nimg
+        return settings.ema_rampup is not None or cur_nimg >= settings.ema_kimg * 1000
 
-    def _save_snapshot(self) -> Path | None:
-        for name, module in self.modules().items():
-            if name != "G_ema":
-                misc.check_ddp_consistency(module, ignore_regex=r".*\.w_avg")
-        path = self.run_dir / f"network-snapshot-{self.counters.cur_nimg // 1000:06d}.pkl"
-        if self.is_main:
-            networks = {"augment_pipe": None, **self.modules()}
-            self._try_to_write(lambda: save_snapshot(path, networks, self.opts.training_set_kwargs))
-            if "safetensors" in self.opts.snapshot_formats:
-                self._try_to_write(lambda: save_portable(path.with_suffix(""), self.G_ema))
+    def _save_samples(self, name: str, G: Any = None) -> None:
+        """Draw the sample grid with G_ema, or another generator in evaluation mode."""
+        if not self.settings.is_main:
+            return
+        with self.console.doing(f"drawing {name}"):
+            images = self.samples.draw(self.G_ema if G is None else G, self.settings.batch_gpu)
+        self._try_to_write(
+            name,
+            lambda: save_image_grid(images, self.run_dir / name, drange=(-1, 1), grid_size=self.samples.size),
+        )
+
+    def _save_snapshot(self, name: str) -> Path:
+        for key, network in self.networks().items():
+            if key != "G_ema":
+                misc.check_ddp_consistency(network, ignore_regex=r".*\.w_avg")
+        path = self.run_dir / name
+        if self.settings.is_main:
+            networks = {"augment_pipe": None, **self.networks()}
+            self._try_to_write(
+                "the network snapshot", lambda: save_snapshot(path, networks, self.settings.training_set_kwargs)
+            )
+            if "safetensors" in self.settings.snapshot_formats:
+                self._try_to_write(path.stem, lambda: save_portable(path.with_suffix(""), self.G_ema))
         return path
 
-    def _try_to_write(self, write: Callable[[], Any]) -> None:
-        """A full disk must not end a run."""
+    def _try_to_write(self, what: str, write: Callable[[], Any]) -> None:
+        """Write something without ending the run if the disk is full; `_finish` tells what is missing at the end."""
         try:
             write()
+            self.unwritten.pop(what, None)
         except OSError as error:
-            self._say(f"Not written, training goes on: {error}")
+            self.unwritten[what] = str(error)
+            self.console.say(f"Not written, training goes on: {error}")
 
     # Exact continuation.
 
-    def _is_state_old(self) -> bool:
-        is_old = time.perf_counter() - self._last_state_sec >= self.opts.state_interval_sec
-        return bool(gather(is_old, self.opts.num_gpus)[0])  # clocks differ, and all must do the same
+    def _is_checkpoint_old(self) -> bool:
+        is_old = time.perf_counter() - self.last_checkpoint_sec >= self.settings.state_interval_sec
+        return distributed.from_rank0(is_old)  # clocks differ, and all processes must do the same
 
-    def _save_state_unless_saved(self) -> None:
-        """Write a training state, unless there is one of this moment; every process must call this."""
-        if self._last_state_nimg == self.counters.cur_nimg:
+    def _save_checkpoint_unless_saved(self) -> None:
+        """Save a checkpoint, unless there is one of this moment; every process must call this."""
+        if self.last_checkpoint_nimg == self.counters.cur_nimg:
             return
         self.counters.total_sec = self._elapsed_sec()
-        tree = {
-            "num_gpus": self.opts.num_gpus,
-            "counters": asdict(self.counters),
-            **collect_state(self),
-        }
+        tree = checkpoint.collect(self.stateful())
         if self.log is not None:
-            self._write_state(tree, self.log)
-        self._last_state_sec = time.perf_counter()
-        self._last_state_nimg = self.counters.cur_nimg
+            tree.update(log_bytes=self.log.num_bytes, dataset=self._describe_dataset())
+            self._write_checkpoint(tree)
+        self.last_checkpoint_sec = time.perf_counter()
+        self.last_checkpoint_nimg = self.counters.cur_nimg
 
-    def _write_state(self, tree: dict[str, Any], log: RunLog) -> None:
-        if not self._has_finite_weights():
-            self._say("The weights are not finite: no training state written, the last good one stays")
+    def _write_checkpoint(self, tree: checkpoint.Tree) -> None:
+        tensors = [tensor for network in self.networks().values() for tensor in misc.params_and_buffers(network)]
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+            self.unwritten["a checkpoint"] = "the weights are not finite"
+            self.console.say("The weights are not finite: no checkpoint written, the last good one stays")
             return
         nimg = self.counters.cur_nimg
-        self._try_to_write(lambda: training_state.save_state(self.run_dir, nimg, {**tree, "log_bytes": log.num_bytes}))
+        self._try_to_write("a checkpoint", lambda: checkpoint.save_checkpoint(self.run_dir, nimg, tree))
 
-    def _has_finite_weights(self) -> bool:
-        tensors = [tensor for module in self.modules().values() for tensor in misc.params_and_buffers(module)]
-        return all(bool(tensor.isfinite().all()) for tensor in tensors)
+    def _describe_dataset(self) -> dict[str, Any]:
+        """Return what must not change between two parts of a run."""
+        return {"num_images": len(self.training_set), "digest": self._dataset_digest}
 
-    def _restore_state(self) -> int:
-        """Go on from the newest state in the run folder, if there is one; returns the length of its ``stats.jsonl``."""
-        path = self._find_state() if self.is_main else None
-        path = gather(path, self.opts.num_gpus)[0]
+    @functools.cached_property
+    def _dataset_digest(self) -> str | None:
+        """Hash of the names of all files and, in a zip, whose table of contents lists them, of their checksums."""
+        archive = getattr(self.training_set, "archive", None)
+        if archive is None:
+            return None
+        if archive.path.is_file():
+            return str(archive.fingerprint())
+        return hashlib.sha256("\n".join(archive.names).encode(errors="surrogateescape")).hexdigest()
+
+    def _restore(self) -> int:
+        """Continue from the newest checkpoint, if there is one; returns the length of its ``stats.jsonl``."""
+        path = distributed.from_rank0(self._find_checkpoint() if self.settings.is_main else None)
         if path is None:
             return 0
-        tree = training_state.load_state(path)
-        if tree["num_gpus"] != self.opts.num_gpus:
-            raise UserError(f"{path} is of a run with --gpus={tree['num_gpus']}; continue it with as many")
-        self.counters = Counters(**tree["counters"])
+        tree = checkpoint.load_checkpoint(path)
         try:
-            apply_state(self, tree)
-        except ValueError as error:
+            self._check_dataset(tree.get("dataset", {}))
+            checkpoint.restore(self.stateful(), tree)
+        except checkpoint.CheckpointError as error:
             raise UserError(f"{path}: {error}") from error
-        self._last_state_nimg = self.counters.cur_nimg
-        self._say(f"Continuing from {path.name}: {self.counters.cur_nimg / 1000:.1f} kimg done")
+        self.last_checkpoint_nimg = self.counters.cur_nimg
+        self.console.say(f"Continuing from {path.name}: {self.counters.cur_nimg / 1000:.1f} kimg done")
         return int(tree["log_bytes"])
 
-    def _find_state(self) -> Path | None:
-        training_state.remove_leftovers(self.run_dir)
-        try:
-            path, warnings = training_state.find_newest_state(self.run_dir)
-        except training_state.DamagedStateError as error:
-            raise UserError(str(error)) from error
+    def _find_checkpoint(self) -> Path | None:
+        checkpoint.remove_leftovers(self.run_dir)
+        path, warnings = checkpoint.find_newest_checkpoint(self.run_dir)
         for warning in warnings:
-            self._say(warning)
+            self.console.say(warning)
+        if path is None:
+            refuse_to_start_over(self.run_dir)
         return path
+
+    def _check_dataset(self, saved: dict[str, Any]) -> None:
+        """Refuse another dataset; checkpoints of older versions do not describe it, and only its size is compared."""
+        current = self._describe_dataset()
+        if saved.get("digest") not in (None, current["digest"]) and saved["num_images"] == current["num_images"]:
+            raise checkpoint.CheckpointError(
+                f"the images in {self.settings.training_set_kwargs.get('path')} have changed since it was saved; "
+                "restore them, or start a new run with --resume for the new ones"
+            )
+
+    def _open_log(self, num_bytes: int) -> RunLog:
+        steps_per_kimg = 1 if self.settings.kimg_per_tick >= 1 else 1000
+        return RunLog(self.run_dir, num_bytes, self.counters.cur_nimg, steps_per_kimg)
 
     # The end.
 
     def _finish(self) -> None:
         if self.log is None:
             return
-        self._try_to_write(self.log.close)
-        status = {
-            "reason": "finished" if self._is_done() else "stopped",
-            "kimg": self.counters.cur_nimg / 1000,
-            "total_kimg": self.opts.total_kimg,
-        }
-        self._try_to_write(lambda: write_atomic(self.run_dir / EXIT_STATUS, json.dumps(status).encode()))
+        self._try_to_write("stats.jsonl", self.log.close)
+        results = ("a checkpoint", "the network snapshot") if self._is_done() else ("a checkpoint",)
+        for what in results:
+            if what in self.unwritten:
+                self._write_status("unsaved")
+                raise UserError(f"{self.run_dir}: training has ended without {what}: {self.unwritten[what]}")
+        self._write_status("finished" if self._is_done() else "stopped")
+
+    def _write_status(self, reason: str) -> None:
+        if self.settings.is_main:
+            kimg, total_kimg = self.counters.cur_nimg / 1000, self.settings.total_kimg
+            self._try_to_write("the status", lambda: write_status(self.run_dir, reason, kimg, total_kimg))
 
     def _elapsed_sec(self) -> float:
-        return time.perf_counter() - self._start_sec
-
-    def _progress_bar(self) -> tqdm:
-        terminal = sys.__stderr__  # past the log file
-        is_shown = self.is_main and self.opts.progress == "auto" and terminal is not None and terminal.isatty()
-        return tqdm(
-            total=self.total_nimg,
-            initial=self.counters.cur_nimg,
-            unit="img",
-            file=terminal,
-            leave=False,
-            disable=not is_shown,
-        )
-
-    def _say(self, line: str) -> None:
-        if self.is_main and self.opts.progress != "none":
-            with tqdm.external_write_mode(file=sys.__stderr__):  # the bar makes way
-                print(line, flush=True)
+        return time.perf_counter() - self.start_sec
 
 
 def _is_due(tick: int, interval_ticks: int | None, is_done: bool) -> bool:
     return interval_ticks is not None and (is_done or tick % interval_ticks == 0)
-
-
-def _broadcast(module: torch.nn.Module) -> None:
-    """Give every process the tensors of rank 0."""
-    if torch.distributed.is_initialized():
-        for tensor in misc.params_and_buffers(module):
-            torch.distributed.broadcast(tensor.detach(), src=0)

@@ -27,7 +27,8 @@ from tests.training_runs import (
     write_dataset,
 )
 from torch_utils.distributed import init_world, launch
-from training.run.folder import read_options, write_options
+from training.run.folder import read_options
+from training.training_loop import training_loop
 
 NUM_PROCESSES = 2
 CPU = torch.device("cpu")
@@ -91,23 +92,28 @@ def finish(command):
     return output
 
 
+def train_rank(run_dir, options, world, init_method):
+    init_world(world.rank, world.world_size, CPU, init_method, timeout_sec=60)
+    training_loop(run_dir=str(run_dir), rank=world.rank, progress="none", **options)
+
+
 def test_gpus_and_torchrun(data, tmp_path):
-    """A run of ``--gpus=2``; one that is stopped from outside and continued by torchrun comes to the same end."""
-    flags = {"gpus": 2, "batch": 24, "tick": 0.1, "kimg": 1, "cbase": 64, "cmax": 16, "map_depth": 1, "workers": 0}
-    finish(train_command(outdir=tmp_path, data=data, metrics="none", snap=50, **flags))
-    whole = tmp_path / "00000-cats-auto2-kimg1-batch24"
-    parts = new_run(tmp_path / "parts", read_options(whole))
-    with start(train_command(f"--continue={parts}")) as process:
-        wait_for_ticks(parts, 3, process)
+    """A run of ``--gpus=2`` that is stopped from outside and continued by torchrun ends like an uninterrupted one."""
+    flags = {"gpus": 2, "batch": 64, "tick": 0.06, "kimg": 1, "cbase": 64, "cmax": 16, "map_depth": 1, "workers": 0}
+    run_dir = tmp_path / "00000-cats-auto2-kimg1-batch64"
+    with start(train_command(outdir=tmp_path, data=data, metrics="none", snap=50, **flags)) as process:
+        wait_for_ticks(run_dir, 3, process)
         process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 75, errors
-    assert f"Stopped; to go on: python train.py --continue={parts}" in output
-    assert len(ticks(parts)) < 10
+    assert f"Stopped; to continue: python train.py --continue={run_dir}" in output
+    assert len(ticks(run_dir)) < 10
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    output = finish([*torchrun, *train_command(f"--continue={parts}")[1:]])
+    output = finish([*torchrun, *train_command(f"--continue={run_dir}")[1:]])
     assert output.count("Continuing from") == 1, "one process speaks"
-    assert_same_outcome(parts, whole)
+    whole = new_run(tmp_path / "whole", read_options(run_dir))
+    launch(functools.partial(train_rank, whole, read_options(run_dir)), NUM_PROCESSES)
+    assert_same_outcome(run_dir, whole)
 
 
 def test_a_process_that_dies_ends_the_job_with_a_clear_line(data, tmp_path):
@@ -124,5 +130,6 @@ def test_a_process_that_dies_ends_the_job_with_a_clear_line(data, tmp_path):
     assert [line for line in errors.splitlines() if re.match(r"Error: rank [01] of 2 failed: ", line)]
     assert "train.py" not in errors, "no traceback of the process that only waits"
     assert not [rank for rank in ranks if rank.is_running()]
-    write_options(run_dir, {**options, "total_kimg": (int(states(run_dir)[-1].stem[-9:]) + 12) / 1000})
-    finish(train_command(f"--continue={run_dir}"))
+    options["total_kimg"] = (int(states(run_dir)[-1].stem[-9:]) + 12) / 1000
+    launch(functools.partial(train_rank, run_dir, options), NUM_PROCESSES)
+    assert json.loads((run_dir / "exit_status.json").read_text())["reason"] == "finished"

@@ -29,13 +29,13 @@ def fake_command(path, script):
 
 
 @pytest.mark.parametrize(
-    ("python", "mend"),
+    ("python", "fix"),
     [
         ("exit 1", "make PYTHON=/path/to/python3.12"),
         ('case "$2" in *ensurepip*) exit 1;; esac', "sudo apt-get install python3-venv"),
     ],
 )
-def test_setup_refuses_in_one_line(tmp_path, python, mend):
+def test_setup_refuses_in_one_line(tmp_path, python, fix):
     fake = fake_command(tmp_path / "python3", python)
     command = ["make", "--silent", "setup", f"PYTHON={fake}", f"VENV={tmp_path / 'venv'}"]
     env = {"PATH": os.environ["PATH"]}  # without the variables of the make that may run these tests
@@ -43,7 +43,7 @@ def test_setup_refuses_in_one_line(tmp_path, python, mend):
     assert result.returncode != 0
     error, make_says = result.stderr.splitlines()
     assert error.startswith(f"error: {fake} ")
-    assert error.endswith(f"mend: {mend}")
+    assert error.endswith(f"fix: {fix}")
     assert make_says.startswith("make: ***")
     assert not (tmp_path / "venv").exists()
 
@@ -78,6 +78,7 @@ def run_dockerfile(checkout, workspace, env):
             subprocess.run(["/bin/sh", "-c", text], cwd=workspace, env=env, check=True)
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_dockerfile_installs_a_working_environment(checkout):
     """No compiler, nothing else of this machine on the path: the locked wheels suffice for every script and test."""

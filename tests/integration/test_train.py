@@ -101,16 +101,19 @@ def test_a_run_in_a_terminal(tmp_path):
     assert all(STATUS_LINE.fullmatch(line) for line in lines), lines
     assert len(lines) == len(read_stats(run_dir)) == 6
     assert not [line for line in lines if line not in shown]
+    kimgs = ("000000", "000000_440", "000000_840", "000001")
     names = {re.sub(r"tfevents.*", "tfevents", path.name) for path in run_dir.iterdir()}
     assert names == {
         *("training_options.json", "log.txt", "stats.jsonl", "exit_status.json", "events.out.tfevents"),
-        *("reals.png", "fakes_init.png", "fakes000000.png", "fakes000001.png"),
-        *("network-snapshot-000000.pkl", "network-snapshot-000001.pkl"),
+        *("reals.png", "fakes_init.png", *(f"fakes{kimg}.png" for kimg in kimgs)),
+        *(f"network-snapshot-{kimg}.pkl" for kimg in kimgs),
+        ".lock",
         *(f"training-state-{nimg:09d}.{end}" for nimg in (40, 1000) for end in ("safetensors", "sha256")),
     }
 
 
 def uninterrupted(run_dir, options):
+    """Train in a process that nothing disturbs."""
     result = run_train(**{"continue": new_run(run_dir, options)})
     assert result.returncode == 0, result.stderr
     return run_dir
@@ -130,7 +133,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 75
     assert errors == ""
-    assert output.splitlines()[-1] == f"Stopped; to go on: python train.py --continue={run_dir}"
+    assert output.splitlines()[-1] == f"Stopped; to continue: python train.py --continue={run_dir}"
     assert json.loads((run_dir / "exit_status.json").read_text())["reason"] == "stopped"
     result = run_train(**{"continue": "latest", "outdir": tmp_path, "gamma": 3})
     assert (result.returncode, result.stderr) == (0, "")
@@ -154,7 +157,8 @@ def test_a_full_disk_keeps_the_previous_state_and_says_so(tmp_path):
         *train_command(f"--continue={run_dir}", state_minutes=0),
     ]
     result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 1
+    assert re.fullmatch(r"Error: .*/run: training has ended without a checkpoint: .*\n", result.stderr)
     assert result.stdout.count("Not written, training goes on: ") == 3
     assert {path.name: path.read_bytes() for path in states(run_dir)} == before
     assert not list(run_dir.glob(".*.tmp"))

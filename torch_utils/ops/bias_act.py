@@ -20,7 +20,7 @@ IMPLS = ("auto", "ref")
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation function with the defaults that StyleGAN2 gives it (CONTRACT 2)."""
+    """An activation function with its defaults in StyleGAN2 (docs/compatibility.md)."""
 
     func: Callable[..., torch.Tensor]
     """``func(x, alpha)``; ``alpha`` is used by 'lrelu' only."""
@@ -104,13 +104,13 @@ def _broadcastable(b: torch.Tensor, x: torch.Tensor, dim: int) -> torch.Tensor:
 def _bias_act_ref(
     x: torch.Tensor, b: torch.Tensor | None, spec: Activation, alpha: float, gain: float, clamp: float | None
 ) -> torch.Tensor:
-    """The definition, step by step; ``b`` broadcasts to ``x``."""
+    """Compute the definition step by step; ``b`` broadcasts to ``x``."""
     y = spec.func(x if b is None else x + b, alpha) * gain
     return y if clamp is None else y.clamp(-clamp, clamp)
 
 
 class _PiecewiseLinear(torch.autograd.Function):
-    """clamp(gain * lrelu(x + b, slope)): slope 1 is linear, 0 is relu."""
+    """Computes clamp(gain * lrelu(x + b, slope)): slope 1 is linear, 0 is relu."""
 
     @staticmethod
     def forward(
@@ -136,7 +136,7 @@ class _PiecewiseLinear(torch.autograd.Function):
 
 
 class _Slope(torch.autograd.Function):
-    """``grad`` times the slope of `_PiecewiseLinear` where its result is ``y``: linear in grad, constant in y."""
+    """Multiplies ``grad`` by the slope of `_PiecewiseLinear` at the result ``y``: linear in grad, constant in y."""
 
     @staticmethod
     def forward(

@@ -95,7 +95,7 @@ class _Spec(NamedTuple):
     groups: int
 
     def adjoint(self, input_hw: torch.Size, output_hw: torch.Size, kernel_hw: torch.Size) -> _Spec:
-        """The convolution that maps output gradients to input gradients with the same weight tensor."""
+        """Return the convolution that maps output gradients to input gradients with the same weight tensor."""
         if self.transposed:
             return self._replace(transposed=False, output_padding=(0, 0))
         covered = [
@@ -107,14 +107,14 @@ class _Spec(NamedTuple):
 
 
 def _common_layout(input: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both in one memory format: the weight follows the input, but on a CPU the smaller one follows the larger."""
+    """Bring both to one memory format: that of the input, or on a CPU that of the larger one."""
     if input.device.type == "cpu" and weight.numel() > input.numel():
         return _match_layout(input, weight), weight
     return input, _match_layout(weight, input)
 
 
 def _match_layout(tensor: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """``tensor`` in the memory format of ``reference``: mixed ones make CPU weight gradients up to 4 times slower."""
+    """Bring ``tensor`` to the memory format of ``reference``: mixed ones make CPU weight gradients up to 4x slower."""
     channels_last = reference.is_contiguous(memory_format=torch.channels_last) and not reference.is_contiguous()
     return tensor.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
@@ -149,7 +149,7 @@ class _Convolution(torch.autograd.Function):
 
 
 class _WeightGradient(torch.autograd.Function):
-    """Gradient of a convolution's weight, as a bilinear function of (grad_output, input)."""
+    """Computes the gradient of a convolution's weight, a bilinear function of (grad_output, input)."""
 
     @staticmethod
     def forward(

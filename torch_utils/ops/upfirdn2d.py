@@ -16,7 +16,7 @@ from torch_utils.ops import conv2d_gradfix
 
 IMPLS = ("auto", "ref")
 SEPARABLE_MIN_TAPS = 8
-"""1D filters with at least this many taps are applied as two 1D passes, shorter ones as one 2D pass (CONTRACT 2)."""
+"""1D filters with at least this many taps stay separable, shorter ones become 2D (docs/compatibility.md)."""
 
 IntPair = int | Sequence[int]
 
@@ -161,13 +161,13 @@ def downsample2d(
 
 
 def pads_for_upsampling(f: torch.Tensor | None, up: tuple[int, int], padding: Sequence[int]) -> list[int]:
-    """``padding`` [x0, x1, y0, y1] plus what centres the filter on the upsampled image (CONTRACT 2)."""
+    """Return ``padding`` [x0, x1, y0, y1] plus the padding that centres the filter on the upsampled image."""
     (fw, fh), (up_x, up_y), (x0, x1, y0, y1) = filter_size(f), up, padding
     return [x0 + (fw + up_x - 1) // 2, x1 + (fw - up_x) // 2, y0 + (fh + up_y - 1) // 2, y1 + (fh - up_y) // 2]
 
 
 def pads_for_downsampling(f: torch.Tensor | None, down: tuple[int, int], padding: Sequence[int]) -> list[int]:
-    """``padding`` [x0, x1, y0, y1] plus what centres the filter before downsampling (CONTRACT 2)."""
+    """Return ``padding`` [x0, x1, y0, y1] plus the padding that centres the filter before downsampling."""
     (fw, fh), (down_x, down_y), (x0, x1, y0, y1) = filter_size(f), down, padding
     return [
         x0 + (fw - down_x + 1) // 2,
@@ -185,7 +185,7 @@ def _parse_factor(name: str, factor: IntPair) -> tuple[int, int]:
 
 
 def parse_padding(padding: IntPair) -> tuple[int, int, int, int]:
-    """``padding`` as (x0, x1, y0, y1)."""
+    """Return ``padding`` as (x0, x1, y0, y1)."""
     values = padding if isinstance(padding, Sequence) else [padding] * 4
     if len(values) == 2:
         values = [values[0], values[0], values[1], values[1]]
@@ -196,14 +196,14 @@ def parse_padding(padding: IntPair) -> tuple[int, int, int, int]:
 
 
 def pad_or_crop(x: torch.Tensor, pads: Sequence[int]) -> torch.Tensor:
-    """Put zeros around images, ``pads`` being [x0, x1, y0, y1]; then cut off as much as negative ones say."""
+    """Pad images with zeros by ``pads`` [x0, x1, y0, y1]; negative ones crop."""
     x = functional.pad(x, [max(pad, 0) for pad in pads])
     x0, x1, y0, y1 = (max(-pad, 0) for pad in pads)
     return x[:, :, y0 : x.shape[2] - y1, x0 : x.shape[3] - x1]
 
 
 def filter_size(f: torch.Tensor | None) -> tuple[int, int]:
-    """(width, height) of a filter; a separable one has its taps along both axes."""
+    """Return (width, height) of a filter; a separable one has the same taps along both axes."""
     return (1, 1) if f is None else (_checked_filter(f).shape[-1], f.shape[0])
 
 
@@ -218,7 +218,7 @@ def _checked_filter(f: torch.Tensor) -> torch.Tensor:
 def _upfirdn2d_ref(
     x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], down: tuple[int, int], pads: tuple[int, int, int, int]
 ) -> torch.Tensor:
-    """The definition, step by step; ``f`` is a 2D correlation filter."""
+    """Compute the definition step by step; ``f`` is a 2D correlation filter."""
     _check_fits(x, f, up, pads)
     num, channels, height, width = x.shape
     (up_x, up_y), (down_x, down_y) = up, down
@@ -232,7 +232,7 @@ def _upfirdn2d_ref(
 def _upfirdn2d_conv(
     x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], down: tuple[int, int], pads: tuple[int, int, int, int]
 ) -> torch.Tensor:
-    """The same by depthwise convolutions; ``f`` is a 2D correlation filter."""
+    """Compute the same by depthwise convolutions; ``f`` is a 2D correlation filter."""
     _check_fits(x, f, up, pads)
     (up_x, up_y), (down_x, down_y), (x0, x1, y0, y1) = up, down, pads
     channels = x.shape[1]
@@ -261,7 +261,7 @@ def _upfirdn2d_conv(
 
 
 def _transposed_crop(taps: int, up: int, pad0: int, pad1: int) -> tuple[int, int]:
-    """Pixels to cut from the start of a full transposed convolution, and how many fewer to cut from its end."""
+    """Return the pixels to crop at the start of a full transposed convolution, and how many fewer at its end."""
     cut_start = taps - 1 - pad0
     cut_end = taps - up - pad1
     return cut_start, cut_start - cut_end

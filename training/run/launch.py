@@ -1,10 +1,12 @@
-"""From a request on the command line to training processes: which run, where, on what devices."""
+"""From a request on the command line to training processes: which run, where, on which devices."""
 
 from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass, replace
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,23 @@ from torch_utils import distributed
 from torch_utils.device import choose_device
 from torch_utils.distributed import World
 from torch_utils.host_memory import keep_freed_memory
-from training.continuation import gather
 from training.dataset import ImageFolderDataset
-from training.run.folder import find_run_dir, make_run_dir, read_options, write_options
-from training.run.options import DatasetInfo, Flags, resolve
-from training.run.preflight import describe_resources
-from training.training_loop import EXIT_STATUS, training_loop
+from training.run import preflight
+from training.run.folder import (
+    RunState,
+    find_run_dir,
+    find_state,
+    has_progress,
+    lock_run,
+    make_run_dir,
+    read_options,
+    read_status,
+    refuse_to_start_over,
+    write_options,
+)
+from training.run.options import DatasetInfo, Flags, change_options, resolve
+from training.run.roles import check_class_names
+from training.training_loop import training_loop
 
 
 @dataclass(frozen=True)
@@ -36,12 +49,22 @@ class RunRequest:
     device: str
     """'auto', 'cuda', 'cpu' or 'mps'."""
     runtime: dict[str, Any]
-    """Arguments of the training loop that may change when a run is continued."""
-    kimg: int | None
-    """New length of a run that is continued, or None."""
+    """Arguments of the training loop that are not stored with the run."""
     is_dry_run: bool
-    unused_flags: tuple[str, ...] = ()
-    """What was given on the command line but cannot change a run that is continued."""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """Values of the flags on the command line, by parameter name, as far as a continued run is concerned."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that is ready to start."""
+
+    run_dir: Path
+    kwargs: dict[str, Any]
+    """Arguments of the training loop."""
+    is_new: bool
+    has_work: bool = True
+    """False for a dry run, and for a run that is already finished."""
 
 
 def train_run(request: RunRequest) -> bool:
@@ -57,103 +80,167 @@ def train_run(request: RunRequest) -> bool:
     if world is None or world.world_size == 1:
         if request.flags is not None:  # before a folder is made
             choose_device(request.device, request.flags.gpus, local_rank=request.flags.gpus - 1)
-        run_dir, kwargs = prepare_run(request)
-        return request.is_dry_run or _launch(run_dir, kwargs, request.device)
+        plan = prepare_run(request)
+        return not plan.has_work or _launch(plan, request.device)
     device = choose_device(request.device, world.world_size, world.local_rank)
     distributed.init_world(world.rank, world.world_size, device)
     try:
         if request.flags is not None:
             request = replace(request, flags=replace(request.flags, gpus=world.world_size))
-        prepared = _prepare_or_explain(request) if world.rank == 0 else None
-        run_dir, kwargs, problem = gather(prepared, world.world_size)[0]
-        if problem is not None:
-            raise UserError(problem)
-        if kwargs["num_gpus"] != world.world_size:
-            raise UserError(f"{run_dir} is of {kwargs['num_gpus']} processes, got {world.world_size}; start as many")
-        return request.is_dry_run or _train(world, run_dir, kwargs, device)
+        plan = _prepare_together(request, world)
+        return not plan.has_work or _train(world, plan, device)
     finally:
         distributed.leave_world()
 
 
-def prepare_run(request: RunRequest) -> tuple[Path, dict[str, Any]]:
+def _prepare_together(request: RunRequest, world: World) -> Plan:
+    """Prepare on rank 0; the other processes must learn of a problem too."""
+    plan, problem = None, None
+    if world.rank == 0:
+        try:
+            plan = prepare_run(request)
+        except UserError as error:
+            problem = str(error)
+    plan, problem = distributed.from_rank0((plan, problem))
+    if plan is None:
+        raise UserError(problem)
+    if plan.kwargs["num_gpus"] != world.world_size:
+        raise UserError(
+            f"{plan.run_dir} is a run of {plan.kwargs['num_gpus']} processes, got {world.world_size}; start as many"
+        )
+    return plan
+
+
+def prepare_run(request: RunRequest) -> Plan:
     """Find or make the run folder, and the arguments of the training loop.
 
     Raises:
         UserError: As in `train_run`.
     """
     if request.continue_run is not None:
-        run_dir = find_run_dir(request.continue_run, request.outdir)
-        kwargs = read_options(run_dir)
-        if request.kimg is not None:
-            kwargs["total_kimg"] = request.kimg
-        print(f"Continuing {run_dir} with the options it began with")
-        if request.unused_flags:
-            print(f"Warning: no effect on a run that is continued: {', '.join(request.unused_flags)}")
-        return run_dir, {**kwargs, **request.runtime}
+        return _prepare_continuation(request)
     if request.flags is None or request.outdir is None:
-        raise UserError("a new run needs --outdir and --data; --continue=RUN goes on with an old one")
-    flags = request.flags
-    dataset = _inspect(flags)
-    _check_metrics(flags)
+        raise UserError("a new run needs --outdir and --data; --continue=RUN continues an old one")
+    flags = replace(request.flags, data=str(Path(request.flags.data).absolute()))
+    dataset = inspect_dataset(flags.data)
+    _check_metrics(flags.metrics)
     try:
         description, kwargs = resolve(flags, dataset)
-        resources = describe_resources(kwargs, dataset, request.outdir, choose_device(request.device))
+        resources = preflight.describe_run(kwargs, dataset, request.outdir, choose_device(request.device))
     except ValueError as error:
         raise UserError(str(error)) from error
-    print("Training options:")
-    print(json.dumps(kwargs, indent=2))
-    print(resources)
     if request.is_dry_run:
+        print("Training options:")
+        print(json.dumps(kwargs, indent=2))
+        print(resources)
+        _check_resume(kwargs, dataset, request)
         print("Dry run: nothing was written.")
-        return request.outdir, kwargs
+        return Plan(request.outdir, kwargs, is_new=True, has_work=False)
+    print(resources)
     run_dir = make_run_dir(request.outdir, description)
     write_options(run_dir, kwargs)
-    print(f"Run folder: {run_dir}")
-    return run_dir, {**kwargs, **request.runtime}
+    print(f"Run folder: {run_dir} (options in {run_dir / 'training_options.json'})")
+    return Plan(run_dir, {**kwargs, **request.runtime}, is_new=True)
 
 
-def _prepare_or_explain(request: RunRequest) -> tuple[Path, dict[str, Any], str | None]:
-    """`prepare_run` for rank 0: the other processes must hear of a problem too."""
+def _prepare_continuation(request: RunRequest) -> Plan:
+    assert request.continue_run is not None
+    run_dir = find_run_dir(request.continue_run, request.outdir)
+    state = find_state(run_dir)
+    if state is RunState.RUNNING:
+        with lock_run(run_dir):  # raises the error
+            pass
+    kwargs = read_options(run_dir)
+    check_class_names(kwargs, f"{run_dir / 'training_options.json'}", request.runtime.get("trust_pickle", False))
+    if "metrics" in request.given:
+        _check_metrics(request.given["metrics"])
+    kwargs, ignored = change_options(kwargs, request.given)
+    if ignored:
+        print(f"Warning: no effect on a run that is continued: {', '.join(ignored)}")
+    done_kimg = read_status(run_dir).get("kimg", 0)
+    if state is RunState.FINISHED and done_kimg >= kwargs["total_kimg"]:
+        print(
+            f"{run_dir} is finished: {done_kimg:g} of {kwargs['total_kimg']:g} kimg. To train it further: "
+            f"python train.py --continue={run_dir} --kimg={2 * round(done_kimg + 1)}"
+        )
+        return Plan(run_dir, kwargs, is_new=False, has_work=False)
+    if state is RunState.DAMAGED:
+        refuse_to_start_over(run_dir)
+    dataset = inspect_dataset(kwargs["training_set_kwargs"]["path"], hint="if it was moved, give its place by --data")
+    print(preflight.describe_run(kwargs, dataset, run_dir, choose_device(request.device)))
+    print(f"Continuing {run_dir} with the options it began with")
+    if request.is_dry_run:
+        print("Dry run: nothing was written.")
+        return Plan(run_dir, kwargs, is_new=False, has_work=False)
+    return Plan(run_dir, {**kwargs, **request.runtime}, is_new=False)
+
+
+def inspect_dataset(path: str, hint: str | None = None) -> DatasetInfo:
+    """Open a dataset and describe what the options depend on.
+
+    Raises:
+        UserError: It cannot be trained on; the line ends with ``hint``.
+    """
     try:
-        return *prepare_run(request), None
+        dataset = ImageFolderDataset(path=path, use_labels=True)
+        info = DatasetInfo(
+            dataset.name, dataset.resolution, len(dataset), dataset.has_labels, dataset.label_dim, dataset.num_channels
+        )
     except UserError as error:
-        return Path(), {}, str(error)
-
-
-def _inspect(flags: Flags) -> DatasetInfo:
-    dataset = ImageFolderDataset(path=flags.data, use_labels=True)
-    info = DatasetInfo(dataset.name, dataset.resolution, len(dataset), dataset.has_labels)
+        raise UserError(f"{error}; {hint}" if hint else str(error)) from error
     dataset.close()
     return info
 
 
-def _check_metrics(flags: Flags) -> None:
-    for metric in flags.metrics:
+def _check_metrics(metrics: tuple[str, ...]) -> None:
+    for metric in metrics:
         if not metric_main.is_valid_metric(metric):
             known = ", ".join(metric_main.list_valid_metrics())
-            raise UserError(f"--metrics: there is no metric {metric!r}; known are {known}, or none")
+            raise UserError(f"--metrics: there is no metric {metric[:100]!a}; choose from {known}, or none")
 
 
-def _launch(run_dir: Path, kwargs: dict[str, Any], device: str) -> bool:
-    (run_dir / EXIT_STATUS).unlink(missing_ok=True)
-    process = functools.partial(_train_process, run_dir=run_dir, kwargs=kwargs, device=device)
-    distributed.launch(process, kwargs["num_gpus"])
-    status = run_dir / EXIT_STATUS
-    return status.is_file() and json.loads(status.read_text())["reason"] == "finished"
+def _check_resume(kwargs: dict[str, Any], dataset: DatasetInfo, request: RunRequest) -> None:
+    if "resume_pkl" in kwargs:
+        for line in preflight.try_transfer(kwargs, dataset, request.runtime.get("trust_pickle", False)):
+            print(line)
 
 
-def _train_process(world: World, init_method: str, run_dir: Path, kwargs: dict[str, Any], device: str) -> None:
+def _launch(plan: Plan, device: str) -> bool:
+    process = functools.partial(_train_process, plan=plan, device=device)
+    try:
+        distributed.launch(process, plan.kwargs["num_gpus"])
+    except UserError:
+        if plan.is_new and not has_progress(plan.run_dir):
+            shutil.rmtree(plan.run_dir, ignore_errors=True)  # nothing has happened there
+        raise
+    except KeyboardInterrupt:
+        print(f"Interrupted; to continue from the last checkpoint: python train.py --continue={plan.run_dir}")
+        return False
+    return read_status(plan.run_dir).get("reason") == "finished"
+
+
+def _train_process(world: World, init_method: str, plan: Plan, device: str) -> None:
     process_device = choose_device(device, world.world_size, world.local_rank)
     distributed.init_world(world.rank, world.world_size, process_device, init_method)
-    _train(world, run_dir, kwargs, process_device)
+    _train(world, plan, process_device)
 
 
-def _train(world: World, run_dir: Path, kwargs: dict[str, Any], device: torch.device) -> bool:
+def _train(world: World, plan: Plan, device: torch.device) -> bool:
     if device.type == "cpu":
         keep_freed_memory()
-    log_file = run_dir / "log.txt" if world.rank == 0 else None
+    log_file = plan.run_dir / "log.txt" if world.rank == 0 else None
     with Logger(log_file, file_mode="a", should_flush=True):
-        is_finished = training_loop(run_dir=str(run_dir), rank=world.rank, device=device, **kwargs)
-        if not is_finished and world.rank == 0:
-            print(f"Stopped; to go on: python train.py --continue={run_dir}")
+        is_finished = training_loop(run_dir=str(plan.run_dir), rank=world.rank, device=device, **plan.kwargs)
+        if world.rank == 0:
+            print(_closing_line(plan.run_dir, is_finished))
         return is_finished
+
+
+def _closing_line(run_dir: Path, is_finished: bool) -> str:
+    if not is_finished:
+        return f"Stopped; to continue: python train.py --continue={run_dir}"
+    snapshot = max(run_dir.glob("network-snapshot-*.pkl"), default=None)
+    line = f"Finished. Run folder: {run_dir}"
+    if snapshot is None:
+        return line
+    return f"{line}\nTo draw images: python generate.py --network={snapshot} --seeds=0-35 --grid --outdir=out"

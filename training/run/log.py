@@ -1,31 +1,125 @@
-"""What a run tells: the status line, ``stats.jsonl`` and TensorBoard events."""
+"""What a run reports: lines on the console, ``stats.jsonl`` and TensorBoard events."""
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
+import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+from tqdm import tqdm
 
 from dnnlib.util import format_time
 from torch_utils import training_stats
 
+SILENCE_SEC = 10.0
+"""Longest time without a sign of life on a terminal, and at the beginning of a run anywhere."""
+LATER_SILENCE_SEC = 60.0
+"""The same once output that goes to a file has been going on for this long."""
+
+
+class Console:
+    """Lines, a progress bar and signs of life, on the main process only.
+
+    Args:
+        is_main: Whether this process prints at all.
+        progress: 'plain' for lines, 'auto' for a bar as well if there is a terminal, 'none' for nothing.
+    """
+
+    def __init__(self, is_main: bool, progress: str) -> None:
+        self._is_verbose = is_main and progress != "none"
+        self._terminal = sys.__stderr__  # not the copy that goes into the log file
+        is_terminal = self._terminal is not None and self._terminal.isatty()
+        self._has_bar = is_main and progress == "auto" and is_terminal
+        self._max_silence_sec = SILENCE_SEC if is_terminal else LATER_SILENCE_SEC
+        self._bar: tqdm | None = None
+        self._activity = ""
+        self._begin_sec = self._activity_sec = self._last_sec = time.monotonic()
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar."""
+        self._last_sec = time.monotonic()
+        if self._is_verbose:
+            with suppress(OSError), tqdm.external_write_mode(file=self._terminal):  # the terminal may have been closed
+                print(line, flush=True)
+
+    @contextmanager
+    def doing(self, activity: str) -> Iterator[None]:
+        """Name what the process is doing within the context, for signs of life."""
+        before = self._activity, self._activity_sec
+        self._activity, self._activity_sec = activity, time.monotonic()
+        try:
+            yield
+        finally:
+            self._activity, self._activity_sec = before
+
+    @contextmanager
+    def running(self, total_nimg: float, cur_nimg: int) -> Iterator[None]:
+        """Show a bar that `advance` moves, and signs of life on the terminal, while the context lasts."""
+        is_over = threading.Event()
+        thread = threading.Thread(target=self._give_signs_of_life, args=(is_over,), daemon=True)
+        with tqdm(
+            total=total_nimg,
+            initial=cur_nimg,
+            unit="img",
+            file=self._terminal,
+            leave=False,
+            disable=not self._has_bar,
+        ) as self._bar:
+            if self._is_verbose:
+                thread.start()
+            try:
+                yield
+            finally:
+                is_over.set()
+                if self._is_verbose:
+                    thread.join()
+
+    def advance(self, nimg: int) -> None:
+        """Count images as done."""
+        if self._bar is not None:
+            self._bar.update(nimg)
+
+    def _give_signs_of_life(self, is_over: threading.Event) -> None:
+        while not is_over.wait(1.0):
+            now = time.monotonic()
+            limit_sec = SILENCE_SEC if now - self._begin_sec < LATER_SILENCE_SEC else self._max_silence_sec
+            if now - self._last_sec >= limit_sec - 1.0:
+                self._last_sec = now
+                line = f"  {self._activity} ({format_time(now - self._activity_sec)})"
+                with suppress(OSError), tqdm.external_write_mode(file=self._terminal):
+                    print(line, file=sys.__stdout__, flush=True)  # not into the log file
+
+
+def describe_pace(sec_per_kimg: float, kimg_left: float, kimg_to_snapshot: float | None) -> str:
+    """Say in one line how fast a run is and what that means for its user."""
+    left = format_time(sec_per_kimg * kimg_left)
+    line = f"About {sec_per_kimg:.3g} s per kimg: {left} for the {kimg_left:g} kimg left"
+    if kimg_to_snapshot is not None:
+        line += f", {format_time(sec_per_kimg * kimg_to_snapshot)} to the next samples and snapshot"
+    return f"{line}. --kimg sets the length; --tick and --snap set how often snapshots are saved."
+
 
 @dataclass(frozen=True)
 class TickTimes:
-    """Where the time of one tick went, in seconds."""
+    """How the time of one tick was spent, in seconds."""
 
     total: float
-    """Since the run began, continuations included."""
+    """Since the run began, over all its parts."""
     tick: float
     """Training alone."""
     maintenance: float
-    """Between this tick and the one before: snapshots, metrics, states."""
+    """Between the previous tick and this one: snapshots, metrics, checkpoints."""
     data_wait: float
     """The part of ``tick`` spent waiting for images."""
 
@@ -34,14 +128,14 @@ def report_tick(
     cur_tick: int,
     cur_nimg: int,
     tick_nimg: int,
-    total_nimg: int,
+    total_nimg: float,
     augment: float,
     times: TickTimes,
     device: torch.device,
 ) -> str:
     """Report the progress of a finished tick to `training_stats`, and describe it in one line.
 
-    The fields up to 'augment' and their order are StyleGAN2-ADA's (CONTRACT 8); ours follow them.
+    The fields up to 'augment' and their order are those of StyleGAN2-ADA (docs/compatibility.md); ours follow them.
     """
     kimg = cur_nimg / 1000
     sec_per_kimg = times.tick / tick_nimg * 1000
@@ -65,7 +159,7 @@ def report_tick(
     }
     for name, value in values.items():
         training_stats.report0(name, value)
-    fields = [
+    columns = [
         f"tick {cur_tick:<5d}",
         f"kimg {kimg:<8.1f}",
         f"time {format_time(times.total):<12s}",
@@ -78,23 +172,28 @@ def report_tick(
         f"eta {format_time(eta_sec):<10s}",
         f"data {data_wait:.1%}",
     ]
-    return " ".join(fields)
+    return " ".join(columns)
 
 
 class RunLog:
-    """``stats.jsonl`` and, where TensorBoard is installed, event files of one run; written by rank 0.
+    """``stats.jsonl`` and, if TensorBoard is installed, event files of one run; written by rank 0.
 
     Args:
         run_dir: Run folder.
-        num_bytes: Length of ``stats.jsonl`` to go on from; what stands behind it is from ticks that will be run again.
-        cur_nimg: Images seen so far, likewise for event files.
+        num_bytes: Length of ``stats.jsonl`` to continue from; what follows belongs to ticks that will be run again.
+        cur_nimg: Images seen so far; likewise for event files.
+        steps_per_kimg: 1 if a step of the event files is a thousand images, 1000 if it is one image.
     """
 
-    def __init__(self, run_dir: Path, num_bytes: int, cur_nimg: int) -> None:
+    def __init__(self, run_dir: Path, num_bytes: int, cur_nimg: int, steps_per_kimg: int = 1) -> None:
         path = run_dir / "stats.jsonl"
-        self._file = open(path, "ab")  # noqa: SIM115 (closed by `close`)
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by `close`)
         self._file.truncate(min(num_bytes, self.num_bytes))
-        self._events = _open_events(run_dir, cur_nimg)
+        self._steps_per_kimg = steps_per_kimg
+        self._events = _open_events(run_dir, self._step(cur_nimg))
+
+    def _step(self, cur_nimg: int) -> int:
+        return cur_nimg * self._steps_per_kimg // 1000
 
     @property
     def num_bytes(self) -> int:
@@ -102,22 +201,31 @@ class RunLog:
         return self._file.seek(0, os.SEEK_END)
 
     def write(self, cur_nimg: int, stats: training_stats.Collector) -> None:
-        """Add the statistics of one tick."""
+        """Add the statistics of one tick; a number that is not finite becomes null."""
         timestamp = time.time()
-        line = json.dumps({**stats.as_dict(), "timestamp": timestamp})
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())  # a state that is saved next counts on this line
+        values = {name: {key: _finite(x) for key, x in each.items()} for name, each in stats.as_dict().items()}
+        self._append(json.dumps({**values, "timestamp": timestamp}, allow_nan=False).encode() + b"\n")
         if self._events is not None:
             for name in stats.names():
-                self._events.add_scalar(name, stats[name], global_step=cur_nimg // 1000, walltime=timestamp)
+                self._events.add_scalar(name, stats[name], global_step=self._step(cur_nimg), walltime=timestamp)
             self._events.flush()
+
+    def _append(self, line: bytes) -> None:
+        """Add a line durably, as the next checkpoint relies on it; on a full disk nothing of it stays."""
+        num_bytes = self.num_bytes
+        try:
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._file.truncate(num_bytes)
+            raise
 
     def write_metrics(self, cur_nimg: int, results: dict[str, float]) -> None:
         """Add metric values to the event file; ``metrics.metric_main`` writes them to their own files."""
         if self._events is not None:
             for name, value in results.items():
-                self._events.add_scalar(f"Metrics/{name}", value, global_step=cur_nimg // 1000)
+                self._events.add_scalar(f"Metrics/{name}", value, global_step=self._step(cur_nimg))
             self._events.flush()
 
     def close(self) -> None:
@@ -127,9 +235,14 @@ class RunLog:
             self._events.close()
 
 
-def _open_events(run_dir: Path, cur_nimg: int) -> Any | None:
+def _finite(value: float) -> float | None:
+    """JSON has neither NaN nor infinity."""
+    return value if math.isfinite(value) else None
+
+
+def _open_events(run_dir: Path, step: int) -> Any | None:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(run_dir), purge_step=cur_nimg // 1000 if cur_nimg else None)
+    return SummaryWriter(str(run_dir), purge_step=step or None)

@@ -1,23 +1,26 @@
-"""From flags to the arguments of the training loop: a pure function (CONTRACT 8).
+"""From flags to the arguments of the training loop, as pure functions.
 
-What it returns is what ``training_options.json`` holds; its keys are those of StyleGAN2-ADA.
+The result is what ``training_options.json`` holds; its keys are those of StyleGAN2-ADA (docs/compatibility.md).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from training.run.presets import Preset
-from training.run.registry import Configuration, configurations
+from training.run.registry import Configuration, configurations, setting_values
 
 CHANNELS_AT_FULL_WIDTH = 32768
 """channel_base of StyleGAN2's own configuration."""
 
 FP16_RESOLUTIONS = 4
 FP16_CLAMP = 256
-"""Half precision at the four highest resolutions, with activations clamped (arXiv 2006.06676, appendix D)."""
+"""Half precision at the four highest resolutions, with clamped activations (arXiv 2006.06676, appendix D)."""
 
 _BLIT = ("xflip", "rotate90", "xint")
 _GEOM = ("scale", "rotate", "aniso", "xfrac")
@@ -45,22 +48,26 @@ RESUME_SOURCES: dict[str, str] = {
     "celebahq256": _NVIDIA + "celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl",
     "lsundog256": _NVIDIA + "lsundog-res256-paper256-kimg100000-noaug.pkl",
 }
-"""Published networks by their ``--resume`` names; their weights have a licence of their own."""
+"""Published networks by their ``--resume`` names; their weights come under a licence of their own."""
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What the options depend on of a dataset."""
+    """The properties of a dataset that options and estimates depend on."""
 
     name: str
     resolution: int
+    """Side of the images in pixels."""
     num_images: int
     has_labels: bool
+    label_dim: int = 0
+    """Number of classes, or length of the label vectors."""
+    num_channels: int = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Flags of ``train.py`` that shape the arguments of the loop; None means not given."""
+    """Flags of ``train.py`` that determine the arguments of the training loop; None means not given."""
 
     data: str
     gpus: int = 1
@@ -96,12 +103,14 @@ class Flags:
     allow_tf32: bool = False
     workers: int = 3
     desc: str | None = None
+    explicit: frozenset[str] = frozenset()
+    """Names of the flags that stood on the command line."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Method settings that were given, by flag name without dashes."""
+    """Method settings that were given, by name."""
 
 
 def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
-    """Work out all arguments of the training loop.
+    """Determine all arguments of the training loop.
 
     Returns:
         Description for the name of the run folder, and the arguments as JSON values.
@@ -109,6 +118,8 @@ def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: Flags contradict each other or the dataset; the text names them.
     """
+    if flags.desc is not None and (not flags.desc.isprintable() or "/" in flags.desc):
+        raise ValueError(f"--desc={flags.desc[:100]!a} is part of a folder name: use printable characters without /")
     if flags.cfg not in configurations():
         raise ValueError(f"--cfg must be one of {', '.join(configurations())}, got {flags.cfg!r}")
     configuration = configurations()[flags.cfg]
@@ -133,9 +144,43 @@ def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
     }
     if flags.resume is not None and flags.resume != "noresume":
         kwargs["resume_pkl"] = RESUME_SOURCES.get(flags.resume, flags.resume)
-        kwargs["ada_kimg"] = 100  # p must catch up with a trained D
+        kwargs["ada_kimg"] = 100  # so that p catches up with a trained D
         kwargs["ema_rampup"] = None
+    if configuration.check is not None:
+        configuration.check(kwargs)
     return _describe(flags, dataset), kwargs
+
+
+CHANGEABLE_FLAGS = ("data", "kimg", "metrics", "metrics_ticks", "nobench", "snap", "tick", "workers")
+"""Flags that may change when a run is continued: they do not influence the weights."""
+
+
+def change_options(kwargs: dict[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Apply the flags that may change when a run is continued (docs/training.md).
+
+    Args:
+        kwargs: Arguments of the training loop with which the run began.
+        given: Values of the flags that were given now, by parameter name.
+
+    Returns:
+        The new arguments, and the flags that have no effect.
+    """
+    kwargs = dict(kwargs)
+    changes: dict[str, dict[str, Any]] = {
+        "kimg": {"total_kimg": given.get("kimg")},
+        "metrics": {"metrics": list(given.get("metrics", ()))},
+        "metrics_ticks": {"metrics_ticks": given.get("metrics_ticks")},
+        "nobench": {"cudnn_benchmark": not given.get("nobench")},
+        "snap": {"image_snapshot_ticks": given.get("snap"), "network_snapshot_ticks": given.get("snap")},
+        "tick": {"kimg_per_tick": given.get("tick")},
+    }
+    for name in given:
+        kwargs.update(changes.get(name, {}))
+    if "data" in given:
+        kwargs["training_set_kwargs"] = {**kwargs["training_set_kwargs"], "path": str(Path(given["data"]).absolute())}
+    if "workers" in given:
+        kwargs["data_loader_kwargs"] = _loader_kwargs(given["workers"])
+    return kwargs, ["--" + name.replace("_", "-") for name in given if name not in CHANGEABLE_FLAGS]
 
 
 def _overridden(preset: Preset, flags: Flags) -> Preset:
@@ -163,10 +208,11 @@ def _data_kwargs(flags: Flags, dataset: DatasetInfo) -> dict[str, Any]:
     }
     if flags.subset is not None and flags.subset < dataset.num_images:
         training_set_kwargs["random_seed"] = flags.seed
-    data_loader_kwargs: dict[str, Any] = {"pin_memory": True, "num_workers": flags.workers}
-    if flags.workers > 0:
-        data_loader_kwargs["prefetch_factor"] = 2
-    return {"training_set_kwargs": training_set_kwargs, "data_loader_kwargs": data_loader_kwargs}
+    return {"training_set_kwargs": training_set_kwargs, "data_loader_kwargs": _loader_kwargs(flags.workers)}
+
+
+def _loader_kwargs(num_workers: int) -> dict[str, Any]:
+    return {"pin_memory": True, "num_workers": num_workers, **({"prefetch_factor": 2} if num_workers > 0 else {})}
 
 
 def _batch_kwargs(flags: Flags, preset: Preset) -> dict[str, Any]:
@@ -222,10 +268,9 @@ def _network_kwargs(flags: Flags, preset: Preset, configuration: Configuration) 
     for name in ("pl_weight", "style_mixing_prob"):
         if getattr(preset, name) != getattr(Preset, name):
             loss_kwargs[name] = getattr(preset, name)
-    targets = {"D_kwargs": D_kwargs, "loss_kwargs": loss_kwargs}
-    for setting in configuration.settings:
-        targets[setting.target][setting.key] = flags.settings.get(setting.parameter, setting.default)
     _refuse_unused_settings(flags, configuration)
+    D_kwargs.update(setting_values(configuration.D_settings, flags.settings))
+    loss_kwargs.update(setting_values(configuration.loss_settings, flags.settings))
     adam = {"class_name": "torch.optim.Adam", "betas": [0.0, 0.99], "eps": 1e-8}
     return {
         "G_kwargs": {
@@ -243,15 +288,10 @@ def _network_kwargs(flags: Flags, preset: Preset, configuration: Configuration) 
 
 
 def _refuse_unused_settings(flags: Flags, configuration: Configuration) -> None:
-    used = {setting.parameter for setting in configuration.settings}
-    for parameter in flags.settings:
-        if parameter not in used:
-            users = [
-                name
-                for name, other in configurations().items()
-                if parameter in {setting.parameter for setting in other.settings}
-            ]
-            flag = "--" + parameter.replace("_", "-")
+    for name in flags.settings:
+        if name not in configuration.settings:
+            users = [user for user, other in configurations().items() if name in other.settings]
+            flag = "--" + name.replace("_", "-")
             raise ValueError(f"{flag} has no effect with --cfg={configuration.name}; it belongs to {', '.join(users)}")
 
 
@@ -272,14 +312,14 @@ def _augment_kwargs(flags: Flags) -> dict[str, Any]:
     }
     if flags.aug == "ada":
         kwargs["ada_target"] = 0.6 if flags.target is None else flags.target
-        kwargs["ada_max_p"] = flags.ada_max_p
+        kwargs["ada_max_p"] = None if math.isinf(flags.ada_max_p) else flags.ada_max_p  # JSON has no infinity
     else:
         kwargs["augment_p"] = flags.p
     return kwargs
 
 
 def _describe(flags: Flags, dataset: DatasetInfo) -> str:
-    """What follows the number in the name of the run folder."""
+    """Return what follows the number in the name of the run folder."""
     parts = [dataset.name]
     parts += ["cond"] * flags.cond
     parts += [f"subset{flags.subset}"] * (flags.subset is not None)
@@ -288,12 +328,13 @@ def _describe(flags: Flags, dataset: DatasetInfo) -> str:
     parts += [f"gamma{flags.gamma:g}"] if flags.gamma is not None else []
     parts += [f"kimg{flags.kimg}"] if flags.kimg is not None else []
     parts += [f"batch{flags.batch}"] if flags.batch is not None else []
-    parts += [flags.aug] if flags.aug != "ada" else []
+    parts += [flags.aug] if flags.aug != "ada" or "aug" in flags.explicit else []
     parts += [f"p{flags.p:g}"] if flags.p is not None else []
     parts += [f"target{flags.target:g}"] if flags.target is not None else []
     parts += [flags.augpipe] if flags.augpipe is not None else []
-    if flags.resume is not None and flags.resume != "noresume":
-        parts += [f"resume{flags.resume if flags.resume in RESUME_SOURCES else 'custom'}"]
+    if flags.resume is not None:
+        known = flags.resume == "noresume" or flags.resume in RESUME_SOURCES
+        parts += [f"{'' if flags.resume == 'noresume' else 'resume'}{flags.resume if known else 'custom'}"]
     parts += [f"freezed{flags.freezed}"] if flags.freezed is not None else []
     parts += [flags.desc] if flags.desc else []
     return "-".join(parts)

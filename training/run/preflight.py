@@ -1,48 +1,72 @@
-"""Before a run: what it will need of memory and disk, and whether that is there."""
+"""Before a run: what it will do, what memory and disk space it needs, and whether they are there."""
 
 from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
-from dnnlib.util import construct_class_by_name
+from dnnlib.util import UserError, construct_class_by_name, open_url
 from training.run.options import DatasetInfo
+from training.snapshots.load import load_networks
+from training.snapshots.transfer import transfer_weights
 
 BYTES_PER_FLOAT = 4
 ACTIVATIONS_PER_CHANNEL = 14
-"""Floats that a pass keeps per channel and pixel of every resolution, G and D together (our measurement on a CPU)."""
+"""Floats that a pass keeps per channel and pixel of every resolution, G and D together (measured on a CPU)."""
 BASE_GIB = 0.45
-"""Of a process before any network: Python, torch and its libraries (our measurement)."""
+"""Memory of a process without any network: Python, torch and its libraries (measured)."""
+MIN_RESOLUTION_PX = 8
+"""The discriminator has a block per resolution above 4 px, and at least one."""
+MAX_TRIED_PX = 64
+"""Augmentation is tried out on images up to this size; some transforms do not work on the smallest ones."""
 
 
-def describe_resources(kwargs: dict[str, Any], dataset: DatasetInfo, outdir: Path, device: torch.device) -> str:
-    """Estimate the memory of a process and the size of what a run writes, next to what there is."""
-    num_G, num_D = count_parameters(kwargs, dataset)
-    # Weights, gradients and two moments of Adam; the moving average of G.
+def describe_run(kwargs: dict[str, Any], dataset: DatasetInfo, outdir: Path, device: torch.device) -> str:
+    """Describe a run in a few lines, with an estimate of its memory and disk space next to what there is.
+
+    Raises:
+        ValueError: Settings contradict each other or the dataset.
+    """
+    num_G, num_D = check_networks(kwargs, dataset)
+    # Weights, gradients and the two moments of Adam; the moving average of G.
     weights = BYTES_PER_FLOAT * (4 * (num_G + num_D) + num_G)
     activations = BYTES_PER_FLOAT * ACTIVATIONS_PER_CHANNEL * kwargs["batch_gpu"] * _num_activations(kwargs, dataset)
     memory_gib = BASE_GIB + (weights + activations) / 2**30
     snapshot_gib = BYTES_PER_FLOAT * (2 * num_G + num_D) / 2**30
-    state_gib = BYTES_PER_FLOAT * (4 * num_G + 3 * num_D) / 2**30
-    num_snapshots = math.ceil(kwargs["total_kimg"] / kwargs["kimg_per_tick"] / kwargs["network_snapshot_ticks"]) + 1
-    disk_gib = 3 * state_gib + num_snapshots * snapshot_gib
+    checkpoint_gib = BYTES_PER_FLOAT * (4 * num_G + 3 * num_D) / 2**30
+    num_snapshots = _num_snapshots(kwargs)
+    disk_gib = 3 * checkpoint_gib + num_snapshots * snapshot_gib
     free_gib = shutil.disk_usage(_existing_parent(outdir)).free / 2**30
+    method = kwargs["D_kwargs"]["class_name"].rpartition(".")[2]
     lines = [
-        f"Images:     {dataset.num_images} of {dataset.resolution} px, {'with' if dataset.has_labels else 'no'} labels",
-        f"Parameters: G {num_G / 1e6:.1f} M, D {num_D / 1e6:.1f} M",
+        f"Images:     {dataset.num_images} of {dataset.resolution} px, {_describe_labels(dataset)}",
+        f"Networks:   G {num_G / 1e6:.1f} M parameters, D {num_D / 1e6:.1f} M ({method})",
         f"Batch:      {kwargs['batch_size']} images, {kwargs['num_gpus']} process(es), {kwargs['batch_gpu']} per pass",
+        f"Length:     {kwargs['total_kimg']:g} kimg; samples and a snapshot every "
+        f"{kwargs['kimg_per_tick'] * (kwargs['network_snapshot_ticks'] or math.inf):g} kimg",
         f"Memory:     about {memory_gib:.1f} GiB per process ({_describe_memory(device)})",
-        f"Disk:       about {disk_gib:.1f} GiB for {num_snapshots} snapshots and the training states, "
+        f"Disk:       about {disk_gib:.1f} GiB for {num_snapshots} snapshots and the checkpoints, "
         f"{free_gib:.1f} GiB free",
     ]
     if disk_gib > free_gib:
         lines.append("Warning: the disk may run full; raise --snap, lower --kimg or choose another --outdir")
     return "\n".join(lines)
+
+
+def _num_snapshots(kwargs: dict[str, Any]) -> int:
+    if kwargs["network_snapshot_ticks"] is None:
+        return 0
+    return math.ceil(kwargs["total_kimg"] / kwargs["kimg_per_tick"] / kwargs["network_snapshot_ticks"]) + 1
+
+
+def _describe_labels(dataset: DatasetInfo) -> str:
+    return f"labels of width {dataset.label_dim}" if dataset.has_labels else "no labels"
 
 
 def _describe_memory(device: torch.device) -> str:
@@ -51,22 +75,55 @@ def _describe_memory(device: torch.device) -> str:
     return f"this machine has {psutil.virtual_memory().total / 2**30:.1f} GiB of main memory"
 
 
-def count_parameters(kwargs: dict[str, Any], dataset: DatasetInfo) -> tuple[int, int]:
-    """Parameters of G and D, found without allocating them; the loss is constructed too, for its checks.
+def check_networks(kwargs: dict[str, Any], dataset: DatasetInfo) -> tuple[int, int]:
+    """Construct everything a run consists of without allocating the weights, and count the parameters of G and D.
 
     Raises:
-        ValueError: Settings contradict each other or the resolution.
+        ValueError: Settings contradict each other, or do not fit the images.
     """
-    image_kwargs: dict[str, Any] = {"c_dim": 0, "img_resolution": dataset.resolution, "img_channels": 3}
+    if dataset.resolution < MIN_RESOLUTION_PX:
+        raise ValueError(f"images of {dataset.resolution} px are too small: training needs {MIN_RESOLUTION_PX} or more")
     device = torch.device("meta")
     with device:
-        G: Any = construct_class_by_name(**kwargs["G_kwargs"], **image_kwargs)
-        D: Any = construct_class_by_name(**kwargs["D_kwargs"], **image_kwargs)
+        G, D = _construct_networks(kwargs, dataset)
         construct_class_by_name(
             device=device, G_mapping=G.mapping, G_synthesis=G.synthesis, D=D, **kwargs["loss_kwargs"]
         )
+    if kwargs.get("augment_kwargs") is not None and dataset.resolution <= MAX_TRIED_PX:
+        pipe = construct_class_by_name(**kwargs["augment_kwargs"])
+        with torch.random.fork_rng([]):
+            pipe(torch.zeros([1, dataset.num_channels, dataset.resolution, dataset.resolution]))
     num_G, num_D = (sum(parameter.numel() for parameter in network.parameters()) for network in (G, D))
     return num_G, num_D
+
+
+def _construct_networks(kwargs: dict[str, Any], dataset: DatasetInfo) -> tuple[Any, Any]:
+    common: dict[str, Any] = {
+        "c_dim": dataset.label_dim if kwargs["training_set_kwargs"].get("use_labels") else 0,
+        "img_resolution": dataset.resolution,
+        "img_channels": dataset.num_channels,
+    }
+    return (
+        construct_class_by_name(**kwargs["G_kwargs"], **common),
+        construct_class_by_name(**kwargs["D_kwargs"], **common),
+    )
+
+
+def try_transfer(kwargs: dict[str, Any], dataset: DatasetInfo, is_trusted: bool) -> Iterator[str]:
+    """Open the snapshot to resume from, copy its weights into networks of this run, and yield lines about it.
+
+    Raises:
+        UserError: It cannot be read, or does not fit.
+    """
+    with open_url(kwargs["resume_pkl"]) as file:
+        snapshot = load_networks(file, ["G", "D", "G_ema"], trusted=is_trusted)
+    yield from snapshot.notes
+    G, D = _construct_networks(kwargs, dataset)
+    for name, target in (("G", G), ("D", D), ("G_ema", G)):
+        try:
+            yield f"Resume:     {name}: {transfer_weights(snapshot.parts[name], target).describe()}"
+        except UserError as error:
+            raise UserError(f"--resume={kwargs['resume_pkl']}: {name}: {error}") from error
 
 
 def _num_activations(kwargs: dict[str, Any], dataset: DatasetInfo) -> int:

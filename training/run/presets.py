@@ -1,4 +1,4 @@
-"""The presets of ``train.py --cfg``: one table of data, and the one preset that is a function of the dataset."""
+"""The presets of ``train.py --cfg``: a table, and the one preset that is a function of the dataset."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Hyperparameters of one configuration; defaults are those of StyleGAN2 (arXiv 1912.04958)."""
+    """Hyperparameters of one configuration; the defaults are those of StyleGAN2 (arXiv 1912.04958)."""
 
     ref_gpus: int
-    """Number of GPUs that ``batch`` was tuned on; without ``--batch``, each pass takes batch / ref_gpus images."""
+    """Number of GPUs for which ``batch`` was tuned; without ``--batch``, a pass has batch / ref_gpus images."""
     kimg: int = 25000
     """Length of training, in thousands of real images."""
     batch: int
@@ -25,11 +25,11 @@ class Preset:
     ema_kimg: float
     """Half-life of the generator's moving average, in thousands of images."""
     ramp: float | None = None
-    """The half-life is at most this share of the images seen so far; None sets no limit."""
+    """The half-life is at most this fraction of the images seen so far; None for no limit."""
     map_depth: int = 8
     """Layers of the mapping network."""
     max_batch_gpu: int | None = None
-    """If given, each pass takes up to so many images, whatever ``ref_gpus`` says."""
+    """If given, a pass has up to this many images, regardless of ``ref_gpus``."""
     z_dim: int = 512
     pl_weight: float = 2
     style_mixing_prob: float = 0.9
@@ -46,17 +46,17 @@ PRESETS: dict[str, Preset] = {
                         ramp=0.05, map_depth=2, pl_weight=0, style_mixing_prob=0, d_architecture="orig"),
 }
 # fmt: on
-"""Published configurations (CONTRACT 8): StyleGAN2's own, and those of the ADA paper (arXiv 2006.06676)."""
+"""Published configurations: that of StyleGAN2 (arXiv 1912.04958) and those of the ADA paper (arXiv 2006.06676)."""
 
 
 def auto_preset(resolution: int, num_gpus: int) -> Preset:
-    """A reasonable start for any resolution and number of GPUs (CONTRACT 8)."""
-    # Keep the images of one GPU, in pixels, about constant, and the batch within 64.
+    """Return a reasonable preset for any resolution and number of GPUs, that of StyleGAN2-ADA's ``--cfg=auto``."""
+    # The pixels per GPU stay about constant, and the batch is at most 64.
     batch = max(min(num_gpus * min(4096 // resolution, 32), 64), num_gpus)
     return Preset(
         ref_gpus=num_gpus,
         batch=batch,
-        mbstd=min(batch // num_gpus, 4),  # small enough for any batch, as large as StyleGAN2's
+        mbstd=min(batch // num_gpus, 4),  # StyleGAN2's group size, or the whole pass if that is smaller
         fmaps=1 if resolution >= 512 else 0.5,
         lr=0.002 if resolution >= 1024 else 0.0025,
         gamma=0.0002 * resolution**2 / batch,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from torch_utils.rng import get_rng_state, seed_everything, set_rng_state
-from training.state import load_state, save_state
+from torch_utils.rng import GlobalGenerators, seed_everything
+from training.checkpoint import load_checkpoint, save_checkpoint
 
 CPU = torch.device("cpu")
 
@@ -24,18 +24,18 @@ def draw():
 
 def test_a_restored_state_gives_the_same_numbers():
     draw()
-    state = get_rng_state(CPU)
+    state = GlobalGenerators(CPU).state_dict()
     expected = draw()
     draw()
-    set_rng_state(state, CPU)
+    GlobalGenerators(CPU).load_state_dict(state)
     assert draw() == expected
 
 
 def test_a_file_keeps_the_state(tmp_path):
     draw()
-    path = save_state(tmp_path, 0, {"rng": get_rng_state(CPU)})
+    path = save_checkpoint(tmp_path, 0, {"rng": GlobalGenerators(CPU).state_dict()})
     expected = [draw() for _ in range(300)]  # longer than the state of the Mersenne twister
-    set_rng_state(load_state(path)["rng"], CPU)
+    GlobalGenerators(CPU).load_state_dict(load_checkpoint(path)["rng"])
     assert [draw() for _ in range(300)] == expected
 
 
@@ -43,7 +43,7 @@ def test_taking_the_state_draws_nothing():
     seed_everything(1)
     expected = draw()
     seed_everything(1)
-    get_rng_state(CPU)
+    GlobalGenerators(CPU).state_dict()
     assert draw() == expected
 
 
@@ -67,7 +67,7 @@ def test_seeds_differ():
 def test_the_generator_of_the_gpu_too():
     device = torch.device("cuda", 0)
     torch.randn(3, device=device)
-    state = get_rng_state(device)
+    state = GlobalGenerators(device).state_dict()
     expected = torch.randn(3, device=device)
-    set_rng_state(state, device)
+    GlobalGenerators(device).load_state_dict(state)
     assert torch.equal(torch.randn(3, device=device), expected)

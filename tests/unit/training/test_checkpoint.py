@@ -9,8 +9,15 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from training import state
-from training.state import DamagedStateError, find_newest_state, list_states, load_state, remove_leftovers, save_state
+from training import checkpoint
+from training.checkpoint import (
+    CheckpointError,
+    find_newest_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    remove_leftovers,
+    save_checkpoint,
+)
 
 
 def tree(value=0.0):
@@ -35,7 +42,7 @@ def test_tensors_come_back_as_they_were(tmp_path):
     tensors["empty"] = torch.zeros([3, 0])
     tensors["not finite"] = torch.tensor([float("nan"), float("inf"), -0.0])
     tensors["transposed"] = torch.arange(6.0).reshape(2, 3).t()
-    loaded = load_state(save_state(tmp_path, 0, tensors))
+    loaded = load_checkpoint(save_checkpoint(tmp_path, 0, tensors))
     assert loaded.keys() == tensors.keys()
     for name, tensor in tensors.items():
         assert (loaded[name].dtype, loaded[name].shape) == (tensor.dtype, tensor.shape)
@@ -53,20 +60,20 @@ def test_plain_values_come_back_exactly(tmp_path):
         "text": "x/y",
         "nested": {"empty": {}, "list": [[], [1, [2.5]]]},
     }
-    assert load_state(save_state(tmp_path, 0, values)) == values
-    assert np.isnan(load_state(save_state(tmp_path, 1, {"nan": float("nan")}))["nan"])
+    assert load_checkpoint(save_checkpoint(tmp_path, 0, values)) == values
+    assert np.isnan(load_checkpoint(save_checkpoint(tmp_path, 1, {"nan": float("nan")}))["nan"])
 
 
 def test_one_tensor_in_two_places(tmp_path):
     shared = torch.arange(4.0)
-    loaded = load_state(save_state(tmp_path, 0, {"a": shared, "b": [shared, shared[:2]]}))
+    loaded = load_checkpoint(save_checkpoint(tmp_path, 0, {"a": shared, "b": [shared, shared[:2]]}))
     assert torch.equal(loaded["a"], shared)
     assert torch.equal(loaded["b"][1], shared[:2])
 
 
 def test_saving_leaves_the_tree_alone(tmp_path):
     original = tree(1.5)
-    save_state(tmp_path, 0, original)
+    save_checkpoint(tmp_path, 0, original)
     assert original["weights"]["w"].eq(1.5).all()
     assert original["counters"] == {"cur_nimg": 3}
 
@@ -76,19 +83,19 @@ def test_saving_leaves_the_tree_alone(tmp_path):
 
 def test_the_last_two_are_kept_with_their_checksums(tmp_path):
     for nimg in (8, 1000, 99, 1_000_000_000):
-        save_state(tmp_path, nimg, tree())
+        save_checkpoint(tmp_path, nimg, tree())
     kept = (1000, 1_000_000_000)
-    assert list_states(tmp_path) == [tmp_path / state_name(nimg) for nimg in kept]
+    assert list_checkpoints(tmp_path) == [tmp_path / state_name(nimg) for nimg in kept]
     assert names(tmp_path) == sorted(
         f"training-state-{nimg:09d}.{end}" for nimg in kept for end in ("safetensors", "sha256")
     )
-    for path in list_states(tmp_path):
+    for path in list_checkpoints(tmp_path):
         assert path.with_suffix(".sha256").read_text() == hashlib.sha256(path.read_bytes()).hexdigest() + "\n"
 
 
 def test_nothing_to_find_in_a_new_folder(tmp_path):
     (tmp_path / "training-state-1.safetensors.damaged").touch()
-    assert find_newest_state(tmp_path) == (None, [])
+    assert find_newest_checkpoint(tmp_path) == (None, [])
 
 
 def test_leftovers_of_a_killed_process_are_removed(tmp_path):
@@ -103,26 +110,26 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
 
 @pytest.fixture
 def two_states(tmp_path):
-    save_state(tmp_path, 4, tree(4.0))
-    save_state(tmp_path, 8, tree(8.0))
+    save_checkpoint(tmp_path, 4, tree(4.0))
+    save_checkpoint(tmp_path, 8, tree(8.0))
     return tmp_path
 
 
 def assert_falls_back(folder, newest):
     """The state before the newest is used, the newest set aside with one line that says so."""
-    path, warnings = find_newest_state(folder)
+    path, warnings = find_newest_checkpoint(folder)
     assert path == folder / state_name(4)
-    assert load_state(path)["weights"]["w"].eq(4).all()
+    assert load_checkpoint(path)["weights"]["w"].eq(4).all()
     assert len(warnings) == 1
     assert re.fullmatch(
-        rf".*{newest.name}.*; set aside as {newest.name}\.damaged, using the state before it", warnings[0]
+        rf".*{newest.name}.*; renamed to {newest.name}\.damaged, trying the checkpoint before it", warnings[0]
     )
     assert newest.with_name(newest.name + ".damaged").exists()
     assert not newest.exists()
 
 
 def test_an_intact_state_is_found(two_states):
-    assert find_newest_state(two_states) == (two_states / state_name(8), [])
+    assert find_newest_checkpoint(two_states) == (two_states / state_name(8), [])
 
 
 def test_every_truncation_is_detected(two_states):
@@ -166,10 +173,10 @@ def test_a_state_without_its_checksum_does_not_count(two_states, checksum):
 
 
 def test_no_intact_state_is_an_error(two_states):
-    for path in list_states(two_states):
+    for path in list_checkpoints(two_states):
         path.write_bytes(b"")
-    with pytest.raises(DamagedStateError, match=f"no intact training state is left.*{state_name(8)}.*{state_name(4)}"):
-        find_newest_state(two_states)
+    with pytest.raises(CheckpointError, match=f"no intact checkpoint is left.*{state_name(8)}.*{state_name(4)}"):
+        find_newest_checkpoint(two_states)
 
 
 # Failures while saving
@@ -184,9 +191,9 @@ def test_a_full_disk_keeps_what_there_is(two_states, monkeypatch, failure):
         raise failure
 
     before = names(two_states)
-    monkeypatch.setattr(state, "save_file", save_half)
+    monkeypatch.setattr(checkpoint, "save_file", save_half)
     with pytest.raises(OSError, match="No space"):
-        save_state(two_states, 12, tree())
+        save_checkpoint(two_states, 12, tree())
     assert names(two_states) == before
 
 
@@ -206,7 +213,7 @@ def crash_at(monkeypatch, count):
 
         return call
 
-    monkeypatch.setattr(state, "save_file", guarded(state.save_file))
+    monkeypatch.setattr(checkpoint, "save_file", guarded(checkpoint.save_file))
     monkeypatch.setattr(os, "fsync", guarded(os.fsync))
     for name in ("replace", "unlink"):
         monkeypatch.setattr(Path, name, guarded(getattr(Path, name)))
@@ -218,19 +225,19 @@ def test_a_crash_at_any_step_leaves_an_intact_state(tmp_path, monkeypatch):
     while True:
         folder = tmp_path / str(num_crashes)
         folder.mkdir()
-        save_state(folder, 4, tree(4.0))
-        save_state(folder, 8, tree(8.0))
+        save_checkpoint(folder, 4, tree(4.0))
+        save_checkpoint(folder, 8, tree(8.0))
         with monkeypatch.context() as patch:
             crash_at(patch, num_crashes)
             try:
-                save_state(folder, 12, tree(12.0))
+                save_checkpoint(folder, 12, tree(12.0))
                 break
             except Crash:
                 num_crashes += 1
         remove_leftovers(folder)
-        path, warnings = find_newest_state(folder)
+        path, warnings = find_newest_checkpoint(folder)
         assert path.name in (state_name(8), state_name(12))
-        assert load_state(path)["weights"]["w"].eq(int(path.stem[-2:])).all()
+        assert load_checkpoint(path)["weights"]["w"].eq(int(path.stem[-2:])).all()
         assert not warnings
     assert num_crashes > 8
 
@@ -250,7 +257,7 @@ def test_content_reaches_the_disk_before_its_name_and_the_checksum_before_the_st
 
     monkeypatch.setattr(os, "fsync", watch_fsync)
     monkeypatch.setattr(Path, "replace", watch_replace)
-    save_state(tmp_path, 4, tree())
+    save_checkpoint(tmp_path, 4, tree())
     assert events == [
         *("sync .tmp", "rename .sha256", "sync folder"),
         *("sync .tmp", "rename .safetensors", "sync folder"),

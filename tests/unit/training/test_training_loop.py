@@ -29,7 +29,7 @@ from tests.training_runs import (
     train_here,
     write_dataset,
 )
-from training import state, training_loop
+from training import checkpoint, training_loop
 from training.ema import ema_beta
 from training.loss import StyleGAN2Loss
 
@@ -69,22 +69,25 @@ def test_ticks_and_what_they_leave_behind(run_dir, options):
     assert train_here(run_dir, options, image_snapshot_ticks=2, network_snapshot_ticks=3)
     assert [line["Progress/kimg"]["mean"] * 1000 for line in read_stats(run_dir)] == pytest.approx([4, 16, 28, 40, 44])
     assert ticks(run_dir) == [0, 1, 2, 3, 4]
-    assert names(run_dir, "*.png") == ["fakes000000.png", "fakes_init.png", "reals.png"]
-    assert names(run_dir, "*.pkl") == ["network-snapshot-000000.pkl"]
+    assert names(run_dir, "fakes0*") == [f"fakes000000{rest}.png" for rest in ("", "_028", "_044")]
+    assert names(run_dir, "*.pkl") == [f"network-snapshot-000000{rest}.pkl" for rest in ("", "_040", "_044")]
+    assert {"fakes_init.png", "reals.png"} < set(names(run_dir, "*.png"))
     assert json.loads((run_dir / "exit_status.json").read_text()) == {
         "reason": "finished",
         "kimg": 0.044,
         "total_kimg": 0.044,
+        "name": "run",
     }
 
 
 def test_files_are_named_after_thousands_of_images(run_dir, data):
+    """With the remainder only where two files would have the same name."""
     options = tiny_options(data, 2400, batch=400, batch_gpu=400, tick=0.8, aug="noaug")
     options.update(G_reg_interval=None, D_reg_interval=None)
     options["loss_kwargs"].update(pl_weight=0, r1_gamma=0)
     train_here(run_dir, options, image_snapshot_ticks=1, network_snapshot_ticks=2)
-    assert names(run_dir, "fakes0*") == ["fakes000000.png", "fakes000001.png", "fakes000002.png"]
-    assert names(run_dir, "*.pkl") == ["network-snapshot-000000.pkl", "network-snapshot-000002.pkl"]
+    assert names(run_dir, "fakes0*") == [f"fakes00000{kimg}.png" for kimg in ("0", "1", "2", "2_400")]
+    assert names(run_dir, "*.pkl") == [f"network-snapshot-00000{kimg}.pkl" for kimg in ("0", "2", "2_400")]
 
 
 def test_statistics_of_a_tick(run_dir, options):
@@ -241,7 +244,7 @@ def test_samples_are_those_of_the_average_with_fixed_noise(run_dir, options):
 
 def test_a_snapshot_holds_what_was_trained(run_dir, data):
     train_here(run_dir, tiny_options(data, 16, **everything_random()), network_snapshot_ticks=50)
-    with open(run_dir / "network-snapshot-000000.pkl", "rb") as file:
+    with open(run_dir / "network-snapshot-000000_016.pkl", "rb") as file:
         snapshot = legacy.load_network_pkl(file)
     tensors = newest_state(run_dir)
     for name in ("G", "D", "G_ema", "augment_pipe"):
@@ -273,7 +276,7 @@ def test_networks_come_from_a_snapshot(run_dir, data, snapshot):
 
 def test_new_labels_leave_the_other_weights(run_dir, data, snapshot):
     """The mapping network has an embedding more, and its first layer is wider: that one does not fit."""
-    with pytest.raises(UserError, match=r"^--resume=.*cannot copy Generator: 'mapping.fc0.weight' is \[8, 8\] there"):
+    with pytest.raises(UserError, match=r"^--resume=.*: G: 'mapping.fc0.weight' is \[8, 8\] in the snapshot and"):
         make_trainer(run_dir, tiny_options(data, 8, resume=str(snapshot), cond=True))
 
 
@@ -325,7 +328,7 @@ def test_a_damaged_state_is_set_aside_and_the_one_before_it_used(tmp_path, optio
     newest.write_bytes(content)
     assert train_here(run_dir, options, progress="plain")
     output = capsys.readouterr().out
-    assert f"{newest.name}.damaged, using the state before it" in output
+    assert f"{newest.name}.damaged, trying the checkpoint before it" in output
     assert "Continuing from training-state-000000040.safetensors: 0.0 kimg done" in output
     assert ticks(run_dir) == [0, 1, 2, 3, 4]
     assert_equal_outcomes(run_dir, tmp_path / "whole")
@@ -335,7 +338,7 @@ def test_nothing_but_damaged_states(run_dir, options):
     train_here(run_dir, options, state_interval_sec=0)
     for path in states(run_dir):
         path.write_bytes(b"")
-    with pytest.raises(UserError, match=r"^no intact training state is left in "):
+    with pytest.raises(UserError, match=r"^no intact checkpoint is left in "):
         make_trainer(run_dir, options)
 
 
@@ -343,15 +346,15 @@ def test_leftovers_of_a_killed_process_go(run_dir, options):
     run_dir.mkdir()
     (run_dir / ".training-state-000000004.safetensors.0a1b2c3d.tmp").touch()
     train_here(run_dir, {**options, "total_kimg": 0.004})
-    assert not names(run_dir, ".*")
+    assert not names(run_dir, ".*.tmp")
 
 
 def test_the_number_of_processes_cannot_change(run_dir, options):
     train_here(run_dir, {**options, "total_kimg": 0.004})
     path = states(run_dir)[-1]
-    tree = state.load_state(path)
-    state.save_state(run_dir, 4, {**tree, "num_gpus": 8})
-    with pytest.raises(UserError, match=f"{path.name} is of a run with --gpus=8; continue it with as many$"):
+    tree = checkpoint.load_checkpoint(path)
+    checkpoint.save_checkpoint(run_dir, 4, {**tree, "num_gpus": 8})
+    with pytest.raises(UserError, match=f"{path.name}: was written with --gpus=8; continue with as many processes$"):
         make_trainer(run_dir, options)
 
 
@@ -397,9 +400,10 @@ def test_weights_that_are_not_finite_are_never_saved(run_dir, options, monkeypat
     with signal_in_iteration(3):
         train_here(run_dir, options, state_interval_sec=0)
     before = {path.name: path.read_bytes() for path in states(run_dir)}
-    train_here(run_dir, poisoned(options, "weights", monkeypatch), state_interval_sec=0, progress="plain")
+    with pytest.raises(UserError, match=r"training has ended without a checkpoint: the weights are not finite$"):
+        train_here(run_dir, poisoned(options, "weights", monkeypatch), state_interval_sec=0, progress="plain")
     assert {path.name: path.read_bytes() for path in states(run_dir)} == before
-    assert capsys.readouterr().out.count("The weights are not finite: no training state written") == 4
+    assert capsys.readouterr().out.count("The weights are not finite: no checkpoint written") == 4
 
 
 def test_a_full_disk_does_not_end_a_run(run_dir, options, monkeypatch, capsys):
@@ -409,15 +413,16 @@ def test_a_full_disk_does_not_end_a_run(run_dir, options, monkeypatch, capsys):
     with signal_in_iteration(3):
         train_here(run_dir, options, state_interval_sec=0)
     before = {path.name: path.read_bytes() for path in states(run_dir)}
-    for name in ("save_image_grid", "save_snapshot", "write_atomic"):
+    for name in ("save_image_grid", "save_snapshot", "write_status"):
         monkeypatch.setattr(training_loop, name, no_space)
-    monkeypatch.setattr(state, "save_file", no_space)
+    monkeypatch.setattr(checkpoint, "save_file", no_space)
     monkeypatch.setattr(training_loop.RunLog, "write", no_space)
     more = {"state_interval_sec": 0, "image_snapshot_ticks": 2, "network_snapshot_ticks": 2}
-    assert train_here(run_dir, options, progress="plain", **more)
+    with pytest.raises(UserError, match=r"training has ended without a checkpoint: .*No space left on device$"):
+        train_here(run_dir, options, progress="plain", **more)
     assert {path.name: path.read_bytes() for path in states(run_dir)} == before
-    # A line of statistics and a state in ticks 1 to 4, two grids, two snapshots, the exit status.
-    assert capsys.readouterr().out.count("Not written, training goes on: [Errno 28] No space left on device") == 13
+    # Statistics and a checkpoint in ticks 1 to 4, two grids, two snapshots, the status at the beginning and the end.
+    assert capsys.readouterr().out.count("Not written, training goes on: [Errno 28] No space left on device") == 14
 
 
 def test_a_damaged_image_is_replaced_reported_and_counted(run_dir, tmp_path, capsys):

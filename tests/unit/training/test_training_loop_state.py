@@ -1,4 +1,4 @@
-"""A state holds everything that the next iteration depends on."""
+"""A checkpoint holds everything that the next iteration depends on."""
 
 import functools
 import random
@@ -16,7 +16,7 @@ from tests.training_runs import (
     tiny_options,
     write_dataset,
 )
-from training.continuation import collect_state, gather
+from training import checkpoint
 from training.dataset import Dataset
 
 CASES = {
@@ -24,20 +24,20 @@ CASES = {
     "msconD": everything_random(cfg="msconD", settings={"scales": [1, 8], "con_ramp_kimg": 1.0}),
 }
 
-LEFT_OUT = {"opts", "is_main", "log", "evaluation", "_listens"}
+LEFT_OUT = {"settings", "console", "log", "evaluation", "_listens"}
 """Attributes that hold options, open files, and what is remembered of a regular expression."""
 
 DERIVED = {
-    "from the options": """total_nimg phases.interval phases.optimizer.param_groups.betas phases._frees_memory
+    "from the options": """phases.interval phases.optimizer.param_groups.betas phases._frees_memory
         loss.style_mixing_prob loss.r1_gamma loss.pl_batch_shrink loss.pl_decay loss.pl_weight
         ada._target ada._interval ada._step ada._max_p
         batches._batch_size batches._batch_gpu batches._share batches._z_dim
         stats._keep_previous ada._signs._keep_previous
         batches._sampler._rank batches._sampler._num_replicas batches._sampler._order.window""",
-    "from the options of msconD": """loss.settings loss.adv_weights loss.con_scale_weights loss.task.settings
-        loss.task.recolor..p loss.task.recolor..Hz_geom loss.task.recolor..Hz_fbank""",
-    "from the dataset": "grid_size grid_real",
-    "clocks": """_start_sec _last_state_sec batches.wait_sec
+    "from the options of msconD": """loss.settings loss.adv_weights loss.con_scale_weights
+        loss.views.recolor..p loss.views.recolor..Hz_geom loss.views.recolor..Hz_fbank""",
+    "from the dataset": "samples.size samples.real_img",
+    "clocks": """start_sec last_checkpoint_sec batches.wait_sec
         phases.stopwatch._is_cuda phases.stopwatch._used phases.stopwatch._times""",
 }
 """Numbers and tensors of a trainer that need not be in a state, and why."""
@@ -175,7 +175,7 @@ def restored(stopped, tmp_path):
 def spoil_and_restore(restored, run_dir):
     fixed_paths = spoil(restored)
     restored.run_dir = run_dir
-    restored._restore_state()
+    restored._restore()
     return fixed_paths
 
 
@@ -204,9 +204,4 @@ def test_what_processes_exchange_lies_on_the_cpu(stopped, monkeypatch):
     trainer, _options, _numbers = stopped
     tensor = mock.create_autospec(torch.Tensor, instance=True)
     monkeypatch.setattr(trainer.loss, "state_dict", lambda: {"x": tensor})
-    assert collect_state(trainer)["ranks"][0]["loss"] == {"x": tensor.cpu.return_value}
-
-
-def test_a_single_process_gathers_its_own_value():
-    value = object()
-    assert gather(value, 1) == [value]
+    assert checkpoint.collect(trainer.stateful())["ranks"][0]["loss"] == {"x": tensor.cpu.return_value}

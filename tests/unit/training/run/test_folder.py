@@ -6,7 +6,21 @@ import pytest
 from dnnlib.util import UserError
 from tests.training_runs import fork_server
 from training.run import folder as run_folder
-from training.run.folder import OPTIONS_FILE, find_run_dir, make_run_dir, read_options, write_options
+from training.run.folder import (
+    OPTIONS_FILE,
+    STATUS_FILE,
+    RunState,
+    find_run_dir,
+    find_state,
+    has_progress,
+    lock_run,
+    make_run_dir,
+    read_options,
+    read_status,
+    refuse_to_start_over,
+    write_options,
+    write_status,
+)
 
 
 def test_numbers_follow_each_other(tmp_path):
@@ -44,14 +58,14 @@ def test_eight_that_start_at_once_get_eight_numbers(tmp_path):
 
 def test_a_number_that_another_takes_meanwhile(tmp_path, monkeypatch):
     """Between looking and making, another run makes a folder with the same number: ours gives way."""
-    numbers = run_folder._numbers
+    numbered_folders = run_folder._numbered_folders
 
     def look_late(outdir):
-        found = numbers(outdir)
+        found = numbered_folders(outdir)
         (tmp_path / "00000-other").mkdir(exist_ok=True)
         return found
 
-    monkeypatch.setattr(run_folder, "_numbers", look_late)
+    monkeypatch.setattr(run_folder, "_numbered_folders", look_late)
     assert make_run_dir(tmp_path, "ours").name == "00001-ours"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00000-other", "00001-ours"]
 
@@ -84,6 +98,26 @@ def test_the_latest(tmp_path):
     assert find_run_dir("latest", tmp_path).name == "00010-b"
 
 
+def trained(path):
+    (path / "training-state-000000004.safetensors").touch()
+    return path
+
+
+def test_the_latest_is_one_that_trained(tmp_path):
+    trained(run(tmp_path, "00002-a"))
+    trained(run(tmp_path, "00010-b"))
+    run(tmp_path, "00011-failed-at-the-start")
+    assert find_run_dir("latest", tmp_path).name == "00010-b"
+
+
+@pytest.mark.parametrize("copy", ["00010-b (copy)", "00010-a-backup", "00010"])
+def test_a_copy_beside_a_run_is_not_the_latest(tmp_path, copy):
+    write_status(trained(run(tmp_path, "00010-b")), "stopped", 1, 2)
+    trained(run(tmp_path, copy))
+    (tmp_path / copy / STATUS_FILE).write_bytes((tmp_path / "00010-b" / STATUS_FILE).read_bytes())
+    assert find_run_dir("latest", tmp_path).name == "00010-b"
+
+
 @pytest.mark.parametrize("absent", [False, True])
 def test_there_is_no_latest(tmp_path, absent):
     with pytest.raises(UserError, match=r"^--continue=latest: no run in .*; start one without --continue$"):
@@ -97,9 +131,65 @@ def test_the_latest_of_what(tmp_path):
 
 def test_not_a_run(tmp_path):
     with pytest.raises(
-        UserError, match=f"^--continue={re.escape(str(tmp_path))}: no run folder, {OPTIONS_FILE} is missing"
+        UserError, match=f"^--continue={re.escape(str(tmp_path))}: not a run folder, {OPTIONS_FILE} is missing"
     ):
         find_run_dir(str(tmp_path), None)
+
+
+# The state of a run
+
+
+def test_states_of_a_run(tmp_path):
+    assert find_state(tmp_path) is RunState.NEW
+    (tmp_path / "stats.jsonl").write_text("{}\n")  # the first tick: nothing is lost by starting again
+    assert find_state(tmp_path) is RunState.NEW
+    (tmp_path / "stats.jsonl").write_text("{}\n{}\n")
+    assert find_state(tmp_path) is RunState.DAMAGED
+    trained(tmp_path)
+    assert find_state(tmp_path) is RunState.STOPPED
+    with lock_run(tmp_path):
+        assert find_state(tmp_path) is RunState.RUNNING
+    write_status(tmp_path, "finished", 3, 3)
+    assert find_state(tmp_path) is RunState.FINISHED
+
+
+@pytest.mark.parametrize("trace", ["training-state-000000004.safetensors.damaged", "stats.jsonl", STATUS_FILE])
+def test_a_run_that_has_trained_does_not_start_over(tmp_path, trace):
+    refuse_to_start_over(tmp_path)
+    content = {"stats.jsonl": "{}\n{}\n", STATUS_FILE: '{"reason": "stopped", "kimg": 1}'}
+    (tmp_path / trace).write_text(content.get(trace, ""))
+    (tmp_path / "network-snapshot-000001.pkl").touch()
+    assert has_progress(tmp_path)
+    with pytest.raises(UserError, match=r"start a new run with --resume=.*network-snapshot-000001\.pkl$"):
+        refuse_to_start_over(tmp_path)
+
+
+def hold_lock(path, is_held, is_over):
+    with lock_run(path):
+        write_status(path, "running", 0, 1)
+        is_held.set()
+        is_over.wait()
+
+
+def test_two_processes_cannot_train_one_run(tmp_path):
+    context = fork_server()
+    is_held, is_over = context.Event(), context.Event()
+    process = context.Process(target=hold_lock, args=(tmp_path, is_held, is_over))
+    process.start()
+    is_held.wait()
+    message = rf"is being trained by another process \(process {process.pid} on .*\); stop that one first$"
+    with pytest.raises(UserError, match=message), lock_run(tmp_path):
+        pass
+    process.kill()  # the lock does not outlive its process
+    process.join()
+    with lock_run(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "\0", "[" * 10**5])
+def test_a_status_that_cannot_be_read_is_none(tmp_path, content):
+    (tmp_path / STATUS_FILE).write_text(content)
+    assert read_status(tmp_path) == {}
 
 
 # Options
@@ -112,7 +202,7 @@ def test_options_come_back(tmp_path):
     assert json.loads((tmp_path / OPTIONS_FILE).read_text()) == options
 
 
-@pytest.mark.parametrize("content", [b"", b'{"num_gpus": 1', b"\xff", b"[1]"])
+@pytest.mark.parametrize("content", [b"", b'{"num_gpus": 1', b"\xff", b"[1]", b"[" * 10**5, b" " * (2 << 20)])
 def test_damaged_options(tmp_path, content):
     (tmp_path / OPTIONS_FILE).write_bytes(content)
     with pytest.raises(UserError, match=f"{OPTIONS_FILE}"):

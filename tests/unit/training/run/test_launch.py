@@ -8,10 +8,9 @@ from tests.image_files import images, write_folder
 from tests.training_runs import write_dataset
 from torch_utils.distributed import World
 from training.run import launch
-from training.run.folder import read_options
+from training.run.folder import STATUS_FILE, read_options, write_options, write_status
 from training.run.launch import RunRequest, prepare_run, train_run
 from training.run.options import Flags
-from training.training_loop import EXIT_STATUS
 
 
 @pytest.fixture
@@ -26,7 +25,6 @@ def request(tmp_path, flags=None, **changes):
         "flags": None if flags is None else Flags(**{"metrics": (), **flags}),
         "device": "cpu",
         "runtime": {"progress": "none"},
-        "kimg": None,
         "is_dry_run": False,
     }
     return RunRequest(**{**values, **changes})
@@ -36,20 +34,23 @@ def request(tmp_path, flags=None, **changes):
 
 
 def test_a_new_run_has_a_folder_with_its_options(tmp_path, data):
-    run_dir, kwargs = prepare_run(request(tmp_path, {"data": str(data), "cond": True}))
-    assert run_dir == tmp_path / "runs" / "00000-cats-cond-auto1"
-    assert [path.name for path in run_dir.iterdir()] == ["training_options.json"]
-    assert kwargs == {**read_options(run_dir), "progress": "none"}
-    assert kwargs["training_set_kwargs"]["use_labels"]
+    plan = prepare_run(request(tmp_path, {"data": str(data), "cond": True}))
+    assert plan.run_dir == tmp_path / "runs" / "00000-cats-cond-auto1"
+    assert [path.name for path in plan.run_dir.iterdir()] == ["training_options.json"]
+    assert plan.kwargs == {**read_options(plan.run_dir), "progress": "none"}
+    assert plan.kwargs["training_set_kwargs"]["use_labels"]
+
+
+def test_the_place_of_the_data_is_absolute(tmp_path, data, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert prepare_run(request(tmp_path, {"data": data.name})).kwargs["training_set_kwargs"]["path"] == str(data)
 
 
 def test_what_is_printed(tmp_path, data, capsys):
-    run_dir, _kwargs = prepare_run(request(tmp_path, {"data": str(data)}))
+    run_dir = prepare_run(request(tmp_path, {"data": str(data)})).run_dir
     text = capsys.readouterr().out
-    options, rest = text.removeprefix("Training options:\n").split("\nImages:")
-    assert json.loads(options) == read_options(run_dir)
-    assert "24 of 16 px, with labels" in rest
-    assert rest.endswith(f"Run folder: {run_dir}\n")
+    assert "24 of 16 px, labels of width 3" in text
+    assert text.endswith(f"Run folder: {run_dir} (options in {run_dir}/training_options.json)\n")
 
 
 def test_a_dry_run_writes_nothing(tmp_path, data, capsys):
@@ -80,26 +81,23 @@ def test_processes_of_several_machines_may_be_more(tmp_path, data):
 
 def test_a_folder_of_images_serves_as_data(tmp_path):
     data = write_folder(tmp_path / "dogs", images(3))
-    run_dir, _kwargs = prepare_run(request(tmp_path, {"data": str(data)}))
-    assert run_dir.name == "00000-dogs-auto1"
+    assert prepare_run(request(tmp_path, {"data": str(data)})).run_dir.name == "00000-dogs-auto1"
 
 
 @pytest.mark.parametrize("changes", [{"outdir": None}, {"flags": None}])
 def test_a_new_run_needs_data_and_a_place(tmp_path, data, changes):
-    with pytest.raises(
-        UserError, match=r"^a new run needs --outdir and --data; --continue=RUN goes on with an old one$"
-    ):
+    with pytest.raises(UserError, match=r"^a new run needs --outdir and --data; --continue=RUN continues an old one$"):
         prepare_run(request(tmp_path, **{"flags": {"data": str(data)}, **changes}))
 
 
 def test_settings_of_a_network_are_checked_before_anything_is_written(tmp_path, data):
-    with pytest.raises(UserError, match=r"^scales must contain 1"):
+    with pytest.raises(UserError, match=r"^scales must be 1 and any of 4, 8 for images of 16 px"):
         prepare_run(request(tmp_path, {"data": str(data), "cfg": "msconD"}))  # its default scales need 32 px
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_metric_that_does_not_exist(tmp_path, data):
-    with pytest.raises(UserError, match=r"there is no metric 'fid5k'; known are fid50k_full, .*, or none$"):
+    with pytest.raises(UserError, match=r"there is no metric 'fid5k'; choose from fid50k_full, .*, or none$"):
         prepare_run(request(tmp_path, {"data": str(data), "metrics": ("fid50k_full", "fid5k")}))
 
 
@@ -108,23 +106,71 @@ def test_a_metric_that_does_not_exist(tmp_path, data):
 
 @pytest.fixture
 def run_dir(tmp_path, data):
-    return prepare_run(request(tmp_path, {"data": str(data)}))[0]
+    return prepare_run(request(tmp_path, {"data": str(data)})).run_dir
 
 
-def test_a_run_goes_on_with_its_own_options(tmp_path, run_dir, capsys):
-    found, kwargs = prepare_run(request(tmp_path, continue_run="latest", unused_flags=("--gamma", "--data")))
-    assert found == run_dir
-    assert kwargs == {**read_options(run_dir), "progress": "none"}
+def continued(run_dir, **changes):
+    return prepare_run(request(run_dir.parent, continue_run=str(run_dir), **changes))
+
+
+def test_a_run_continues_with_its_own_options(tmp_path, run_dir, capsys):
+    plan = prepare_run(request(tmp_path, continue_run="latest", given={"gamma": 3.0, "con_weight": "1"}))
+    assert plan.run_dir == run_dir
+    assert plan.kwargs == {**read_options(run_dir), "progress": "none"}
     text = capsys.readouterr().out
-    assert text.endswith(
-        f"Continuing {run_dir} with the options it began with\n"
-        "Warning: no effect on a run that is continued: --gamma, --data\n"
-    )
+    assert text.endswith(f"Continuing {run_dir} with the options it began with\n")
+    assert "Warning: no effect on a run that is continued: --gamma, --con-weight\n" in text
 
 
-def test_a_run_can_be_made_longer(tmp_path, run_dir):
-    _run_dir, kwargs = prepare_run(request(tmp_path, continue_run=str(run_dir), kimg=7))
-    assert kwargs["total_kimg"] == 7
+def test_what_does_not_influence_the_weights_may_change(run_dir, data):
+    moved = data.rename(data.with_name("moved.zip"))
+    given = {"kimg": 7, "snap": 3, "tick": 0.5, "metrics": (), "metrics_ticks": 2, "workers": 0, "nobench": True}
+    before = read_options(run_dir)
+    kwargs = continued(run_dir, given={**given, "data": str(moved)}).kwargs
+    assert {name: value for name, value in kwargs.items() if before.get(name, 0) != value} == {
+        "total_kimg": 7,
+        "image_snapshot_ticks": 3,
+        "network_snapshot_ticks": 3,
+        "kimg_per_tick": 0.5,
+        "metrics_ticks": 2,
+        "data_loader_kwargs": {"pin_memory": True, "num_workers": 0},
+        "cudnn_benchmark": False,
+        "training_set_kwargs": {**before["training_set_kwargs"], "path": str(moved)},
+        "progress": "none",
+    }
+
+
+def test_data_that_was_moved(run_dir, data):
+    data.rename(data.with_name("moved.zip"))
+    with pytest.raises(UserError, match=r"cats\.zip; if it was moved, give its place by --data$"):
+        continued(run_dir)
+
+
+def test_a_finished_run(run_dir, capsys):
+    write_status(run_dir, "finished", 25000, 25000)
+    assert not continued(run_dir).has_work
+    assert capsys.readouterr().out.endswith(f"To train it further: python train.py --continue={run_dir} --kimg=50002\n")
+    assert continued(run_dir, given={"kimg": 30000}).has_work
+
+
+def test_a_run_without_its_checkpoints(run_dir):
+    (run_dir / "stats.jsonl").write_text("{}\n{}\n")
+    with pytest.raises(UserError, match=r"has trained, but has no intact checkpoint .* start a new run$"):
+        continued(run_dir)
+
+
+def test_classes_that_options_name(run_dir):
+    options = read_options(run_dir)
+    options["augment_kwargs"] = {"class_name": "os.system", "command": "false"}
+    write_options(run_dir, options)
+    with pytest.raises(UserError, match=r"augment_kwargs names the class 'os\.system', allowed: training\.augment"):
+        continued(run_dir)
+
+
+def test_a_dry_run_of_a_continued_run_has_all_figures(run_dir, capsys):
+    assert not continued(run_dir, is_dry_run=True).has_work
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("Images:", "Memory:", "Disk:", "Dry run"))
 
 
 # How it ends
@@ -135,7 +181,7 @@ def end(run_dir, monkeypatch, is_finished, writes_status=True):
 
     def loop(run_dir, **_kwargs):
         if writes_status:
-            (tmp / EXIT_STATUS).write_text(json.dumps({"reason": "finished" if is_finished else "stopped"}))
+            (tmp / STATUS_FILE).write_text(json.dumps({"reason": "finished" if is_finished else "stopped"}))
         return is_finished
 
     tmp = run_dir
@@ -146,14 +192,47 @@ def end(run_dir, monkeypatch, is_finished, writes_status=True):
 @pytest.mark.parametrize("is_finished", [True, False])
 def test_whether_training_is_complete(run_dir, monkeypatch, capsys, is_finished):
     assert end(run_dir, monkeypatch, is_finished) == is_finished
-    line = f"Stopped; to go on: python train.py --continue={run_dir}\n"
-    assert (line in capsys.readouterr().out) == (not is_finished)
-    assert (line == (run_dir / "log.txt").read_text()) == (not is_finished)
+    stopped = f"Stopped; to continue: python train.py --continue={run_dir}\n"
+    line = f"Finished. Run folder: {run_dir}\n" if is_finished else stopped
+    assert capsys.readouterr().out.endswith(line)
+    assert (run_dir / "log.txt").read_text() == line
 
 
 def test_an_old_status_does_not_count(run_dir, monkeypatch):
-    (run_dir / EXIT_STATUS).write_text('{"reason": "finished"}')
+    write_status(run_dir, "stopped", 1, 25000)
+    (run_dir / "training-state-000001000.safetensors").touch()
     assert not end(run_dir, monkeypatch, is_finished=True, writes_status=False)
+
+
+def fail(*_args, **_kwargs):
+    raise UserError("no such snapshot")
+
+
+def test_a_start_that_fails_leaves_no_folder(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(launch, "training_loop", fail)
+    with pytest.raises(UserError, match="no such snapshot"):
+        train_run(request(tmp_path, {"data": str(data)}))
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_a_run_that_fails_later_keeps_its_folder(tmp_path, data, monkeypatch):
+    def fail_later(run_dir, **_kwargs):
+        (tmp_path / "runs" / "00000-cats-auto1" / "stats.jsonl").write_text("{}\n{}\n")
+        fail()
+
+    monkeypatch.setattr(launch, "training_loop", fail_later)
+    with pytest.raises(UserError, match="no such snapshot"):
+        train_run(request(tmp_path, {"data": str(data)}))
+    assert (tmp_path / "runs" / "00000-cats-auto1" / "training_options.json").exists()
+
+
+def test_a_second_ctrl_c(run_dir, monkeypatch, capsys):
+    def interrupt(**_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "training_loop", interrupt)
+    assert not train_run(request(run_dir.parent, continue_run=str(run_dir)))
+    assert capsys.readouterr().out.endswith(f"the last checkpoint: python train.py --continue={run_dir}\n")
 
 
 # Under torchrun
@@ -162,6 +241,5 @@ def test_an_old_status_does_not_count(run_dir, monkeypatch):
 def test_the_number_of_processes_is_that_of_the_run(tmp_path, run_dir, monkeypatch):
     monkeypatch.setattr(launch.distributed, "world_from_env", lambda: World(0, 2, 0))
     monkeypatch.setattr(launch.distributed, "init_world", lambda *_args: None)
-    monkeypatch.setattr(launch, "gather", lambda value, _world_size: [value])
-    with pytest.raises(UserError, match=f"{run_dir.name} is of 1 processes, got 2; start as many$"):
+    with pytest.raises(UserError, match=f"{run_dir.name} is a run of 1 processes, got 2; start as many$"):
         train_run(request(tmp_path, continue_run=str(run_dir)))

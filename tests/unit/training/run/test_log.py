@@ -1,13 +1,19 @@
+import errno
+import io
+import itertools
 import json
+import math
 import os
 import re
 import sys
+from unittest import mock
 
 import pytest
 import torch
 
 from torch_utils import training_stats
-from training.run.log import RunLog, TickTimes, report_tick
+from training.run import log as log_module
+from training.run.log import Console, RunLog, TickTimes, describe_pace, report_tick
 
 CPU = torch.device("cpu")
 TIMES = TickTimes(total=3725.4, tick=10.0, maintenance=2.5, data_wait=0.25)
@@ -141,6 +147,70 @@ def test_a_line_is_on_the_disk_before_a_state_can_count_on_it(tmp_path, stats, m
     log.close()
 
 
+def test_every_line_is_valid_json(tmp_path, stats):
+    log = RunLog(tmp_path, 0, 0)
+    write(log, stats, 4, [math.nan, math.inf])
+    log.close()
+    (line,) = (tmp_path / "stats.jsonl").read_text().splitlines()
+    values = json.loads(line, parse_constant=pytest.fail)
+    assert values["Loss/x"] == {"num": 2, "mean": None, "std": None}
+
+
+class FullDisk(io.FileIO):
+    """Takes half of what is written."""
+
+    def write(self, data):
+        return super().write(data[: len(data) // 2])
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path, stats):
+    log = RunLog(tmp_path, 0, 0)
+    write(log, stats, 4, 1)
+    good, log._file = log._file, FullDisk(tmp_path / "stats.jsonl", "ab")
+    with pytest.raises(OSError, match="No space left"):
+        write(log, stats, 8, 2)
+    log._file.close()
+    log._file = good
+    write(log, stats, 12, 3)
+    log.close()
+    assert [each["Loss/x"]["mean"] for each in lines(tmp_path)] == [1, 3]
+
+
+# The console
+
+
+def test_the_main_process_alone_prints(capsys):
+    for is_main, progress in ((True, "plain"), (True, "none"), (False, "plain")):
+        Console(is_main, progress).say(f"{is_main} {progress}")
+    assert capsys.readouterr().out == "True plain\n"
+
+
+def test_a_closed_terminal_does_not_end_a_run(monkeypatch):
+    stream = mock.Mock(write=mock.Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+    monkeypatch.setattr(sys, "stdout", stream)
+    Console(is_main=True, progress="plain").say("anything")
+    assert stream.write.called
+
+
+def test_a_long_activity_gives_signs_of_life(monkeypatch):
+    """Ten seconds pass in a moment; what is printed goes past the log file."""
+    clock = itertools.count(0, 11)
+    monkeypatch.setattr(log_module.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(sys, "__stdout__", terminal := io.StringIO())
+    console = Console(is_main=True, progress="plain")
+    ticks = iter([False, False, True])
+    is_over = mock.Mock(wait=lambda _timeout_sec: next(ticks))
+    with console.doing("drawing fakes000000.png"):
+        console._give_signs_of_life(is_over)
+    assert re.fullmatch(r"(  drawing fakes000000\.png \(\d+s\)\n){2}", terminal.getvalue())
+
+
+def test_what_a_pace_means():
+    line = describe_pace(sec_per_kimg=36.0, kimg_left=1000, kimg_to_snapshot=200)
+    assert line.startswith("About 36 s per kimg: 10h 00m 00s for the 1000 kimg left, 2h 00m 00s to the next")
+    assert "next samples" not in describe_pace(36.0, 1000, None)
+
+
 # TensorBoard
 
 
@@ -161,6 +231,15 @@ def test_event_files(tmp_path, stats):
     log.write_metrics(8000, {"fid50k_full": 2.5})
     log.close()
     assert events(tmp_path) == {"Loss/x": [(4, 1.0)], "Metrics/fid50k_full": [(8, 2.5)]}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_ticks_below_one_kimg_have_steps_of_their_own(tmp_path, stats):
+    log = RunLog(tmp_path, 0, 0, steps_per_kimg=1000)
+    for nimg in (4, 500):
+        write(log, stats, nimg, nimg)
+    log.close()
+    assert events(tmp_path) == {"Loss/x": [(4, 4.0), (500, 500.0)]}
 
 
 def test_without_tensorboard_there_are_no_event_files(tmp_path, stats, monkeypatch):

@@ -1,0 +1,308 @@
+"""Small faults planted in the sources one at a time, and the tests that must notice each.
+
+A test that cannot fail is worse than none. Run this after rewriting tests or the code that they test, and add a fault
+for every new kind of check::
+
+    python -m tests.planted_faults           # all; takes minutes
+    python -m tests.planted_faults NAME ...  # some of them
+
+It works on a copy, so the checkout does not change.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.helpers import REPOSITORY, repository_files
+
+
+class Fault(NamedTuple):
+    """A replacement in one file, and the test files or tests of which one must fail."""
+
+    path: str
+    right: str
+    """Occurs exactly once in the file."""
+    wrong: str
+    tests: tuple[str, ...]
+
+
+FAULTS: dict[str, Fault] = {
+    # dnnlib
+    "temporary file stays after a failed write": Fault(
+        "dnnlib/atomic.py", "            temp.unlink()\n", "            pass\n", ("tests/unit/dnnlib/test_atomic.py",)
+    ),
+    "errors inside a module look like a missing module": Fault(
+        "dnnlib/util.py",
+        'if err.name is None or not (module_name + ".").startswith(err.name + "."):',
+        "if err.name is None:",
+        ("tests/unit/dnnlib/test_util.py",),
+    ),
+    # torch_utils
+    "sampler swaps with a later position": Fault(
+        "torch_utils/sampler.py",
+        "there = (here - distance) % num_items",
+        "there = (here + distance) % num_items",
+        ("tests/unit/torch_utils/test_sampler.py",),
+    ),
+    "random state forgets its position": Fault(
+        "torch_utils/rng.py",
+        'keys, numpy_state["position"], numpy_state["has_gauss"]',
+        'keys, 0, numpy_state["has_gauss"]',
+        ("tests/unit/torch_utils/test_rng.py",),
+    ),
+    "standard deviation without the mean": Fault(
+        "torch_utils/training_stats.py",
+        "total_squared / num - mean**2",
+        "total_squared / num",
+        ("tests/unit/torch_utils/test_training_stats.py",),
+    ),
+    "pickled tensor may be larger than its storage": Fault(
+        "torch_utils/safe_pickle.py",
+        "num_elements <= storage.flat.numel() and (num_elements == 0 or last < storage.flat.numel())",
+        "num_elements == 0 or last < storage.flat.numel()",
+        ("tests/unit/torch_utils/test_safe_pickle.py",),
+    ),
+    "copies share their constructor arguments": Fault(
+        "torch_utils/persistence.py",
+        "property(lambda self: copy.deepcopy(self._init_args))",
+        "property(lambda self: self._init_args)",
+        ("tests/unit/torch_utils/test_persistence.py",),
+    ),
+    # torch_utils/ops
+    "no zero gradient where the output is clamped": Fault(
+        "torch_utils/ops/bias_act.py",
+        "result.masked_fill_(y.abs() >= clamp, 0)",
+        "result.masked_fill_(y.abs() > clamp, 0)",
+        ("tests/unit/torch_utils/ops/test_bias_act.py",),
+    ),
+    "upsampling pads a pixel too far": Fault(
+        "torch_utils/ops/upfirdn2d.py",
+        "y0 + (fh + up_y - 1) // 2, y1 + (fh - up_y) // 2]",
+        "y0 + (fh + up_y) // 2, y1 + (fh - up_y) // 2]",
+        ("tests/unit/torch_utils/ops/test_upfirdn2d.py",),
+    ),
+    "transposed kernel is not flipped": Fault(
+        "torch_utils/ops/conv2d_resample.py",
+        "if flip_weight:  # A transposed",
+        "if not flip_weight:  # A transposed",
+        ("tests/unit/torch_utils/ops/test_conv2d_resample.py",),
+    ),
+    "weight gradients are never disabled": Fault(
+        "torch_utils/ops/conv2d_gradfix.py",
+        "if ctx.needs_input_grad[1] and not _weight_gradients_disabled:",
+        "if ctx.needs_input_grad[1]:",
+        ("tests/unit/torch_utils/ops/test_conv2d_gradfix.py",),
+    ),
+    # metrics
+    "kernel distance is biased": Fault(
+        "metrics/kernel_inception_distance.py",
+        "(num_items * (num_items - 1))",
+        "(num_items * num_items)",
+        ("tests/unit/metrics/test_kernel_inception_distance.py",),
+    ),
+    "an item is its own neighbor": Fault(
+        "metrics/precision_recall.py",
+        "num_nearest = nhood_size + 1",
+        "num_nearest = nhood_size",
+        ("tests/unit/metrics/test_precision_recall.py",),
+    ),
+    "path length is not trimmed above": Fault(
+        "metrics/perceptual_path_length.py",
+        "(distances >= low) & (distances <= high)",
+        "distances >= low",
+        ("tests/unit/metrics/test_perceptual_path_length.py",),
+    ),
+    # training: core
+    "moving average ramps up without limit": Fault(
+        "training/ema.py",
+        "ema_nimg = min(ema_nimg, cur_nimg * ema_rampup)",
+        "ema_nimg = cur_nimg * ema_rampup",
+        ("tests/unit/training/test_ema.py",),
+    ),
+    "augmentation runs away from its target": Fault(
+        "training/ada.py",
+        'np.sign(self._signs["Loss/signs/real"] - self._target)',
+        'np.sign(self._target - self._signs["Loss/signs/real"])',
+        ("tests/unit/training/test_ada.py",),
+    ),
+    "R1 at twice its weight": Fault(
+        "training/loss.py",
+        "penalty * (self.r1_gamma / 2)",
+        "penalty * self.r1_gamma",
+        ("tests/unit/training/test_loss.py",),
+    ),
+    "second momentum is not scaled to the interval": Fault(
+        "training/phases.py", "[beta**ratio for beta in", "[beta for beta in", ("tests/unit/training/test_phases.py",)
+    ),
+    "images lie in the wrong range": Fault(
+        "training/batches.py", "/ 127.5 - 1", "/ 128 - 1", ("tests/unit/training/test_batches.py",)
+    ),
+    "last image is mirrored": Fault(
+        "training/dataset.py",
+        "return idx >= self._num_images",
+        "return idx >= self._num_images - 1",
+        ("tests/unit/training/test_dataset.py",),
+    ),
+    "mean of w moves without decay": Fault(
+        "training/networks.py",
+        "w.mean(dim=0).lerp(self.w_avg, self.w_avg_beta)",
+        "w.mean(dim=0)",
+        ("tests/unit/training/test_networks.py", "tests/unit/training/test_network_layers.py"),
+    ),
+    "scale is augmented in base e": Fault(
+        "training/augment.py",
+        "shrink = torch.exp2(-draws.apply(self.scale * p",
+        "shrink = torch.exp(-draws.apply(self.scale * p",
+        ("tests/unit/training/test_augment.py",),
+    ),
+    "damaged checkpoint is accepted": Fault(
+        "training/checkpoint.py",
+        "return None if _sha256(path) == expected else",
+        "return None if expected else",
+        ("tests/unit/training/test_checkpoint.py",),
+    ),
+    # training/data
+    "odd pixel is removed on the other side": Fault(
+        "training/data/preparation.py",
+        "math.trunc((old - new) / 2)",
+        "-math.trunc((new - old - 1) / 2)",
+        ("tests/unit/training/data/test_preparation.py",),
+    ),
+    "class numbers may be negative": Fault(
+        "training/data/labels.py",
+        "return 0 if 0 <= label < MAX_CLASSES else None",
+        "return 0 if label < MAX_CLASSES else None",
+        ("tests/unit/training/data/test_labels.py",),
+    ),
+    # training/snapshots
+    "TensorFlow's width is not doubled": Fault(
+        "training/snapshots/tensorflow.py",
+        "value *= 2  # theirs",
+        "value *= 1  # theirs",
+        ("tests/unit/training/snapshots/test_tensorflow.py",),
+    ),
+    "exported weights may be missing": Fault(
+        "training/snapshots/portable.py",
+        "for name in sorted(tensors.keys() | expected.keys()):",
+        "for name in sorted(tensors.keys() & expected.keys()):",
+        ("tests/unit/training/snapshots/test_portable.py",),
+    ),
+    # training/run
+    "images per pass ignore the GPUs": Fault(
+        "training/run/options.py",
+        "batch_gpu = min(preset.batch // preset.ref_gpus, share)",
+        "batch_gpu = min(preset.batch, share)",
+        ("tests/unit/training/run/test_options.py",),
+    ),
+    "run folders are numbered from 1": Fault(
+        "training/run/folder.py",
+        "max(numbers, default=-1) + 1",
+        "max(numbers, default=0) + 1",
+        ("tests/unit/training/run/test_folder.py",),
+    ),
+    # training/inference
+    "noise of the projection falls linearly": Fault(
+        "training/inference/projection.py",
+        "max(0, 1 - progress / W_NOISE_PART) ** 2",
+        "max(0, 1 - progress / W_NOISE_PART)",
+        ("tests/unit/training/inference/test_projection.py",),
+    ),
+    "latents of a seed come from another stream": Fault(
+        "training/inference/sampling.py",
+        "np.random.RandomState(seed).randn(1, G.z_dim)",
+        "np.random.RandomState(seed + 1).randn(1, G.z_dim)",
+        ("tests/unit/training/inference/test_sampling.py",),
+    ),
+    # msconD
+    "negatives within the excluded distance": Fault(
+        "msconD/contrastive.py",
+        "excluded = (distance < settings.con_neg_dist) & ~positive",
+        "excluded = (distance > settings.con_neg_dist) & ~positive",
+        ("tests/unit/msconD/test_contrastive.py",),
+    ),
+    "views are never flipped": Fault(
+        "msconD/views.py",
+        "sign = (uniform(-1, 1) < 0).float() * 2 - 1",
+        "sign = (uniform(-1, 1) < 2).float() * 2 - 1",
+        ("tests/unit/msconD/test_views.py",),
+    ),
+    "every scale weighs the same": Fault(
+        "msconD/adversarial.py",
+        "torch.stack([x * weights[h] for h, x in values.items()])",
+        "torch.stack([x / len(weights) for h, x in values.items()])",
+        ("tests/unit/msconD/test_adversarial.py",),
+    ),
+    "contrastive loss ignores its interval": Fault(
+        "msconD/loss.py",
+        "return weight * self.settings.con_interval * ramp",
+        "return weight * ramp",
+        ("tests/unit/msconD/test_loss.py",),
+    ),
+    # Scripts
+    "unused cells of a grid are white": Fault(
+        "generate.py",
+        "np.zeros([size[0] * size[1], *images[0].shape], np.uint8)",
+        "np.full([size[0] * size[1], *images[0].shape], 255, np.uint8)",
+        ("tests/unit/test_generate.py",),
+    ),
+    "styles come from the row": Fault(
+        "style_mixing.py",
+        "mixed[styles] = col_w[styles]",
+        "mixed[styles] = row_w[styles]",
+        ("tests/unit/test_style_mixing.py",),
+    ),
+}
+
+
+def run_tests(folder: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--durations=1", "-p", "no:cacheprovider", *tests]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def is_caught(folder: Path, fault: Fault) -> bool:
+    """Plant a fault in the copy, run its tests, and put the source back."""
+    file = folder / fault.path
+    source = file.read_text()
+    file.write_text(source.replace(fault.right, fault.wrong))
+    try:
+        result = run_tests(folder, fault.tests)
+    finally:
+        file.write_text(source)
+    if result.returncode not in (0, 1):  # neither passed nor failed: no such test, say
+        raise SystemExit(f"pytest {' '.join(fault.tests)}:\n{result.stdout}{result.stderr}")
+    return result.returncode == 1
+
+
+def main(names: list[str]) -> int:
+    """Try the faults and print a line for each; returns how many were missed."""
+    if unknown := [name for name in names if name not in FAULTS]:
+        raise SystemExit(f"no fault {', '.join(unknown)}; known are {', '.join(FAULTS)}")
+    faults = {name: FAULTS[name] for name in names or FAULTS}
+    with tempfile.TemporaryDirectory() as temp:
+        folder = Path(temp)
+        for path in repository_files():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / path, folder / path)
+        subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)  # for tests that list the files
+        all_tests = tuple(sorted({test for fault in faults.values() for test in fault.tests}))
+        result = run_tests(folder, all_tests)
+        if result.returncode != 0:
+            raise SystemExit(f"These tests fail without any fault:\n{result.stdout}{result.stderr}")
+        missed = 0
+        for name, fault in faults.items():
+            outcome = is_caught(folder, fault)
+            missed += not outcome
+            print(f"{'caught' if outcome else 'MISSED'}  {name}: {fault.path}", flush=True)
+    print(f"{len(faults) - missed} of {len(faults)} faults caught")
+    return missed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]) != 0)

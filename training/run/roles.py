@@ -1,0 +1,49 @@
+"""Which classes a file may name: those of the known roles, so that nothing else is ever imported on its behalf."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dnnlib.util import UserError
+from training.run.registry import configurations
+
+GENERATOR = "training.networks.Generator"
+DATASET = "training.dataset.ImageFolderDataset"
+AUGMENTATION = "training.augment.AugmentPipe"
+OPTIMIZERS = ("torch.optim.Adam", "torch.optim.AdamW")
+
+
+def allowed_classes() -> dict[str, tuple[str, ...]]:
+    """Return the dotted names that may stand as ``class_name``, by argument of the training loop."""
+    methods = configurations().values()
+    return {
+        "training_set_kwargs": (DATASET,),
+        "G_kwargs": (GENERATOR,),
+        "D_kwargs": tuple(sorted({method.discriminator for method in methods})),
+        "loss_kwargs": tuple(sorted({method.loss for method in methods})),
+        "augment_kwargs": (AUGMENTATION,),
+        "G_opt_kwargs": OPTIMIZERS,
+        "D_opt_kwargs": OPTIMIZERS,
+    }
+
+
+def check_class_names(kwargs: dict[str, Any], where: str, is_trusted: bool) -> None:
+    """Check the classes that options from a file name, before any of them is imported.
+
+    Args:
+        kwargs: Arguments of the training loop.
+        where: The file, for the error.
+        is_trusted: Accept a dataset class of the user's own.
+
+    Raises:
+        UserError: A class is not one of its role.
+    """
+    for role, allowed in allowed_classes().items():
+        settings = kwargs.get(role)
+        if settings is None and role == "augment_kwargs":
+            continue
+        name = settings.get("class_name") if isinstance(settings, dict) else None
+        if name in allowed or (role == "training_set_kwargs" and is_trusted and isinstance(name, str)):
+            continue
+        hint = "; a dataset class of your own needs --trust-pickle" if role == "training_set_kwargs" else ""
+        raise UserError(f"{where}: {role} names the class {str(name)[:100]!a}, allowed: {', '.join(allowed)}{hint}")

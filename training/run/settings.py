@@ -1,0 +1,129 @@
+"""All settings of a training run, each declared once: the arguments of `training.training_loop.training_loop`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+import torch
+
+Kwargs = dict[str, Any]
+"""``class_name``, the dotted name of a class, and the keyword arguments that it is constructed with."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of one process of a run; those that ``train.py`` decides are stored in ``training_options.json``."""
+
+    run_dir: str = "."
+    """Run folder; it exists."""
+    training_set_kwargs: Kwargs = field(default_factory=dict)
+    """Dataset."""
+    data_loader_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of ``torch.utils.data.DataLoader``."""
+    G_kwargs: Kwargs = field(default_factory=dict)
+    """Generator; channels, resolution and labels come from the dataset."""
+    D_kwargs: Kwargs = field(default_factory=dict)
+    """Discriminator, likewise."""
+    G_opt_kwargs: Kwargs = field(default_factory=dict)
+    """Optimizer of G."""
+    D_opt_kwargs: Kwargs = field(default_factory=dict)
+    """Optimizer of D."""
+    augment_kwargs: Kwargs | None = None
+    """Augmentation pipe; None disables augmentation."""
+    loss_kwargs: Kwargs = field(default_factory=dict)
+    """Loss."""
+    metrics: list[str] = field(default_factory=list)
+    """Names of the metrics to evaluate."""
+    random_seed: int = 0
+    """Seed of the order of images; with the rank, of everything else that is random."""
+    num_gpus: int = 1
+    """Number of processes."""
+    rank: int = 0
+    """Rank of this process."""
+    batch_size: int = 4
+    """Images per iteration, summed over processes."""
+    batch_gpu: int = 4
+    """Images per forward and backward pass of one process."""
+    ema_kimg: float = 10
+    """Half-life of the moving average of G, in thousands of images."""
+    ema_rampup: float | None = None
+    """Limit of that half-life as a fraction of the images seen so far; None for no limit."""
+    G_reg_interval: int | None = 4
+    """Iterations between regularization steps of G; None regularizes in every step, together with the main loss."""
+    D_reg_interval: int | None = 16
+    """The same for D."""
+    augment_p: float = 0
+    """Probability of augmentation; the initial one if it is adaptive."""
+    ada_target: float | None = None
+    """Target of adaptive augmentation (ADA); None keeps ``augment_p``."""
+    ada_interval: int = 4
+    """Iterations between two adjustments of p."""
+    ada_kimg: float = 500
+    """Thousands of images in which p can move by 1."""
+    ada_max_p: float | None = 1.0
+    """Upper bound of p; None for no bound."""
+    total_kimg: float = 25000
+    """Length of training, in thousands of real images."""
+    kimg_per_tick: float = 4
+    """Length of a tick, in thousands of real images."""
+    image_snapshot_ticks: int | None = 50
+    """Ticks between sample grids; None draws none."""
+    network_snapshot_ticks: int | None = 50
+    """Ticks between network snapshots; None saves none."""
+    metrics_ticks: int | None = None
+    """Ticks between evaluations of the metrics; None for ``network_snapshot_ticks``."""
+    state_interval_sec: float = 600
+    """Minimum time between two checkpoints, which are saved at the end of a tick."""
+    snapshot_formats: tuple[str, ...] = ("pkl",)
+    """'pkl', and 'safetensors' for a folder with G_ema beside it."""
+    resume_pkl: str | None = None
+    """Snapshot to start from (transfer learning)."""
+    trust_pickle: bool = False
+    """Allow ``resume_pkl`` to execute code."""
+    cudnn_benchmark: bool = True
+    """Let cuDNN choose its algorithms by timing them."""
+    allow_tf32: bool = False
+    """Allow TensorFloat-32 in matrix products and convolutions."""
+    detector_folder: str | None = None
+    """Folder with the feature networks of the metrics."""
+    progress: str = "plain"
+    """'plain' prints lines, 'auto' also draws a progress bar on terminals, 'none' prints nothing."""
+    device: torch.device | str = "cpu"
+    """Device of this process."""
+    abort_fn: Callable[[], bool] | None = None
+    """Called after every tick; True stops the run."""
+    progress_fn: Callable[[int, float], None] | None = None
+    """Called after every tick with (cur_nimg, total_nimg)."""
+
+    @property
+    def total_nimg(self) -> float:
+        """Length of training in images."""
+        return self.total_kimg * 1000
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files and prints."""
+        return self.rank == 0
+
+    @property
+    def has_augmentation(self) -> bool:
+        """Whether images are augmented, now or as soon as p has moved."""
+        return self.augment_kwargs is not None and (self.augment_p > 0 or self.ada_target is not None)
+
+
+def settings_signature() -> inspect.Signature:
+    """Signature of a function that takes the fields of `TrainingSettings` as its arguments."""
+    return inspect.Signature(
+        [
+            inspect.Parameter(
+                setting.name,
+                inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                default=setting.default_factory() if setting.default_factory is not MISSING else setting.default,
+                annotation=setting.type,
+            )
+            for setting in fields(TrainingSettings)
+        ]
+    )
