@@ -29,7 +29,7 @@ POSITIVE = click.IntRange(min=1)
 @click.option("--max-images", metavar="INT", type=POSITIVE, help="Maximum number of images  [default: all]")
 @click.option("--width", "width_px", metavar="PX", type=POSITIVE, help="Width of the result  [default: unchanged]")
 @click.option("--height", "height_px", metavar="PX", type=POSITIVE, help="Height of the result  [default: unchanged]")
-@click.option("--transform", type=click.Choice(TRANSFORMS), help="Crop or pad before resizing  [default: stretch]")
+@click.option("--transform", type=click.Choice(TRANSFORMS), help="Crop or pad before resizing  [default: neither]")
 @click.option(
     "--resize-filter", type=click.Choice([*RESIZE_FILTERS]), default="lanczos", show_default=True, help="Resize filter"
 )
@@ -109,7 +109,7 @@ def main(
             click.echo(f"{source}: all images are good ({num_images})")
             return
         preparation = Preparation(**preparation_kwargs)
-        check_dest(Path(dest), Path(source))
+        check_dest(Path(dest), None if source == SCENES else Path(source))
         with heartbeat(lambda: f"Still reading {source} ..."):
             images = _open_source(source, preparation.width_px, max_images, subfolders_as_labels, seed)
         report = write_dataset(images, Path(dest), preparation, on_error == "skip", workers)

@@ -70,8 +70,8 @@ FAULTS: dict[str, Fault] = {
     ),
     "copies share their constructor arguments": Fault(
         "torch_utils/persistence.py",
-        "property(lambda self: copy.deepcopy(self._init_args))",
-        "property(lambda self: self._init_args)",
+        "EasyDict(copy.deepcopy(self._init_kwargs))",
+        "EasyDict(self._init_kwargs)",
         ("tests/unit/torch_utils/test_persistence.py",),
     ),
     # torch_utils/ops

@@ -306,6 +306,12 @@ def test_a_dataset_may_lie_beside_its_source(tmp_path):
     succeed(source=write_folder(tmp_path / "in", images(1)), dest=tmp_path / "in.zip")
 
 
+def test_scenes_are_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scenes").mkdir()
+    succeed(source="scenes", max_images=1, width=16, dest="scenes/16.zip")
+
+
 def test_an_empty_folder_is_no_obstacle(tmp_path):
     (tmp_path / "out").mkdir()
     succeed(source=write_folder(tmp_path / "in", images(1)), dest=tmp_path / "out")

@@ -24,10 +24,10 @@ MAX_IMAGE_PX = 64 << 20
 """Most pixels of an image that is decoded, unless the caller sets another limit."""
 
 MAX_SCANNED_PX = 1 << 32
-"""Most pixels times scans of a progressive JPEG: 1.7 s of decoding (measured: 0.4 ns each). Encoders write up to 14
-scans, but a file of 600 KB may contain thousands."""
+"""Most pixels times scans of a progressive JPEG, which take 1.7 s to decode (docs/benchmarks.md). Encoders write up to
+14 scans, but a file of 600 KB may contain thousands."""
 
-HEIF_EXTENSIONS = (".heic", ".heif", ".hif")
+_HEIF_EXTENSIONS = (".heic", ".heif", ".hif")
 
 HIDDEN = "hidden"
 NOT_AN_IMAGE = "not a supported image format"
@@ -56,14 +56,9 @@ def require_images(archive: Archive) -> Names:
         return names
     ignored = ignored_files(archive)
     reasons = [f"{len(files)} {reason} ({some(files)})" for reason, files in ignored.items()]
-    if any(is_heif(name) for name in ignored.get(NOT_AN_IMAGE, ())):
+    if any(name.lower().endswith(_HEIF_EXTENSIONS) for name in ignored.get(NOT_AN_IMAGE, ())):
         reasons.append("HEIC needs pip install '.[heif]'")
     raise UserError("; ".join([f"{archive.path}: no image files found", *reasons]))
-
-
-def is_heif(name: str) -> bool:
-    """Whether a file is in the format of current iPhones, by its extension."""
-    return name.lower().endswith(HEIF_EXTENSIONS)
 
 
 def ignored_files(archive: Archive) -> dict[str, list[str]]:

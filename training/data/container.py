@@ -24,8 +24,12 @@ OTHER_FORMATS = (
 """Extensions of other formats in which many images are kept."""
 
 
-def check_dest(dest: Path, source: Path) -> None:
+def check_dest(dest: Path, source: Path | None) -> None:
     """Check that a dataset may be created.
+
+    Args:
+        dest: The zip or folder to create.
+        source: Where its images come from; None if it is no file or folder.
 
     Raises:
         UserError: ``dest`` exists and is not an empty folder, has the extension of another format, or lies inside the
@@ -33,7 +37,7 @@ def check_dest(dest: Path, source: Path) -> None:
     """
     if dest.name.lower().endswith(OTHER_FORMATS):
         raise UserError(f"--dest={dest} cannot be written: give a name that ends in .zip, or the name of a folder")
-    if source.is_dir() and dest.resolve().is_relative_to(source.resolve()):
+    if source is not None and source.is_dir() and dest.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{dest} cannot be written inside --source={source}: the next run would read it as input")
     if dest.exists() and not (_is_folder(dest) and dest.is_dir() and not any(dest.iterdir())):
         raise UserError(f"{dest} exists: delete it or choose another --dest")

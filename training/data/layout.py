@@ -20,7 +20,7 @@ NUM_CHANNELS = {"L": 1, "RGB": 3}
 MIN_RESOLUTION_PX = 4
 
 MAX_RESOLUTION_PX = 4096
-"""At which a loader process needs 160 MiB for an image; the networks would need hundreds of GiB."""
+"""At which a loader process takes 160 MiB to decode an image."""
 
 MAX_HEADERS = 10_000
 """Of so many images every header is read; of more, a sample."""

@@ -18,18 +18,19 @@ INTERVAL_SEC = 10.0
 
 
 @contextlib.contextmanager
-def heartbeat(describe: Callable[[], str], interval_sec: float = INTERVAL_SEC) -> Iterator[None]:
+def heartbeat(describe: Callable[[], str | None], interval_sec: float = INTERVAL_SEC) -> Iterator[None]:
     """Print a line to stderr every ``interval_sec`` until the block ends, even while the block is busy.
 
     Args:
-        describe: Returns the line; it is called in another thread.
+        describe: Returns the line, or None for none; it is called in another thread.
         interval_sec: Seconds between lines, the first included.
     """
     done = threading.Event()
 
     def beat() -> None:
         while not done.wait(interval_sec):
-            print(describe(), file=sys.stderr, flush=True)
+            if line := describe():
+                print(line, file=sys.stderr, flush=True)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

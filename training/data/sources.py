@@ -6,7 +6,7 @@ import functools
 import io
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,28 +82,29 @@ def archive_source(archive: Archive, max_images: int | None, subfolders_as_label
     Raises:
         UserError: No images, or images without a label although others have one.
     """
-    names = image_names(archive)[:max_images]
+    all_names = image_names(archive)
+    names = all_names[:max_images]
     if not names:
         raise UserError(f"{archive.path}: no image files found")
     labels = labels_from_subfolders(names) if subfolders_as_labels else read_labels(archive, names)
     ignored = ignored_files(archive)
     return Source(
         num_images=len(names),
-        items=lambda: (Item(name, name) for name in map(names.__getitem__, range(len(names)))),
+        items=lambda: (Item(names[index], names[index]) for index in range(len(names))),
         read=functools.partial(_read_file, archive),
         labels=labels,
         has_own_classes=subfolders_as_labels,
         has_files=True,
         ignored=ignored,
-        folders_without_images=_other_folders(ignored, labels) if subfolders_as_labels else (),
+        folders_without_images=_folders_without_images(all_names, ignored) if subfolders_as_labels else (),
     )
 
 
-def _other_folders(ignored: Mapping[str, Sequence[str]], labels: Labels | None) -> list[str]:
-    """Top-level folders, hidden ones aside, that are not classes."""
-    names = (name for names in ignored.values() for name in names if "/" in name and not is_hidden(name))
-    classes = set(labels.class_names or ()) if labels is not None else set()
-    return sorted({name.split("/")[0] for name in names} - classes)
+def _folders_without_images(names: Iterable[str], ignored: Mapping[str, Sequence[str]]) -> list[str]:
+    """Top-level folders that contain no images but other files, unless these are hidden."""
+    others = (name for names in ignored.values() for name in names if not is_hidden(name))
+    folders = {name.split("/")[0] for name in others if "/" in name}
+    return sorted(folders - {name.split("/")[0] for name in names}) if folders else []
 
 
 def _read_file(archive: Archive, name: str, max_px: int) -> SourceImage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from dnnlib.util import UserError
 from training.data.archive import Archive, open_archive
@@ -13,7 +13,7 @@ from training.data.labels import read_labels
 from training.data.layout import ImageLayout, mend
 from training.data.names import shown
 from training.data.parallel import ordered_map
-from training.data.progress import show_progress
+from training.data.progress import heartbeat, show_progress
 from training.data.summary import plural
 
 
@@ -31,23 +31,19 @@ def verify(path: str, num_workers: int, tell: Callable[[str], None]) -> int:
     Raises:
         UserError: There are no images, the zip is refused, labels are faulty, images are bad, or they are not prepared.
     """
-    archive = open_archive(path)
-    names = image_names(archive)
-    if not names:
-        raise UserError(f"{path}: no image files found")
-    read_labels(archive, names)
+    with heartbeat(lambda: f"Still reading {path} ..."):
+        archive = open_archive(path)
+        names = image_names(archive)
+        if not names:
+            raise UserError(f"{path}: no image files found")
+        read_labels(archive, names)
     layouts = _Layouts()
     num_bad = 0
-    decoded = ordered_map(functools.partial(_decode, archive), names, num_workers)
-    with (
-        contextlib.closing(decoded),
-        contextlib.closing(show_progress(decoded, "Decoding images", len(names))) as results,
-    ):
-        for name, result in zip(names, results, strict=True):
-            fault = layouts.add(result) if isinstance(result, ImageLayout) else str(result)
-            if fault is not None:
-                num_bad += 1
-                tell(f"{shown(name)} {fault}")
+    for name, result in _decode_all(archive, names, num_workers):
+        fault = layouts.add(result) if isinstance(result, ImageLayout) else str(result)
+        if fault is not None:
+            num_bad += 1
+            tell(f"{shown(name)} {fault}")
     bad = f"{plural(num_bad, 'bad image')} among {len(names)}" if num_bad else None
     if layouts.first is not None and not layouts.first.is_trainable:
         advice = "; ".join(filter(None, [str(layouts), bad, layouts.advice(archive)]))
@@ -55,6 +51,16 @@ def verify(path: str, num_workers: int, tell: Callable[[str], None]) -> int:
     if bad:
         raise UserError(f"{path}: {bad}")
     return len(names)
+
+
+def _decode_all(
+    archive: Archive, names: Sequence[str], num_workers: int
+) -> Iterator[tuple[str, ImageLayout | BadImageError]]:
+    """Yield the name of each image, and what `_decode` returns."""
+    indexed = (names[index] for index in range(len(names)))
+    with contextlib.closing(ordered_map(functools.partial(_decode, archive), indexed, num_workers)) as decoded:
+        results = show_progress(decoded, "Decoding images", len(names))
+        yield from ((names[index], result) for index, result in enumerate(results))
 
 
 def _decode(archive: Archive, name: str) -> ImageLayout | BadImageError:

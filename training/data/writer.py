@@ -19,7 +19,7 @@ from training.data.layout import ImageLayout
 from training.data.names import shown
 from training.data.parallel import ordered_map
 from training.data.preparation import Preparation, Resizing, TooSmallError, value_range
-from training.data.progress import show_progress
+from training.data.progress import heartbeat, show_progress
 from training.data.records import Records
 from training.data.report import Report
 from training.data.sources import MAX_PHOTO_PX, Item, LargeImageError, Read, Source
@@ -46,7 +46,8 @@ def write_dataset(source: Source, dest: Path, preparation: Preparation, skip_bad
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(_Writer(source, preparation, skip_bad, num_workers, dest.parent)) as writer:
-            create_dataset(dest, writer.write)
+            with heartbeat(lambda: f"Still storing {dest} ..." if writer.has_all_images else None):
+                create_dataset(dest, writer.write)
             writer.write_listing(dest.with_name(f"{dest.name}.skipped.jsonl"))
     except OSError as err:
         raise UserError(f"{dest} cannot be written: {err.strerror or err}") from err
@@ -87,6 +88,7 @@ class _Writer:
 
     Attributes:
         report: What happened.
+        has_all_images: Whether all images have been written, so that only the disk is busy.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class _Writer:
         self._num_workers = num_workers
         self._records = Records(temp_folder)
         self._any_resized = False
+        self.has_all_images = False
         self._skipped = LineSpool(temp_folder)
         self.report = Report(
             class_names=None if source.labels is None else source.labels.class_names,
@@ -110,6 +113,7 @@ class _Writer:
         with contextlib.closing(self._usable()) as images:
             for index, item, prepared in images:
                 self._add(save, index, item, prepared)
+        self.has_all_images = True
         if not self.report.num_written:
             first = next(iter(self.report.skipped.values()))
             where = f"{shown(first.names[0])} {first.text}"

@@ -21,6 +21,7 @@ from torch_utils.host_memory import keep_freed_memory
 from training.dataset import ImageFolderDataset
 from training.run import preflight
 from training.run.folder import (
+    OPTIONS_FILE,
     RunState,
     find_run_dir,
     find_state,
@@ -34,6 +35,7 @@ from training.run.folder import (
 )
 from training.run.options import DatasetInfo, Flags, change_options, resolve
 from training.run.roles import check_class_names
+from training.run.settings import check_stored_settings
 from training.training_loop import training_loop
 
 
@@ -139,7 +141,7 @@ def prepare_run(request: RunRequest) -> Plan:
     print(resources)
     run_dir = make_run_dir(request.outdir, description)
     write_options(run_dir, kwargs)
-    print(f"Run folder: {run_dir} (options in {run_dir / 'training_options.json'})")
+    print(f"Run folder: {run_dir} (options in {run_dir / OPTIONS_FILE})")
     return Plan(run_dir, {**kwargs, **request.runtime}, is_new=True)
 
 
@@ -151,7 +153,9 @@ def _prepare_continuation(request: RunRequest) -> Plan:
         with lock_run(run_dir):  # raises the error
             pass
     kwargs = read_options(run_dir)
-    check_class_names(kwargs, f"{run_dir / 'training_options.json'}", request.runtime.get("trust_pickle", False))
+    options_file = str(run_dir / OPTIONS_FILE)
+    check_stored_settings(kwargs, options_file)
+    check_class_names(kwargs, options_file, request.runtime.get("trust_pickle", False))
     if "metrics" in request.given:
         _check_metrics(request.given["metrics"])
     kwargs, ignored = change_options(kwargs, request.given)
@@ -166,8 +170,15 @@ def _prepare_continuation(request: RunRequest) -> Plan:
         return Plan(run_dir, kwargs, is_new=False, has_work=False)
     if state is RunState.DAMAGED:
         refuse_to_start_over(run_dir)
-    dataset = inspect_dataset(kwargs["training_set_kwargs"]["path"], hint="if it was moved, give its place by --data")
-    print(preflight.describe_run(kwargs, dataset, run_dir, choose_device(request.device)))
+    try:
+        dataset = inspect_dataset(
+            kwargs["training_set_kwargs"]["path"], hint="if it was moved, give its place by --data"
+        )
+        print(preflight.describe_run(kwargs, dataset, run_dir, choose_device(request.device)))
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # of an edited file
+        raise UserError(f"{options_file} cannot be used: {type(error).__name__}: {str(error)[:200]}") from error
     print(f"Continuing {run_dir} with the options it began with")
     if request.is_dry_run:
         print("Dry run: nothing was written.")

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
 
+from dnnlib.util import UserError
+
 Kwargs = dict[str, Any]
 """``class_name``, the dotted name of a class, and the keyword arguments that it is constructed with."""
+
+
+POSITIVE = {
+    *("num_gpus", "batch_size", "batch_gpu", "G_reg_interval", "D_reg_interval", "ada_interval", "ada_kimg"),
+    *("kimg_per_tick", "image_snapshot_ticks", "network_snapshot_ticks", "metrics_ticks"),
+}
+"""Settings that must be greater than 0; other numbers must not be negative."""
 
 
 @dataclass(frozen=True)
@@ -127,3 +138,41 @@ def settings_signature() -> inspect.Signature:
             for setting in fields(TrainingSettings)
         ]
     )
+
+
+def check_stored_settings(kwargs: dict[str, Any], where: str) -> None:
+    """Check the names, types and ranges of settings that were read from a file, which may have been edited.
+
+    Args:
+        kwargs: Arguments of the training loop.
+        where: The file, for the error.
+
+    Raises:
+        UserError: A setting is unknown, or its value cannot be.
+    """
+    hints = get_type_hints(TrainingSettings)
+    for name, value in kwargs.items():
+        if name not in hints:
+            raise UserError(f"{where}: {name[:100]!a} is not a setting of this version")
+        if not _has_type(value, hints[name]):
+            raise UserError(f"{where}: {name} is a {type(value).__name__}, expected {_describe_type(hints[name])}")
+        if isinstance(value, (int, float)) and not (
+            0 < value < math.inf if name in POSITIVE else 0 <= value < math.inf
+        ):
+            raise UserError(f"{where}: {name} must be a {'positive' if name in POSITIVE else 'non-negative'} number")
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    if isinstance(hint, UnionType):
+        return any(_has_type(value, each) for each in get_args(hint))
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_has_type(item, get_args(hint)[0]) for item in value)
+    return isinstance(value, get_origin(hint) or hint)
+
+
+def _describe_type(hint: Any) -> str:
+    return " or ".join(getattr(each, "__name__", str(each)) for each in get_args(hint) or (hint,))

@@ -274,6 +274,35 @@ def test_statistics_count_what_they_say() -> None:
         assert all(not value.requires_grad for value in stats.values())
 
 
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_statistics_equal_their_definitions(changes: dict[str, Any]) -> None:
+    proj1, proj2, distance = random_case(3, seed=3)
+    s = settings(**changes)
+    _, stats = contrastive.pixel_info_nce(proj1, proj2, distance, s)
+    z1, z2 = (contrastive.unit(p).flatten(2).mT for p in (proj1, proj2))
+    cosine, positive, negative = z1 @ z2.mT, distance < s.con_pos_dist, distance >= max(s.con_pos_dist, s.con_neg_dist)
+    valid = positive.any(2)
+    num_keys = (positive | negative).sum(2) + (8 if s.con_neg == "batch" else 0)  # 2 other images of 4 cells
+    expected = {
+        "pos_sim": (cosine * positive).sum(2) / positive.sum(2),
+        "neg_sim": (cosine * negative).sum(2) / negative.sum(2).clamp(min=1),
+        "num_pos": positive.sum(2).double(),
+    }
+    for name, values in expected.items():
+        assert torch.allclose(stats[name].double(), values[valid], atol=1e-6), name
+    guessing = (num_keys / positive.sum(2)).log()[valid]
+    assert torch.allclose(stats["loss"] - stats["excess"], guessing.double(), atol=1e-6)
+
+
+def test_queries_with_a_positive_are_sampled_first() -> None:
+    proj1, proj2, distance = random_case(2, height=4)
+    distance[:, 5:] = 2  # 5 cells of the first view have a positive
+    for num_queries, num_valid in ((3, 3), (5, 5), (8, 5)):
+        changed = settings(max_anchors=2 * num_queries)
+        _, stats = contrastive.pixel_info_nce(proj1, proj2, distance, changed)
+        assert len(stats["loss"]) == 2 * num_valid
+
+
 def test_top1_is_the_nearest_key() -> None:
     proj1, proj2, distance = random_case(3, seed=2)
     _, stats = contrastive.pixel_info_nce(proj1, proj2, distance, settings())

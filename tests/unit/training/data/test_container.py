@@ -54,6 +54,7 @@ def test_other_formats_are_refused(tmp_path, extension):
 def test_zips_and_folders_are_accepted(tmp_path, name):
     (tmp_path / "in").mkdir()
     check_dest(tmp_path / name, tmp_path / "in")
+    check_dest(tmp_path / "in" / name, None)
 
 
 @pytest.mark.parametrize("dest", ["in/a.zip", "in", "in/b/c", "link/a.zip", "b/../in/a.zip"])

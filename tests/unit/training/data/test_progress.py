@@ -45,6 +45,13 @@ def test_heartbeat_during_a_busy_block(stderr):
     assert set(stream.getvalue().splitlines()) == {"still here"}
 
 
+def test_a_heartbeat_with_nothing_to_say(stderr):
+    stream, was_asked = stderr(is_terminal=False), threading.Event()
+    with heartbeat(was_asked.set, interval_sec=0.001):
+        assert was_asked.wait(timeout=60)
+    assert stream.getvalue() == ""
+
+
 def test_short_work_is_silent(stderr):
     stream = stderr(is_terminal=False)
     with heartbeat(lambda: "still here"):

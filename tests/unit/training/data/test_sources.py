@@ -118,6 +118,13 @@ def test_folders_without_images_are_no_classes(tmp_path):
     assert source.folders_without_images == ["b"]
 
 
+def test_folders_beyond_the_maximum_are_not_without_images(tmp_path):
+    files = {"a/a.png": encode(random_image()), "b/b.png": encode(random_image()), "b/b.txt": b""}
+    source = open_source(write_folder(tmp_path / "in", files), max_images=1, subfolders_as_labels=True)
+    assert source.labels.class_names == ["a"]
+    assert source.folders_without_images == []
+
+
 def test_more_pixels_than_allowed(tmp_path):
     source = open_source(write_folder(tmp_path / "in", {"a.png": encode(random_image(size=(8, 9)))}))
     assert read_all(source, max_px=72)["a.png"].shape == (9, 8, 3)

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import tracemalloc
@@ -58,6 +59,20 @@ def test_only_the_dataset_and_the_listing_are_left(tmp_path):
     write(tmp_path / "new/b")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip", "a.zip.skipped.jsonl", "new"]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["b", "b.skipped.jsonl"]
+
+
+def test_life_is_shown_while_the_disk_is_busy(tmp_path, monkeypatch):
+    asked = []
+
+    @contextlib.contextmanager
+    def heartbeat(describe):
+        asked.append(describe())
+        yield
+        asked.append(describe())
+
+    monkeypatch.setattr("training.data.writer.heartbeat", heartbeat)
+    write(tmp_path / "a.zip")
+    assert asked == [None, f"Still storing {tmp_path / 'a.zip'} ..."]
 
 
 def test_a_killed_process_leaves_nothing(tmp_path):

@@ -28,21 +28,24 @@ def write(path, names=NAMES, method=zipfile.ZIP_STORED, comment=b"", prefix=b"",
     return path
 
 
-def as_zip64(data):
-    """Move the sizes and positions of all records of a zip, and those of the table, to fields of 64 bits."""
+WIDE_FIELDS = {"size": 24, "packed": 20, "position": 42}
+"""Where the numbers are in a record, in the order in which they follow each other in a zip64 field."""
+
+
+def as_zip64(data, wide=("size", "packed", "position")):
+    """Move numbers of all records of a zip, and those of the table, to fields of 64 bits."""
     begin = data.index(b"PK\1\2")
     end = data.index(b"PK\5\6")
     count = struct.unpack_from("<H", data, end + 10)[0]
     at, records = begin, []
     while at < end:
         record = bytearray(data[at : at + 46])
-        packed, size, name_bytes = struct.unpack_from("<2LH", record, 20)
-        position = struct.unpack_from("<L", record, 42)[0]
-        other_field = struct.pack("<2H5s", 0x7075, 5, b"other")
-        extra = other_field + struct.pack("<2H3Q", 1, 24, size, packed, position)
-        struct.pack_into("<2L", record, 20, 0xFFFFFFFF, 0xFFFFFFFF)
+        name_bytes = struct.unpack_from("<H", record, 28)[0]
+        numbers = [struct.unpack_from("<L", record, WIDE_FIELDS[field])[0] for field in wide]
+        extra = struct.pack(f"<2H5s2H{len(wide)}Q", 0x7075, 5, b"other", 1, 8 * len(wide), *numbers)
+        for field in wide:
+            struct.pack_into("<L", record, WIDE_FIELDS[field], 0xFFFFFFFF)
         struct.pack_into("<H", record, 30, len(extra))
-        struct.pack_into("<L", record, 42, 0xFFFFFFFF)
         records.append(bytes(record) + data[at + 46 : at + 46 + name_bytes] + extra)
         at += 46 + name_bytes
     table = b"".join(records)
@@ -87,6 +90,14 @@ def test_reads_what_zipfile_reads(tmp_path, variant):
         assert {name: opened.read(name) for name in names} == {name: file.read(name) for name in names}
 
 
+def test_a_zip_behind_other_data(tmp_path):
+    path = write(tmp_path / "x.zip")
+    expected = listed(path)
+    path.write_bytes(b"#!/bin/sh\n" * 9 + path.read_bytes())
+    assert parsed(path) == listed(path) == expected
+    assert open_archive(path).read("a.png") == b"a.png" * 9
+
+
 def test_names_in_code_page_437(tmp_path):
     path = write(tmp_path / "x.zip", ["\u00e4.png"])
     data = bytearray(path.read_bytes())
@@ -97,10 +108,11 @@ def test_names_in_code_page_437(tmp_path):
     assert open_archive(path).read("\u251c\u00f1.png")
 
 
-def test_numbers_in_fields_of_64_bits(tmp_path):
+@pytest.mark.parametrize("wide", [["size", "packed", "position"], ["position"], ["size", "position"], ["packed"]])
+def test_numbers_in_fields_of_64_bits(tmp_path, wide):
     path = write(tmp_path / "x.zip")
     expected = listed(path)
-    path.write_bytes(as_zip64(path.read_bytes()))
+    path.write_bytes(as_zip64(path.read_bytes(), wide))
     assert parsed(path) == listed(path) == expected
     assert open_archive(path).read("a.png") == b"a.png" * 9
 
@@ -197,6 +209,13 @@ def test_refuses_fields_of_64_bits_that_are_too_short(tmp_path, num_values):
     path = write(tmp_path / "x.zip", ["a.png"])
     path.write_bytes(as_zip64(path.read_bytes()))
     refused(patched(path, b"\1\0\x18\0", 2, bytes([8 * num_values])), "zip64 field in its table of contents is damaged")
+
+
+@pytest.mark.parametrize("field_at", [12, 20])
+def test_refuses_numbers_that_overflow(tmp_path, field_at):
+    path = write(tmp_path / "x.zip", ["a.png"], zipfile.ZIP_DEFLATED)
+    path.write_bytes(as_zip64(path.read_bytes()))
+    refused(patched(path, b"\1\0\x18\0", field_at, b"\xff" * 8), "'a.png' is said to lie outside")
 
 
 def test_refuses_an_end_of_64_bits_that_is_missing(tmp_path):

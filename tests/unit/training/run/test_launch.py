@@ -1,4 +1,6 @@
+import contextlib
 import json
+import math
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from tests.image_files import images, write_folder
 from tests.training_runs import write_dataset
 from torch_utils.distributed import World
 from training.run import launch
-from training.run.folder import STATUS_FILE, read_options, write_options, write_status
+from training.run.folder import OPTIONS_FILE, STATUS_FILE, read_options, write_options, write_status
 from training.run.launch import RunRequest, prepare_run, train_run
 from training.run.options import Flags
 
@@ -164,6 +166,45 @@ def test_classes_that_options_name(run_dir):
     options["augment_kwargs"] = {"class_name": "os.system", "command": "false"}
     write_options(run_dir, options)
     with pytest.raises(UserError, match=r"augment_kwargs names the class 'os\.system', allowed: training\.augment"):
+        continued(run_dir)
+
+
+EDITS = {
+    name: values
+    for names, values in {
+        ("batch_size", "batch_gpu", "num_gpus", "kimg_per_tick"): [0, -1, None, "4", [4], {}, True, math.inf],
+        ("total_kimg", "ema_kimg", "ada_kimg", "random_seed"): [-1, None, "4", [4], {}, True, math.inf],
+        ("G_kwargs", "D_kwargs", "loss_kwargs", "training_set_kwargs", "G_opt_kwargs"): [None, 0, "x", [], {}, [{}]],
+        ("data_loader_kwargs", "augment_kwargs"): [0, "x", [], [{}]],
+        ("metrics", "cudnn_benchmark", "resume_pkl"): [0, {}, [0]],
+        ("unknown", "\x1b[2J"): [0],
+    }.items()
+    for name in names
+}
+"""What people have done to training_options.json."""
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_edited_options_are_one_clear_line(run_dir, name):
+    options = read_options(run_dir)
+    for value in EDITS[name]:
+        (run_dir / OPTIONS_FILE).write_text(json.dumps({**options, name: value}))
+        with pytest.raises(UserError) as caught:
+            continued(run_dir)
+        assert OPTIONS_FILE in str(caught.value)
+        assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("kwargs", ["G_kwargs", "D_kwargs", "loss_kwargs", "training_set_kwargs", "augment_kwargs"])
+@pytest.mark.parametrize(
+    "edit", [{"unknown": 1}, {"z_dim": "8", "channel_base": "x", "r1_gamma": [], "path": 3, "hue": "x"}]
+)
+def test_edited_arguments_of_a_class_are_one_clear_line(run_dir, kwargs, edit):
+    options = read_options(run_dir)
+    known = {name: value for name, value in edit.items() if name in options[kwargs] or name == "unknown"}
+    options[kwargs].update(known)
+    write_options(run_dir, options)
+    with contextlib.suppress(UserError):  # some values do no harm
         continued(run_dir)
 
 
