@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import io
@@ -115,11 +116,14 @@ class _Tee:
         self._log = log
 
     def write(self, text: str) -> int:
-        self._log.write_to_file(text)
+        self.write_to_log(text)
         num_chars = self._stream.write(text)
         if self._log.should_flush:
             self._stream.flush()
         return num_chars
+
+    def write_to_log(self, text: str) -> None:
+        self._log.write_to_file(text)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -162,11 +166,12 @@ class Logger:
         self._tees[0].write(text)
 
     def write_to_file(self, text: str) -> None:
-        """Write ``text`` to the file only."""
+        """Write ``text`` to the file only; on a full disk it is lost, as a log must not end what it reports on."""
         if self._file is not None:
-            self._file.write(text)
-            if self.should_flush:
-                self._file.flush()
+            with contextlib.suppress(OSError):
+                self._file.write(text)
+                if self.should_flush:
+                    self._file.flush()
 
     def flush(self) -> None:
         """Flush the file and both streams."""
@@ -181,8 +186,15 @@ class Logger:
         if sys.stderr is self._tees[1]:
             sys.stderr = self._previous[1]
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):
+                self._file.close()
             self._file = None
+
+
+def write_to_log(text: str) -> None:
+    """Write ``text`` to the file of the `Logger` that stdout is copied by, if there is one, without printing it."""
+    if isinstance(sys.stdout, _Tee):
+        sys.stdout.write_to_log(text)
 
 
 # Cached downloads

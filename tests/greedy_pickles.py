@@ -18,6 +18,7 @@ from tests.malicious_pickles import (
     put,
     put_bytes,
     storage,
+    tensor,
 )
 
 BASE_BYTES = 20 << 20
@@ -115,6 +116,7 @@ def containers() -> dict[str, bytes]:
 def copies() -> dict[str, bytes]:
     """Data that the file holds once and asks for again and again."""
     million = text(1_000_000)
+    one_tensor = tensor(storage(), 0, (1,), (1,))
     header = storage(put_bytes(b"x" * 500_000))
     opcodes = storage(b"N" + b"0N" * 20_000)
     load = name("torch.storage", "_load_from_bytes")
@@ -132,7 +134,7 @@ def copies() -> dict[str, bytes]:
         "keys of bytes": key + b"}" + value * NUM,
         "equal keys": twins + (recall(0) + b"Ns" + recall(1) + b"Ns") * NUM,
         "arguments of text": repeated(name("collections", "OrderedDict"), million),
-        "many arguments": repeated(name("torch._utils", "_rebuild_parameter"), MARK + b"N" * NUM + b"t"),
+        "many arguments": repeated(name("torch._utils", "_rebuild_parameter"), MARK + one_tensor + b"N" * NUM + b"t"),
         "global with long names": b"\x80\x04"
         + remember(million, 0)
         + b"0"

@@ -8,17 +8,18 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
+import io
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dnnlib.util import UserError, construct_class_by_name, open_url
+from dnnlib.util import UserError, construct_class_by_name, open_url, write_to_log
 from torch_utils import distributed, misc, training_stats
 from torch_utils.rng import GlobalGenerators, seed_everything
 from training import checkpoint
@@ -170,7 +171,7 @@ class Trainer:
         for network in self.networks().values():
             distributed.broadcast_(misc.params_and_buffers(network))
         if settings.is_main and settings.progress != "none":
-            self._print_summaries()
+            self._log_summaries()
 
     def _construct(self, **kwargs: Any) -> torch.nn.Module:
         module: torch.nn.Module = construct_class_by_name(**kwargs)
@@ -189,14 +190,16 @@ class Trainer:
                 raise UserError(f"--resume={resume_pkl}: {name}: {error}") from error
             self.console.say(f"  {name}: {transfer.describe()}")
 
-    def _print_summaries(self) -> None:
+    def _log_summaries(self) -> None:
         batch = self.settings.batch_gpu
         z = torch.zeros([batch, self.G.z_dim], device=self.device)
         c = torch.zeros([batch, self.G.c_dim], device=self.device)
-        # What is printed must not influence training: the noise is drawn from streams that are restored afterwards.
-        with torch.no_grad(), torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+        tables = io.StringIO()
+        # They must not influence training: the noise is drawn from streams that are restored afterwards.
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []), redirect_stdout(tables):
             img = misc.print_module_summary(self.G_ema, [z, c])
             misc.print_module_summary(copy.deepcopy(self.D).eval(), [img, c])
+        write_to_log(tables.getvalue())
 
     def _build_optimization(self) -> None:
         settings = self.settings

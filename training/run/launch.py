@@ -240,7 +240,8 @@ def _train(world: World, plan: Plan, device: torch.device) -> bool:
     if device.type == "cpu":
         keep_freed_memory()
     log_file = plan.run_dir / "log.txt" if world.rank == 0 else None
-    with Logger(log_file, file_mode="a", should_flush=True):
+    with Logger(log_file, file_mode="a", should_flush=True) as logger:
+        logger.write_to_file(f"Training options:\n{json.dumps(plan.kwargs, indent=2)}\n")
         is_finished = training_loop(run_dir=str(plan.run_dir), rank=world.rank, device=device, **plan.kwargs)
         if world.rank == 0:
             print(_closing_line(plan.run_dir, is_finished))

@@ -105,7 +105,7 @@ def describe_pace(sec_per_kimg: float, kimg_left: float, kimg_to_snapshot: float
     """Say in one line how fast a run is and what that means for its user."""
     left = format_time(sec_per_kimg * kimg_left)
     line = f"About {sec_per_kimg:.3g} s per kimg: {left} for the {kimg_left:g} kimg left"
-    if kimg_to_snapshot is not None:
+    if kimg_to_snapshot is not None and kimg_to_snapshot < kimg_left:
         line += f", {format_time(sec_per_kimg * kimg_to_snapshot)} to the next samples and snapshot"
     return f"{line}. --kimg sets the length; --tick and --snap set how often snapshots are saved."
 

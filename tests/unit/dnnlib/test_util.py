@@ -10,7 +10,7 @@ import pytest
 
 import dnnlib
 from dnnlib import util
-from dnnlib.util import EasyDict, Logger, UserError, format_time
+from dnnlib.util import EasyDict, Logger, UserError, format_time, write_to_log
 from tests.helpers import REPOSITORY
 
 
@@ -162,3 +162,20 @@ def test_import_is_silent_and_loads_nothing_heavy():
     code = "import sys, dnnlib; print(*{'torch', 'numpy', 'pooch', 'requests', 'tqdm'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
+
+
+def test_details_go_to_the_log_alone(tmp_path, capsys):
+    write_to_log("nowhere\n")
+    with Logger(tmp_path / "log.txt"):
+        print("both")
+        write_to_log("details\n")
+    assert capsys.readouterr().out == "both\n"
+    assert (tmp_path / "log.txt").read_text() == "both\ndetails\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full, which Linux has")
+def test_a_full_disk_does_not_end_what_is_logged(capsys):
+    with Logger("/dev/full"):
+        print("goes on")
+        write_to_log("details\n")
+    assert capsys.readouterr().out == "goes on\n"

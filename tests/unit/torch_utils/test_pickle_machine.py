@@ -79,6 +79,12 @@ def test_greedy_pickles_take_little_time_and_memory(name):
     run_bounded(read, max_bytes=BASE_BYTES + MEMORY_PER_FILE_BYTE * len(data))
 
 
+@pytest.mark.parametrize("arguments", [put(["x"]), put("x"), put(b"x"), put(None), put({}), put((None,) * 17)])
+def test_arguments_are_a_short_tuple(arguments):
+    with pytest.raises(RefusedPickleError, match="REDUCE with more than 16 arguments, or not a tuple of them"):
+        load_bytes(name("torch._utils", "_rebuild_parameter") + arguments + b"R.")
+
+
 def test_limits_grow_with_the_file():
     numbers = pickle.dumps(list(range(1000, 250_000)))
     with pytest.raises(RefusedPickleError, match="more memory than its size allows"):

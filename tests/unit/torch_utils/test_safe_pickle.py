@@ -196,6 +196,21 @@ def test_buffers_must_be_arrays():
             loads(frombuffer(*arguments))
 
 
+def test_arrays_are_filled_once():
+    again = array("u1", (2,), b"ab") + MARK + put(1) + put((1,)) + call(name("numpy", "dtype"), put("u1"))
+    with pytest.raises(UserError, match="an array that is filled twice"):
+        loads(again + b"\x89" + put_bytes(b"c") + b"tb.")
+
+
+@pytest.mark.parametrize("num_elements", ["x", [1], True, 1.0, -1])
+def test_numbers_of_elements_are_numbers(num_elements):
+    reference = (
+        MARK + put("storage") + name("torch", "ByteStorage") + put("0") + put("cpu") + put(num_elements) + b"NtQ"
+    )
+    with pytest.raises(UserError, match="a storage of unknown layout"):
+        loads(storage(reference, put(["0"]), data=b"\0") + STOP)
+
+
 def test_arrays_without_data_are_errors():
     made = call(name("numpy._core.multiarray", "_reconstruct"), name("numpy", "ndarray"), put((0,)), put_bytes(b"b"))
     with pytest.raises(UserError, match="an array without data"):

@@ -236,7 +236,9 @@ def test_whether_training_is_complete(run_dir, monkeypatch, capsys, is_finished)
     stopped = f"Stopped; to continue: python train.py --continue={run_dir}\n"
     line = f"Finished. Run folder: {run_dir}\n" if is_finished else stopped
     assert capsys.readouterr().out.endswith(line)
-    assert (run_dir / "log.txt").read_text() == line
+    options, _end = json.JSONDecoder().raw_decode((run_dir / "log.txt").read_text().removeprefix("Training options:\n"))
+    assert options["total_kimg"] == 25000
+    assert (run_dir / "log.txt").read_text().endswith("}\n" + line)
 
 
 def test_an_old_status_does_not_count(run_dir, monkeypatch):
