@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
 from training.dataset import Dataset
-from training.image_grid import grid_size, setup_snapshot_image_grid
+from training.image_grid import SampleGrid, grid_size, setup_snapshot_image_grid
 
 
 class Numbered(Dataset):
@@ -72,3 +73,32 @@ def test_labels_that_are_vectors():
     vectors = np.array([[0.5, 1.0], [-1.0, 0.0]], dtype=np.float32).repeat(10, axis=0)
     _indices, labels = chosen(Numbered(20, labels=vectors))
     assert all(len(np.unique(row, axis=0)) == 1 for row in labels.reshape(4, 7, 2))
+
+
+class Recorder(torch.nn.Module):
+    """A generator whose image is the first number of its latent; it records how it is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, z, c, **kwargs):
+        self.calls.append((len(z), list(c.shape), kwargs))
+        return z[:, :1, None, None].expand(-1, 3, 2, 2)
+
+
+def test_samples_are_drawn_in_batches_with_fixed_noise():
+    samples = SampleGrid(Numbered(30), z_dim=5, device=torch.device("cpu"))
+    G = Recorder()
+    images = samples.draw(G, batch_size=20)
+    assert samples.size == (7, 4)
+    assert samples.real_img.shape == (28, 3, 1024, 1024)
+    assert G.calls == [(20, [20, 0], {"noise_mode": "const"}), (8, [8, 0], {"noise_mode": "const"})]
+    assert np.array_equal(images[:, 2, 1, 1], samples.state_dict()["z"][:, 0])
+
+
+def test_samples_are_those_of_the_checkpoint():
+    samples, others = (SampleGrid(Numbered(30), z_dim=5, device=torch.device("cpu")) for _ in range(2))
+    assert not torch.equal(samples.state_dict()["z"], others.state_dict()["z"])
+    others.load_state_dict(samples.state_dict())
+    assert torch.equal(samples.state_dict()["z"], others.state_dict()["z"])
