@@ -124,7 +124,7 @@ def prepare_run(request: RunRequest) -> Plan:
     if request.flags is None or request.outdir is None:
         raise UserError("a new run needs --outdir and --data; --continue=RUN continues an old one")
     flags = replace(request.flags, data=str(Path(request.flags.data).absolute()))
-    dataset = inspect_dataset(flags.data)
+    dataset = inspect_dataset(flags.data, flags.cond)
     _check_metrics(flags.metrics)
     try:
         description, kwargs = resolve(flags, dataset)
@@ -171,9 +171,9 @@ def _prepare_continuation(request: RunRequest) -> Plan:
     if state is RunState.DAMAGED:
         refuse_to_start_over(run_dir)
     try:
-        dataset = inspect_dataset(
-            kwargs["training_set_kwargs"]["path"], hint="if it was moved, give its place by --data"
-        )
+        data = kwargs["training_set_kwargs"]
+        hint = "if it was moved, give its place by --data"
+        dataset = inspect_dataset(data["path"], bool(data.get("use_labels")), hint)
         print(preflight.describe_run(kwargs, dataset, run_dir, choose_device(request.device)))
     except UserError:
         raise
@@ -186,16 +186,22 @@ def _prepare_continuation(request: RunRequest) -> Plan:
     return Plan(run_dir, {**kwargs, **request.runtime}, is_new=False)
 
 
-def inspect_dataset(path: str, hint: str | None = None) -> DatasetInfo:
-    """Open a dataset and describe what the options depend on.
+def inspect_dataset(path: str, use_labels: bool, hint: str | None = None) -> DatasetInfo:
+    """Open a dataset and describe what the options depend on; labels are read only if they are used.
 
     Raises:
         UserError: It cannot be trained on; the line ends with ``hint``.
     """
     try:
-        dataset = ImageFolderDataset(path=path, use_labels=True)
+        dataset = ImageFolderDataset(path=path, use_labels=use_labels)
         info = DatasetInfo(
-            dataset.name, dataset.resolution, len(dataset), dataset.has_labels, dataset.label_dim, dataset.num_channels
+            name=dataset.name,
+            resolution=dataset.resolution,
+            num_images=len(dataset),
+            has_labels=dataset.has_labels,
+            label_dim=dataset.label_dim,
+            num_channels=dataset.num_channels,
+            label_summary=dataset.label_summary,
         )
     except UserError as error:
         raise UserError(f"{error}; {hint}" if hint else str(error)) from error

@@ -63,6 +63,8 @@ class DatasetInfo:
     label_dim: int = 0
     """Number of classes, or length of the label vectors."""
     num_channels: int = 3
+    label_summary: str = "no labels"
+    """The labels in a few words."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,7 +45,7 @@ def describe_run(kwargs: dict[str, Any], dataset: DatasetInfo, outdir: Path, dev
     free_gib = shutil.disk_usage(_existing_parent(outdir)).free / 2**30
     method = kwargs["D_kwargs"]["class_name"].rpartition(".")[2]
     lines = [
-        f"Images:     {dataset.num_images} of {dataset.resolution} px, {_describe_labels(dataset)}",
+        f"Images:     {dataset.num_images} of {dataset.resolution} px, {dataset.label_summary}",
         f"Networks:   G {num_G / 1e6:.1f} M parameters, D {num_D / 1e6:.1f} M ({method})",
         f"Batch:      {kwargs['batch_size']} images, {kwargs['num_gpus']} process(es), {kwargs['batch_gpu']} per pass",
         f"Length:     {kwargs['total_kimg']:g} kimg; samples and a snapshot every "
@@ -63,10 +63,6 @@ def _num_snapshots(kwargs: dict[str, Any]) -> int:
     if kwargs["network_snapshot_ticks"] is None:
         return 0
     return math.ceil(kwargs["total_kimg"] / kwargs["kimg_per_tick"] / kwargs["network_snapshot_ticks"]) + 1
-
-
-def _describe_labels(dataset: DatasetInfo) -> str:
-    return f"labels of width {dataset.label_dim}" if dataset.has_labels else "no labels"
 
 
 def _describe_memory(device: torch.device) -> str:

@@ -19,7 +19,6 @@ import torch
 from dnnlib.util import UserError
 from torch_utils.safe_pickle import TFNetwork
 from training.snapshots.build import WeightBudget, construct, fill
-from training.snapshots.settings import check_settings
 
 GENERATOR_LAYERS = {
     r"mapping\.embed": r"mapping/LabelEmbed",
@@ -154,7 +153,6 @@ def convert_discriminator(network: TFNetwork, budget: WeightBudget | None = None
 
 
 def _translate_settings(network: TFNetwork, arguments: dict[str, str], defaults: dict[str, Any]) -> dict[str, Any]:
-    check_settings(network.static_kwargs, "settings of a TensorFlow network")
     kwargs = copy.deepcopy(defaults)
     for name in network.static_kwargs.keys() & arguments.keys():
         value = network.static_kwargs[name]
