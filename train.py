@@ -177,9 +177,7 @@ OF_CFG = "[default: set by --cfg]"
     show_default=True,
     help="Upper bound of the augmentation probability; inf for none.",
 )
-@click.option(
-    "--resume", metavar="PKL", help="Snapshot to start from: a known name, path or URL.  [default: noresume]"
-)
+@click.option("--resume", metavar="PKL", help="Snapshot to start from: a known name, path or URL.  [default: noresume]")
 @click.option("--trust-pickle", is_flag=True, help="Allow the file of --resume to execute code.")
 @click.option("--freezed", type=click.IntRange(min=0), help="Freeze the first N layers of D.  [default: 0]")
 @click.option("--fp32", type=bool, default=False, show_default=True, help="Disable half precision.")

@@ -1,4 +1,4 @@
-"""Damaged and hostile files under limits: mutations of valid files, and a process that may not take more than so much.
+"""Damaged and hostile files under limits: mutations of valid files, and processes with limited time and memory.
 
 For a format, a test calls `fuzz` with a reader and a few small valid files. ``MSCOND_FUZZ_ROUNDS=100000`` in the
 environment makes every such test run that many rounds instead of its default.
@@ -124,7 +124,7 @@ def fuzz(
 
     Args:
         read: Reads the content of a file and takes apart what it gives, as a user of the format would.
-        valid: Contents that it reads. They are read first, so that whatever is imported late is imported.
+        valid: Contents that it reads. They are read first, which triggers late imports.
         num: How many mutations.
         seed: Of the random numbers.
         max_cpu_sec: CPU seconds for each of them.
@@ -263,7 +263,7 @@ def _address_space_bytes() -> int:
 
 
 def _receive(receiver: int, pid: int, max_wait_sec: float) -> bytes:
-    """Read until the other end is closed; a process that waits for something for ever is killed."""
+    """Read until the other end is closed; a process that hangs is killed."""
     answer = bytearray()
     with open(receiver, "rb", buffering=0) as file:
         while select.select([file], [], [], max_wait_sec)[0]:

@@ -49,7 +49,7 @@ def recall(index: int) -> bytes:
 
 
 def laughs(levels: int = 100) -> bytes:
-    """A list of two lists of two lists ...: small in memory, endless for whatever walks it as a tree."""
+    """A list of two lists of two lists ...: small in memory, endless for code that walks it as a tree."""
     return b"]" + (remember(b"", 9) + b"0]" + (recall(9) + b"a") * 2) * levels
 
 
@@ -146,7 +146,7 @@ def copies() -> dict[str, bytes]:
 
 
 def trees() -> dict[str, bytes]:
-    """Shared containers where something else is expected, for whatever prints or walks them."""
+    """Shared containers in places where code might print them or walk them as trees."""
     million = text(1_000_000)
     long_list = MARK + b"N" * NUM + b"l"
     settings = b"}" + put("architecture") + laughs() + b"s"

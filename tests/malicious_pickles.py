@@ -1,4 +1,4 @@
-"""Pickles that attack whoever opens them: most would touch a canary file, some exhaust memory or the stack."""
+"""Malicious pickles: most would touch a canary file when unpickled, some exhaust memory or the stack."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ _COSTLY_OPCODE_BYTES = {
     "MEMOIZE": 120, "PUT": 120, "BINPUT": 120, "LONG_BINPUT": 120, "REDUCE": 1000, "NEWOBJ": 1000, "BINPERSID": 200,
     "GLOBAL": 400, "STACK_GLOBAL": 400,
 }  # fmt: skip
-"""Memory that an opcode takes besides its argument, at most, in CPython: objects, and slots of whatever holds them."""
+"""Upper bounds of the memory that an opcode takes in CPython, not counting its argument: objects, container slots."""
 
 
 class RefusedPickleError(UserError):
@@ -84,12 +84,12 @@ class Record:
     """An inert stand-in for a pickled object that is filled in after it was made."""
 
     def set_state(self, state: Any) -> None:
-        """Take over the state in the pickle, which nobody has checked, or raise ``ValueError``."""
+        """Take over the untrusted state in the pickle, or raise ``ValueError``."""
         raise NotImplementedError
 
 
 class Unknown(Record):
-    """Stands for a name that is not in the table, and for whatever would have been made by calling it.
+    """A placeholder for a name that is not in the table, and for the result of calling it.
 
     Attributes:
         name: The name, at most `MAX_NAME_CHARS` characters of untrusted text.
@@ -172,7 +172,7 @@ def read_pickle(
 
 
 class _Machine:
-    """The stack, the stacks set aside at each mark, and the memo of one pickle."""
+    """The stack, the stacks saved at each mark, and the memo of one pickle."""
 
     def __init__(self, allowed: Mapping[str, Any], budget: Budget, keep_unknown: bool) -> None:
         self._allowed = allowed

@@ -124,7 +124,7 @@ class TFNetwork(Record):
         self._components: dict[str, Any] = {}
 
     def set_state(self, state: Any) -> None:
-        """Take settings, variables and components; the source text beside them stays unread."""
+        """Take settings, variables and components; the embedded source text is not read."""
         _require(isinstance(state, dict), "a TensorFlow network without state")
         settings, variables, components = (state.get(key) for key in ("static_kwargs", "variables", "components"))
         is_known = isinstance(settings, dict) and isinstance(variables, list) and isinstance(components, dict)
@@ -182,7 +182,7 @@ def _encode(budget: Budget, text: Any, encoding: Any) -> bytes:
 
 
 def _to_bytes(budget: Budget, data: Any) -> Any:
-    """Encode data that is text, as Python 2 writes it; whoever takes the result checks that it is bytes."""
+    """Encode data that is text, as Python 2 writes it; anything else is returned as it is, for the caller to check."""
     data = data.value if isinstance(data, LongText) else data
     if not isinstance(data, str):
         return data
@@ -325,7 +325,7 @@ def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any, axis_order: Any 
         return PickledArray(values=dtype.read(data, shape[::-1]).T)
     if axis_order is None or order == "C":
         return PickledArray(values=dtype.read(data, shape))
-    _require(_is_size(axis_order) and sorted(axis_order) == list(range(len(shape))), "an array of unknown layout")
+    _require(_is_size(axis_order), "an array of unknown layout")
     return PickledArray(values=dtype.read(data, shape).transpose(axis_order))
 
 

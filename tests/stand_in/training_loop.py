@@ -41,14 +41,10 @@ def training_loop(
     augment_pipe = make(**augment_kwargs).train().requires_grad_(False)
     parts = {"G_mapping": G.mapping, "G_synthesis": G.synthesis, "D": D}
     if num_gpus > 1:
-        parts = {name: wrapped(module) for name, module in parts.items()}
-        for module in (G, D):
-            misc.check_ddp_consistency(module)
-    parts["augment_pipe"] = augment_pipe
-    loss = make(device=torch.device("cpu"), **parts, **loss_kwargs)
-    optimizers = [
-        (name, module, make(params=module.parameters(), **opt_kwargs)) for name, module in (("G", G), ("D", D))
-    ]
+        parts = wrapped(parts)
+        check_consistency(G, D)
+    loss = make(device=torch.device("cpu"), **parts, augment_pipe=augment_pipe, **loss_kwargs)
+    optimizers = [(name, net, make(params=net.parameters(), **opt_kwargs)) for name, net in (("G", G), ("D", D))]
 
     collector = training_stats.Collector()
     rounds = iter(loader)
@@ -71,22 +67,39 @@ def training_loop(
             module.requires_grad_(False)
             optimizer.step()
     collector.update()
-    for module in (G, D):
-        misc.check_ddp_consistency(module, ignore_regex=r".*\.w_avg")
+    check_consistency(G, D, ignore_regex=r".*\.w_avg")
 
-    _root, sqrtm_error = scipy.linalg.sqrtm(np.eye(2), disp=False)  # SciPy 1.18 takes no disp
-    result = {"D": type(D).__name__, "batch_gpu": batch_gpu, "sqrtm_error": float(sqrtm_error)}
+    result = {"D": type(D).__name__, "batch_gpu": batch_gpu, "sqrtm_error": sqrtm_error()}
     Path(run_dir, f"rank{rank}.json").write_text(json.dumps(result))
     if rank == 0:
-        Path(run_dir, "stats.jsonl").write_text(json.dumps(collector.as_dict()) + "\n")
         modules = {"G": G, "D": D, "G_ema": G, "augment_pipe": augment_pipe}
-        snapshot = {"training_set_kwargs": dict(training_set_kwargs), **{k: m.eval() for k, m in modules.items()}}
-        with open(Path(run_dir, "network-snapshot-000000.pkl"), "wb") as f:
-            pickle.dump(snapshot, f)
+        write_results(run_dir, collector, training_set_kwargs, modules)
 
 
-def wrapped(module):
-    module.requires_grad_(True)
-    ddp = torch.nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
-    module.requires_grad_(False)
+def write_results(run_dir, collector, training_set_kwargs, modules):
+    Path(run_dir, "stats.jsonl").write_text(json.dumps(collector.as_dict()) + "\n")
+    snapshot = {"training_set_kwargs": dict(training_set_kwargs), **{k: m.eval() for k, m in modules.items()}}
+    with open(Path(run_dir, "network-snapshot-000000.pkl"), "wb") as f:
+        pickle.dump(snapshot, f)
+
+
+def sqrtm_error():
+    _root, error = scipy.linalg.sqrtm(np.eye(2), disp=False)  # SciPy 1.18 takes no disp
+    return float(error)
+
+
+def check_consistency(*modules, **kwargs):
+    for module in modules:
+        misc.check_ddp_consistency(module, **kwargs)
+
+
+def wrapped(parts):
+    for module in parts.values():
+        module.requires_grad_(True)
+    ddp = {
+        name: torch.nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
+        for name, module in parts.items()
+    }
+    for module in parts.values():
+        module.requires_grad_(False)
     return ddp

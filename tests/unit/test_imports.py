@@ -7,7 +7,8 @@ from tests.helpers import REPOSITORY, repository_files
 
 SCRIPT = """
 import importlib, sys
-for extra in ("matplotlib", "tensorboard", "efficientnet_lite_pytorch", "onnx", "imageio", "pooch", "lmdb", "pillow_heif"):
+extras = "matplotlib tensorboard efficientnet_lite_pytorch onnx imageio pooch lmdb pillow_heif"
+for extra in extras.split():
     sys.modules[extra] = None  # as if it were not installed
 for name in sys.argv[1:]:
     importlib.import_module(name)

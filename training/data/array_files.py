@@ -1,6 +1,6 @@
-"""CIFAR-10 and MNIST as they are downloaded, read into arrays without running anything that the files contain.
+"""CIFAR-10 and MNIST as they are downloaded, read into arrays without executing anything in the files.
 
-Both are untrusted: what is unpacked is limited before it is read, and pickles go through `torch_utils.safe_pickle`
+Both are untrusted: sizes are limited before anything is unpacked, and pickles go through `torch_utils.safe_pickle`
 (docs/security.md).
 """
 
@@ -23,7 +23,7 @@ MAX_UNPACKED_BYTES = 1 << 30
 """Most bytes unpacked from one file; the largest real one, CIFAR-10, has 186 MB."""
 BASE_UNPACKED_BYTES = 64 << 20
 MAX_RATIO = 16
-"""Files that unpack to more than the base must not be more compressed than that; photographs and digits reach 5."""
+"""Largest compression ratio of files that unpack to more than the base; photographs and digits reach 5."""
 
 MNIST_SIDE_PX = 28
 MNIST_PADDING_PX = 2
@@ -112,7 +112,7 @@ def _open_gzip(path: Path) -> gzip.GzipFile:
 def _read_batches(path: Path) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray]]]:
     """Yield number, images [N, 3072] and labels [N] of each batch, and read no further than the last.
 
-    `tarfile` would hold every header in memory, whatever their number and length, so it parses single headers only.
+    `tarfile` keeps all headers in memory, without limits, so it is used to parse single headers only.
     """
     with _open_gzip(path) as file:
         unpacked = _Unpacked(file, path)
@@ -136,7 +136,7 @@ def _read_batches(path: Path) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarra
 
 
 def _parse_batch(pickled: bytes) -> tuple[np.ndarray, np.ndarray]:
-    from torch_utils import safe_pickle  # torch takes a second, which other datasets need not wait for
+    from torch_utils import safe_pickle  # imports torch, which takes a second and is not needed for other datasets
 
     batch = safe_pickle.load(io.BytesIO(pickled))
     if not isinstance(batch, dict):

@@ -47,20 +47,24 @@ def load_network(network: str, trusted: bool = False, verbose: bool = True) -> t
     Raises:
         UserError: The file is missing or cannot be read.
     """
-    if Path(network).is_dir():
-        G: Any = load_portable(Path(network))
-        return G.eval(), None
-    with open_url(network, verbose=verbose) as file:
-        snapshot = load_networks(file, ["G_ema", "training_set_kwargs"], trusted)
-    for note in snapshot.notes:
-        _log.warning("%s: %s", network, note)
-    return snapshot.parts["G_ema"].eval(), snapshot.parts["training_set_kwargs"]
+    parts = _load_parts(network, ["G_ema", "training_set_kwargs"], trusted, verbose)
+    return parts["G_ema"].eval(), parts.get("training_set_kwargs")
 
 
 def load_generator(network: str, device: torch.device, trusted: bool = False) -> Any:
-    """Load a generator for inference, as `load_network` does, without gradients."""
-    G, _training_set_kwargs = load_network(network, trusted)
-    return G.requires_grad_(False).to(device)
+    """Load a generator for inference, as `load_network` does, without gradients; nothing else in the file matters."""
+    G = _load_parts(network, ["G_ema"], trusted)["G_ema"]
+    return G.eval().requires_grad_(False).to(device)
+
+
+def _load_parts(network: str, names: Sequence[str], trusted: bool, verbose: bool = True) -> dict[str, Any]:
+    if Path(network).is_dir():
+        return {"G_ema": load_portable(Path(network))}
+    with open_url(network, verbose=verbose) as file:
+        snapshot = load_networks(file, names, trusted)
+    for note in snapshot.notes:
+        _log.warning("%s: %s", network, note)
+    return snapshot.parts
 
 
 def check_truncation(G: Any, truncation_psi: float) -> None:

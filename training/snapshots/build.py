@@ -79,7 +79,7 @@ def build_network(record: Any, classes: Mapping[str, str], budget: WeightBudget 
 
 
 def construct(class_name: str, args: tuple[Any, ...], kwargs: dict[str, Any], budget: WeightBudget) -> torch.nn.Module:
-    """Construct our class of that dotted name with settings that nobody has checked; its weights have no values yet.
+    """Construct our class of the given dotted name with unchecked settings; its weights have no values yet.
 
     Args:
         class_name: Dotted name of our class.
@@ -98,7 +98,7 @@ def construct(class_name: str, args: tuple[Any, ...], kwargs: dict[str, Any], bu
             network: torch.nn.Module = network_class(*args, **kwargs)
         _check_image_size(network, budget)
         return network
-    except Exception as error:  # whatever a constructor does with such settings
+    except Exception as error:  # unchecked settings can make a constructor raise anything
         raise UserError(f"{name} cannot be built with its stored settings: {str(error)[:200]!a}") from error
 
 
@@ -109,7 +109,7 @@ def fill(network: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> torch.nn
 
 
 def _check_image_size(network: Any, budget: WeightBudget) -> None:
-    """Refuse what could be built but not used: without noise, few weights are enough for images of any size."""
+    """Refuse networks that can be built but not used: without noise inputs, few weights suffice for any image size."""
     if hasattr(network, "img_resolution"):
         image_bytes = torch.float32.itemsize * network.img_channels * network.img_resolution**2
         if image_bytes > max(MAX_SMALL_IMAGE_BYTES, MAX_IMAGE_UNFOLDING * budget.stored_bytes):
@@ -117,7 +117,7 @@ def _check_image_size(network: Any, budget: WeightBudget) -> None:
 
 
 class _BoundedWeights(TorchFunctionMode):
-    """Gives new weights memory without values, and takes it from a budget."""
+    """Allocates new weights without initial values, and counts them against a budget."""
 
     FACTORIES = (torch.empty, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros)
 

@@ -1,7 +1,7 @@
-"""Networks with weights that are not finite: found, refused, or repaired where only the mean of w is lost.
+"""Networks with non-finite weights: refused, or repaired if only the mean of w is affected.
 
-StyleGAN2-ADA writes such means: a first pass over uninitialised memory in training mode leaves NaN in
-``mapping.w_avg``, which a running mean never loses again, while images without truncation stay right.
+StyleGAN2-ADA can write such means: a forward pass over uninitialised memory in training mode leaves NaN in
+``mapping.w_avg``, and a running mean never recovers from it. Images without truncation are not affected.
 """
 
 from __future__ import annotations

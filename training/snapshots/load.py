@@ -38,7 +38,7 @@ class Snapshot:
     parts: dict[str, Any]
     """The parts asked for: modules on the CPU in evaluation mode without gradients, and plain data."""
     notes: list[str]
-    """What the user should know, a line each: what was left out, what was repaired."""
+    """One line each for the user: what was left out, what was repaired."""
 
 
 def known_classes() -> dict[str, dict[str, str]]:
@@ -64,13 +64,13 @@ def load_network_pkl(f: IO[bytes], force_fp16: bool = False, trusted: bool = Fal
     Args:
         f: Snapshot of this project or of StyleGAN2-ADA (PyTorch), or pickle of TensorFlow's StyleGAN2(-ADA).
         force_fp16: Rebuild the networks for half precision at the four highest resolutions, clamped to +-256.
-        trusted: Unpickle in the ordinary way, which executes the source in the file: for classes of its author's own.
+        trusted: Use the ordinary unpickler, which executes the source code in the file; needed for custom classes.
             Modules stay in the mode in which they were saved.
 
     Returns:
         'G', 'D', 'G_ema' and 'augment_pipe', modules on the CPU in evaluation mode without gradients, and
-        'training_set_kwargs', plain data whose ``class_name`` nobody has checked (see `check_dataset_settings` in
-        `training.snapshots.settings`). The last two are None where the file has none.
+        'training_set_kwargs', plain data with an unchecked ``class_name`` (see `check_dataset_settings` in
+        `training.snapshots.settings`). The last two are None if the file does not contain them.
 
     Raises:
         UserError: The file is damaged, or needs more than the known classes and is not trusted.
@@ -85,7 +85,7 @@ def load_network_pkl(f: IO[bytes], force_fp16: bool = False, trusted: bool = Fal
 
 
 def load_networks(f: IO[bytes], names: Collection[str] = PARTS, trusted: bool = False) -> Snapshot:
-    """Read some parts of a snapshot; whatever else it holds, damaged or foreign, is left alone.
+    """Read some parts of a snapshot; its other contents, even if damaged or unknown, do not matter.
 
     Args:
         f: As for `load_network_pkl`.
@@ -180,7 +180,7 @@ def _kind(value: Any) -> str:
 def _unpickle_trusted(f: IO[bytes], names: Collection[str]) -> tuple[dict[str, Any], list[str]]:
     try:
         data = pickle.load(f)
-    except Exception as error:  # whatever the code in the file does
+    except Exception as error:  # code in the file can raise anything
         text = f"{type(error).__name__}: {str(error)[:200]!a}"
         raise UserError(f"cannot be unpickled here ({text}); try without --trust-pickle") from error
     networks = [name for name in names if name not in OPTIONAL_PARTS]

@@ -1,4 +1,4 @@
-"""Files that people take for snapshots, told by how they begin, and what to give instead."""
+"""Files that are mistaken for snapshots, recognized by their first bytes, and what to give instead."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SNAPSHOT = "give a network snapshot (.pkl)"
 
 _IMAGE = f"; {SNAPSHOT}; projector.py takes images by --target"
 _ARCHIVE = "; unpack it first"
-_WEIGHTS = f"; {SNAPSHOT}, or, for weights of this project, the folder that holds config.json beside them"
+_WEIGHTS = f"; {SNAPSHOT}, or, for weights of this project, the folder that holds them and config.json"
 
 _BEGINNINGS: tuple[tuple[str, str], ...] = (
     (r"\x89PNG\r\n", f"a PNG image{_IMAGE}"),

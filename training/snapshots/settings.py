@@ -1,8 +1,9 @@
-"""Settings of networks and datasets out of files: limits for those of anyone, and our names for those of others.
+"""Untrusted settings of networks and datasets: limits, and translation from related projects.
 
-Networks of stylegan3 (https://github.com/NVlabs/stylegan3, ``--cfg=stylegan2``) are StyleGAN2's. Their generator takes
-the settings of the synthesis network beside its own, and the defaults of clamping, half precision and the mean of w
-differ from StyleGAN2-ADA's, so what the file does not say is read off the stored layers (docs/compatibility.md).
+stylegan3 (https://github.com/NVlabs/stylegan3) with ``--cfg=stylegan2`` trains StyleGAN2 networks. Its generator takes
+the settings of the synthesis network as arguments of its own, and its defaults of clamping, half precision and
+``w_avg_beta`` differ from StyleGAN2-ADA's. Settings that a file omits are therefore taken from the stored layers
+(docs/compatibility.md).
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ MAX_TEXT_CHARS = 100_000
 MAX_NETWORK_SIZE = 1 << 20
 """Largest number among a network's settings: channels, resolution."""
 MAX_NETWORK_LAYERS = 256
-"""Largest number among those settings whose names speak of layers."""
+"""Largest number among the settings whose names contain "layers"."""
 
 NEUTRAL_SETTINGS = ("fused_modconv_default",)
-"""Settings of others that choose between implementations of one computation, as ``fused_modconv`` does."""
+"""Settings of related projects that only choose between implementations of the same computation."""
 
 DATASET_SETTINGS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "class_name": ("text", lambda value: isinstance(value, str)),
@@ -40,10 +41,10 @@ DATASET_SETTINGS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 def check_settings(settings: Mapping[str, Any], where: str, is_network: bool = False) -> None:
-    """Make sure that settings are numbers, text, None, and a moderate number of lists, tuples and dicts of them.
+    """Check that settings are numbers, text, None, and a moderate number of lists, tuples and dicts of them.
 
     Args:
-        settings: The settings by name. They may be nested, shared and cyclic in any way.
+        settings: The settings by name; values may be nested, shared or cyclic.
         where: What they are, for the error.
         is_network: Limit the numbers too, to what a network can have.
 
@@ -80,14 +81,14 @@ def _check_value(key: str, value: Any, where: str, is_network: bool) -> None:
 
 
 def check_dataset_settings(settings: Mapping[str, Any], where: str) -> None:
-    """Make sure that `training.dataset.ImageFolderDataset` takes the settings that a snapshot has for its dataset.
+    """Check that `training.dataset.ImageFolderDataset` accepts the dataset settings of a snapshot.
 
     Args:
         settings: ``training_set_kwargs`` of a snapshot.
         where: The file, for the error.
 
     Raises:
-        UserError: A setting is unknown, or its value is none that it can have.
+        UserError: A setting is unknown, or its value is not allowed.
     """
     for key, value in settings.items():
         kind, is_legal = DATASET_SETTINGS.get(key, ("", None))
@@ -106,13 +107,13 @@ def _is_integer(value: Any, lowest: int, highest: int) -> bool:
 def translate_settings(
     name: str, args: tuple[Any, ...], kwargs: dict[str, Any], state: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Bring the keyword arguments of a stored network into the form that our class takes.
+    """Translate the keyword arguments of a stored network into those of our class.
 
     Args:
         name: Class name of the network.
         args: Its positional arguments.
         kwargs: Its keyword arguments, checked.
-        state: What else is stored of it.
+        state: Its stored state, which contains its layers.
     """
     if name == "Generator" and len(args) <= 5:
         return _translate_generator(kwargs, state)
@@ -144,7 +145,7 @@ def _translate_generator(kwargs: dict[str, Any], state: Mapping[str, Any]) -> di
 
 
 def _precision(blocks: list[Mapping[str, Any]], default_clamp: Any) -> dict[str, Any]:
-    """Half precision and clamping as the stored blocks have them, where that is not our default."""
+    """Half precision and clamping of the stored blocks, where they differ from our defaults."""
     num_fp16_res = sum(block.get("use_fp16") is True for block in blocks)
     clamps = [_child(block, "conv1").get("conv_clamp") for block in blocks]
     found: dict[str, Any] = {}

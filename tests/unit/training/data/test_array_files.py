@@ -196,6 +196,24 @@ def test_bombs_are_refused(tmp_path, kind):
     run_bounded(read, max_bytes=128 << 20)
 
 
+def test_mnist_has_images_of_28_px(tmp_path):
+    for size in ((1, 1), (28, 27), (32, 32)):
+        with pytest.raises(UserError, match=f"images of {size[1]}x{size[0]} px; those of MNIST are 28x28"):
+            read_mnist(write_mnist(tmp_path, idx(np.zeros((3, *size), np.uint8)), idx(CLASSES)))
+
+
+def test_entries_of_archives_are_few(tmp_path):
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:
+        for number in range(array_files.MAX_TAR_ENTRIES):
+            tar.addfile(tarfile.TarInfo(str(number)))
+        for number in range(1, 6):
+            info = tarfile.TarInfo(f"cifar-10-batches-py/data_batch_{number}")
+            info.size = len(batch(number))
+            tar.addfile(info, io.BytesIO(batch(number)))
+    with pytest.raises(UserError, match="holds no cifar-10-batches-py/data_batch_1"):
+        read_cifar10(tmp_path / "x.tar.gz")
+
+
 def test_what_may_be_unpacked_grows_with_the_file(tmp_path, monkeypatch):
     path = write_mnist(tmp_path, idx(DIGITS), idx(CLASSES))
     monkeypatch.setattr(array_files, "BASE_UNPACKED_BYTES", 0)

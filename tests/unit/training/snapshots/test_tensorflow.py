@@ -268,7 +268,7 @@ def test_one_array_for_many_variables_counts_once(networks, dumps):
     shared = np.zeros([1000, 1000], np.uint8)
     variables = [(f"{res}x{res}/Conv0/weight", shared) for res in range(300)]
     networks[0].state["components"]["synthesis"].state["variables"] += variables
-    networks[0].state["static_kwargs"].update(fmap_base=1 << 15, fmap_max=2000)
+    networks[0].state["static_kwargs"].update(fmap_base=1 << 15, fmap_max=300)
     with pytest.raises(UserError, match="more weights than the file holds"):
         load(dumps(networks))
 
