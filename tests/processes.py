@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import reduction
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -44,8 +45,32 @@ def forked_ranks() -> Iterator[None]:
         yield
 
 
-def _start_forked(start_processes: Any, *args: Any, start_method: str, **kwargs: Any) -> Any:
-    return start_processes(*args, start_method="forkserver", **kwargs)
+def _start_forked(start_processes: Any, fn: Any, args: Any = (), *, start_method: str, **kwargs: Any) -> Any:
+    return start_processes(functools.partial(_call, _Surroundings(), fn), args, start_method="forkserver", **kwargs)
+
+
+class _Surroundings:
+    """What a new interpreter would inherit of the process that starts it, and not of the server: see `enter`."""
+
+    def __init__(self, environment: dict[str, str] | None = None, *streams: Any) -> None:
+        self._environment = environment
+        self._streams = streams
+
+    def __reduce__(self) -> Any:
+        """Take the environment and standard output and error along to the process that is being started."""
+        return _Surroundings, (dict(os.environ), *(reduction.DupFd(descriptor) for descriptor in (1, 2)))
+
+    def enter(self) -> None:
+        assert self._environment is not None
+        os.environ.clear()
+        os.environ.update(self._environment)
+        for descriptor, stream in enumerate(self._streams, start=1):
+            os.dup2(stream.detach(), descriptor)
+
+
+def _call(surroundings: _Surroundings, fn: Any, *args: Any) -> Any:
+    surroundings.enter()
+    return fn(*args)
 
 
 def run_script(*arguments: str | Path, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
@@ -53,7 +78,7 @@ def run_script(*arguments: str | Path, cwd: Path = REPOSITORY) -> subprocess.Com
     words = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder, name) for name in ("stdout", "stderr")]
-        process = fork_server().Process(target=_run_script, args=(words, cwd, outputs))
+        process = fork_server().Process(target=_call, args=(_Surroundings(), _run_script, words, cwd, outputs))
         process.start()
         process.join()
         return subprocess.CompletedProcess(words, process.exitcode, *(path.read_text() for path in outputs))
@@ -69,4 +94,4 @@ def _run_script(words: list[str], cwd: Path, outputs: list[Path]) -> None:
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
     else:
         sys.argv = words
-        runpy.run_path(words[0] if Path(words[0]).is_absolute() else str(REPOSITORY / words[0]), run_name="__main__")
+        runpy.run_path(str(REPOSITORY / words[0]), run_name="__main__")  # an absolute path stays itself

@@ -4,8 +4,9 @@ import pytest
 
 from tests.training_runs import assert_same_outcome, everything_random, states, tiny_options, train_there, write_dataset
 
-NUM_ITERATIONS = 21  # so that R1, in every 16th, is there before and after
-MID_TICK = 6  # ticks end after iterations 1, 4, 7, ...
+NUM_ITERATIONS = 10
+REG_INTERVAL = 4  # of R1 too, so that it is there before, between and after the stops
+MID_TICK = 3  # ticks end after iterations 1, 4, 7, ...
 TOTAL_NIMG = NUM_ITERATIONS * 4
 
 CASES = {
@@ -25,7 +26,7 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize("flags", CASES.values(), ids=CASES.keys())
 def test_a_stopped_run_goes_on_bit_by_bit(data, tmp_path, flags):
     """It is stopped by SIGTERM in the middle of a tick, twice."""
-    options = tiny_options(data, TOTAL_NIMG, **flags)
+    options = tiny_options(data, TOTAL_NIMG, **flags) | {"D_reg_interval": REG_INTERVAL}
     assert train_there(tmp_path / "whole", options) == 0
     for num_stops in (1, 2):
         assert train_there(tmp_path / "parts", options, stop_in_iteration=MID_TICK) == 75

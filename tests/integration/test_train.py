@@ -122,7 +122,7 @@ def uninterrupted(run_dir, options):
 @pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     """In a terminal every process of the foreground gets the signal, the workers that load images too."""
-    options = tiny_options(write_dataset(tmp_path / "data.zip"), 240, **everything_random(workers=2))
+    options = tiny_options(write_dataset(tmp_path / "data.zip"), 120, **everything_random(workers=2))
     run_dir = new_run(tmp_path / "00000-run", options)
     command = train_command(f"--continue={run_dir}")
     with subprocess.Popen(
