@@ -99,6 +99,18 @@ FAULTS: dict[str, Fault] = {
         "if ctx.needs_input_grad[1]:",
         ("tests/unit/torch_utils/ops/test_conv2d_gradfix.py",),
     ),
+    "second derivative of a weight gradient is twice as large": Fault(
+        "torch_utils/ops/conv2d_gradfix.py",
+        "grad_of_input = _Convolution.apply(grad_output, grad_weight, None, adjoint)",
+        "grad_of_input = _Convolution.apply(grad_output, grad_weight, None, adjoint) * 2",
+        ("tests/unit/torch_utils/ops/test_conv2d_gradfix.py",),
+    ),
+    "second derivative of an activation is constant": Fault(
+        "torch_utils/ops/bias_act.py",
+        "return _Slope.apply(grad, y, *ctx.slope_gain_clamp), None, None, None, None",
+        "return grad, None, None, None, None",
+        ("tests/unit/torch_utils/ops/test_bias_act.py",),
+    ),
     # metrics
     "kernel distance is biased": Fault(
         "metrics/kernel_inception_distance.py",

@@ -129,6 +129,7 @@ def test_settings_that_do_not_suit_the_images_leave_no_run_folder(attach, tmp_pa
     assert list((tmp_path / "runs").iterdir()) == []
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_started_processes_are_attached_too_and_this_repository_stays_out_of_sight(attach, tmp_path):
     data = write_dataset(tmp_path / "photos.zip", labelled=False)

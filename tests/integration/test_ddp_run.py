@@ -98,6 +98,7 @@ def train_rank(run_dir, options, world, init_method):
     training_loop(run_dir=str(run_dir), rank=world.rank, progress="none", **options)
 
 
+@pytest.mark.ci
 def test_gpus_and_torchrun(data, tmp_path):
     """A run of ``--gpus=2`` that is stopped from outside and continued by torchrun ends like an uninterrupted one."""
     flags = {"gpus": 2, "batch": 64, "tick": 0.06, "kimg": 1, "cbase": 64, "cmax": 16, "map_depth": 1, "workers": 0}

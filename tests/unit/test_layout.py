@@ -104,6 +104,28 @@ def test_lock_pins_what_the_project_asks_for():
     assert not missing
 
 
+def imported_packages(name: str) -> set[str]:
+    """First parts of the absolute imports of a source."""
+    packages = set()
+    for node in ast.walk(ast.parse((REPOSITORY / name).read_text())):
+        if isinstance(node, ast.Import):
+            packages |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            packages.add(node.module.split(".")[0])
+    return packages
+
+
+def test_what_is_imported_is_declared():
+    sources = [name for name in SOURCES if not name.startswith("tests/")]
+    ours = {Path(name).parts[0].removesuffix(".py") for name in sources}
+    imported = {package for name in sources for package in imported_packages(name)} - ours - sys.stdlib_module_names
+    project = PROJECT["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = {canonical(Requirement(text).name) for group in groups for text in group}
+    missing = {canonical({"PIL": "pillow"}.get(package, package)) for package in imported} - declared
+    assert not missing
+
+
 def test_commands_that_install_extras_name_those_there_are():
     texts = [(REPOSITORY / name).read_text() for name in FILES if name.endswith((".py", ".md"))]
     named = {extra for text in texts for extra in re.findall(r"pip install '\.\[(\w+)\]'", text)}
