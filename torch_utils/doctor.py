@@ -18,7 +18,7 @@ from dnnlib.util import make_cache_dir_path
 
 Finding = tuple[str, str]
 
-NEEDED = ("numpy", "scipy", "pillow", "click", "tqdm", "pooch", "safetensors", "psutil")
+NEEDED = ("numpy", "scipy", "pillow", "click", "tqdm", "pooch", "safetensors", "psutil", "filelock")
 """Required packages in pyproject.toml, beside torch."""
 
 EXTRAS = {
