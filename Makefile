@@ -17,7 +17,7 @@ setup: $(READY) ## install the locked packages into .venv (other targets do so w
 demo: setup ## train on generated scenes for a few minutes, draw images; run again to continue
 	$(RUN) demo.py --outdir runs/demo
 
-test: setup ## run the tests, without the few that take minutes
+test: setup ## run the tests, without the few that take longest
 	$(PYTEST) -m "not ci"
 
 check: lint ## everything that CI runs: lint, all tests

@@ -14,7 +14,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import reduction
 from pathlib import Path
@@ -36,6 +36,11 @@ def fork_server() -> Any:
     return context
 
 
+def forked(target: Callable[..., Any], *args: Any) -> Any:
+    """A process of the server that will call ``target``, when it is started, as a new interpreter would."""
+    return fork_server().Process(target=_call, args=(_Surroundings(), target, *args))
+
+
 @contextmanager
 def forked_ranks() -> Iterator[None]:
     """Let `torch_utils.distributed.launch` take its processes from the server; commands still spawn theirs."""
@@ -50,18 +55,21 @@ def _start_forked(start_processes: Any, fn: Any, args: Any = (), *, start_method
 
 
 class _Surroundings:
-    """What a new interpreter would inherit of the process that starts it, and not of the server: see `enter`."""
+    """What a new interpreter would have from the process that starts it, and a process of the server has not."""
 
-    def __init__(self, environment: dict[str, str] | None = None, *streams: Any) -> None:
+    def __init__(self, start_method: str = "", environment: dict[str, str] | None = None, *streams: Any) -> None:
+        self._start_method = start_method
         self._environment = environment
         self._streams = streams
 
     def __reduce__(self) -> Any:
-        """Take the environment and standard output and error along to the process that is being started."""
-        return _Surroundings, (dict(os.environ), *(reduction.DupFd(descriptor) for descriptor in (1, 2)))
+        """Take the surroundings along to the process that is being started: pickling is part of that."""
+        streams = [reduction.DupFd(descriptor) for descriptor in (1, 2)]
+        return _Surroundings, (multiprocessing.get_start_method(), dict(os.environ), *streams)
 
     def enter(self) -> None:
         assert self._environment is not None
+        multiprocessing.set_start_method(self._start_method, force=True)  # or workers would start servers of their own
         os.environ.clear()
         os.environ.update(self._environment)
         for descriptor, stream in enumerate(self._streams, start=1):
@@ -78,7 +86,7 @@ def run_script(*arguments: str | Path, cwd: Path = REPOSITORY) -> subprocess.Com
     words = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder, name) for name in ("stdout", "stderr")]
-        process = fork_server().Process(target=_call, args=(_Surroundings(), _run_script, words, cwd, outputs))
+        process = forked(_run_script, words, cwd, outputs)
         process.start()
         process.join()
         return subprocess.CompletedProcess(words, process.exitcode, *(path.read_text() for path in outputs))

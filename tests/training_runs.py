@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from tests.helpers import REPOSITORY
 from tests.image_files import images, write_zip
-from tests.processes import fork_server, run_script
+from tests.processes import forked, run_script
 from training.batches import Batches
 from training.dataset import ImageFolderDataset
 from training.run.folder import write_options
@@ -106,7 +106,7 @@ def _train_there(run_dir: Path, options: dict, stop_in_iteration: int | None) ->
 
 def train_there(run_dir: Path, options: dict, stop_in_iteration: int | None = None) -> int:
     """Begin or continue a run in a new process, and return its exit status."""
-    process = fork_server().Process(target=_train_there, args=(run_dir, options, stop_in_iteration))
+    process = forked(_train_there, run_dir, options, stop_in_iteration)
     process.start()
     process.join()
     return process.exitcode

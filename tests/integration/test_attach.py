@@ -78,6 +78,7 @@ def hashes(folder):
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_the_checkout_trains_with_the_method_and_opens_its_snapshots_alone(checkout, attach, tmp_path):
     data, before = write_dataset(tmp_path / "photos.zip", labelled=False), hashes(checkout)

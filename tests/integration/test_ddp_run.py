@@ -118,6 +118,7 @@ def test_gpus_and_torchrun(data, tmp_path):
     assert_same_outcome(run_dir, whole)
 
 
+@pytest.mark.ci
 def test_a_process_that_dies_ends_the_job_with_a_clear_line(data, tmp_path):
     options = tiny_options(data, 10**9, gpus=2)
     run_dir = new_run(tmp_path / "run", options)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 import train
-from tests.processes import fork_server
+from tests.processes import forked
 from tests.training_runs import (
     SMALL_GRIDS,
     assert_same_outcome,
@@ -35,14 +35,14 @@ def run_train(run_dir):
 
 
 def start(run_dir):
-    process = fork_server().Process(target=run_train, args=(run_dir,))
+    process = forked(run_train, run_dir)
     process.start()
     return process
 
 
 def start_server():
     """Let the fork server import what it has to, so that the lives below do not wait for it."""
-    process = fork_server().Process(target=time.sleep, args=(0,))
+    process = forked(time.sleep, 0)
     process.start()
     process.join()
 

@@ -21,6 +21,7 @@ def unpack(name, folder):
     return json.loads((folder / "final.json").read_text())
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["stylegan2", "msconD"])
 def test_a_run_goes_on_bit_by_bit(tmp_path, name):

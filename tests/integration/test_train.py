@@ -86,6 +86,7 @@ def run_in_terminal(command):
     return shown.decode()
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_a_run_in_a_terminal(tmp_path):
     flags = {"batch": 40, "kimg": 1, "tick": 0.2, "snap": 2, "cbase": 64, "cmax": 16, "map_depth": 1, "workers": 1}
@@ -119,10 +120,11 @@ def uninterrupted(run_dir, options):
     return run_dir
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     """In a terminal every process of the foreground gets the signal, the workers that load images too."""
-    options = tiny_options(write_dataset(tmp_path / "data.zip"), 120, **everything_random(workers=2))
+    options = tiny_options(write_dataset(tmp_path / "data.zip"), 120, **everything_random(workers=2, batch_gpu=4))
     run_dir = new_run(tmp_path / "00000-run", options)
     command = train_command(f"--continue={run_dir}")
     with subprocess.Popen(
@@ -141,6 +143,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     assert_same_outcome(run_dir, uninterrupted(tmp_path / "whole", options))
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_a_full_disk_keeps_the_previous_state_and_says_so(tmp_path):
     """A limit on the size of files stands for the end of the disk."""

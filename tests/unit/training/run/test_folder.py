@@ -4,7 +4,7 @@ import re
 import pytest
 
 from dnnlib.util import UserError
-from tests.training_runs import fork_server
+from tests.processes import fork_server
 from training.run import folder as run_folder
 from training.run.folder import (
     OPTIONS_FILE,
