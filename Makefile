@@ -41,7 +41,7 @@ hooks: setup ## lint before each commit, run the tests before each push
 lock: ## resolve pyproject.toml into requirements.lock again (needs uv)
 	{ grep '^#' requirements.lock; \
 	  uv pip compile pyproject.toml --universal --python-version 3.10 --extra dev --no-annotate --no-header --quiet \
-	  | grep -Ev '^(cuda|nvidia|triton)'; } > requirements.new
+	  | grep -Ev '^(cuda|nvidia)'; } > requirements.new
 	mv requirements.new requirements.lock
 
 clean: ## remove .venv and caches; runs stay

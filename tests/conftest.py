@@ -12,6 +12,9 @@ import torch
 
 from tests.processes import forked_ranks
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # kernels run on CPU tensors
+
 
 @pytest.fixture(autouse=True)
 def _same_seeds():
