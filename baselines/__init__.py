@@ -1,0 +1,1 @@
+"""Other methods than MsConD, in the same trainer: baselines/README.md describes each."""
