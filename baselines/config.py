@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from baselines.settings import (
     APASettings,
     DiffAugmentSettings,
+    FastGANSettings,
     InsGenSettings,
     LeCamSettings,
     RelativisticSettings,
     SANSettings,
 )
-from training.run.presets import auto_preset
-from training.run.registry import AugmentationOption, Configuration, ExtensionOption
+from training.run.presets import Preset, auto_preset
+from training.run.registry import AugmentationOption, Configuration, ExtensionOption, constant
 
 QUEUE_FRACTION = 0.05
 """Length of InsGen's queues relative to the number of images (arXiv 2106.04566)."""
@@ -28,6 +30,54 @@ def size_queues(kwargs: dict[str, Any]) -> None:
     loss["fqs"] = loss["fqs"] or loss["rqs"]
 
 
+PROJECTED_PRESET = Preset(
+    ref_gpus=8,
+    batch=64,
+    mbstd=4,
+    fmaps=1.0,
+    lr=0.002,
+    gamma=None,
+    ema_kimg=20,
+    ramp=0.05,
+    map_depth=2,
+    z_dim=64,
+    w_dim=128,
+)
+"""Projected GAN with StyleGAN2's generator (arXiv 2111.01007)."""
+
+FASTGAN_PRESET = dataclasses.replace(PROJECTED_PRESET, lr=0.0002, z_dim=256, w_dim=None)
+
+
+def use_projected_discriminator(kwargs: dict[str, Any]) -> None:
+    """Leave out the settings of StyleGAN2's discriminator."""
+    if kwargs["D_kwargs"]["block_kwargs"].get("freeze_layers"):
+        raise ValueError("--freezed has no effect with the discriminators of Projected GAN")
+    own = ("class_name", "is_separable")
+    kwargs["D_kwargs"] = {name: value for name, value in kwargs["D_kwargs"].items() if name in own}
+
+
+def use_fastgan_generator(kwargs: dict[str, Any]) -> None:
+    """Leave out the settings of StyleGAN2's networks; ``--cbase`` sets the number of channels."""
+    use_projected_discriminator(kwargs)
+    G_kwargs = kwargs["G_kwargs"]
+    if not G_kwargs["synthesis_kwargs"].get("use_noise", True):
+        raise ValueError("--noise=0 has no effect with the generator of FastGAN")
+    ngf = max(G_kwargs["synthesis_kwargs"]["channel_base"] // FASTGAN_CHANNEL_BASE_PER_NGF, 1)
+    own = ("class_name", "z_dim", "is_lite")
+    kwargs["G_kwargs"] = {**{name: value for name, value in G_kwargs.items() if name in own}, "ngf": ngf}
+
+
+FASTGAN_CHANNEL_BASE_PER_NGF = 256
+"""At StyleGAN2's full width, 32768, FastGAN has its published ngf of 128."""
+
+PROJECTED: dict[str, Any] = {
+    "discriminator": "baselines.projected.discriminator.ProjectedDiscriminator",
+    "loss": "baselines.projected.loss.ProjectedLoss",
+    "training_kwargs": {"G_reg_interval": None, "D_reg_interval": None},
+    "aug": "diffaug",
+    "defaults": {"cutout_ratio": 0.2},
+}
+
 CONFIGURATIONS = (
     Configuration(
         name="insgen",
@@ -37,6 +87,21 @@ CONFIGURATIONS = (
         loss_settings=InsGenSettings,
         complete=size_queues,
     ),
+    Configuration(
+        name="projected",
+        preset=constant(PROJECTED_PRESET),
+        D_kwargs={"is_separable": True},
+        complete=use_projected_discriminator,
+        **PROJECTED,
+    ),
+    Configuration(
+        name="projected-fastgan",
+        preset=constant(FASTGAN_PRESET),
+        generator="baselines.projected.fastgan.FastGANGenerator",
+        G_settings=FastGANSettings,
+        complete=use_fastgan_generator,
+        **PROJECTED,
+    ),
 )
 
 AUGMENTATIONS = (
@@ -44,8 +109,16 @@ AUGMENTATIONS = (
 )
 
 
+def check_relativistic(kwargs: Mapping[str, Any]) -> None:
+    """Refuse losses without R1: the relativistic loss does not converge without gradient penalties."""
+    if "r1_gamma" not in kwargs["loss_kwargs"]:
+        raise ValueError("--loss=relativistic replaces a logistic loss with R1, which this --cfg does not have")
+
+
 def check_san(kwargs: Mapping[str, Any]) -> None:
-    """Refuse labels: the last layer of a projection discriminator is another one for each label."""
+    """Refuse labels, with which the last layer of D is another one for each, and heads that are normalised already."""
+    if kwargs["D_kwargs"]["class_name"] == PROJECTED["discriminator"]:
+        raise ValueError("--san=1 has no meaning for heads with spectral normalisation, as in --cfg=projected")
     if kwargs["training_set_kwargs"].get("use_labels"):
         raise ValueError("--san=1 is not defined for D conditioned on labels; use --cond=0")
 
@@ -62,6 +135,7 @@ EXTENSIONS = (
         name="loss",
         class_name="baselines.relativistic.RelativisticLoss",
         settings_class=RelativisticSettings,
+        check=check_relativistic,
         complete=regularize_always,
     ),
     ExtensionOption(

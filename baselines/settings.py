@@ -147,3 +147,12 @@ class InsGenSettings:
         default=0.999,
         metadata={"type": click.FloatRange(0, 1), "help": "What the momentum copies keep of themselves per iteration."},
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastGANSettings:
+    """Settings of `baselines.projected.fastgan.FastGANGenerator`."""
+
+    is_lite: bool = field(
+        default=False, metadata={"type": click.BOOL, "help": "Smaller blocks, those of FastGAN-lite."}
+    )

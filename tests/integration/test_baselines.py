@@ -10,8 +10,6 @@ from tests.training_runs import (
     write_dataset,
 )
 
-NUM_ITERATIONS = 7
-STOPPED_IN = 4
 BATCH = 4
 
 COMBINATIONS = {
@@ -42,16 +40,35 @@ COMBINATIONS = {
 }
 
 
+SLOW_COMBINATIONS = {
+    "projected": {"cfg": "projected", "batch": 2, "batch_gpu": 1},
+    "projected with additions": {"cfg": "projected-fastgan", "batch": 2, "settings": {"lecam": 0.3, "apa": True}},
+}
+"""Their feature network takes images of 224 px."""
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("data") / "data.zip")
 
 
+def check_continuation(data, folder, flags, num_iterations, stopped_in):
+    batch = flags.get("batch", BATCH)
+    options = tiny_options(data, num_iterations * batch, **flags)
+    assert train_there(folder / "whole", options) == 0
+    assert train_there(folder / "parts", options, stop_in_iteration=stopped_in) == 75
+    assert states(folder / "parts")[-1].stem.endswith(f"{stopped_in * batch:09d}")
+    assert train_there(folder / "parts", options) == 0
+    assert_same_outcome(folder / "parts", folder / "whole")
+
+
 @pytest.mark.parametrize("flags", COMBINATIONS.values(), ids=COMBINATIONS)
 def test_a_stopped_run_goes_on_bit_by_bit(data, tmp_path, flags):
-    options = tiny_options(data, NUM_ITERATIONS * BATCH, **flags)
-    assert train_there(tmp_path / "whole", options) == 0
-    assert train_there(tmp_path / "parts", options, stop_in_iteration=STOPPED_IN) == 75
-    assert states(tmp_path / "parts")[-1].stem.endswith(f"{STOPPED_IN * BATCH:09d}")
-    assert train_there(tmp_path / "parts", options) == 0
-    assert_same_outcome(tmp_path / "parts", tmp_path / "whole")
+    check_continuation(data, tmp_path, flags, num_iterations=7, stopped_in=4)
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", SLOW_COMBINATIONS.values(), ids=SLOW_COMBINATIONS)
+def test_a_stopped_slow_run_goes_on_bit_by_bit(data, tmp_path, flags):
+    check_continuation(data, tmp_path, flags, num_iterations=3, stopped_in=2)
