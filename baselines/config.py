@@ -113,6 +113,10 @@ def check_relativistic(kwargs: Mapping[str, Any]) -> None:
     """Refuse losses without R1: the relativistic loss does not converge without gradient penalties."""
     if "r1_gamma" not in kwargs["loss_kwargs"]:
         raise ValueError("--loss=relativistic replaces a logistic loss with R1, which this --cfg does not have")
+    if kwargs["loss_kwargs"].get("con_views") == "real" or kwargs["loss_kwargs"].get("con_fake_weight"):
+        raise ValueError(
+            "--loss=relativistic needs --con-views=two and --con-fake-weight=0"
+        )
 
 
 def check_san(kwargs: Mapping[str, Any]) -> None:

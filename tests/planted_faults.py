@@ -43,6 +43,43 @@ FAULTS: dict[str, Fault] = {
         "if err.name is None:",
         ("tests/unit/dnnlib/test_util.py",),
     ),
+    # baselines
+    "cutout of even sides is off by a pixel": Fault(
+        "baselines/diffaug.py",
+        "(center - side // 2)[:, None]",
+        "(center - (side - 1) // 2)[:, None]",
+        ("tests/unit/baselines/test_diffaug.py",),
+    ),
+    "LeCam compares real logits with real ones": Fault(
+        "baselines/lecam.py",
+        'other, sign = ("fake", 1) if kind == "real"',
+        'other, sign = ("real", 1) if kind == "real"',
+        ("tests/unit/baselines/test_extensions.py",),
+    ),
+    "pairs the wrong way round": Fault(
+        "baselines/relativistic.py",
+        "softplus(second[height] - first[height])",
+        "softplus(first[height] - second[height])",
+        ("tests/unit/baselines/test_extensions.py",),
+    ),
+    "direction learns from the adversarial loss": Fault(
+        "baselines/san.py",
+        "weight=direction.detach() * norm",
+        "weight=direction * norm",
+        ("tests/unit/baselines/test_extensions.py",),
+    ),
+    "queue forgets its position": Fault(
+        "baselines/insgen/head.py",
+        "self.position.copy_((self.position + len(keys)) % size)",
+        "self.position.copy_(self.position % size)",
+        ("tests/unit/baselines/test_insgen.py",),
+    ),
+    "levels are mixed without the coarser one": Fault(
+        "baselines/projected/discriminator.py",
+        "x = mixed[i] if not outputs else mixed[i] + outputs[-1]",
+        "x = mixed[i]",
+        ("tests/unit/baselines/test_projected.py::test_mixing",),
+    ),
     # torch_utils
     "sampler swaps with a later position": Fault(
         "torch_utils/sampler.py",
