@@ -18,6 +18,7 @@ from torch_utils.distributed import World, from_rank0, init_world, launch, leave
 from torch_utils.host_memory import keep_freed_memory
 from training.inference import options as generator_options
 from training.inference.sampling import load_network
+from training.run.processes import check_num_processes
 from training.run.roles import DATASET
 from training.snapshots.settings import check_dataset_settings
 
@@ -142,6 +143,7 @@ def calc_metrics(
         options["gen_dataset_kwargs"] = _image_folder(str(data2))
     world = world_from_env()
     if world is None:
+        check_num_processes(device, gpus)
         launch(functools.partial(_run, job), gpus)
         return
     try:

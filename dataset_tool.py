@@ -116,6 +116,8 @@ def main(
         click.echo("\n".join(summary(report, Path(dest), preparation.bits)))
     except (UserError, OSError) as err:
         raise click.ClickException(str(err)) from err
+    except MemoryError as err:
+        raise click.ClickException("out of memory: use fewer --workers, or a smaller --width and --height") from err
 
 
 def _open_source(

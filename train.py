@@ -9,22 +9,33 @@ from typing import Any
 import click
 
 from dnnlib.util import UserError
-from training.run.options import AUGPIPES, Flags
-from training.run.registry import configurations
+from training.run.options import AUGPIPES, PRECISIONS, Flags
+from training.run.registry import AnyOption, augmentations, configurations, extensions
 
 EXIT_STOPPED = 75
 """Exit status of a run that was asked to stop and can be continued (EX_TEMPFAIL)."""
 
 RUNTIME_PARAMETERS = {
     *("continue_run", "outdir", "device", "detectors", "state_minutes", "trust_pickle", "dry_run", "progress"),
-    *("snap_format", "desc", "trust_detectors"),
+    *("snap_format", "trust_detectors"),
 }
 """Flags that concern one part of a run, and are not stored with it."""
 
 
 def method_settings() -> dict[str, Field[Any]]:
     """Return the settings of all methods by name; methods may share one."""
-    return {name: setting for method in configurations().values() for name, setting in method.settings.items()}
+    options: list[AnyOption] = [*configurations().values(), *augmentations().values(), *extensions().values()]
+    return {name: setting for option in options for name, setting in option.settings.items()}
+
+
+def setting_headings() -> dict[str, str]:
+    """Return, for each setting of a method, the heading under which ``--help`` lists it."""
+    headings = {name: "Options for any --cfg" for option in extensions().values() for name in option.settings}
+    for flag, options in (("--aug", augmentations()), ("--cfg", configurations())):
+        for name in {name: None for option in options.values() for name in option.settings}:
+            users = [option.name for option in options.values() if name in option.settings]
+            headings[name] = f"Options of {flag}={'|'.join(users)}"
+    return headings
 
 
 class TrainCommand(click.Command):
@@ -32,17 +43,12 @@ class TrainCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, the general ones first."""
-        users: dict[str, list[str]] = {}
-        for method in configurations().values():
-            for name in method.settings:
-                users.setdefault(name, []).append(method.name)
+        headings = setting_headings()
         groups: dict[str, list[tuple[str, str]]] = {"Options": []}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is not None:
-                names = users.get(param.name or "", [])
-                heading = f"Options of --cfg={'|'.join(names)}" if names else "Options"
-                groups.setdefault(heading, []).append(record)
+                groups.setdefault(headings.get(param.name or "", "Options"), []).append(record)
         for heading, records in groups.items():
             with formatter.section(heading):
                 formatter.write_dl(records)
@@ -148,24 +154,21 @@ OF_CFG = "[default: set by --cfg]"
     show_default=True,
     help="Base configuration; see docs/training.md.",
 )
+@click.option("--small", is_flag=True, help="Give --cfg a capacity and schedule for a CPU; see docs/training.md.")
 @click.option("--gamma", type=click.FloatRange(min=0), help=f"R1 regularization weight.  {OF_CFG}")
 @click.option("--kimg", type=click.IntRange(min=1), help=f"Training length in thousands of real images.  {OF_CFG}")
 @click.option("--batch", type=click.IntRange(min=1), help=f"Total batch size.  {OF_CFG}")
 @click.option("--batch-gpu", type=click.IntRange(min=1), help=f"Images per forward and backward pass.  {OF_CFG}")
 @click.option("--cbase", type=click.IntRange(min=1), help=f"Capacity: channels times resolution.  {OF_CFG}")
-@click.option(
-    "--cmax", type=click.IntRange(min=1), default=512, show_default=True, help="Maximum number of channels per layer."
-)
+@click.option("--cmax", type=click.IntRange(min=1), help=f"Maximum number of channels per layer.  {OF_CFG}")
 @click.option("--glr", type=click.FloatRange(min=0, min_open=True), help=f"Learning rate of G.  {OF_CFG}")
 @click.option("--dlr", type=click.FloatRange(min=0, min_open=True), help=f"Learning rate of D.  {OF_CFG}")
 @click.option("--map-depth", type=click.IntRange(min=1), help=f"Layers of the mapping network.  {OF_CFG}")
 @click.option("--mbstd-group", type=click.IntRange(min=1), help=f"Minibatch standard deviation group size.  {OF_CFG}")
 @click.option(
     "--aug",
-    type=click.Choice(["noaug", "ada", "fixed"]),
-    default="ada",
-    show_default=True,
-    help="Augmentation: none, adaptive, or with a fixed probability.",
+    type=click.Choice(["noaug", "ada", "fixed", *augmentations()]),
+    help=f"Augmentation: none, adaptive, with a fixed probability, or that of a method.  {OF_CFG}",
 )
 @click.option("--p", type=click.FloatRange(0, 1), help="Augmentation probability for --aug=fixed.")
 @click.option("--target", type=click.FloatRange(0, 1), help="Target of --aug=ada.  [default: 0.6]")
@@ -179,10 +182,20 @@ OF_CFG = "[default: set by --cfg]"
 )
 @click.option("--resume", metavar="PKL", help="Snapshot to start from: a known name, path or URL.  [default: noresume]")
 @click.option("--trust-pickle", is_flag=True, help="Allow the file of --resume to execute code.")
+@click.option("--noise", type=bool, help=f"Add noise in the layers of G.  {OF_CFG}")
 @click.option("--freezed", type=click.IntRange(min=0), help="Freeze the first N layers of D.  [default: 0]")
-@click.option("--fp32", type=bool, default=False, show_default=True, help="Disable half precision.")
 @click.option(
-    "--nhwc", type=bool, default=False, show_default=True, help="Use channels-last memory format in half precision."
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="Precision of the four highest resolutions; see docs/training.md.  [default: fp16]",
+)
+@click.option("--fp32", type=bool, default=False, show_default=True, help="Same as --precision=fp32.")
+@click.option(
+    "--nhwc",
+    type=bool,
+    default=False,
+    show_default=True,
+    help="Accepted for compatibility; half precision is always channels-last.",
 )
 @click.option("--nobench", type=bool, default=False, show_default=True, help="Disable cuDNN benchmarking.")
 @click.option("--allow-tf32", type=bool, default=False, show_default=True, help="Allow TensorFloat-32.")
@@ -246,7 +259,7 @@ def main(
             given=given,
         )
         is_finished = train_run(request)
-    except (UserError, ProcessError) as error:
+    except (UserError, ProcessError, OSError) as error:
         raise click.ClickException(str(error)) from error
     if not is_finished:
         raise SystemExit(EXIT_STOPPED)

@@ -60,11 +60,11 @@ def use_fastgan_generator(kwargs: dict[str, Any]) -> None:
     """Leave out the settings of StyleGAN2's networks; ``--cbase`` sets the number of channels."""
     use_projected_discriminator(kwargs)
     G_kwargs = kwargs["G_kwargs"]
-    if not G_kwargs["synthesis_kwargs"].get("use_noise", True):
-        raise ValueError("--noise=0 has no effect with the generator of FastGAN")
+    use_noise = G_kwargs["synthesis_kwargs"].get("use_noise", True)
     ngf = max(G_kwargs["synthesis_kwargs"]["channel_base"] // FASTGAN_CHANNEL_BASE_PER_NGF, 1)
     own = ("class_name", "z_dim", "is_lite")
-    kwargs["G_kwargs"] = {**{name: value for name, value in G_kwargs.items() if name in own}, "ngf": ngf}
+    kept = {name: value for name, value in G_kwargs.items() if name in own}
+    kwargs["G_kwargs"] = {**kept, "ngf": ngf, "use_noise": use_noise}
 
 
 FASTGAN_CHANNEL_BASE_PER_NGF = 256
@@ -114,9 +114,7 @@ def check_relativistic(kwargs: Mapping[str, Any]) -> None:
     if "r1_gamma" not in kwargs["loss_kwargs"]:
         raise ValueError("--loss=relativistic replaces a logistic loss with R1, which this --cfg does not have")
     if kwargs["loss_kwargs"].get("con_views") == "real" or kwargs["loss_kwargs"].get("con_fake_weight"):
-        raise ValueError(
-            "--loss=relativistic needs --con-views=two and --con-fake-weight=0"
-        )
+        raise ValueError("--loss=relativistic needs --con-views=two and --con-fake-weight=0")
 
 
 def check_san(kwargs: Mapping[str, Any]) -> None:

@@ -1,12 +1,13 @@
 """Time and memory of a training iteration on a CPU, next to the time of its convolutions alone.
 
 ``python -m benchmarks.train_step --res 32 --cbase 4096 --batch 16`` runs the phases of the real loop: the real loss,
-the clean-up of gradients and the optimizer step, in float32, with augmentation bgc at p = 0.3. Phase and floor
-alternate, so that whatever else the machine does hits both.
+the clean-up of gradients and the optimizer step, with augmentation bgc at p = 0.3. As in training, activations are
+clamped, and a CPU computes in float32. Phase and floor alternate, so that whatever else the machine does hits both.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import resource
 import statistics
@@ -18,38 +19,19 @@ import click
 import torch
 
 from benchmarks.convolution_floor import record_convolutions
-from dnnlib.util import construct_class_by_name
+from benchmarks.iteration import build_iteration
 from torch_utils.host_memory import keep_freed_memory
-from training.phases import Phase, Round, make_phases
-from training.run.options import DatasetInfo, Flags, resolve
+from training.run.options import Flags
 from training.run.registry import configurations
 
 BASELINE = "stylegan2"
 
 
 def make_work(cfg: str, resolution: int, channel_base: int, batch: int) -> dict[str, Callable[[], None]]:
-    """A function per phase that runs it on fixed inputs."""
-    flags = Flags(data="", cfg=cfg, cbase=channel_base, batch=batch, map_depth=8, fp32=True, aug="fixed", p=0.3)
-    _description, kwargs = resolve(flags, DatasetInfo("random", resolution, batch, has_labels=False))
-    common: dict[str, Any] = {"c_dim": 0, "img_resolution": resolution, "img_channels": 3}
-    G: Any = construct_class_by_name(**kwargs["G_kwargs"], **common).train().requires_grad_(False)
-    D: Any = construct_class_by_name(**kwargs["D_kwargs"], **common).train().requires_grad_(False)
-    pipe: Any = construct_class_by_name(**kwargs["augment_kwargs"]).train()
-    pipe.p.fill_(kwargs["augment_p"])
-    networks: dict[str, Any] = {"G_mapping": G.mapping, "G_synthesis": G.synthesis, "D": D, "augment_pipe": pipe}
-    loss: Any = construct_class_by_name(device=torch.device("cpu"), **networks, **kwargs["loss_kwargs"])
-    no_labels = torch.zeros([batch, 0])
-    inputs = [
-        Round(
-            torch.rand([batch, 3, resolution, resolution]) * 2 - 1, no_labels, torch.randn([batch, G.z_dim]), no_labels
-        )
-    ]
-
-    def work(phase: Phase) -> Callable[[], None]:
-        return lambda: phase.run(loss, inputs)
-
-    phases = make_phases("G", G, kwargs["G_opt_kwargs"], 4) + make_phases("D", D, kwargs["D_opt_kwargs"], 16)
-    return {phase.name: work(phase) for phase in phases}
+    """Return a function per phase that runs it on fixed inputs."""
+    flags = Flags(data="", cfg=cfg, cbase=channel_base, batch=batch, map_depth=8, aug="fixed", p=0.3)
+    iteration = build_iteration(flags, resolution, torch.device("cpu"))
+    return {phase.name: functools.partial(iteration.run, phase) for phase in iteration.phases}
 
 
 def iteration_sec(phase_sec: dict[str, float]) -> float:

@@ -33,14 +33,23 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], None]
             else:
                 file.write(write)
         commit(temp, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temp.unlink()
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)  # a full disk does not say where
         raise
 
 
 def commit(temp: Path, path: Path) -> None:
-    """Sync the complete file ``temp`` to disk, then rename it to ``path``, which must be in the same folder."""
+    """Sync the complete file ``temp`` to disk, then rename it to ``path``, which must be in the same folder.
+
+    It gets the permissions of any new file: some libraries write files that no other user can read.
+    """
+    umask = os.umask(0o077)  # the only way to learn it
+    os.umask(umask)
+    with contextlib.suppress(OSError):  # of file systems without permissions
+        temp.chmod(0o666 & ~umask)
     with open(temp, "r+b") as file:
         os.fsync(file.fileno())
     temp.replace(path)

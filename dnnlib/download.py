@@ -96,6 +96,8 @@ def download(
         write_atomic(temp_path, receive)  # pooch's own file would be readable by this user only, and not synced
         if fault := content_fault(temp_path):
             raise DownloadError(f"the server sent {fault}")
+        if sha256 is not None and (found := sha256_of(temp_path)) != sha256.lower():  # pooch would try again
+            raise DownloadError(f"the server sent another file: expected sha256:{sha256} but got {found}")
 
     pooch.get_logger().setLevel("WARNING")  # what is downloaded is printed here
     cache = pooch.Pooch(
@@ -224,11 +226,24 @@ def _network_errors() -> Iterator[None]:
 
 
 def content_fault(path: str | os.PathLike[str]) -> str | None:
-    """Recognise what servers send instead of a file: returns "an empty file", "a web page" or, for all else, None."""
+    """Recognise what may lie in place of a file; see `placeholder`."""
     with open(path, "rb") as file:
-        head = file.read(512)
+        return placeholder(file.read(512))
+
+
+def placeholder(head: bytes) -> str | None:
+    """Recognise what failed downloads and git leave in place of a file.
+
+    Args:
+        head: Its first bytes, up to 512.
+
+    Returns:
+        What it is, such as "an empty file" or "a web page", or None for all else.
+    """
     if not head:
         return "an empty file"
+    if head.startswith(b"version https://git-lfs.github.com/spec/"):
+        return "a Git LFS pointer, whose file comes by git lfs pull"
     is_text = not re.search(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]", head)
     return "a web page" if is_text and re.match(rb"(\xef\xbb\xbf)?\s*<", head) else None
 

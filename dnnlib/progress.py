@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
+import weakref
+from typing import Any
 
 from tqdm import tqdm
 
-LINE_INTERVAL_SEC = 30.0
+LINE_INTERVAL_SEC = 10.0
 """Time between two lines where there is no terminal."""
 
 
@@ -14,7 +18,7 @@ def progress_bar(desc: str, total: int | None, unit: str = "it", disable: bool =
     """Start showing the progress of ``total`` items, or of an unknown number of them if None.
 
     On a terminal, tqdm draws its bar on stderr and removes it at the end. Otherwise stdout gets one line at the start,
-    one at the first update after every `LINE_INTERVAL_SEC` and one when the bar is closed.
+    one every `LINE_INTERVAL_SEC`, also while an item takes longer, and one when the bar is closed.
 
     Args:
         desc: What is being done.
@@ -25,7 +29,7 @@ def progress_bar(desc: str, total: int | None, unit: str = "it", disable: bool =
     is_bytes = unit == "B"
     if sys.stderr.isatty():
         return tqdm(desc=desc, total=total, unit=unit, unit_scale=is_bytes, leave=False, disable=disable)
-    return tqdm(
+    return _LineBar(
         desc=desc,
         total=total,
         unit_scale=is_bytes,
@@ -38,16 +42,48 @@ def progress_bar(desc: str, total: int | None, unit: str = "it", disable: bool =
     )
 
 
+class _LineBar(tqdm):
+    """A bar that is redrawn at intervals even if nothing updates it."""
+
+    def __init__(self, file: _Lines, **kwargs: Any) -> None:
+        self._is_closed = threading.Event()
+        super().__init__(file=file, **kwargs)
+        if not self.disable:
+            arguments = (weakref.ref(self), self._is_closed, file)  # the thread must not keep a forgotten bar alive
+            threading.Thread(target=_redraw, args=arguments, daemon=True).start()
+
+    def close(self) -> None:
+        """Draw the last state."""
+        self._is_closed.set()
+        super().close()
+
+
+def _redraw(reference: weakref.ref[_LineBar], is_closed: threading.Event, lines: _Lines) -> None:
+    while not is_closed.wait(max(LINE_INTERVAL_SEC - lines.silence_sec(), 0.1)):
+        bar = reference()
+        if bar is None:
+            return
+        if lines.silence_sec() >= LINE_INTERVAL_SEC:
+            bar.refresh()
+        del bar
+
+
 class _Lines:
     """A file for tqdm, which redraws its display with carriage returns, that prints each new state as a line."""
 
     def __init__(self) -> None:
         self._last_line = ""
+        self._last_sec = time.monotonic()
+
+    def silence_sec(self) -> float:
+        """Seconds since the last line."""
+        return time.monotonic() - self._last_sec
 
     def write(self, text: str) -> None:
         line = text.strip()
         if line and line != self._last_line:
             self._last_line = line
+            self._last_sec = time.monotonic()
             print(line, flush=True)
 
     def flush(self) -> None:

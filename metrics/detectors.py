@@ -31,7 +31,7 @@ from pathlib import Path
 import torch
 
 import dnnlib
-from dnnlib.download import sha256_of
+from dnnlib.download import content_fault, sha256_of
 from dnnlib.util import UserError
 from metrics.efficientnet import EfficientNetLite1
 
@@ -167,7 +167,9 @@ def _is_known(source: str, weights: Path) -> bool:
 
 def _refuse_program(weights: Path, source: str) -> None:
     if not zipfile.is_zipfile(weights):
-        raise UserError(f"{weights} is not a TorchScript file, which would be a zip archive")
+        fault = content_fault(weights)
+        instead = f", but is {fault}" if fault else ""
+        raise UserError(f"{weights} is not a TorchScript file, which would be a zip archive{instead}")
     raise UserError(
         f"{source} is a TorchScript program of unknown origin (sha256 {weights_sha256(weights)}), and loading it runs "
         f"it: if you trust its author, use --trust-detectors or set {TRUST_VARIABLE}=1"

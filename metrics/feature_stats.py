@@ -106,15 +106,34 @@ class FeatureStats:
             ValueError: The file is damaged or contains something else.
         """
         stats = FeatureStats(**kwargs)
+        names = ("rows",) if stats.capture_all else ("sum", "outer")
         try:
+            _refuse_compressed(path)
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
                 stats.num_items = int(data["num_items"])
-                if stats.capture_all:
-                    stats._rows = [data["rows"]]
-                    stats.num_features = stats._rows[0].shape[1]
-                else:
-                    stats._sum, stats._outer = data["sum"], data["outer"]
-                    stats.num_features = len(stats._sum)
-        except (KeyError, IndexError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as err:
-            raise ValueError(f"{path}: not feature statistics ({err})") from err
+                stats._take([data[name] for name in names])
+        except Exception as err:  # damaged files make numpy and zipfile raise almost anything
+            raise ValueError(f"{path}: not feature statistics ({str(err)[:200]!a})") from err
         return stats
+
+    def _take(self, arrays: list[np.ndarray]) -> None:
+        """Take over the arrays that `save` wrote, after a look at their types and shapes."""
+        first = arrays[0]
+        num = first.shape[-1]
+        if self.capture_all:
+            is_good = first.shape == (self.num_items, num) and first.dtype == np.float32
+            self._rows = arrays
+        else:
+            is_good = first.shape == (num,) and arrays[1].shape == (num, num) and self.num_items > 0
+            is_good = is_good and first.dtype == arrays[1].dtype == np.float64
+            self._sum, self._outer = arrays
+        self.num_features = num
+        if not (is_good and all(np.isfinite(array).all() for array in arrays)):
+            raise ValueError("arrays of other types or shapes, or values that are not finite")
+
+
+def _refuse_compressed(path: str | os.PathLike[str]) -> None:
+    """Refuse a file that takes more memory than its own size: `FeatureStats.save` compresses nothing."""
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("it is compressed")

@@ -24,6 +24,7 @@ from metrics.kernel_inception_distance import compute_kid
 from metrics.metric_utils import MetricOptions
 from metrics.perceptual_path_length import compute_ppl
 from metrics.precision_recall import compute_pr
+from torch_utils.out_of_memory import out_of_memory_means
 
 
 class _Metric(NamedTuple):
@@ -96,7 +97,8 @@ def calc_metric(metric: str, **kwargs: Any) -> dnnlib.EasyDict:
     """
     opts = MetricOptions(**kwargs)
     start = time.monotonic()
-    results = result_of_rank0(functools.partial(_find(metric).compute, opts), opts.num_gpus)
+    compute = out_of_memory_means("use a smaller batch size (calc_metrics.py --batch)")(_find(metric).compute)
+    results = result_of_rank0(functools.partial(compute, opts), opts.num_gpus)
     total_sec = time.monotonic() - start
     return dnnlib.EasyDict(
         results=dnnlib.EasyDict({name: float(value) for name, value in results.items()}),

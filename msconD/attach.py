@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any
 
 import click
+import torch
 
 from msconD.checkout import SUPPORTED, missing_package, missing_part
 from msconD.compat import apply_shims
@@ -196,7 +197,7 @@ def check_settings(changes: dict[str, dict[str, Any]], arguments: Sequence[str])
         arguments: Arguments of the script. What is wrong with them is left to the script to report.
 
     Raises:
-        ValueError: The settings do not match each other, the size of the images or the batch.
+        ValueError: The settings do not match each other, the size of the images, the batch or the checkout.
     """
     flags, _ = split_arguments(arguments, dict.fromkeys(("data", "gpus", "batch"), click.UNPROCESSED))
     try:
@@ -209,7 +210,23 @@ def check_settings(changes: dict[str, dict[str, Any]], arguments: Sequence[str])
         construct = importlib.import_module("dnnlib.util").construct_class_by_name
         shape = {"c_dim": 0, "img_resolution": resolution, "img_channels": 3}
         D = construct(**changes["D_kwargs"], **shape, channel_base=resolution, channel_max=1)
+        check_final_layers(D, torch.randn([4, 3, resolution, resolution]))
         construct(**changes["loss_kwargs"], device="cpu", G_mapping=None, G_synthesis=None, D=D)
+
+
+def check_final_layers(D: torch.nn.Module, img: torch.Tensor) -> None:
+    """Refuse a checkout whose final layers are not those that `msconD.discriminator` runs one by one.
+
+    Raises:
+        ValueError: Its own way through D gives other logits.
+    """
+    try:
+        with torch.no_grad():
+            is_same = torch.allclose(D(img, None), D(img, None, all_scales=True).logits[1], rtol=1e-3, atol=1e-6)
+    except AttributeError:
+        is_same = False
+    if not is_same:
+        raise ValueError(f"DiscriminatorEpilogue differs from that of StyleGAN2-ADA; {SUPPORTED}")
 
 
 def image_resolution(path: str) -> int | None:

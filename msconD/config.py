@@ -1,4 +1,4 @@
-"""``--cfg=msconD``, ``--cfg=multiscale`` (the ablation) and ``--cfg=msconD-demo`` (small) of ``train.py``.
+"""``--cfg=msconD``, ``--cfg=multiscale`` (the ablation) and ``--cfg=msconD-demo`` (``msconD --small``) of ``train.py``.
 
 Torch is not imported here, so that ``train.py --help`` is fast.
 """
@@ -8,28 +8,11 @@ from __future__ import annotations
 import dataclasses
 
 from msconD.settings import BASE_CFG, DISCRIMINATOR, LOSS, MAX_BATCH_GPU, VARIANTS, Variant, check_images_per_pass
-from training.run.presets import PRESETS, Preset
+from training.run.presets import PRESETS, Preset, small
 from training.run.registry import Configuration, constant
 
 PRESET = dataclasses.replace(PRESETS[BASE_CFG], max_batch_gpu=MAX_BATCH_GPU)
 """StyleGAN2's own configuration, whose discriminator the method extends; its widths are those of table 1."""
-
-DEMO_PRESET = Preset(
-    ref_gpus=1,
-    kimg=24,
-    batch=16,
-    mbstd=4,
-    fmaps=1 / 64,
-    lr=0.006,
-    gamma=0.05,
-    ema_kimg=0.5,
-    ramp=0.05,
-    map_depth=2,
-    z_dim=128,
-    pl_weight=0,
-)
-"""Small enough to learn the street scenes at 32 px in a few minutes on two cores (docs/benchmarks.md)."""
-
 
 def _configuration(name: str, variant: Variant, preset: Preset) -> Configuration:
     return Configuration(
@@ -44,6 +27,6 @@ def _configuration(name: str, variant: Variant, preset: Preset) -> Configuration
 
 CONFIGURATIONS = (
     _configuration("msconD", VARIANTS["msconD"], PRESET),
-    _configuration("msconD-demo", VARIANTS["msconD"], DEMO_PRESET),
+    _configuration("msconD-demo", VARIANTS["msconD"], small(PRESET)),
     _configuration("multiscale", VARIANTS["multiscale"], PRESET),
 )

@@ -9,6 +9,8 @@ Logits are cosines over temperature, in float32 or better. They are at most 1 / 
 maps exponentiate them without subtracting a maximum, once for both directions. Excluded logits are -1e4, never minus
 infinity, which would give NaN gradients in a row without entries even where that row is discarded later.
 
+No shape depends on values, so that nothing waits for a GPU: queries without a positive stay and have weight 0.
+
 Shapes: N images, P cells of a map in row-major order, Q queries per image (Q <= P), E embedding width, K images that
 keys come from (N, or more with other processes), h height of a map.
 """
@@ -34,7 +36,7 @@ Embeddings = dict[int, torch.Tensor]
 """Embeddings of one view by height: [N, E] at height 1, [N, E, h, h] above."""
 
 Stats = dict[str, torch.Tensor]
-"""Values to report by name; a value that a batch does not define is an empty tensor."""
+"""Values to report by name; a value that no batch of this shape defines is an empty tensor."""
 
 
 def multiscale_losses(
@@ -94,13 +96,18 @@ def pixel_info_nce(
         own2, exp2, positive2 = compare(z2, z1, distance.mT, settings, gather)
     losses1 = info_nce(own1, exp1, positive1, settings.con_multi_pos)  # [N, Q]
     losses2 = info_nce(own2, exp2, positive2, settings.con_multi_pos)
-    loss = (image_mean(losses1, positive1.any(2)) + image_mean(losses2, positive2.any(2))) / 2
+    valid1, valid2 = positive1.any(2), positive2.any(2)
+    loss = (image_mean(losses1, valid1) + image_mean(losses2, valid2)) / 2
 
-    stats = query_stats(own1, exp1, positive1, losses1, settings.con_temp) | embedding_stats(proj1, z1.flatten(0, 1))
-    has_positive = (distance < settings.con_pos_dist).any(2)  # [N, P]
-    stats["valid_frac"] = has_positive.float().flatten()
-    stats["empty_imgs"] = (~has_positive.any(1)).float()
-    return loss, stats
+    stats = query_means(query_stats(own1, exp1, positive1, losses1, settings.con_temp), valid1)
+    is_valid = has_positive(distance, settings)  # [N, P]
+    stats |= {"valid_frac": is_valid.float().flatten(), "empty_imgs": (~is_valid.any(1)).float()}
+    return loss, stats | embedding_stats(proj1, z1.flatten(0, 1))
+
+
+def has_positive(distance: torch.Tensor, settings: LossSettings) -> torch.Tensor:
+    """Tell which cells of the first views have a positive in the second, bool [N, P], by the distances [N, P, P]."""
+    return distance.amin(2) < settings.con_pos_dist
 
 
 def compare(
@@ -122,7 +129,7 @@ def compare(
     """
     num_queries = max(settings.con_max_anchors // len(queries), 1)
     if num_queries < queries.shape[1]:
-        index = sample_queries((distance < settings.con_pos_dist).any(2), num_queries)[:, :, None]  # [N, Q, 1]
+        index = sample_queries(has_positive(distance, settings), num_queries)[:, :, None]  # [N, Q, 1]
         queries = torch.take_along_dim(queries, index, dim=1)  # [N, Q, E]
         distance = torch.take_along_dim(distance, index, dim=1)  # [N, Q, P]
     positive = distance < settings.con_pos_dist
@@ -195,8 +202,7 @@ def unit(proj: torch.Tensor) -> torch.Tensor:
 
 def similarity(queries: torch.Tensor, keys: torch.Tensor, temperature: float) -> torch.Tensor:
     """Compare unit vectors: [..., Q, E] with [..., M, E] gives logits [..., Q, M]."""
-    with torch.autocast(queries.device.type, enabled=False):
-        return (queries / temperature) @ keys.mT
+    return (queries / temperature) @ keys.mT
 
 
 def instance_nt_xent(
@@ -216,22 +222,24 @@ def instance_nt_xent(
     pairs = torch.stack([unit(proj1), unit(proj2)], dim=1)  # [N, 2, E]
     queries = pairs.flatten(0, 1)  # [2 * N, E]
     keys = queries if gather is None else gather(pairs).flatten(0, 1)  # [2 * K, E]
-    itself = torch.arange(len(queries), device=queries.device)  # [2 * N]
+    columns = torch.arange(len(keys), device=keys.device)  # [2 * K]
+    itself = columns[: len(queries)]  # [2 * N]
     partner = itself ^ 1  # views of an image are neighbours
 
-    is_itself = F.one_hot(itself, len(keys)).bool()  # [2 * N, 2 * K]
+    is_itself = columns == itself[:, None]  # [2 * N, 2 * K]
     logits = similarity(queries, keys, temperature).masked_fill(is_itself, EXCLUDED)
     losses = F.cross_entropy(logits, partner, reduction="none")  # [2 * N]
 
     with torch.no_grad():
         cosine = logits * temperature
-        is_negative = ~is_itself & ~F.one_hot(partner, len(keys)).bool()
+        is_negative = ~is_itself & (columns != partner[:, None])
+        negative_mean = (cosine * is_negative).sum(1) / max(len(keys) - 2, 1)  # [2 * N]
         stats = {
             "loss": losses.detach(),
             "excess": losses.detach() - math.log(len(keys) - 1),
             "top1": (logits.argmax(1) == partner).float(),
             "pos_sim": cosine.gather(1, partner[:, None]),
-            "neg_sim": cosine[is_negative],
+            "neg_sim": negative_mean if len(keys) > 2 else negative_mean[:0],
         }
     return losses.mean(), stats | embedding_stats(proj1, pairs[:, 0])
 
@@ -244,7 +252,11 @@ def query_stats(
     losses: torch.Tensor,
     temperature: float,
 ) -> Stats:
-    """Describe the queries that have a positive: what `compare` returned for them and their ``losses`` [N, Q]."""
+    """Describe the queries by what `compare` returned for them and their ``losses`` [N, Q].
+
+    Returns:
+        Values by name, [N, Q]; those of queries without a positive have no meaning.
+    """
     keys = exp_of_keys(own, exp_logits)  # [N, Q, M]
     num_images, _, num_cells = own.shape
     negative = ~positive & (own != EXCLUDED)
@@ -257,16 +269,21 @@ def query_stats(
     is_hit = is_own & positive.gather(2, best.clamp(0, num_cells - 1))
 
     num_keys = keys.shape[2] - num_cells + num_pos + num_neg
-    values = {
+    return {
         "loss": losses,
-        "excess": losses - (num_keys / num_pos).log(),
+        "excess": losses - (num_keys / num_pos.clamp(min=1)).log(),
         "top1": is_hit[:, :, 0].float(),
-        "pos_sim": (own * positive).sum(2) / num_pos * temperature,
+        "pos_sim": (own * positive).sum(2) / num_pos.clamp(min=1) * temperature,
         "neg_sim": (own * negative).sum(2) / num_neg.clamp(min=1) * temperature,
         "num_pos": num_pos.float(),
     }
-    valid = (num_pos > 0).flatten().nonzero()[:, 0]
-    return {name: value.flatten()[valid] for name, value in values.items()}
+
+
+@torch.no_grad()
+def query_means(values: Stats, valid: torch.Tensor) -> Stats:
+    """Average what `query_stats` returned over the valid queries, bool [N, Q]: scalars, 0 if none is valid."""
+    sums = torch.where(valid, torch.stack(list(values.values())), 0).sum([1, 2])
+    return dict(zip(values, sums / valid.sum().clamp(min=1), strict=True))
 
 
 @torch.no_grad()

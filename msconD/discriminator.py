@@ -14,10 +14,10 @@ Shapes: N images, C channels of a feature map, h its height and width, E = proj_
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from torch_utils import persistence
@@ -44,7 +44,7 @@ class ScaleOutputs(NamedTuple):
 def _condition(out: torch.Tensor, cmap: torch.Tensor) -> torch.Tensor:
     """Project [N, cmap_dim, ...] onto the mapped label [N, cmap_dim]: [N, 1, ...] (arXiv:1802.05637)."""
     weights = cmap.reshape(cmap.shape + (1,) * (out.ndim - 2))
-    return (out * weights).sum(dim=1, keepdim=True) / np.sqrt(cmap.shape[1])
+    return (out * weights).sum(dim=1, keepdim=True) / math.sqrt(cmap.shape[1])
 
 
 def _one_cell(x: torch.Tensor) -> torch.Tensor:
@@ -77,7 +77,7 @@ class SharedBlock(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map features [N, C, h, h] to [N, C, h, h], float32."""
-        half_power = np.sqrt(0.5)
+        half_power = math.sqrt(0.5)
         if self.kind == "resblk":
             return self.skip(x, gain=half_power) + self.conv1(self.conv0(x), gain=half_power)
         if self.kind == "stack":
@@ -174,6 +174,18 @@ class TableEpilogue(torch.nn.Module):
         return _condition(logits, cmap)
 
 
+def _last_hidden_layer(epilogue: Any, x: torch.Tensor, img: torch.Tensor | None, num_batches: int) -> torch.Tensor:
+    """Apply the layers of an epilogue before ``out``, [N, C, 4, 4] to [N, C]; its own forward returns only logits."""
+    x = x.to(torch.float32)
+    if isinstance(epilogue, TableEpilogue):
+        return epilogue.fc(x.flatten(1))
+    if hasattr(epilogue, "fromrgb"):  # the skip architecture
+        x = x + epilogue.fromrgb(img)
+    if epilogue.mbstd is not None:
+        x = torch.cat([epilogue.mbstd(batch) for batch in x.chunk(num_batches)])
+    return epilogue.fc(epilogue.conv(x).flatten(1))
+
+
 @persistence.persistent_class
 class MsConDDiscriminator(Discriminator):
     """StyleGAN2 discriminator with local branches and projection heads.
@@ -242,6 +254,7 @@ class MsConDDiscriminator(Discriminator):
         c: torch.Tensor | None,
         all_scales: bool = False,
         embed: bool = True,
+        num_batches: int = 1,
         **block_kwargs: Any,
     ) -> Any:
         """Compute logits, and on request everything else.
@@ -252,6 +265,8 @@ class MsConDDiscriminator(Discriminator):
             all_scales: Return the logits and embeddings of every scale instead of the global logits.
             embed: False computes the embedding of one cell per scale only, detached from the backbone: enough to give
                 each parameter a gradient, if a zero one, as DistributedDataParallel requires.
+            num_batches: ``img`` consists of this many batches of the same size; the minibatch standard deviation is
+                computed within each of them.
             block_kwargs: Further arguments of the backbone's blocks.
 
         Returns:
@@ -269,7 +284,8 @@ class MsConDDiscriminator(Discriminator):
         cmap = self.mapping(None, c) if self.c_dim > 0 else None
 
         outputs = ScaleOutputs({}, {}, {h: maps[h] for h in self.scales[1:]})
-        outputs.logits[1], hidden = self._global_logits(x, rest, cmap)
+        hidden = _last_hidden_layer(self.b4, maps[4], rest, num_batches)
+        outputs.logits[1] = self.b4.out(hidden) if cmap is None else _condition(self.b4.out(hidden), cmap)
         if self.proj_dim > 0:
             outputs.proj[1] = self.proj1(hidden if embed else _one_cell(hidden))
         for h, features in outputs.features.items():
@@ -279,14 +295,3 @@ class MsConDDiscriminator(Discriminator):
             if self.proj_dim > 0:
                 outputs.proj[h] = branch.embeddings(shared if embed else _one_cell(shared))
         return outputs
-
-    def _global_logits(
-        self, x: torch.Tensor | None, rest: torch.Tensor | None, cmap: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run the epilogue; return its logits [N, 1] and the hidden layer [N, C] that they are computed from."""
-        hidden: list[torch.Tensor] = []
-        # The epilogue does not return that layer, and the official one cannot be changed. The hook is removed before
-        # anything could pickle it.
-        with self.b4.out.register_forward_pre_hook(lambda _, args: hidden.append(args[0])):
-            logits = self.b4(x, rest, cmap)
-        return logits, hidden[0]

@@ -1,12 +1,14 @@
 """The loss of MsConD: StyleGAN2's with adversarial terms at every scale, and a contrastive loss on two random views.
 
-It uses only those parts of `training.loss.StyleGAN2Loss` that the official class has too. The contrastive loss has a
-backward pass of its own, before that of the real images: it adds no more memory than the graph of one pair of views,
-and under DistributedDataParallel its exchange of embeddings never overlaps with the averaging of gradients.
+It uses only those parts of `training.loss.StyleGAN2Loss` that the official class has too. The contrastive loss of two
+views has a backward pass of its own, before that of the real images: it adds no more memory than the graph of one pair
+of views, and under DistributedDataParallel its exchange of embeddings never overlaps with the averaging of gradients.
+With ``con_views=real`` the real images themselves, as augmented for the adversarial loss, are one of the views.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -15,13 +17,16 @@ import torch.distributed as dist
 
 from msconD import adversarial, contrastive
 from msconD.settings import LossSettings
-from msconD.views import ViewSampler
+from msconD.views import ViewSampler, identity_thetas
 from torch_utils import misc, training_stats
 from torch_utils.ops import conv2d_gradfix
 from training.loss import StyleGAN2Loss
 
 # As in `training.loss`, but the official module has no such name.
 PHASES = ("Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth")
+
+EmbeddedView = tuple[torch.Tensor, contrastive.Embeddings]
+"""Geometry of a view of each image, [N, 2, 3], and its embeddings."""
 
 
 class MsConDLoss(StyleGAN2Loss):
@@ -76,10 +81,47 @@ class MsConDLoss(StyleGAN2Loss):
 
     def run_D(self, img: torch.Tensor, c: torch.Tensor, sync: bool) -> Any:
         """Run D on augmented images: `msconD.discriminator.ScaleOutputs` without usable embeddings."""
-        if self.augment_pipe is not None:
-            img = self.augment_pipe(img)
+        return self._discriminate(self._augment(img), c, sync, embed=False)
+
+    def _augment(self, img: torch.Tensor) -> torch.Tensor:
+        return img if self.augment_pipe is None else self.augment_pipe(img)
+
+    def _discriminate(self, img: torch.Tensor, c: torch.Tensor, sync: bool, **options: Any) -> Any:
         with misc.ddp_sync(self.D, sync):
-            return self.D(img, c, all_scales=True, embed=False)
+            return self.D(img, c, all_scales=True, **options)
+
+    # What extensions ask of a loss. StyleGAN2-ADA's own loss knows none, so they are optional here.
+    extensions: Sequence[Any] = ()
+
+    def heads(self, output: Any) -> adversarial.Maps:
+        """Return the logits by height of their map."""
+        maps: adversarial.Maps = output.logits
+        return maps
+
+    def mean_over_heads(self, terms: adversarial.Maps) -> torch.Tensor:
+        """Average a term of each logit as the adversarial loss does: [N]."""
+        return adversarial.weighted_sum(adversarial.scale_means(terms, lambda x: x), self.adv_weights)[:, 0]
+
+    def penalized_score(self, output: Any) -> torch.Tensor:
+        """Return the score [N, 1] whose gradient R1 penalizes."""
+        return adversarial.r1_score(output.logits, self.adv_weights, self.settings.r1_mode)
+
+    def zero_of(self, output: Any) -> torch.Tensor:
+        """Return a zero that depends on all of D."""
+        return zero_of(output)
+
+    def report_output(self, kind: str, output: Any) -> None:
+        """Report the logits of all scales."""
+        self._report_logits(kind, output.logits)
+
+    def additional_terms(
+        self, kind: str, output: Any, img: torch.Tensor, c: torch.Tensor, z: torch.Tensor | None = None
+    ) -> torch.Tensor | float:
+        """Return the contrastive loss of images that train G, and the terms of extensions for D."""
+        if kind == "generated":
+            weight = self._weight_now(self.settings.con_g_weight)
+            return self._contrast(img, c, "ConG") * weight if weight > 0 else 0.0
+        return super().additional_terms(kind, output, img, c, z) if self.extensions else 0.0
 
     def accumulate_gradients(
         self,
@@ -99,21 +141,33 @@ class MsConDLoss(StyleGAN2Loss):
         if phase not in PHASES:
             raise ValueError(f"phase must be one of {', '.join(PHASES)}, got {phase!r}")
         main, reg = phase.endswith(("main", "both")), phase.endswith(("reg", "both"))
+        replacement = self.replacement() if self.extensions else None
         if phase.startswith("G"):
-            if main:
-                self._train_generator(gen_z, gen_c, sync and not (reg and self.pl_weight != 0), gain)
+            is_last = not (reg and self.pl_weight != 0)
+            if main and replacement is not None:
+                replacement.train_generator(real_img, real_c, gen_z, gen_c, sync and is_last, gain)
+            elif main:
+                self._train_generator(gen_z, gen_c, sync and is_last, gain)
             if reg:
                 super().accumulate_gradients("Greg", real_img, real_c, gen_z, gen_c, sync, gain)
             return
-        fake_terms = None
+        real_img, fake_terms = real_img.detach(), None
+        reg = reg and self.r1_gamma != 0
         if main:
             self.con_nimg += len(real_img) * _num_processes()
+        if replacement is not None:
+            if main:
+                self._train_on_views(real_img, real_c, self.settings.con_weight, "Con", gain)
+            replacement.train_discriminator(real_img, real_c, gen_z, gen_c, sync, gain, main, reg)
+        elif main:
             img, fake_terms = self._train_on_fakes(gen_z, gen_c, gain)
-            self._train_on_views(real_img.detach(), real_c, self.settings.con_weight, "Con", gain)
+            if self.settings.con_views == "two":
+                self._train_on_views(real_img, real_c, self.settings.con_weight, "Con", gain)
             self._train_on_views(img, gen_c, self.settings.con_fake_weight, "ConFake", gain)
+        if replacement is None and (main or reg):
+            self._train_on_reals(real_img, real_c, sync, gain, fake_terms, reg)
+        if main:
             self.con_batches += int(sync)
-        if main or self.r1_gamma != 0:
-            self._train_on_reals(real_img.detach(), real_c, sync, gain, fake_terms, reg and self.r1_gamma != 0)
 
     def _train_generator(self, gen_z: torch.Tensor, gen_c: torch.Tensor, sync: bool, gain: float) -> None:
         img, _ws = self.run_G(gen_z, gen_c, sync=sync)
@@ -123,11 +177,8 @@ class MsConDLoss(StyleGAN2Loss):
         loss = adversarial.weighted_sum(terms, self.adv_weights)  # [N, 1]
         training_stats.report("Loss/G/loss", loss)
         report_terms("Loss/G", terms)
-        total = loss.mean()
-        weight = self._weight_now(self.settings.con_g_weight)
-        if weight > 0:
-            total = total + self._contrast(img, gen_c, "ConG") * weight
-        (total * gain).backward()
+        loss = loss[:, 0] + self.additional_terms("generated", out, img, gen_c, gen_z)
+        (loss.mean() * gain).backward()
 
     def _train_on_fakes(
         self, gen_z: torch.Tensor, gen_c: torch.Tensor, gain: float
@@ -139,7 +190,9 @@ class MsConDLoss(StyleGAN2Loss):
         self._report_logits("fake", out.logits)
         watch_gradient("Loss/D", out.features)
         terms = adversarial.scale_means(out.logits, adversarial.fake_loss)
-        (adversarial.weighted_sum(terms, self.adv_weights).mean() * gain).backward()
+        loss = adversarial.weighted_sum(terms, self.adv_weights)[:, 0]
+        loss = loss + self.additional_terms("fake", out, img, gen_c, gen_z)
+        (loss.mean() * gain).backward()
         return img, {h: term.detach() for h, term in terms.items()}
 
     def _train_on_views(self, img: torch.Tensor, c: torch.Tensor, weight: float, group: str, gain: float) -> None:
@@ -156,24 +209,40 @@ class MsConDLoss(StyleGAN2Loss):
         fake_terms: dict[int, torch.Tensor] | None,
         reg: bool,
     ) -> None:
-        """Apply the adversarial loss if ``fake_terms`` (for the statistics) is given, R1 if ``reg``, in one pass."""
+        """Apply the main terms if ``fake_terms`` (for the statistics) is given, R1 if ``reg``, in one pass.
+
+        With ``con_views=real`` the contrastive loss is one of the main terms.
+        """
+        weight = self._weight_now(self.settings.con_weight)
+        is_view = fake_terms is not None and self.settings.con_views == "real" and weight > 0
         img = real_img.requires_grad_(reg)
-        out = self.run_D(img, real_c, sync)
+        augmented = self._augment(img)
+        if is_view:  # before the pass with the real images: DistributedDataParallel goes by the last one
+            (other_view,) = self._embed_views(augmented.detach(), real_c, 1, "Con")
+        out = self._discriminate(augmented, real_c, sync, embed=is_view)
         self._report_logits("real", out.logits)
         loss = zero_of(out)
         if fake_terms is not None:
-            terms = adversarial.scale_means(out.logits, adversarial.real_loss)
-            loss = loss + adversarial.weighted_sum(terms, self.adv_weights)[:, 0]
-            both_terms = {h: term.detach() + fake_terms[h] for h, term in terms.items()}
-            training_stats.report("Loss/D/loss", adversarial.weighted_sum(both_terms, self.adv_weights))
-            report_terms("Loss/D", both_terms)
+            loss = loss + self._adversarial_real(out.logits, fake_terms)
+            loss = loss + self.additional_terms("real", out, img, real_c)
         if reg:
             penalty = self._r1_penalty(out.logits, img)  # [N]
             regularizer = penalty * (self.r1_gamma / 2)
             training_stats.report("Loss/r1_penalty", penalty)
             training_stats.report("Loss/D/reg", regularizer)
             loss = loss + regularizer
+        if is_view:  # last, so that the exchange of its gradients comes before the averaging of D's
+            view = (identity_thetas(len(img), img.device), out.proj)
+            loss = loss + self._compare(view, other_view, "Con") * weight
         (loss.mean() * gain).backward()
+
+    def _adversarial_real(self, logits: adversarial.Maps, fake_terms: dict[int, torch.Tensor]) -> torch.Tensor:
+        """Compute the adversarial loss of real images, [N], and report it with that of the generated ones."""
+        terms = adversarial.scale_means(logits, adversarial.real_loss)
+        both_terms = {h: term.detach() + fake_terms[h] for h, term in terms.items()}
+        training_stats.report("Loss/D/loss", adversarial.weighted_sum(both_terms, self.adv_weights))
+        report_terms("Loss/D", both_terms)
+        return adversarial.weighted_sum(terms, self.adv_weights)[:, 0]
 
     def _r1_penalty(self, logits: adversarial.Maps, img: torch.Tensor) -> torch.Tensor:
         score = adversarial.r1_score(logits, self.adv_weights, self.settings.r1_mode)
@@ -183,11 +252,22 @@ class MsConDLoss(StyleGAN2Loss):
 
     def _contrast(self, img: torch.Tensor, c: torch.Tensor, group: str) -> torch.Tensor:
         """Compute the contrastive loss of two new views of images [N, C, H, W], a scalar."""
+        view1, view2 = self._embed_views(img, c, 2, group)
+        return self._compare(view1, view2, group)
+
+    def _embed_views(self, img: torch.Tensor, c: torch.Tensor, num_views: int, group: str) -> list[EmbeddedView]:
+        """Draw views of images [N, C, H, W] and embed them, all views in one pass of D."""
         assert self.views is not None
-        theta1, theta2 = self.views.draw_thetas(img), self.views.draw_thetas(img)
-        # A pass each: in a joint batch the minibatch standard deviation would group the two views of an image.
-        proj1 = self._embed(self.views(img, theta1), c, group)
-        proj2 = self._embed(self.views(img, theta2), c, group)
+        thetas = [self.views.draw_thetas(img) for _ in range(num_views)]
+        views = self.views(img.repeat(num_views, 1, 1, 1), torch.cat(thetas))
+        # Groups of the minibatch standard deviation that held two views of an image would give them away.
+        out = self._discriminate(views, c.repeat(num_views, 1), sync=False, num_batches=num_views)
+        watch_gradient(group, out.features, num_views)
+        return [(theta, {h: x.chunk(num_views)[i] for h, x in out.proj.items()}) for i, theta in enumerate(thetas)]
+
+    def _compare(self, view1: EmbeddedView, view2: EmbeddedView, group: str) -> torch.Tensor:
+        """Compute the contrastive loss of two embedded views of the same images, a scalar."""
+        (theta1, proj1), (theta2, proj2) = view1, view2
         losses, stats = contrastive.multiscale_losses(proj1, proj2, theta1, theta2, self.settings)
         loss = torch.stack([loss * self.con_scale_weights[h] for h, loss in losses.items()]).sum()
         training_stats.report(f"{group}/loss", loss)
@@ -196,13 +276,6 @@ class MsConDLoss(StyleGAN2Loss):
         for name, value in stats.items():
             training_stats.report(f"{group}/{name}", value)
         return loss
-
-    def _embed(self, view: torch.Tensor, c: torch.Tensor, group: str) -> contrastive.Embeddings:
-        with misc.ddp_sync(self.D, sync=False):
-            out = self.D(view, c, all_scales=True)
-        watch_gradient(group, out.features)
-        embeddings: contrastive.Embeddings = out.proj
-        return embeddings
 
     def _weight_now(self, weight: float) -> float:
         """Scale a contrastive weight for this batch: 0 between intervals, less during the ramp."""
@@ -237,14 +310,16 @@ def report_terms(group: str, terms: adversarial.Maps) -> None:
         training_stats.report(f"{group}/adv_h{h}", term)
 
 
-def watch_gradient(group: str, features: adversarial.Maps) -> None:
-    """Report, during the next backward pass, the norm of the gradient at the largest map that branches read."""
+def watch_gradient(group: str, features: adversarial.Maps, num_batches: int = 1) -> None:
+    """Report the norm of the next gradient at the largest map that branches read, for each batch in it."""
     h = max(features, default=None)
     if h is None or not features[h].requires_grad:
         return
 
     def record(grad: torch.Tensor) -> None:
-        training_stats.report(f"{group}/grad_norm_h{h}", grad.float().norm())
+        training_stats.report(
+            f"{group}/grad_norm_h{h}", grad.float().unflatten(0, (num_batches, -1)).flatten(1).norm(dim=1)
+        )
 
     features[h].register_hook(record)
 

@@ -188,6 +188,12 @@ class LossSettings(AdversarialSettings):
     con_scale_weights: Sequence[float] | None = _setting(
         None, WEIGHTS, "Weights of the contrastive losses per scale, normalised to sum to 1.", "equal, as in CUT"
     )
+    con_views: str = _setting(
+        "two",
+        ["two", "real"],
+        "Contrast two views of a real image, or the image of the adversarial loss with one view of it.",
+        "InsGen; ContraD uses real",
+    )
     con_geom: str = _setting("crop", ["crop", "none"], "Crop and flip the views at random, or not at all.", "PixPro")
     con_crop: Sequence[float] = _setting(
         [0.2, 1.0], AREA, "Smallest and largest fraction of the image area that a crop covers.", "DenseCL"

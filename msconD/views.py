@@ -50,7 +50,7 @@ class ViewSampler:
         self.recolor: torch.nn.Module | None = None
         if settings.con_color_p > 0:
             self.recolor = AugmentPipe(**COLOR_KWARGS).requires_grad_(False).to(device)
-            self.recolor.p.copy_(torch.tensor(settings.con_color_p))
+            self.recolor.p.fill_(settings.con_color_p)
 
     def draw_thetas(self, img: torch.Tensor) -> torch.Tensor:
         """Draw the geometry of a view of each image [N, C, height, width], [N, 2, 3]."""
@@ -128,14 +128,17 @@ def cell_distances(theta1: torch.Tensor, theta2: torch.Tensor, size: int) -> tor
     """Measure the distance in the image of cell i of view 1 to cell j of view 2, in diagonals of the larger cell.
 
     Args:
-        theta1: Geometry of the first views, [N, 2, 3].
-        theta2: Geometry of the second views of the same images, [N, 2, 3].
+        theta1: Geometry of the first views, [N, 2, 3], without rotation.
+        theta2: Geometry of the second views of the same images, [N, 2, 3], without rotation.
         size: H of the feature maps.
 
     Returns:
         [N, P, P]; where both views have the same geometry, neighbours are sqrt(1/2) apart.
     """
-    # The default mode of cdist loses small distances to cancellation.
-    exact = "donot_use_mm_for_euclid_dist"
-    distance = torch.cdist(cell_centres(theta1, size), cell_centres(theta2, size), compute_mode=exact)  # [N, P, P]
-    return distance / torch.maximum(cell_diagonals(theta1, size), cell_diagonals(theta2, size))[:, None, None]
+    centres1, centres2 = (cell_centres(theta, size).unflatten(1, (size, size)) for theta in (theta1, theta2))
+    diagonal = torch.maximum(cell_diagonals(theta1, size), cell_diagonals(theta2, size))[:, None, None]
+    # Without rotation x depends on the column of a cell only, and y on its row.
+    x = (centres1[:, 0, :, None, 0] - centres2[:, 0, None, :, 0]) / diagonal  # [N, column i, column j]
+    y = (centres1[:, :, 0, None, 1] - centres2[:, None, :, 0, 1]) / diagonal  # [N, row i, row j]
+    squared = y.square()[:, :, None, :, None] + x.square()[:, None, :, None, :]  # [N, row i, column i, row j, column j]
+    return squared.sqrt_().flatten(3, 4).flatten(1, 2)

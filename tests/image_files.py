@@ -88,6 +88,30 @@ def progressive_jpeg(side_px, num_scans):
     )
 
 
+def sequential_jpeg(side_px, num_scans):
+    """A JPEG that is not progressive and whose components are repeated in scans that say next to nothing."""
+
+    def segment(marker, data):
+        return bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data
+
+    components = b"".join(bytes([number, 0x11, 0]) for number in (1, 2, 3))
+    one_symbol = bytes([1, *[0] * 15, 0])
+    return b"".join(
+        [
+            b"\xff\xd8",
+            segment(0xDB, bytes([0, *[1] * 64])),
+            segment(0xC0, struct.pack(">BHHB", 8, side_px, side_px, 3) + components),
+            segment(0xC4, b"\x00" + one_symbol),
+            segment(0xC4, b"\x10" + one_symbol),
+            *[segment(0xDA, bytes([1, 1 + scan % 3, 0, 0, 63, 0])) + b"\0" for scan in range(num_scans)],
+            b"\xff\xd9",
+        ]
+    )
+
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"
+"""What git leaves in place of a large file that it did not fetch."""
+
 GOOD = encode(random_image())
 
 DAMAGED = {

@@ -1,8 +1,14 @@
-"""Compiling native extensions, for code that brings its own; this project ships none and needs none."""
+"""Compiling native extensions, for code that brings its own; this project ships none and needs none.
+
+Compiling takes a C++ compiler, for CUDA files also its toolkit, and ninja (``pip install mscond[extensions]``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import sysconfig
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -22,7 +28,7 @@ def get_plugin(module_name: str, sources: Sequence[str], **build_kwargs: Any) ->
 
     Raises:
         ValueError: `verbosity` has none of its values.
-        RuntimeError: There is no compiler, or the build failed.
+        RuntimeError: There is no compiler or no ninja, or the build failed.
     """
     if verbosity not in ("none", "brief", "full"):
         raise ValueError(f"custom_ops.verbosity is {verbosity!r}, expected 'none', 'brief' or 'full'")
@@ -32,5 +38,17 @@ def get_plugin(module_name: str, sources: Sequence[str], **build_kwargs: Any) ->
         if verbosity != "none":
             print(f"Building {module_name}", flush=True)
         build_kwargs.setdefault("verbose", verbosity == "full")
-        _plugins[module_name] = cpp_extension.load(name=module_name, sources=list(sources), **build_kwargs)
+        with _installed_programs_on_path():
+            _plugins[module_name] = cpp_extension.load(name=module_name, sources=list(sources), **build_kwargs)
     return _plugins[module_name]
+
+
+@contextmanager
+def _installed_programs_on_path() -> Iterator[None]:
+    """Let programs be found that came with Python packages, such as ninja, also if the environment is not activated."""
+    before = os.environ.get("PATH", os.defpath)
+    os.environ["PATH"] = os.pathsep.join([before, sysconfig.get_path("scripts")])
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before

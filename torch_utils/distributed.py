@@ -191,7 +191,10 @@ def parallel(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
         # Newer versions of torch have another name for broadcast_buffers, older ones only this.
         warnings.simplefilter("ignore", FutureWarning)
         wrapped = torch.nn.parallel.DistributedDataParallel(
-            module, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+            module,
+            device_ids=[device] if device.type == "cuda" else None,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,  # no copies between gradients and what is exchanged
         )
     module.requires_grad_(False)
     return wrapped

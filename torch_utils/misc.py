@@ -55,31 +55,37 @@ def constant(
     Returns:
         A shared tensor; never change it in place.
     """
-    array = np.asarray(value)
-    return _make_constant(
-        array.tobytes(),
-        array.dtype.str,
-        array.shape,
-        array.shape if shape is None else tuple(shape),
+    kind = (
+        None if shape is None else tuple(shape),
         dtype or torch.get_default_dtype(),
         torch.device(device or "cpu"),
         memory_format or torch.contiguous_format,
     )
+    if torch.compiler.is_compiling():  # a compiler makes constants of its own, and cannot look into a cache
+        return _make_constant(value, *kind)
+    array = np.asarray(value)
+    return _shared_constant(array.tobytes(), array.dtype.str, array.shape, kind)
+
+
+_Kind = tuple[tuple[int, ...] | None, torch.dtype, torch.device, torch.memory_format]
 
 
 @functools.cache
+def _shared_constant(data: bytes, data_dtype: str, data_shape: tuple[int, ...], kind: _Kind) -> torch.Tensor:
+    array = np.frombuffer(data, data_dtype).reshape(data_shape).copy()
+    with torch.inference_mode(False):  # or the shared tensor could not take part in training later
+        return _make_constant(array, *kind)
+
+
 def _make_constant(
-    data: bytes,
-    data_dtype: str,
-    data_shape: tuple[int, ...],
-    shape: tuple[int, ...],
+    value: Any,
+    shape: tuple[int, ...] | None,
     dtype: torch.dtype,
     device: torch.device,
     memory_format: torch.memory_format,
 ) -> torch.Tensor:
-    array = np.frombuffer(data, data_dtype).reshape(data_shape).copy()
-    with torch.inference_mode(False):  # or the shared tensor could not take part in training later
-        return torch.as_tensor(array, dtype=dtype, device=device).broadcast_to(shape).clone(memory_format=memory_format)
+    tensor = torch.as_tensor(value, dtype=dtype, device=device)
+    return tensor.broadcast_to(tensor.shape if shape is None else shape).clone(memory_format=memory_format)
 
 
 nan_to_num = torch.nan_to_num

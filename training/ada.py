@@ -42,7 +42,7 @@ class AdaptiveAugmentation:
         """Adjust p after iteration ``batch_idx`` if an interval is over; every process must call this."""
         if batch_idx % self._interval != 0:
             return
-        self._signs.update()
+        self._signs.update()  # waits for the device: p of the next iteration depends on the logits of this one
         # Without statistics, or with NaN among them, p stays: a NaN in p would never go away.
         direction = np.nan_to_num(np.sign(self._signs["Loss/signs/real"] - self._target))
         self._p.copy_((self._p + direction * self._step).clamp(0, self._max_p))

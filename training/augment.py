@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from scipy.special import erfinv
 from torch.nn import functional
 
 from torch_utils import misc, persistence
-from torch_utils.ops import grid_sample_gradfix, upfirdn2d
+from torch_utils.ops import conv2d_gradfix, grid_sample_gradfix, upfirdn2d
 
 SYM6 = (
     0.015404109327027373,
@@ -47,8 +48,12 @@ REACH_PX = len(SYM6) // 4
 """How far SYM6 at double resolution reaches beyond a pixel, in pixels of the image."""
 
 MATRIX_MAX_PX = 300
-"""Rows of at most this many pixels are resampled by a matrix product: more arithmetic than a convolution with 12 taps,
-but at many times the rate. On a CPU the whole pipe takes a third of the time at 32 pixels and two thirds at 256."""
+"""On a CPU, rows of at most this many pixels are resampled by a matrix product: more arithmetic than a convolution with
+12 taps, but at many times the rate. The whole pipe takes a third of the time at 32 pixels and two thirds at 256."""
+
+MARGIN_STEPS = 8
+"""Elsewhere, opposite margins of the geometric transform add up to multiples of the image size divided by this, so that
+shapes recur: each new one sends the memory allocator, and cuDNN's search for a fast algorithm, back to the start."""
 
 MULTIPLIERS = (
     *("xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac"),
@@ -67,7 +72,8 @@ class AugmentPipe(torch.nn.Module):
     """Random differentiable transforms of a batch of images, each applied with probability ``multiplier * p``.
 
     An argument named like a transform is its multiplier: 0 switches the transform off, 1 applies it with probability
-    ``p``. Buffer ``p`` [] starts at 1; the training loop sets it.
+    ``p``. Buffer ``p`` [] starts at 1; the training loop sets it. It stays in main memory when the module moves: what
+    happens to an image is decided there, and only the result travels to the device of the images.
 
     Args:
         xflip: Mirror left to right, in half of the cases.
@@ -154,15 +160,21 @@ class AugmentPipe(torch.nn.Module):
                 raise ValueError(f"AugmentPipe: {name} must be a number >= 0, got {getattr(self, name)}")
         if len(imgfilter_bands) != len(BAND_POWER) or not all(band >= 0 for band in imgfilter_bands):
             raise ValueError(f"AugmentPipe: imgfilter_bands must be four numbers >= 0, got {list(imgfilter_bands)}")
-        self.register_buffer("p", torch.ones([]))
+        self.register_buffer("p", torch.ones([], device="cpu"))
         self.register_buffer("Hz_geom", upfirdn2d.setup_filter(SYM6))
         self.register_buffer("Hz_fbank", torch.as_tensor(_octave_bands(SYM2), dtype=torch.float32))
 
-    def forward(self, images: torch.Tensor, debug_percentile: float | None = None) -> torch.Tensor:
-        """Transform each image on its own.
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], *args: Any, **kwargs: Any) -> AugmentPipe:
+        p = self.p
+        super()._apply(fn, *args, **kwargs)
+        self.p = p.to(self.Hz_geom.dtype)
+        return self
 
-        Random numbers come from torch's generator of the device; how many depends only on the constructor's arguments
-        and the shape of ``images``. On a GPU the host waits once, to learn the margins of the geometric transform.
+    def forward(self, images: torch.Tensor, debug_percentile: float | None = None) -> torch.Tensor:
+        """Transform each image on its own; the host never waits for the device of the images.
+
+        Random numbers come from torch's generator of the CPU, the pixels of the noise from that of the device; how many
+        depends only on the constructor's arguments and the shape of ``images``.
 
         Args:
             images: ``[N, C, H, W]`` in [-1, 1] with 1 or 3 channels, of the pipe's dtype (float32).
@@ -234,7 +246,7 @@ class AugmentPipe(torch.nn.Module):
         p = self.p
         if self.brightness + self.contrast + self.lumaflip + self.hue + self.saturation == 0:
             return images
-        luma = chroma = images.new_ones(images.shape[0])
+        luma = chroma = p.new_ones(images.shape[0])
         offset = hue = torch.zeros_like(luma)
         if self.brightness > 0:
             offset = draws.apply(self.brightness * p, draws.normal() * self.brightness_std)
@@ -247,11 +259,13 @@ class AugmentPipe(torch.nn.Module):
         if self.saturation > 0:
             chroma = chroma * torch.exp2(draws.apply(self.saturation * p, draws.normal() * self.saturation_std))
         if images.shape[1] == 1:
-            return (images + offset[:, None, None, None]) * luma[:, None, None, None]
+            offset, luma = _send(torch.stack([offset, luma])[:, :, None, None, None], images.device)
+            return (images + offset) * luma
         basis = misc.constant(_COLOUR_BASIS, dtype=p.dtype, device=p.device)
         coefficients = torch.stack([luma, chroma * hue.cos(), chroma * hue.sin()], dim=1)
         matrices = (coefficients @ basis).reshape(-1, 3, 3)
-        shifts = (luma * offset)[:, None, None]
+        shifts = (luma * offset)[:, None, None].expand(-1, 3, 1)
+        matrices, shifts = _send(torch.cat([matrices, shifts], dim=2), images.device).split([3, 1], dim=2)
         return torch.baddbmm(shifts, matrices, images.flatten(2)).reshape(images.shape)
 
     def _filter_bands(self, images: torch.Tensor, draws: _Draws) -> torch.Tensor:
@@ -271,6 +285,8 @@ class AugmentPipe(torch.nn.Module):
         power = misc.constant(BAND_POWER, dtype=gains.dtype, device=gains.device)
         gains = gains / (power * gains.square()).sum(dim=2, keepdim=True).sqrt()
         taps = gains.prod(dim=1) @ self.Hz_fbank
+        if not _are_on_cpu(images):
+            return _filter_each(images, taps)
         rows, columns = _filter_matrices(taps, width), _filter_matrices(taps, height)
         return columns.transpose(2, 3) @ (images @ rows)
 
@@ -278,18 +294,18 @@ class AugmentPipe(torch.nn.Module):
         if self.noise == 0:
             return images
         std = draws.apply(self.noise * self.p, draws.half_normal() * self.noise_std)
-        return images + torch.randn_like(images) * std[:, None, None, None]
+        return images + torch.randn_like(images) * _send(std[:, None, None, None], images.device)
 
     def _cut_out(self, images: torch.Tensor, draws: _Draws) -> torch.Tensor:
         if self.cutout == 0:
             return images
         num_images, _, height, width = images.shape
-        size = draws.apply(self.cutout * self.p, images.new_full([num_images], self.cutout_size))[:, None]
+        size = draws.apply(self.cutout * self.p, self.p.new_full([num_images], self.cutout_size))[:, None]
         center_x, center_y = draws.uniform(2)[:, :, None].unbind(1)
-        x = (torch.arange(width, device=images.device) + 0.5) / width
-        y = (torch.arange(height, device=images.device) + 0.5) / height
-        outside_x = (x - center_x).abs() >= size / 2  # [N, W]
-        outside_y = (y - center_y).abs() >= size / 2  # [N, H]
+        x = (torch.arange(width, device=size.device) + 0.5) / width
+        y = (torch.arange(height, device=size.device) + 0.5) / height
+        outside = torch.cat([(x - center_x).abs() >= size / 2, (y - center_y).abs() >= size / 2], dim=1)
+        outside_x, outside_y = _send(outside, images.device).split([width, height], dim=1)
         return images * (outside_x[:, None, None, :] | outside_y[:, None, :, None])
 
 
@@ -297,7 +313,7 @@ class _Draws:
     """Random numbers for a batch, or one quantile of their distribution for all images; ``dims`` of them per image."""
 
     def __init__(self, images: torch.Tensor, percentile: float | None) -> None:
-        self.num_images, self.dtype, self.device = images.shape[0], images.dtype, images.device
+        self.num_images, self.dtype = images.shape[0], images.dtype
         # A normal distribution has no finite quantile at 0 and 1 themselves.
         self.percentile = None if percentile is None else min(max(float(percentile), 1e-7), 1 - 1e-7)
 
@@ -305,13 +321,13 @@ class _Draws:
         """Draw from U(0, 1)."""
         if self.percentile is not None:
             return self._full(self.percentile, dims)
-        return torch.rand([self.num_images, *dims], dtype=self.dtype, device=self.device)
+        return torch.rand([self.num_images, *dims], dtype=self.dtype, device="cpu")
 
     def normal(self, *dims: int) -> torch.Tensor:
         """Draw from N(0, 1)."""
         if self.percentile is not None:
             return self._full(float(erfinv(2 * self.percentile - 1)), dims)
-        return torch.randn([self.num_images, *dims], dtype=self.dtype, device=self.device)
+        return torch.randn([self.num_images, *dims], dtype=self.dtype, device="cpu")
 
     def integer(self, num: int) -> torch.Tensor:
         """Draw from 0 .. num - 1."""
@@ -333,7 +349,7 @@ class _Draws:
         return values.masked_fill(left_out, 0)
 
     def _full(self, value: float, dims: Sequence[int]) -> torch.Tensor:
-        return torch.full([self.num_images, *dims], value, dtype=self.dtype, device=self.device)
+        return torch.full([self.num_images, *dims], value, dtype=self.dtype, device="cpu")
 
 
 def _scaling(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -354,52 +370,112 @@ def _translation(shift: torch.Tensor) -> torch.Tensor:
     return matrix
 
 
+def _send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy to another device in the order of its work; the host does not wait."""
+    if device.type == "cuda":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
+
+
+def _are_on_cpu(images: torch.Tensor) -> bool:
+    """Return whether matrix products and the smallest margins pay; on a GPU few launches and few shapes do."""
+    return images.device.type == "cpu"
+
+
 def _warp(images: torch.Tensor, inverse: torch.Tensor, lowpass: torch.Tensor) -> torch.Tensor:
     """Sample mirrored images at ``inverse @ position``, bilinearly at double resolution.
 
     Args:
         images: ``[N, C, H, W]``.
-        inverse: ``[N, 3, 3]``, output to input positions in pixels from the image centre.
+        inverse: ``[N, 3, 3]`` on the CPU, output to input positions in pixels from the image centre.
         lowpass: Orthogonal wavelet filter ``[12]`` for both changes of resolution, so the identity changes nothing.
     """
-    num_images, channels, height, width = images.shape
-    is_changed, (left, right, top, bottom) = _margins(inverse, height, width)
-    if not is_changed:
+    if (inverse == torch.eye(3, dtype=inverse.dtype)).all():
         return images
-    images = _map_axes(
+    height, width = images.shape[2:]
+    margins = _margins(inverse, height, width)
+    if not _are_on_cpu(images):
+        margins = _rounded_up(margins, height, width)
+    theta = _sampling_map(inverse, height, width, margins)
+    grid = _affine_grid(theta, 2 * (height + 2 * REACH_PX), 2 * (width + 2 * REACH_PX), images)
+    images = grid_sample_gradfix.grid_sample(_double(images, lowpass, margins), grid)
+    return _halve(images, lowpass).contiguous()
+
+
+Margins = tuple[int, int, int, int]
+"""Pixels to add on the left, right, top and bottom."""
+
+
+def _margins(inverse: torch.Tensor, height: int, width: int) -> Margins:
+    """Return how many pixels beyond the images ``inverse`` needs."""
+    x, y = (width - 1) / 2, (height - 1) / 2
+    corners = misc.constant([[-x, x, -x, x], [-y, -y, y, y], [1, 1, 1, 1]], dtype=inverse.dtype)
+    half = misc.constant([[x], [y]], dtype=inverse.dtype)
+    sampled = (inverse @ corners)[:, :2]  # [N, axis, corner]
+    beyond = torch.stack([-sampled.amin(dim=[0, 2]), sampled.amax(dim=[0, 2])], dim=1) - half  # [axis, side]
+    # Mirroring works for up to size - 1 pixels; what lies further out is 0.
+    left, right, top, bottom = (beyond + 2 * REACH_PX).ceil().clamp(min=0).minimum(2 * half).flatten().tolist()
+    return int(left), int(right), int(top), int(bottom)
+
+
+def _rounded_up(margins: Margins, height: int, width: int) -> Margins:
+    """Make the sums of opposite margins multiples of a fraction of the image, as far as mirroring allows."""
+
+    def round_up(first: int, second: int, size: int) -> tuple[int, int]:
+        step = -(-size // MARGIN_STEPS)
+        total = min(-(-(first + second) // step) * step, 2 * (size - 1))
+        second = min(total - first, size - 1)
+        return total - second, second
+
+    left, right, top, bottom = margins
+    return *round_up(left, right, width), *round_up(top, bottom, height)
+
+
+def _sampling_map(inverse: torch.Tensor, height: int, width: int, margins: Margins) -> torch.Tensor:
+    """Return the map ``[N, 2, 3]`` from positions in the result to positions in the doubled images.
+
+    Both in the units of ``affine_grid``: -1 and 1 are the borders. The result has `REACH_PX` more pixels on each side.
+    """
+    left, right, top, bottom = margins
+    in_width, in_height = 2 * (width + left + right), 2 * (height + top + bottom)
+    out_width, out_height = 2 * (width + 2 * REACH_PX), 2 * (height + 2 * REACH_PX)
+    # SYM6 leaves pixel i at 2i, which is half a pixel before the middle of the pixels 2i and 2i + 1.
+    to_pixels = misc.constant([[out_width / 4, 0, 0.25], [0, out_height / 4, 0.25], [0, 0, 1]], dtype=inverse.dtype)
+    x, y, one = (inverse @ to_pixels).unbind(dim=1)
+    x = (4 * x + (2 * (left - right) - 1) * one) / in_width
+    y = (4 * y + (2 * (top - bottom) - 1) * one) / in_height
+    return torch.stack([x, y], dim=1)
+
+
+def _affine_grid(theta: torch.Tensor, height: int, width: int, images: torch.Tensor) -> torch.Tensor:
+    """Return ``affine_grid`` [N, H, W, 2] on the device of the images; on a GPU by one launch instead of eight."""
+    if _are_on_cpu(images):
+        return functional.affine_grid(theta, [len(theta), 1, height, width], align_corners=False)
+    x, y = ((torch.arange(size, dtype=theta.dtype) * 2 + 1) / size - 1 for size in (width, height))
+    by_x, by_y, offset = theta.split(1, dim=2)
+    # A position is a part for its column plus one for its row. As complex numbers both coordinates are added at once.
+    parts = torch.complex(*torch.cat([by_x * x, by_y * y + offset], dim=2).unbind(dim=1))
+    columns, rows = _send(parts, images.device).split([width, height], dim=1)
+    return torch.view_as_real(columns[:, None, :] + rows[:, :, None])
+
+
+def _double(images: torch.Tensor, lowpass: torch.Tensor, margins: Margins) -> torch.Tensor:
+    """Mirror the borders outwards and double the resolution."""
+    left, right, top, bottom = margins
+    if not _are_on_cpu(images):
+        return upfirdn2d.upsample2d(functional.pad(images, margins, mode="reflect"), lowpass)
+    return _map_axes(
         images,
         lambda rows: _double_rows(rows, lowpass, left, right),
         lambda columns: _double_rows(columns, lowpass, top, bottom),
     )
-    # SYM6 leaves pixel i at 2i, which is half a pixel before the middle of the pixels 2i and 2i + 1.
-    in_height, in_width = images.shape[2:]
-    out_height, out_width = 2 * (height + 2 * REACH_PX), 2 * (width + 2 * REACH_PX)
-    to_pixels = misc.constant(
-        [[out_width / 4, 0, 0.25], [0, out_height / 4, 0.25], [0, 0, 1]], dtype=inverse.dtype, device=inverse.device
-    )
-    x, y, one = (inverse @ to_pixels).unbind(dim=1)
-    # To the grid's units, number by number: a matrix of these would be copied to the device, which waits for it.
-    x = (4 * x + (2 * (left - right) - 1) * one) / in_width
-    y = (4 * y + (2 * (top - bottom) - 1) * one) / in_height
-    theta = torch.stack([x, y], dim=1)
-    grid = functional.affine_grid(theta, [num_images, channels, out_height, out_width], align_corners=False)
-    images = grid_sample_gradfix.grid_sample(images, grid)
-    images = _map_axes(images, lambda rows: _halve_rows(rows, lowpass), lambda columns: _halve_rows(columns, lowpass))
-    return images.contiguous()
 
 
-def _margins(inverse: torch.Tensor, height: int, width: int) -> tuple[bool, list[int]]:
-    """Tell whether ``inverse`` changes any image, and how many pixels it needs on the left, right, top and bottom."""
-    x, y = (width - 1) / 2, (height - 1) / 2
-    corners = misc.constant([[-x, x, -x, x], [-y, -y, y, y], [1, 1, 1, 1]], dtype=inverse.dtype, device=inverse.device)
-    half = misc.constant([[x], [y]], dtype=inverse.dtype, device=inverse.device)
-    sampled = (inverse @ corners)[:, :2]  # [N, axis, corner]
-    beyond = torch.stack([-sampled.amin(dim=[0, 2]), sampled.amax(dim=[0, 2])], dim=1) - half  # [axis, side]
-    # Mirroring works for up to size - 1 pixels; what lies further out is 0.
-    margins = (beyond + 2 * REACH_PX).ceil().clamp(min=0).minimum(2 * half)
-    changed = (inverse != torch.eye(3, dtype=inverse.dtype, device=inverse.device)).any()
-    is_changed, *pixels = torch.cat([changed[None], margins.flatten()]).tolist()  # one wait for the device
-    return bool(is_changed), [int(num) for num in pixels]
+def _halve(images: torch.Tensor, lowpass: torch.Tensor) -> torch.Tensor:
+    """Halve the resolution and drop the pixels that only the filter needed."""
+    if not _are_on_cpu(images):
+        return upfirdn2d.downsample2d(images, lowpass, padding=-2 * REACH_PX, flip_filter=True)
+    return _map_axes(images, lambda rows: _halve_rows(rows, lowpass), lambda columns: _halve_rows(columns, lowpass))
 
 
 RowMap = Callable[[torch.Tensor], torch.Tensor]
@@ -421,15 +497,24 @@ def _map_rows(images: torch.Tensor, linear_map: RowMap) -> torch.Tensor:
 
 
 def _double_rows(images: torch.Tensor, lowpass: torch.Tensor, left: int, right: int) -> torch.Tensor:
-    """Mirror the ends of rows outwards and double the resolution."""
     images = functional.pad(images, [left, right, 0, 0], mode="reflect")
     return upfirdn2d.upsample2d(images, lowpass[None, :], up=[2, 1])
 
 
 def _halve_rows(images: torch.Tensor, lowpass: torch.Tensor) -> torch.Tensor:
-    """Halve the resolution and drop the pixels that only the filter needed."""
     crop = -2 * REACH_PX
     return upfirdn2d.downsample2d(images, lowpass[None, :], down=[2, 1], padding=[crop, 0], flip_filter=True)
+
+
+def _filter_each(images: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
+    """Filter rows and columns of each image with its own symmetric ``taps`` [N, T] and mirrored borders."""
+    num_images, channels, height, width = images.shape
+    reach = taps.shape[1] // 2
+    kernels = _send(taps.repeat_interleave(channels, dim=0)[:, None, None, :], images.device)  # [N * C, 1, 1, T]
+    planes = functional.pad(images, [reach] * 4, mode="reflect").flatten(0, 1)[None]
+    planes = conv2d_gradfix.conv2d(planes, kernels, groups=num_images * channels)
+    planes = conv2d_gradfix.conv2d(planes, kernels.mT, groups=num_images * channels)
+    return planes.reshape(num_images, channels, height, width)
 
 
 def _filter_matrices(taps: torch.Tensor, size: int) -> torch.Tensor:

@@ -115,8 +115,10 @@ class Batches:
 
     def _random_labels(self, num: int) -> torch.Tensor:
         indices = np.random.randint(len(self._training_set), size=num)
-        labels = np.stack([self._training_set.get_label(int(i)) for i in indices])
-        return torch.from_numpy(labels).to(self._device)
+        labels = torch.from_numpy(np.stack([self._training_set.get_label(int(i)) for i in indices]))
+        if self._device.type == "cuda":
+            labels = labels.pin_memory()  # or the host would wait for the device
+        return labels.to(self._device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the order of images, which is the same in all processes."""

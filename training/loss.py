@@ -7,6 +7,7 @@ passes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch.nn.functional import softplus
 
 from torch_utils import misc, training_stats
 from torch_utils.ops import conv2d_gradfix
+from training.extensions import Extension, Logits, Participant
 
 PHASES = ("Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth")
 
@@ -54,8 +56,11 @@ def path_lengths(img: torch.Tensor, ws: torch.Tensor) -> torch.Tensor:
     return grad.square().sum(dim=2).mean(dim=1).sqrt()
 
 
-class Loss:
-    """Interface of a loss for the training loop."""
+class Loss(Participant):
+    """Interface of a loss for the training loop, and of its parts for extensions."""
+
+    extensions: Sequence[Extension] = ()
+    """What was combined with it; set by the training loop."""
 
     def accumulate_gradients(
         self,
@@ -80,12 +85,46 @@ class Loss:
         """
         raise NotImplementedError
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return the tensors that exact continuation must restore."""
-        return {}
+    def heads(self, output: Any) -> Logits:
+        """Return the logits in an output of D."""
+        return {1: output}
 
-    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Restore what `state_dict` returned."""
+    def mean_over_heads(self, terms: Logits) -> torch.Tensor:
+        """Average a term of each logit over the heads of D, as the adversarial loss does: [N]."""
+        return terms[1][:, 0]
+
+    def penalized_score(self, output: Any) -> torch.Tensor:
+        """Return the score [N, 1] whose gradient R1 penalizes."""
+        return self.heads(output)[1]
+
+    def zero_of(self, output: Any) -> torch.Tensor:
+        """Return zeros [N] that depend on all of D: DDP expects a gradient for each parameter."""
+        return self.heads(output)[1][:, 0] * 0
+
+    def report_output(self, kind: str, output: Any) -> None:
+        """Report the logits of 'real' or 'fake' images."""
+        report_logits(kind, self.heads(output)[1])
+
+    def replacement(self) -> Extension | None:
+        """Return the extension that replaces the adversarial loss, if there is one."""
+        return next((extension for extension in self.extensions if extension.replaces_adversarial_loss), None)
+
+    def additional_terms(
+        self, kind: str, output: Any, img: torch.Tensor, c: torch.Tensor, z: torch.Tensor | None = None
+    ) -> torch.Tensor | float:
+        """Return what the loss of a subclass and the extensions add to a main term, per image, [N].
+
+        Args:
+            kind: 'real' or 'fake' while D is trained, 'generated' while G is.
+            output: D's output for the augmented images.
+            img: The images before augmentation [N, C, H, W]; with their graph if they are 'generated'.
+            c: Their labels.
+            z: Their latents; None for real ones.
+        """
+        if kind == "generated":
+            return 0.0
+        terms = [each.discriminator_term(kind, self.heads(output), img.detach()) for each in self.extensions]
+        return sum((term for term in terms if term is not None), 0.0)
 
 
 class StyleGAN2Loss(Loss):
@@ -150,7 +189,7 @@ class StyleGAN2Loss(Loss):
         return torch.cat([ws[:, :cutoff], other[:, cutoff:]], dim=1)
 
     def run_D(self, img: torch.Tensor, c: torch.Tensor, sync: bool) -> Any:
-        """Discriminator output for augmented images: logits ``[N, 1]``."""
+        """Discriminator output for augmented images: logits ``[N, 1]``, or what `heads` finds them in."""
         if self.augment_pipe is not None:
             img = self.augment_pipe(img)
         with misc.ddp_sync(self.D, sync):
@@ -175,15 +214,20 @@ class StyleGAN2Loss(Loss):
             raise ValueError(f"phase must be one of {', '.join(PHASES)}, got {phase!r}")
         main = phase.endswith(("main", "both"))
         reg = phase.endswith(("reg", "both"))
+        replacement = self.replacement()
         if phase.startswith("G"):
             reg = reg and self.pl_weight != 0
-            if main:
+            if main and replacement is not None:
+                replacement.train_generator(real_img, real_c, gen_z, gen_c, sync and not reg, gain)
+            elif main:
                 self._generator_main(gen_z, gen_c, sync and not reg, gain)
             if reg:
                 self._generator_reg(gen_z, gen_c, sync, gain)
         else:
             reg = reg and self.r1_gamma != 0
-            if main:
+            if replacement is not None:
+                replacement.train_discriminator(real_img, real_c, gen_z, gen_c, sync, gain, main, reg)
+            elif main:
                 # These gradients are averaged over processes together with those of the real images.
                 fake_loss = self._discriminator_fake(gen_z, gen_c, gain)
                 self._discriminator_real(real_img, real_c, sync, gain, fake_loss, reg)
@@ -192,11 +236,11 @@ class StyleGAN2Loss(Loss):
 
     def _generator_main(self, gen_z: torch.Tensor, gen_c: torch.Tensor, sync: bool, gain: float) -> None:
         img, _ws = self.run_G(gen_z, gen_c, sync)
-        logits = self.run_D(img, gen_c, sync=False)
-        report_logits("fake", logits)
-        loss = generator_loss(logits)
+        output = self.run_D(img, gen_c, sync=False)
+        self.report_output("fake", output)
+        loss = generator_loss(self.heads(output)[1])
         training_stats.report("Loss/G/loss", loss)
-        backward(loss, gain)
+        backward(loss[:, 0] + self.additional_terms("generated", output, img, gen_c, gen_z), gain)
 
     def _generator_reg(self, gen_z: torch.Tensor, gen_c: torch.Tensor, sync: bool, gain: float) -> None:
         num = max(gen_z.shape[0] // self.pl_batch_shrink, 1)
@@ -214,10 +258,10 @@ class StyleGAN2Loss(Loss):
     def _discriminator_fake(self, gen_z: torch.Tensor, gen_c: torch.Tensor, gain: float) -> torch.Tensor:
         with torch.no_grad():
             img, _ws = self.run_G(gen_z, gen_c, sync=False)
-        logits = self.run_D(img, gen_c, sync=False)
-        report_logits("fake", logits)
-        loss = discriminator_loss_fake(logits)
-        backward(loss, gain)
+        output = self.run_D(img, gen_c, sync=False)
+        self.report_output("fake", output)
+        loss = discriminator_loss_fake(self.heads(output)[1])
+        backward(loss[:, 0] + self.additional_terms("fake", output, img, gen_c, gen_z), gain)
         return loss.detach()
 
     def _discriminator_real(
@@ -231,19 +275,19 @@ class StyleGAN2Loss(Loss):
     ) -> None:
         """Main term if ``fake_loss`` (for the statistics) is given, R1 if ``reg``; one pass for both."""
         img = real_img.detach().requires_grad_(reg)
-        logits = self.run_D(img, real_c, sync)
-        report_logits("real", logits)
-        loss = logits * 0  # R1 does not depend on the last bias, but DDP needs a gradient for each parameter.
+        output = self.run_D(img, real_c, sync)
+        self.report_output("real", output)
+        loss = self.zero_of(output)  # R1 does not depend on the last bias
         if fake_loss is not None:
-            main = discriminator_loss_real(logits)
+            main = discriminator_loss_real(self.heads(output)[1])
             training_stats.report("Loss/D/loss", fake_loss + main.detach())
-            loss = loss + main
+            loss = loss + main[:, 0] + self.additional_terms("real", output, img, real_c)
         if reg:
-            penalty = r1_penalty(logits, img)
+            penalty = r1_penalty(self.penalized_score(output), img)
             training_stats.report("Loss/r1_penalty", penalty)
             regularizer = penalty * (self.r1_gamma / 2)
             training_stats.report("Loss/D/reg", regularizer)
-            loss = loss + regularizer[:, None]
+            loss = loss + regularizer
         backward(loss, gain)
 
 

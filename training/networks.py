@@ -17,8 +17,10 @@ Arguments that recur:
     activation: A key of `bias_act.activation_funcs`.
     lr_multiplier: Learning rate relative to other layers.
     conv_clamp: Limit of the magnitude of a layer's output (relative to its gain), or None.
-    use_fp16, num_fp16_res: Half precision for a block, for the N highest resolutions; on accelerators only.
-    channels_last, fp16_channels_last: Memory format on accelerators, always and in half precision.
+    use_fp16, num_fp16_res: float16 for a block, for the N highest resolutions; on accelerators only.
+    channels_last: Channels-last memory format on accelerators.
+    fp16_channels_last: Accepted for compatibility; half precision always has that format.
+    conv_dtype: The dtype in which a convolution is computed, or None for that of its input.
     channel_base, channel_max: A layer has min(channel_base / resolution, channel_max) channels.
     force_fp32: Compute in float32 everywhere.
     fused_modconv: Accepted for compatibility; both values give the same computation.
@@ -27,7 +29,8 @@ Arguments that recur:
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,14 +38,72 @@ import torch
 from torch_utils import misc, persistence
 from torch_utils.ops import bias_act, conv2d_resample, fma, upfirdn2d
 
+try:
+    from torch_utils.ops import demodulation, modulation
+except ImportError:  # beside the official code, which lacks them
+    demodulation = modulation = None  # type: ignore[assignment]
+
 LOW_PASS = [1, 3, 3, 1]
 ARCHITECTURES = ("orig", "skip", "resnet")
 NOISE_MODES = ("random", "const", "none")
+HOMOGENEOUS = ("linear", "relu", "lrelu")
+"""Activations with act(gain * x) = gain * act(x) for any positive gain."""
+
+_bf16_resolution = math.inf  # the lowest that trains in bfloat16
+
+
+@contextmanager
+def bfloat16_training(img_resolution: int, num_res: int) -> Iterator[None]:
+    """Within this context, networks compute their ``num_res`` highest resolutions, from 8x8 up, in bfloat16.
+
+    On accelerators features are bfloat16; on a CPU they are float32, and only the inputs of convolutions are rounded,
+    except those of fromrgb and torgb. Parameters, images and logits are float32. It takes precedence over ``use_fp16``,
+    and ``force_fp32`` over it. It belongs to a training run: snapshots are those of float32 networks.
+    """
+    global _bf16_resolution
+    before, _bf16_resolution = _bf16_resolution, _lowest_half_resolution(img_resolution, num_res)
+    try:
+        yield
+    finally:
+        _bf16_resolution = before
 
 
 def normalize_2nd_moment(x: torch.Tensor, dim: int = 1, eps: float = 1e-8) -> torch.Tensor:
     """Scale ``x`` to a mean square of 1 along ``dim``."""
     return x * (x.square().mean(dim=dim, keepdim=True) + eps).rsqrt()
+
+
+class _Linear(torch.autograd.Function):
+    """Computes ``gain * x @ weight.T + bias``; here and in derivatives, the gain costs no pass of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, gain: float) -> Any:
+        ctx.save_for_backward(x, weight)
+        ctx.gain = gain
+        beta, start = (0, x.new_empty([])) if bias is None else (1, bias)
+        return torch.addmm(start, x, weight.t(), beta=beta, alpha=gain)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        grad_x = _Linear.apply(grad, weight.t(), None, ctx.gain) if ctx.needs_input_grad[0] else None
+        grad_weight = _Linear.apply(grad.t(), x.t(), None, ctx.gain) if ctx.needs_input_grad[1] else None
+        return grad_x, grad_weight, grad.sum(dim=0) if ctx.needs_input_grad[2] else None, None
+
+
+class _ScaledCopy(torch.autograd.Function):
+    """Computes ``gain * x`` in another dtype and memory format in one pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, gain: float, dtype: torch.dtype, memory_format: torch.memory_format
+    ) -> torch.Tensor:
+        ctx.gain, ctx.dtype = gain, x.dtype
+        return torch.mul(x, gain, out=torch.empty_like(x, dtype=dtype, memory_format=memory_format))
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return _ScaledCopy.apply(grad, ctx.gain, ctx.dtype, torch.contiguous_format), None, None, None
 
 
 def modulated_conv2d(
@@ -57,6 +118,7 @@ def modulated_conv2d(
     demodulate: bool = True,
     flip_weight: bool = True,
     fused_modconv: bool = True,
+    conv_dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
     """Convolve with per-sample scales of the input channels, and renormalise the output (arXiv 1912.04958, sec. 2.2).
 
@@ -88,12 +150,12 @@ def modulated_conv2d(
     if demodulate:
         dcoefs = (styles.square() @ weight.square().sum(dim=[2, 3]).t() + 1e-8).rsqrt()  # [N, O]
     if weight.shape[2] == weight.shape[3] == up == down == 1 and padding == 0:
-        x = _modulated_pointwise(x, weight[:, :, 0, 0], styles, dcoefs)
+        x = _modulated_pointwise(x, weight.flatten(1), styles, dcoefs)
         return x if noise is None else x.add_(noise.to(x.dtype))
 
     x = x * styles.to(x.dtype)[:, :, None, None]
     x = conv2d_resample.conv2d_resample(
-        x, weight.to(x.dtype), resample_filter, up=up, down=down, padding=padding, flip_weight=flip_weight
+        x, weight.to(conv_dtype or x.dtype), resample_filter, up=up, down=down, padding=padding, flip_weight=flip_weight
     )
     if dcoefs is None:
         return x if noise is None else x.add_(noise.to(x.dtype))
@@ -113,16 +175,34 @@ def _modulated_pointwise(
     return y.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
-def _compute_format(x: torch.Tensor, use_fp16: bool, channels_last: bool) -> dict[str, Any]:
-    """Arguments for ``Tensor.to``: half precision where wanted, on accelerators only; channels-last where it is faster.
+def _lowest_half_resolution(img_resolution: int, num_res: int) -> int:
+    """The lowest of the ``num_res`` highest resolutions that may have half precision; above the image's for none."""
+    return max(2 ** (img_resolution.bit_length() - num_res), 8)
+
+
+def _half_dtype(x: torch.Tensor, resolution: int, use_fp16: bool, force_fp32: bool) -> torch.dtype | None:
+    """Half precision of a block, or None; float16 is for accelerators only."""
+    if force_fp32:
+        return None
+    if resolution >= _bf16_resolution:
+        return torch.bfloat16
+    return torch.float16 if use_fp16 and not _is_on_cpu(x) else None
+
+
+def _is_on_cpu(x: torch.Tensor) -> bool:
+    return x.device.type == "cpu"
+
+
+def _compute_format(x: torch.Tensor, half: torch.dtype | None, channels_last: bool) -> dict[str, Any]:
+    """Arguments for ``Tensor.to``: ``half``, but float32 on CPUs; channels-last where it is faster.
 
     On a CPU it always is: depthwise filters run 3 to 25 times, 3x3 convolutions up to 1.5 times faster
-    (docs/benchmarks.md).
+    (docs/benchmarks.md). On a GPU it is in half precision, whose matrix units take channels-last operands.
     """
-    on_cpu = x.device.type == "cpu"
+    channels_last = channels_last or _is_on_cpu(x) or half is not None
     return {
-        "dtype": torch.float16 if use_fp16 and not on_cpu else torch.float32,
-        "memory_format": torch.channels_last if channels_last or on_cpu else torch.contiguous_format,
+        "dtype": torch.float32 if _is_on_cpu(x) or half is None else half,
+        "memory_format": torch.channels_last if channels_last else torch.contiguous_format,
     }
 
 
@@ -186,10 +266,18 @@ class FullyConnectedLayer(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[N, in_features]`` to ``[N, out_features]``, in the dtype of ``x``."""
         _checked("x", x, self.weight.shape[1])
-        # The input is smaller than the weight matrix, so it takes the gain.
-        x = torch.nn.functional.linear(x * self.weight_gain, self.weight.to(x.dtype))
-        bias = None if self.bias is None else self.bias.to(x.dtype) * self.bias_gain
-        return bias_act.bias_act(x, bias, act=self.activation)
+        weight, weight_gain = self.weight.to(x.dtype), self.weight_gain / self.bias_gain
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        if torch.compiler.is_compiling():
+            x = torch.nn.functional.linear(x * weight_gain, weight, bias)
+        else:
+            x = _Linear.apply(x, weight, bias, weight_gain)
+        gain = bias_act.activation_funcs[self.activation].def_gain
+        if self.activation in HOMOGENEOUS:
+            gain *= self.bias_gain
+        else:
+            x = x * self.bias_gain
+        return x if self.activation == "linear" and gain == 1 else bias_act.bias_act(x, act=self.activation, gain=gain)
 
 
 @persistence.persistent_class
@@ -236,21 +324,23 @@ class Conv2dLayer(torch.nn.Module):
             else:
                 self.register_buffer(name, tensor)
 
-    def forward(self, x: torch.Tensor, gain: float = 1) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, gain: float = 1, conv_dtype: torch.dtype | None = None) -> torch.Tensor:
         """``[N, I, H, W]`` to ``[N, O, H', W']``; ``gain`` scales the output and its clamp."""
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         weight_gain, act_gain = self.weight_gain, self.act_gain * gain
         if self.bias is None and self.activation == "linear":
             # One factor on the weights instead of a pass over the output.
             weight_gain, act_gain = weight_gain * act_gain, 1
-        weight = self.weight
+        weight, dtype = self.weight, conv_dtype or x.dtype
         if x.dtype == torch.float32 and x.numel() < weight.numel():  # Scale whichever is smaller; float16 has no room.
             x = x * weight_gain
-        else:
+        elif dtype == weight.dtype or _is_on_cpu(x) or torch.compiler.is_compiling():
             weight = weight * weight_gain
+        else:
+            weight = _ScaledCopy.apply(weight, weight_gain, dtype, torch.channels_last)
         x = conv2d_resample.conv2d_resample(
             x,
-            weight.to(x.dtype),
+            weight.to(dtype),
             self.resample_filter,
             up=self.up,
             down=self.down,
@@ -350,7 +440,7 @@ class MappingNetwork(torch.nn.Module):
         if self.c_dim > 0:
             c = _checked("labels c", c, self.c_dim, num=parts[0].shape[0] if parts else None)
             parts.append(normalize_2nd_moment(self.embed(c.to(torch.float32))))
-        return torch.cat(parts, dim=1)
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     def _update_w_avg(self, w: torch.Tensor) -> None:
         if self.num_ws is not None and self.w_avg_beta is not None and w.shape[0] > 0:
@@ -409,33 +499,40 @@ class SynthesisLayer(torch.nn.Module):
         self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
 
     def forward(
-        self, x: torch.Tensor, w: torch.Tensor, noise_mode: str = "random", fused_modconv: bool = True, gain: float = 1
+        self,
+        x: torch.Tensor,
+        w: torch.Tensor,
+        noise_mode: str = "random",
+        fused_modconv: bool = True,
+        gain: float = 1,
+        conv_dtype: torch.dtype | None = None,
     ) -> torch.Tensor:
         """``x`` [N, I, H, W] under style ``w`` [N, w_dim] to ``[N, O, resolution, resolution]``."""
         _check_choice("noise_mode", noise_mode, NOISE_MODES)
         in_resolution = self.resolution // self.up
         misc.assert_shape(x, [None, self.weight.shape[1], in_resolution, in_resolution])
-        x = modulated_conv2d(
-            x,
-            self.weight,
-            self.affine(w),
-            noise=self._noise(x, noise_mode),
-            up=self.up,
-            padding=self.padding,
-            resample_filter=self.resample_filter,
-            flip_weight=self.up == 1,
-        )
+        styles, noise = self.affine(w), self._noise(x, noise_mode)
+        strength = self.noise_strength if self.use_noise else None
+        geometry: dict[str, Any] = {"up": self.up, "padding": self.padding, "flip_weight": self.up == 1}
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        bias = self.bias.to(x.dtype)
-        return bias_act.bias_act(x, bias, act=self.activation, gain=self.act_gain * gain, clamp=clamp)
+        act: dict[str, Any] = {"act": self.activation, "gain": self.act_gain * gain, "clamp": clamp}
+        if modulation is not None and modulation.is_fused(x):
+            weight, styles, dcoefs = demodulation.demodulation_coefficients(self.weight, styles, x, self.up > 1)
+            x = modulation.modulate(x, styles)
+            x = conv2d_resample.conv2d_resample(x, weight, self.resample_filter, **geometry)
+            return modulation.epilogue(x, dcoefs, noise, strength, self.bias, **act)
+        geometry |= {"resample_filter": self.resample_filter, "conv_dtype": conv_dtype}
+        if noise is not None:
+            noise = noise * self.noise_strength
+        x = modulated_conv2d(x, self.weight, styles, noise, **geometry)
+        return bias_act.bias_act(x, self.bias.to(x.dtype), **act)
 
     def _noise(self, x: torch.Tensor, noise_mode: str) -> torch.Tensor | None:
         if not self.use_noise or noise_mode == "none":
             return None
         if noise_mode == "const":
-            return self.noise_const * self.noise_strength
-        noise = torch.randn([x.shape[0], 1, self.resolution, self.resolution], device=x.device)
-        return noise * self.noise_strength
+            return self.noise_const
+        return torch.randn([x.shape[0], 1, self.resolution, self.resolution], device=x.device)
 
 
 @persistence.persistent_class
@@ -560,7 +657,9 @@ class SynthesisBlock(torch.nn.Module):
         """
         misc.assert_shape(ws, [None, self.num_conv + self.num_torgb, self.w_dim])
         w_iter = iter(ws.unbind(dim=1))
-        compute_format = _compute_format(ws, self.use_fp16 and not force_fp32, self.channels_last)
+        half = _half_dtype(ws, self.resolution, self.use_fp16, force_fp32)
+        compute_format = _compute_format(ws, half, self.channels_last)
+        layer_kwargs["conv_dtype"] = half
         if self.in_channels == 0:
             x = self.const[None].repeat([ws.shape[0], 1, 1, 1]).to(**compute_format)
             x = self.conv1(x, next(w_iter), **layer_kwargs)
@@ -572,15 +671,15 @@ class SynthesisBlock(torch.nn.Module):
             misc.assert_shape(img, [None, self.img_channels, self.resolution // 2, self.resolution // 2])
             img = upfirdn2d.upsample2d(img, self.resample_filter)
         if self.is_last or self.architecture == "skip":
-            y = self.torgb(x, next(w_iter)).to(dtype=torch.float32)
-            img = y if img is None else img + y
+            y = self.torgb(x, next(w_iter))
+            img = y.to(torch.float32) if img is None else img + y  # a sum with float32 is float32
         return x, img
 
     def _upsampling_layers(self, x: torch.Tensor, w_iter: Any, layer_kwargs: dict[str, Any]) -> torch.Tensor:
         if self.architecture != "resnet":
             x = self.conv0(x, next(w_iter), **layer_kwargs)
             return self.conv1(x, next(w_iter), **layer_kwargs)
-        y = self.skip(x, gain=math.sqrt(0.5))
+        y = self.skip(x, gain=math.sqrt(0.5), conv_dtype=layer_kwargs["conv_dtype"])
         x = self.conv0(x, next(w_iter), **layer_kwargs)
         return y + self.conv1(x, next(w_iter), gain=math.sqrt(0.5), **layer_kwargs)
 
@@ -609,7 +708,7 @@ class SynthesisNetwork(torch.nn.Module):
         self.img_resolution = img_resolution
         self.img_channels = img_channels
         self.block_resolutions = [2**i for i in range(2, resolution_log2 + 1)]
-        fp16_resolution = max(2 ** (resolution_log2 + 1 - num_fp16_res), 8)
+        fp16_resolution = _lowest_half_resolution(img_resolution, num_fp16_res)
         self.num_ws = 0
         in_channels = 0
         for res in self.block_resolutions:
@@ -766,7 +865,8 @@ class DiscriminatorBlock(torch.nn.Module):
         """
         source = img if x is None else x
         assert source is not None
-        compute_format = _compute_format(source, self.use_fp16 and not force_fp32, self.channels_last)
+        half = _half_dtype(source, self.resolution, self.use_fp16, force_fp32)
+        compute_format = _compute_format(source, half, self.channels_last)
         if x is not None:
             misc.assert_shape(x, [None, self.in_channels, self.resolution, self.resolution])
             x = x.to(**compute_format)
@@ -777,10 +877,10 @@ class DiscriminatorBlock(torch.nn.Module):
             x = y if x is None else x + y
             img = upfirdn2d.downsample2d(img, self.resample_filter) if self.architecture == "skip" else None
         if self.architecture == "resnet":
-            y = self.skip(x, gain=math.sqrt(0.5))
-            x = y + self.conv1(self.conv0(x), gain=math.sqrt(0.5))
+            y = self.skip(x, gain=math.sqrt(0.5), conv_dtype=half)
+            x = y + self.conv1(self.conv0(x, conv_dtype=half), gain=math.sqrt(0.5), conv_dtype=half)
         else:
-            x = self.conv1(self.conv0(x))
+            x = self.conv1(self.conv0(x, conv_dtype=half), conv_dtype=half)
         return x, img
 
 
@@ -862,7 +962,7 @@ class DiscriminatorEpilogue(torch.nn.Module):
     ) -> torch.Tensor:
         """Features ``[N, in_channels, 4, 4]``, the image (skip only) and mapped labels to logits ``[N, 1]``."""
         misc.assert_shape(x, [None, self.in_channels, self.resolution, self.resolution])
-        compute_format = _compute_format(x, use_fp16=False, channels_last=False)
+        compute_format = _compute_format(x, half=None, channels_last=False)
         x = x.to(**compute_format)
         if self.architecture == "skip":
             assert img is not None
@@ -912,7 +1012,7 @@ class Discriminator(torch.nn.Module):
         self.img_channels = img_channels
         self.block_resolutions = [2**i for i in range(resolution_log2, 2, -1)]
         channels = {res: _num_channels(res, channel_base, channel_max) for res in [*self.block_resolutions, 4]}
-        fp16_resolution = max(2 ** (resolution_log2 + 1 - num_fp16_res), 8)
+        fp16_resolution = _lowest_half_resolution(img_resolution, num_fp16_res)
         cmap_dim = 0 if c_dim == 0 else (channels[4] if cmap_dim is None else cmap_dim)
 
         shared: dict[str, Any] = {"img_channels": img_channels, "architecture": architecture, "conv_clamp": conv_clamp}

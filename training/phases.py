@@ -6,20 +6,26 @@ iterations, scaled by the interval.
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from dnnlib.util import construct_class_by_name
+from dnnlib.util import construct_class_by_name, get_obj_by_name
 from torch_utils import training_stats
 from torch_utils.host_memory import release_free_memory
+from training.extensions import Extension
 from training.loss import Loss
 
 NONFINITE_LIMIT = 1e5
 """Infinite gradients are replaced by this value (docs/compatibility.md)."""
+
+FUSED_DEVICES = ("cpu", "cuda")
+"""Devices on which PyTorch's fused optimizers are faster than the others."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Phase:
     optimizer: torch.optim.Optimizer
     interval: int
     """Iterations between two runs, and the gain of the terms."""
+    extensions: Sequence[Extension] = ()
     stopwatch: Stopwatch = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,28 +64,40 @@ class Phase:
         if self._frees_memory:
             release_free_memory()
         self.module.requires_grad_(True)
-        for i, inputs in enumerate(rounds):
-            loss.accumulate_gradients(
-                phase=self.name,
-                real_img=inputs.real_img,
-                real_c=inputs.real_c,
-                gen_z=inputs.gen_z,
-                gen_c=inputs.gen_c,
-                sync=i == len(rounds) - 1,
-                gain=self.interval,
-            )
+        with ExitStack() as active:
+            for extension in self.extensions:
+                active.enter_context(extension.during(self.name))
+            for i, inputs in enumerate(rounds):
+                loss.accumulate_gradients(
+                    phase=self.name,
+                    real_img=self._replaced(inputs.real_img),
+                    real_c=inputs.real_c,
+                    gen_z=inputs.gen_z,
+                    gen_c=inputs.gen_c,
+                    sync=i == len(rounds) - 1,
+                    gain=self.interval,
+                )
         self.module.requires_grad_(False)
-        gradients = [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
-        training_stats.report(f"Health/nonfinite_grads/{self.name}", remove_nonfinite(gradients))
+        training_stats.report(f"Health/nonfinite_grads/{self.name}", remove_nonfinite(self.module.parameters()))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)  # now, so that the gradients of two networks never coexist
         if self._frees_memory:
             release_free_memory()
         self.stopwatch.stop()
 
+    def _replaced(self, real_img: torch.Tensor) -> torch.Tensor:
+        if self.name.startswith("D"):
+            for extension in self.extensions:
+                real_img = extension.replace_real(real_img)
+        return real_img
+
 
 def make_phases(
-    prefix: str, module: torch.nn.Module, opt_kwargs: dict[str, Any], reg_interval: int | None
+    prefix: str,
+    module: torch.nn.Module,
+    opt_kwargs: dict[str, Any],
+    reg_interval: int | None,
+    extensions: Sequence[Extension] = (),
 ) -> list[Phase]:
     """Construct the phases of one network.
 
@@ -87,28 +106,64 @@ def make_phases(
         module: The network to train.
         opt_kwargs: ``class_name`` of the optimizer and its arguments.
         reg_interval: Iterations between two regularization steps, or None for a single phase with all terms.
+        extensions: They are told of the phases.
 
     Returns:
         Main and regularization phase, which share an optimizer, or the single phase.
     """
     if reg_interval is None:
-        optimizer = construct_class_by_name(params=module.parameters(), **opt_kwargs)
-        return [Phase(f"{prefix}both", module, optimizer, interval=1)]
+        optimizer = _construct_optimizer(module, opt_kwargs)
+        return [Phase(f"{prefix}both", module, optimizer, 1, extensions)]
     # The shared optimizer takes i + 1 steps instead of i: its rates are scaled to the same total.
     ratio = reg_interval / (reg_interval + 1)
     scaled = {**opt_kwargs, "lr": opt_kwargs["lr"] * ratio, "betas": [beta**ratio for beta in opt_kwargs["betas"]]}
-    optimizer = construct_class_by_name(params=module.parameters(), **scaled)
+    optimizer = _construct_optimizer(module, scaled)
     return [
-        Phase(f"{prefix}main", module, optimizer, interval=1),
-        Phase(f"{prefix}reg", module, optimizer, interval=reg_interval),
+        Phase(f"{prefix}main", module, optimizer, 1, extensions),
+        Phase(f"{prefix}reg", module, optimizer, reg_interval, extensions),
     ]
 
 
+def _construct_optimizer(module: torch.nn.Module, opt_kwargs: dict[str, Any]) -> torch.optim.Optimizer:
+    """Construct an optimizer; if it can, it updates all parameters in one pass over memory (docs/benchmarks.md).
+
+    That is not an option of the run, which may continue on another device.
+    """
+    parameters = list(module.parameters())
+    has_choice = "fused" in inspect.signature(get_obj_by_name(opt_kwargs["class_name"])).parameters
+    # Fused kernels assume one memory format, but checkpoints restore moments in the contiguous one.
+    is_possible = all(each.is_contiguous() and each.device.type in FUSED_DEVICES for each in parameters)
+    if has_choice and is_possible and "foreach" not in opt_kwargs:
+        opt_kwargs = {"fused": True, **opt_kwargs}
+    optimizer: torch.optim.Optimizer = construct_class_by_name(params=parameters, **opt_kwargs)
+    optimizer.register_load_state_dict_pre_hook(_keep_choice_of_fused)
+    return optimizer
+
+
+def _keep_choice_of_fused(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Let a state that was saved on another device not decide how this one computes.
+
+    A CPU can do both, and goes on as the state was made: then the numbers are the same to the last bit.
+    """
+    devices = {parameter.device.type for group in optimizer.param_groups for parameter in group["params"]}
+    if "fused" not in optimizer.defaults or devices == {"cpu"}:
+        return state
+    choice = {"fused": optimizer.defaults["fused"]}
+    return {**state, "param_groups": [{**group, **choice} for group in state["param_groups"]]}
+
+
 @torch.no_grad()
-def remove_nonfinite(gradients: list[torch.Tensor]) -> int:
-    """Replace NaN by 0 and infinities by +-`NONFINITE_LIMIT`, in place; return how many there were."""
-    if not gradients:
+def remove_nonfinite(parameters: Iterable[torch.nn.Parameter]) -> int | torch.Tensor:
+    """Replace NaN in gradients by 0 and infinities by +-`NONFINITE_LIMIT`; return how many there were.
+
+    On a GPU the number is a tensor, and the host does not wait for it.
+    """
+    parameters = [parameter for parameter in parameters if parameter.grad is not None]
+    if not parameters:
         return 0
+    if parameters[0].device.type != "cpu":
+        return _remove_nonfinite_unread(parameters)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norms = torch.stack(torch._foreach_norm(gradients))
     if norms.isfinite().all():  # the usual case: a single pass over memory
         return 0
@@ -116,6 +171,19 @@ def remove_nonfinite(gradients: list[torch.Tensor]) -> int:
     for gradient in gradients:
         torch.nan_to_num(gradient, nan=0.0, posinf=NONFINITE_LIMIT, neginf=-NONFINITE_LIMIT, out=gradient)
     return count
+
+
+def _remove_nonfinite_unread(parameters: list[torch.nn.Parameter]) -> torch.Tensor:
+    """Do it without a look at the values: all gradients in one piece, which takes five launches."""
+    flat = torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None])
+    clean = flat.nan_to_num(nan=0.0, posinf=NONFINITE_LIMIT, neginf=-NONFINITE_LIMIT)
+    for parameter, part in zip(parameters, clean.split([each.numel() for each in parameters]), strict=True):
+        gradient = part.view_as(parameter)
+        if parameter.is_contiguous() and parameter.dtype == gradient.dtype:
+            parameter.grad = gradient
+        elif parameter.grad is not None:
+            parameter.grad.copy_(gradient)
+    return (flat != clean).sum()  # NaN differs from every number
 
 
 class Stopwatch:

@@ -28,8 +28,10 @@ from training.batches import Batches
 from training.data.grid import save_image_grid
 from training.ema import ema_beta, update_ema
 from training.evaluation import Evaluation
+from training.extensions import Extension, Participant
 from training.image_grid import SampleGrid, setup_snapshot_image_grid
 from training.loss import Loss
+from training.networks import bfloat16_training
 from training.phases import make_phases
 from training.run import health
 from training.run.folder import lock_run, refuse_to_start_over, write_status
@@ -168,8 +170,9 @@ class Trainer:
         self.G_ema = copy.deepcopy(self.G).eval()
         if settings.resume_pkl is not None and settings.is_main and not checkpoint.list_checkpoints(self.run_dir):
             self._transfer_from(settings.resume_pkl)  # the other processes receive rank 0's tensors
-        for network in self.networks().values():
-            distributed.broadcast_(misc.params_and_buffers(network))
+        for network in (self.G, self.D, self.G_ema, self.augment_pipe):
+            if network is not None:
+                distributed.broadcast_(misc.params_and_buffers(network))
         if settings.is_main and settings.progress != "none":
             self._log_summaries()
 
@@ -211,9 +214,17 @@ class Trainer:
             augment_pipe=self.augment_pipe,
             **settings.loss_kwargs,
         )
+        self.extensions: list[Extension] = [
+            construct_class_by_name(extended_loss=self.loss, batch_size=settings.batch_size, **kwargs)
+            for kwargs in settings.extension_kwargs
+        ]
+        self.loss.extensions = self.extensions
+        for participant in self._participants():
+            for network in participant.networks().values():
+                distributed.broadcast_(misc.params_and_buffers(network.requires_grad_(False)))
         self.phases = [
-            *make_phases("G", self.G, settings.G_opt_kwargs, settings.G_reg_interval),
-            *make_phases("D", self.D, settings.D_opt_kwargs, settings.D_reg_interval),
+            *make_phases("G", self._trained("G"), settings.G_opt_kwargs, settings.G_reg_interval, self.extensions),
+            *make_phases("D", self._trained("D"), settings.D_opt_kwargs, settings.D_reg_interval, self.extensions),
         ]
         self.ada = None
         if self.augment_pipe is not None and settings.ada_target is not None:
@@ -237,10 +248,23 @@ class Trainer:
             data_loader_kwargs=settings.data_loader_kwargs,
         )
 
+    def _participants(self) -> list[Participant]:
+        return [self.loss, *self.extensions]
+
+    def _trained(self, name: str) -> torch.nn.Module:
+        """Return G or D, or a list of it and what participants train with it."""
+        network: torch.nn.Module = getattr(self, name)
+        others = [module for participant in self._participants() for module in participant.trained_with(name)]
+        return torch.nn.ModuleList([network, *others]) if others else network
+
     def networks(self) -> dict[str, torch.nn.Module]:
         """Return the networks by their names in snapshots."""
         networks = {"G": self.G, "D": self.D, "G_ema": self.G_ema}
-        return networks if self.augment_pipe is None else {**networks, "augment_pipe": self.augment_pipe}
+        if self.augment_pipe is not None:
+            networks["augment_pipe"] = self.augment_pipe
+        for participant in self._participants():
+            networks.update(participant.networks())
+        return networks
 
     def stateful(self) -> dict[str, checkpoint.Stateful]:
         """Return everything that the next iteration depends on; names are those in the checkpoint."""
@@ -253,6 +277,7 @@ class Trainer:
             "grid": self.samples,
             "ranks/stats": self.stats,
             "ranks/loss": self.loss,
+            **{f"ranks/extensions/{type(each).__name__}": each for each in self.extensions},
             **({} if self.ada is None else {"ranks/ada": self.ada}),
             "ranks/rng": GlobalGenerators(self.device),  # last: nothing may draw numbers after it is restored
         }
@@ -303,13 +328,18 @@ class Trainer:
         begin_sec, begin_wait_sec = time.perf_counter(), self.batches.wait_sec
         counters, settings = self.counters, self.settings
         inputs = self.batches.next(len(self.phases))
-        for phase, rounds in zip(self.phases, inputs, strict=True):
-            if counters.batch_idx % phase.interval == 0:
-                phase.run(self.loss, rounds)
+        for participant in self._participants():
+            participant.begin_iteration()
+        with bfloat16_training(self.training_set.resolution, settings.num_bf16_res):
+            for phase, rounds in zip(self.phases, inputs, strict=True):
+                if counters.batch_idx % phase.interval == 0:
+                    phase.run(self.loss, rounds)
         beta = ema_beta(settings.batch_size, counters.cur_nimg, settings.ema_kimg, settings.ema_rampup)
         update_ema(self.G_ema, self.G, beta)
         counters.cur_nimg += settings.batch_size
         counters.batch_idx += 1
+        for participant in self._participants():
+            participant.end_iteration(counters.batch_idx)
         self.console.advance(settings.batch_size)
         if self.ada is not None:
             self.ada.update(counters.batch_idx)
@@ -428,7 +458,7 @@ class Trainer:
     def _save_snapshot(self, name: str) -> Path:
         for key, network in self.networks().items():
             if key != "G_ema":
-                misc.check_ddp_consistency(network, ignore_regex=r".*\.w_avg")
+                misc.check_ddp_consistency(network, ignore_regex=r".*\.(w_avg|running_mean|running_var)")
         path = self.run_dir / name
         if self.settings.is_main:
             networks = {"augment_pipe": None, **self.networks()}

@@ -101,13 +101,14 @@ class UpBlock(torch.nn.Module):
     """Doubles the side.
 
     Args:
-        is_small: One convolution without noise instead of two with.
+        is_small: One convolution without noise instead of two.
+        use_noise: Add noise after the two convolutions.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, is_small: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, is_small: bool, use_noise: bool) -> None:
         super().__init__()
-        self.conv0 = ConvBlock(in_channels, out_channels, has_noise=not is_small)
-        self.conv1 = None if is_small else ConvBlock(out_channels, out_channels, has_noise=True)
+        self.conv0 = ConvBlock(in_channels, out_channels, has_noise=use_noise and not is_small)
+        self.conv1 = None if is_small else ConvBlock(out_channels, out_channels, has_noise=use_noise)
 
     def forward(self, x: torch.Tensor, noise_mode: str) -> torch.Tensor:
         """``[N, I, H, W]`` to ``[N, O, 2 H, 2 W]``."""
@@ -170,9 +171,12 @@ class FastGANSynthesis(torch.nn.Module):
     Args:
         is_lite: Small blocks.
         ngf: Unit of the numbers of channels.
+        use_noise: Add noise in blocks that are not small.
     """
 
-    def __init__(self, w_dim: int, img_resolution: int, img_channels: int, is_lite: bool, ngf: int) -> None:
+    def __init__(
+        self, w_dim: int, img_resolution: int, img_channels: int, is_lite: bool, ngf: int, use_noise: bool
+    ) -> None:
         super().__init__()
         self.w_dim, self.num_ws = w_dim, 1
         self.img_resolution, self.img_channels = img_resolution, img_channels
@@ -181,7 +185,7 @@ class FastGANSynthesis(torch.nn.Module):
         self.initial = SpectralNormConv2d(w_dim, 2 * channels[4], kernel_size=4, is_transposed=True)
         self.norm = BatchNorm2d(2 * channels[4])
         for side in self.sides[1:]:
-            setattr(self, f"b{side}", UpBlock(channels[side // 2], channels[side], is_lite))
+            setattr(self, f"b{side}", UpBlock(channels[side // 2], channels[side], is_lite, use_noise))
             if side in GATES:
                 setattr(self, f"gate{side}", Gate(channels[GATES[side]], channels[side]))
         self.output = SpectralNormConv2d(channels[img_resolution], img_channels, kernel_size=3, padding=1, bias=True)
@@ -210,6 +214,7 @@ class FastGANGenerator(torch.nn.Module):
         img_channels: Colour channels.
         is_lite: Small blocks.
         ngf: Unit of the numbers of channels.
+        use_noise: Add noise in blocks that are not small.
 
     Raises:
         ValueError: The resolution is not one of those.
@@ -223,6 +228,7 @@ class FastGANGenerator(torch.nn.Module):
         img_channels: int,
         is_lite: bool = False,
         ngf: int = NGF_AT_FULL_WIDTH,
+        use_noise: bool = True,
     ) -> None:
         super().__init__()
         if img_resolution not in WIDTHS or img_resolution < 8:
@@ -230,7 +236,7 @@ class FastGANGenerator(torch.nn.Module):
         self.z_dim, self.c_dim, self.w_dim, self.num_ws = z_dim, c_dim, z_dim, 1
         self.img_resolution, self.img_channels = img_resolution, img_channels
         self.mapping = FastGANMapping(z_dim, c_dim)
-        self.synthesis = FastGANSynthesis(z_dim, img_resolution, img_channels, is_lite, ngf)
+        self.synthesis = FastGANSynthesis(z_dim, img_resolution, img_channels, is_lite, ngf, use_noise)
 
     def forward(
         self,

@@ -1,6 +1,7 @@
 """Modules whose source travels in pickles may run inside the reference's checkout: they import only what it has too.
 
-That is the standard library, numpy, scipy, torch and the names of public_api.json, by absolute imports.
+That is the standard library, numpy, scipy, torch and the names of public_api.json, by absolute imports. What they can
+do without, such as kernels for GPUs, they import in a ``try`` with ``except ImportError``.
 """
 
 import ast
@@ -18,11 +19,25 @@ ANYTHING_OF = {"numpy", "scipy", "torch"} | sys.stdlib_module_names
 PACKAGES = {".".join(name.split(".")[:depth]) for name in API for depth in range(1, name.count(".") + 1)}
 
 
+def optional_imports(tree):
+    """The imports that may fail."""
+    attempts = [node for node in ast.walk(tree) if isinstance(node, ast.Try)]
+    return {
+        id(node)
+        for attempt in attempts
+        if any(isinstance(each.type, ast.Name) and each.type.id == "ImportError" for each in attempt.handlers)
+        for node in attempt.body
+    }
+
+
 def faults(source):
     """What the source imports or uses and should not."""
     tree = ast.parse(source)
     found, modules = [], {}  # modules: local name -> module of the inventory
+    optional = optional_imports(tree)
     for node in ast.walk(tree):
+        if id(node) in optional:
+            continue
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.partition(".")[0] not in ANYTHING_OF:
@@ -61,6 +76,7 @@ def test_persistent_modules_use_only_what_the_reference_has(path):
         "from torch_utils.ops import bias_act\nbias_act.bias_act",
         "from torch_utils.ops.bias_act import bias_act\nbias_act.anything",
         "from training.networks import Discriminator",
+        "try:\n    from torch_utils.ops import new\nexcept ImportError:\n    new = None\nnew.anything",
     ],
 )
 def test_what_is_allowed(source):
@@ -82,6 +98,8 @@ def test_what_is_allowed(source):
         "from torch_utils.ops import bias_act\nbias_act.IMPLS",
         "import torch_utils.misc",
         "from torch_utils.ops import *",
+        "try:\n    from torch_utils.ops import new\nexcept ValueError:\n    new = None",
+        "try:\n    from torch_utils.ops import fma\nexcept ImportError:\n    from torch_utils.ops import new",
     ],
 )
 def test_what_is_not(source):

@@ -13,6 +13,7 @@ CASES = {
     "everything": everything_random(),
     "workers": everything_random(workers=2),
     "plain": {"aug": "noaug"},
+    "bfloat16": everything_random(precision="bf16"),
     "msconD": everything_random(cfg="msconD", settings={"scales": [1, 8], "con_ramp_kimg": 0.05}),
 }
 

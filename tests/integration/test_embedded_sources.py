@@ -16,9 +16,11 @@ import sys
 import pytest
 import torch
 
+from legacy import load_network_pkl
 from msconD.discriminator import MsConDDiscriminator
 from tests.helpers import REPOSITORY
 from tests.tiny_snapshot import DATASET, SMALL, generator
+from tests.training_runs import everything_random, tiny_options, train_here, write_dataset
 from training.augment import MULTIPLIERS, AugmentPipe
 from training.networks import Discriminator
 from training.snapshots.save import save_snapshot
@@ -39,6 +41,9 @@ def outputs(snapshot):
         "D": D(img, c),
         "augment_pipe": augment_pipe(img),
     }
+    # On this device layers run as kernels, if there are any: here, and not where the other process has none.
+    images = copy.deepcopy(G_ema).to("meta")(z.to("meta"), c.to("meta"))
+    found["shape of images"] = torch.tensor(images.shape)
     if hasattr(D, "scales"):
         scales = D(img, c, all_scales=True)
         found.update({f"logits {h}": logits for h, logits in scales.logits.items()})
@@ -47,7 +52,7 @@ def outputs(snapshot):
 
 
 OTHER_PROCESS = f"""
-import pickle, sys
+import copy, pickle, sys
 import torch
 {inspect.getsource(outputs)}
 for package in sys.argv[3:]:
@@ -108,6 +113,20 @@ def test_networks_run_on_the_frozen_names_alone(tmp_path, D_class, D_kwargs, pac
     assert theirs.keys() == ours.keys()
     for name, tensor in ours.items():
         assert torch.equal(theirs[name], tensor), name
+
+
+def test_snapshots_of_a_run_in_bfloat16_are_those_of_float32(tmp_path):
+    options = tiny_options(write_dataset(tmp_path / "data.zip"), 16, **everything_random(precision="bf16"))
+    assert train_here(tmp_path / "run", {**options, "network_snapshot_ticks": 1})
+    *_, snapshot = sorted((tmp_path / "run").glob("network-snapshot-*.pkl"))
+    snapshot.rename(tmp_path / "snapshot.pkl")
+    with open(tmp_path / "snapshot.pkl", "rb") as file:
+        ours = outputs(load_network_pkl(file))
+
+    result = open_elsewhere(tmp_path, ["dnnlib", "torch_utils"])
+    assert result.returncode == 0, result.stderr
+    theirs = torch.load(tmp_path / "outputs.pt")
+    assert not [name for name, tensor in ours.items() if not torch.equal(theirs[name], tensor)]
 
 
 FOREIGN = """

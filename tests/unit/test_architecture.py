@@ -35,7 +35,7 @@ class Room:
 
 
 CORE = (
-    *("networks", "augment", "loss", "dataset", "phases", "ada", "ema", "batches"),
+    *("networks", "augment", "extensions", "loss", "dataset", "phases", "ada", "ema", "batches"),
     *("checkpoint", "evaluation", "image_grid", "stop_request"),
 )
 SCRIPTS = ("train", "generate", "style_mixing", "projector", "calc_metrics", "dataset_tool", "legacy", "demo")

@@ -3,7 +3,7 @@
 R1 and the path-length penalty differentiate a gradient: the inner backward pass needs no weight gradients, the outer
 one does. ``no_weight_gradients()`` marks the inner pass. PyTorch's own double backward computes the weight gradient of
 a data gradient as a convolution with an image-sized kernel; here it is an ordinary weight gradient, which every backend
-has a fast kernel for.
+has a fast kernel for. Where no second derivative can follow, PyTorch's own first derivatives are used.
 """
 
 from __future__ import annotations
@@ -119,6 +119,9 @@ def _match_layout(tensor: torch.Tensor, reference: torch.Tensor) -> torch.Tensor
     return tensor.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
+_aten_backward = torch.ops.aten.convolution_backward.default
+
+
 class _Convolution(torch.autograd.Function):
     """Convolution or transposed convolution; linear in both arguments, so both derivatives are of the same family."""
 
@@ -137,13 +140,20 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         input, weight = ctx.saved_tensors
+        needs_input, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        if _weight_gradients_disabled:
+            needs_weight = needs_bias = False
+        if needs_input and needs_weight and not torch.is_grad_enabled():  # without create_graph: all in one call
+            bias_sizes = [grad_output.shape[1]] if needs_bias else None
+            mask = [True, True, needs_bias]
+            return *_aten_backward(grad_output, input, weight, bias_sizes, *ctx.spec, mask), None
         grad_input = grad_weight = grad_bias = None
-        if ctx.needs_input_grad[0]:
+        if needs_input:
             adjoint = ctx.spec.adjoint(ctx.input_hw, ctx.output_hw, ctx.weight_shape[2:])
             grad_input = _Convolution.apply(grad_output, weight, None, adjoint)
-        if ctx.needs_input_grad[1] and not _weight_gradients_disabled:
+        if needs_weight:
             grad_weight = _WeightGradient.apply(grad_output, input, ctx.weight_shape, ctx.spec)
-        if ctx.needs_input_grad[2] and not _weight_gradients_disabled:
+        if needs_bias:
             grad_bias = grad_output.sum([0, 2, 3])
         return grad_input, grad_weight, grad_bias, None
 
@@ -159,7 +169,7 @@ class _WeightGradient(torch.autograd.Function):
         ctx.spec = spec
         layout = _match_layout(input.new_empty(weight_shape), input)
         grad_output = _match_layout(grad_output, input)
-        return torch.ops.aten.convolution_backward(grad_output, input, layout, None, *spec, [False, True, False])[1]
+        return _aten_backward(grad_output, input, layout, None, *spec, [False, True, False])[1]
 
     @staticmethod
     def backward(ctx: Any, grad_weight: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

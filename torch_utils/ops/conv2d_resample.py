@@ -9,7 +9,11 @@ from __future__ import annotations
 import torch
 
 from torch_utils.ops import conv2d_gradfix, upfirdn2d
+from torch_utils.ops.fir_filter import pad_or_crop
 from torch_utils.ops.upfirdn2d import IntPair, filter_size
+
+MIXED_DTYPES = (torch.float32, torch.bfloat16)
+"""Dtypes of images and weights that may differ."""
 
 
 def conv2d_resample(
@@ -27,7 +31,8 @@ def conv2d_resample(
 
     Args:
         x: Images ``[N, I, H, W]``.
-        w: Weights ``[O, I / groups, kh, kw]`` of the dtype of ``x``.
+        w: Weights ``[O, I / groups, kh, kw]`` of the dtype of ``x``, or bfloat16 for float32 images: then only the
+            convolution is computed in bfloat16, not the filter.
         f: Low-pass filter from `upfirdn2d.setup_filter`; None is the identity.
         up: Integer upsampling factor.
         down: Integer downsampling factor.
@@ -37,7 +42,7 @@ def conv2d_resample(
         flip_filter: The same choice for the filter, as in `upfirdn2d.upfirdn2d`.
 
     Returns:
-        Images ``[N, O, H', W']``.
+        Images ``[N, O, H', W']`` of the dtype of ``x``.
 
     Raises:
         ValueError: Shapes, dtypes or factors do not fit.
@@ -68,7 +73,7 @@ def conv2d_resample(
         x = _convolve(x, w, groups, flip_weight)
         return upfirdn2d.upfirdn2d(x, f, down=down, flip_filter=flip_filter)
     if pads[0] != pads[1] or pads[2] != pads[3] or min(pads) < 0:
-        x, pads = upfirdn2d.pad_or_crop(x, pads), [0, 0, 0, 0]
+        x, pads = pad_or_crop(x, pads), [0, 0, 0, 0]
     return _convolve(x, w, groups, flip_weight, padding=(pads[2], pads[0]))
 
 
@@ -78,7 +83,7 @@ def _validate(x: torch.Tensor, w: torch.Tensor, up: int, down: int, groups: int)
             f"conv2d_resample: needs x [N, I, H, W] and w [O, I/groups, kh, kw], not empty, "
             f"got {list(x.shape)} and {list(w.shape)}"
         )
-    if x.dtype != w.dtype or not x.is_floating_point():
+    if (x.dtype != w.dtype and (x.dtype, w.dtype) != MIXED_DTYPES) or not x.is_floating_point():
         raise ValueError(f"conv2d_resample: x and w must have one floating-point dtype, got {x.dtype} and {w.dtype}")
     if not all(isinstance(number, int) and number >= 1 for number in (up, down, groups)):
         raise ValueError(f"conv2d_resample: up, down and groups must be positive ints, got {up}, {down} and {groups}")
@@ -108,7 +113,7 @@ def _convolve(
 ) -> torch.Tensor:
     if not flip_weight and (w.shape[2] > 1 or w.shape[3] > 1):
         w = w.flip([2, 3])
-    return conv2d_gradfix.conv2d(x, w, stride=stride, padding=padding, groups=groups)
+    return conv2d_gradfix.conv2d(x.to(w.dtype), w, stride=stride, padding=padding, groups=groups).to(x.dtype)
 
 
 def _convolve_zero_stuffed(
@@ -126,5 +131,5 @@ def _convolve_zero_stuffed(
     pads = [pads[0] - (kw - 1), pads[1] - (kw - up), pads[2] - (kh - 1), pads[3] - (kh - up)]
     crop_x = max(min(-pads[0], -pads[1]), 0)
     crop_y = max(min(-pads[2], -pads[3]), 0)
-    x = conv2d_gradfix.conv_transpose2d(x, w, stride=up, padding=(crop_y, crop_x), groups=groups)
-    return x, [pads[0] + crop_x, pads[1] + crop_x, pads[2] + crop_y, pads[3] + crop_y]
+    y = conv2d_gradfix.conv_transpose2d(x.to(w.dtype), w, stride=up, padding=(crop_y, crop_x), groups=groups)
+    return y.to(x.dtype), [pads[0] + crop_x, pads[1] + crop_x, pads[2] + crop_y, pads[3] + crop_y]

@@ -25,6 +25,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import types
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -51,22 +52,28 @@ def are_wanted(impl: str, tensor: torch.Tensor) -> bool:
     """Return whether an operation on ``tensor`` shall run as a kernel; warn if it should and cannot.
 
     The meta device counts as a GPU: what is traced there is what a GPU would do. On a CPU, 'triton' works in Triton's
-    interpreter, which the environment variable ``TRITON_INTERPRET=1`` selects.
+    interpreter, which the environment variable ``TRITON_INTERPRET=1`` selects, and where errors are not hidden.
     """
     device = tensor.device.type
     if impl == "ref":
         return False
     if impl != "triton" and (device not in ("cuda", "meta") or tensor.dtype == torch.float64):
         return False  # kernels take factors as float32: enough to check derivatives in float64, not to compute in it
+    if torch.jit.is_tracing():
+        return False  # the tracer would see nothing of a kernel
     if device == "meta":
         return True
     if device in _broken:
         return False
     if importlib.util.find_spec("triton") is None:
         _fall_back(device, "Triton is not installed")
-    elif device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+    elif device == "cpu" and not _interpreted():
         _fall_back(device, "Triton has no CPU backend, only its interpreter (TRITON_INTERPRET=1)")
     return device not in _broken
+
+
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def _fall_back(device: str, reason: str) -> None:
@@ -76,9 +83,17 @@ def _fall_back(device: str, reason: str) -> None:
 
 @functools.cache
 def compiled(kernel: Callable[..., Any]) -> Any:
-    """Return ``kernel`` as a Triton function, to be called as ``compiled(kernel)[grid](...)``."""
+    """Return ``kernel`` as a Triton function, to be called as ``compiled(kernel)[grid](...)``.
+
+    The functions of the same module that it calls become Triton functions, too.
+    """
     triton = importlib.import_module("triton")
-    sys.modules[kernel.__module__].tl = importlib.import_module("triton.language")  # type: ignore[attr-defined]
+    module = sys.modules[kernel.__module__]
+    module.tl = importlib.import_module("triton.language")  # type: ignore[attr-defined]
+    for name in kernel.__code__.co_names:
+        called = getattr(module, name, None)
+        if isinstance(called, types.FunctionType):
+            setattr(module, name, compiled(called))
     return triton.jit(kernel)
 
 
@@ -97,23 +112,35 @@ def operation(
     """
 
     def decorate(launch: Callable[..., Any]) -> Callable[..., Any]:
-        operator = torch.library.custom_op(f"{NAMESPACE}::{launch.__name__.strip('_')}", launch, mutates_args=())
+        def run(*args: Any) -> Any:
+            tensor = next(arg for arg in args if isinstance(arg, torch.Tensor))
+            device = tensor.device.type
+            if device in _broken:
+                return reference(*args)
+            try:
+                with torch.cuda.device_of(tensor):  # Triton launches on the current device
+                    return launch(*args)
+            except Exception as error:  # compilers fail in many ways, and training must go on
+                if isinstance(error, torch.OutOfMemoryError) or _interpreted():
+                    raise
+                result = reference(*args)  # fails, too, if the arguments are at fault
+                _fall_back(device, f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}")
+                return result
+
+        operator = torch.library.custom_op(
+            f"{NAMESPACE}::{launch.__name__.strip('_')}",
+            run,
+            mutates_args=(),
+            schema=torch.library.infer_schema(launch, mutates_args=()),
+        )
         operator.register_fake(fake)
 
         @functools.wraps(launch)
         def call(*args: Any, kernel: bool) -> Any:
             if not kernel:
                 return reference(*args)
-            device = next(arg.device.type for arg in args if isinstance(arg, torch.Tensor))
-            if device == "meta" or torch.compiler.is_compiling():
-                return operator(*args)
-            try:
-                return launch(*args)
-            except Exception as error:  # compilers fail in many ways, and training must go on
-                if isinstance(error, torch.OutOfMemoryError) or device == "cpu":
-                    raise
-                _fall_back(device, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
-                return reference(*args)
+            on_meta = any(arg.is_meta for arg in args if isinstance(arg, torch.Tensor))
+            return operator(*args) if on_meta or torch.compiler.is_compiling() else run(*args)
 
         return call
 

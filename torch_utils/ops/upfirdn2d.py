@@ -1,7 +1,7 @@
 """Upsample, filter and downsample images in one operation (StyleGAN2, arXiv 1912.04958, appendix B).
 
-The definition, per channel: insert zeros between pixels, pad, convolve with a small filter, keep every n-th pixel. It
-is computed without ever storing the inserted zeros: a depthwise convolution with stride, or a transposed one.
+The definition, per channel: insert zeros between pixels, pad, convolve with a small filter, keep every n-th pixel. Here
+arguments are checked and separable filters split; `fir_filter` computes.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.nn import functional
 
-from torch_utils.ops import conv2d_gradfix
+from torch_utils.ops import kernels
+from torch_utils.ops.fir_filter import fir_filter
 
-IMPLS = ("auto", "ref")
+IMPLS = kernels.IMPLS
+
 SEPARABLE_MIN_TAPS = 8
 """1D filters with at least this many taps stay separable, shorter ones become 2D (docs/compatibility.md)."""
 
@@ -83,13 +84,14 @@ def upfirdn2d(
 
     Args:
         x: Images ``[N, C, H, W]``, any floating dtype and memory format, at least one channel.
-        f: Filter from `setup_filter`, ``[fh, fw]`` or separable ``[taps]``; None is the identity.
+        f: Filter from `setup_filter`, ``[fh, fw]`` or separable ``[taps]``, on the device of ``x``; None is the
+            identity. One that requires a gradient is applied as impl 'ref' does.
         up: Upsampling factor, an int or ``[x, y]``; zeros follow each pixel, the last one too.
         down: Downsampling factor, an int or ``[x, y]``.
         padding: Zeros around the upsampled image: an int, ``[x, y]`` or ``[x0, x1, y0, y1]``; negative values crop.
         flip_filter: False convolves, True correlates.
         gain: Factor of the result.
-        impl: 'auto', or 'ref' for the plain-PyTorch definition below.
+        impl: One of `kernels.IMPLS`; 'ref' computes the definition step by step.
 
     Returns:
         Images ``[N, C, (H * up + pads - fh) // down + 1, ...]`` with the dtype and memory format of ``x``.
@@ -97,22 +99,19 @@ def upfirdn2d(
     Raises:
         ValueError: An argument has a wrong shape, dtype or value, or the filter does not fit into the padded image.
     """
-    if impl not in IMPLS:
-        raise ValueError(f"upfirdn2d: impl must be one of {', '.join(IMPLS)}, got {impl!r}")
+    kernels.check_impl("upfirdn2d", impl)
     if x.ndim != 4 or x.shape[1] == 0 or not x.is_floating_point():
         raise ValueError(f"upfirdn2d: x must be floating point [N, C, H, W], C > 0, got {x.dtype} {list(x.shape)}")
     taps = x.new_ones([1, 1]) if f is None else _checked_filter(f)
+    if taps.device != x.device:
+        raise ValueError(f"upfirdn2d: f must be on the device of x, {x.device}, got {taps.device}")
     up_x, up_y = _parse_factor("up", up)
     down_x, down_y = _parse_factor("down", down)
-    pad_x0, pad_x1, pad_y0, pad_y1 = parse_padding(padding)
-    apply = _upfirdn2d_ref if impl == "ref" else _upfirdn2d_conv
-    # The filter is applied by correlation; a true convolution flips it first.
-    taps = taps if flip_filter else taps.flip(list(range(taps.ndim)))
+    x0, x1, y0, y1 = parse_padding(padding)
     if taps.ndim == 2:
-        return apply(x, taps * gain, (up_x, up_y), (down_x, down_y), (pad_x0, pad_x1, pad_y0, pad_y1))
-    taps = taps * gain**0.5
-    x = apply(x, taps[None, :], (up_x, 1), (down_x, 1), (pad_x0, pad_x1, 0, 0))
-    return apply(x, taps[:, None], (1, up_y), (1, down_y), (0, 0, pad_y0, pad_y1))
+        return fir_filter(x, taps, (up_x, up_y), (down_x, down_y), (x0, x1, y0, y1), flip_filter, float(gain), impl)
+    x = fir_filter(x, taps[None, :], (up_x, 1), (down_x, 1), (x0, x1, 0, 0), flip_filter, gain**0.5, impl)
+    return fir_filter(x, taps[:, None], (1, up_y), (1, down_y), (0, 0, y0, y1), flip_filter, gain**0.5, impl)
 
 
 def filter2d(
@@ -195,13 +194,6 @@ def parse_padding(padding: IntPair) -> tuple[int, int, int, int]:
     return int(x0), int(x1), int(y0), int(y1)
 
 
-def pad_or_crop(x: torch.Tensor, pads: Sequence[int]) -> torch.Tensor:
-    """Pad images with zeros by ``pads`` [x0, x1, y0, y1]; negative ones crop."""
-    x = functional.pad(x, [max(pad, 0) for pad in pads])
-    x0, x1, y0, y1 = (max(-pad, 0) for pad in pads)
-    return x[:, :, y0 : x.shape[2] - y1, x0 : x.shape[3] - x1]
-
-
 def filter_size(f: torch.Tensor | None) -> tuple[int, int]:
     """Return (width, height) of a filter; a separable one has the same taps along both axes."""
     return (1, 1) if f is None else (_checked_filter(f).shape[-1], f.shape[0])
@@ -213,65 +205,3 @@ def _checked_filter(f: torch.Tensor) -> torch.Tensor:
     if f.ndim not in (1, 2) or f.numel() == 0 or not f.is_floating_point():
         raise ValueError(f"upfirdn2d: f must be floating point [fh, fw] or [taps], got {f.dtype} {list(f.shape)}")
     return f
-
-
-def _upfirdn2d_ref(
-    x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], down: tuple[int, int], pads: tuple[int, int, int, int]
-) -> torch.Tensor:
-    """Compute the definition step by step; ``f`` is a 2D correlation filter."""
-    _check_fits(x, f, up, pads)
-    num, channels, height, width = x.shape
-    (up_x, up_y), (down_x, down_y) = up, down
-    stuffed = x.new_zeros([num, channels, height, up_y, width, up_x])
-    stuffed[:, :, :, 0, :, 0] = x
-    padded = pad_or_crop(stuffed.reshape(num, channels, height * up_y, width * up_x), pads)
-    windows = padded.unfold(2, f.shape[0], 1).unfold(3, f.shape[1], 1)  # [N, C, H, W, fh, fw]
-    return (windows * f.to(x.dtype)).sum([4, 5])[:, :, ::down_y, ::down_x]
-
-
-def _upfirdn2d_conv(
-    x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], down: tuple[int, int], pads: tuple[int, int, int, int]
-) -> torch.Tensor:
-    """Compute the same by depthwise convolutions; ``f`` is a 2D correlation filter."""
-    _check_fits(x, f, up, pads)
-    (up_x, up_y), (down_x, down_y), (x0, x1, y0, y1) = up, down, pads
-    channels = x.shape[1]
-    fh, fw = f.shape
-    if up == (1, 1):
-        if x0 == x1 >= 0 and y0 == y1 >= 0:
-            inner_pad = (y0, x0)
-        else:
-            x, inner_pad = pad_or_crop(x, pads), (0, 0)
-        return conv2d_gradfix.conv2d(x, _depthwise(f, x), stride=(down_y, down_x), padding=inner_pad, groups=channels)
-    # A transposed convolution yields every overlap of filter and image: cut out the part that the padding asks for.
-    cut_y, extra_y = _transposed_crop(fh, up_y, y0, y1)
-    cut_x, extra_x = _transposed_crop(fw, up_x, x0, x1)
-    padding, output_padding = (max(cut_y, 0), max(cut_x, 0)), (0, 0)
-    if 0 <= extra_y < up_y and 0 <= extra_x < up_x and cut_y >= 0 and cut_x >= 0:
-        output_padding, rest = (extra_y, extra_x), None
-    else:
-        padding, rest = (0, 0), [-cut_x, extra_x - cut_x, -cut_y, extra_y - cut_y]
-    kernel = _depthwise(f.flip([0, 1]), x)
-    x = conv2d_gradfix.conv_transpose2d(
-        x, kernel, stride=(up_y, up_x), padding=padding, output_padding=output_padding, groups=channels
-    )
-    if rest is not None:
-        x = pad_or_crop(x, rest)
-    return x if down == (1, 1) else x[:, :, ::down_y, ::down_x]
-
-
-def _transposed_crop(taps: int, up: int, pad0: int, pad1: int) -> tuple[int, int]:
-    """Return the pixels to crop at the start of a full transposed convolution, and how many fewer at its end."""
-    cut_start = taps - 1 - pad0
-    cut_end = taps - up - pad1
-    return cut_start, cut_start - cut_end
-
-
-def _depthwise(f: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    return f.to(x.dtype)[None, None].expand(x.shape[1], 1, -1, -1)
-
-
-def _check_fits(x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], pads: tuple[int, int, int, int]) -> None:
-    padded = [x.shape[2] * up[1] + pads[2] + pads[3], x.shape[3] * up[0] + pads[0] + pads[1]]
-    if padded[0] < f.shape[0] or padded[1] < f.shape[1]:
-        raise ValueError(f"upfirdn2d: the filter {list(f.shape)} is larger than the padded image {padded}; pad more")

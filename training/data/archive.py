@@ -39,6 +39,9 @@ MIN_BYTES_PER_BRACKET = 5
 """In `METADATA_FILE`. The shortest labels, ``["a.png",[0]],``, need two brackets; a list without items needs 20 times
 its text in memory."""
 
+MIN_BYTES_PER_KEY = 24
+"""In `METADATA_FILE`, which has a handful of keys; an object of many short ones needs 20 times its text in memory."""
+
 
 _ROWS_PER_CHUNK = 1 << 12
 
@@ -101,6 +104,8 @@ class Archive(abc.ABC):
             text = self.read(METADATA_FILE)
             if MIN_BYTES_PER_BRACKET * (text.count(b"[") + text.count(b"{")) > len(text) + 1000:
                 raise ValueError("it has more brackets than labels need")
+            if MIN_BYTES_PER_KEY * text.count(b'":') > len(text) + 1000:
+                raise ValueError("it has more keys than labels need")
             content = json.loads(text)
         except (OSError, ValueError, RecursionError) as err:
             raise UserError(f"{where} cannot be read as JSON: {err}") from err

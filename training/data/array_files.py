@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from dnnlib.download import content_fault
 from dnnlib.util import UserError
 
 MAX_UNPACKED_BYTES = 1 << 30
@@ -106,6 +107,8 @@ class _Unpacked:
 def _open_gzip(path: Path) -> gzip.GzipFile:
     if not path.is_file():
         raise FileNotFoundError("there is no such file")
+    if fault := content_fault(path):
+        raise UserError(f"it is {fault}")
     return gzip.open(path)
 
 

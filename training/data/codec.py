@@ -13,6 +13,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dnnlib.download import placeholder
 from dnnlib.util import UserError
 from training.data.archive import METADATA_FILE, Archive
 from training.data.names import Names, shown, some
@@ -24,8 +25,8 @@ MAX_IMAGE_PX = 64 << 20
 """Most pixels of an image that is decoded, unless the caller sets another limit."""
 
 MAX_SCANNED_PX = 1 << 32
-"""Most pixels times scans of a progressive JPEG, which take 1.7 s to decode (docs/benchmarks.md). Encoders write up to
-14 scans, but a file of 600 KB may contain thousands."""
+"""Most pixels times scans of a JPEG, progressive or not; they take 1.7 s to decode (docs/benchmarks.md). Encoders write
+up to 14 scans, but a file of 600 KB may contain thousands."""
 
 _HEIF_EXTENSIONS = (".heic", ".heif", ".hif")
 
@@ -87,6 +88,9 @@ def open_image(file: IO[bytes], max_px: int | None = None) -> Image.Image:
         BadImageError: Not one of `FORMATS`, or too many pixels.
     """
     max_px = max_px or MAX_IMAGE_PX
+    if fault := placeholder(file.read(512)):
+        raise BadImageError(f"is not an image but {fault}")
+    file.seek(0)
     with _pillow_limit(max_px), _decoding():
         image = Image.open(file, formats=_formats())
     if image.width * image.height > max_px:
@@ -110,10 +114,10 @@ def load_image(image: Image.Image) -> Image.Image:
     """Decode the pixels (of the first frame) and turn them upright as the EXIF orientation says.
 
     Raises:
-        BadImageError: The data is truncated or damaged, or a progressive JPEG has too many scans.
+        BadImageError: The data is truncated or damaged, or a JPEG has too many scans.
     """
     with _decoding():
-        if image.info.get("progressive"):
+        if image.format in ("JPEG", "MPO"):
             _check_scans(image)
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
@@ -134,7 +138,7 @@ def _check_scans(image: Image.Image) -> None:
     file.seek(0)
     num_scans = file.read().count(b"\xff\xda")
     if num_scans * image.width * image.height > MAX_SCANNED_PX:
-        raise BadImageError(f"is a progressive JPEG with {num_scans} scans, too many for its size; save it again")
+        raise BadImageError(f"is a JPEG with {num_scans} scans, too many for its size; save it again")
 
 
 @functools.cache

@@ -47,7 +47,10 @@ def read_labels(archive: Archive, names: Sequence[str]) -> Labels | None:
     by_name = _by_name(content["labels"], where)
     missing = [name for name in names if name not in by_name]
     if missing:
-        raise UserError(f"{where}: {len(missing)} of {len(names)} images have no label: {some(missing)}")
+        raise UserError(
+            f"{where}: {len(missing)} of {len(names)} images have no label: {some(missing)}; label them, or "
+            "take 'labels' out of the file"
+        )
     class_names = content.get("class_names")
     if class_names is not None and not (isinstance(class_names, list) and all(type(n) is str for n in class_names)):
         raise UserError(f"{where}: 'class_names' must be a list of strings, or null")

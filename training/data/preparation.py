@@ -21,6 +21,9 @@ TRANSFORMS = ("center-crop", "center-crop-wide", "pad")
 
 MAX_BITS = 16
 
+MAX_PADDED_PX = 64 << 20
+"""Of an image with bands, before it is resized."""
+
 Size = tuple[int, int]
 """(width, height) in pixels."""
 
@@ -105,10 +108,18 @@ class Preparation:
         if self.mode != "auto" and image.mode != MODES[self.mode]:
             image = image.convert(MODES[self.mode])
         resizing = self.resizing(image.size)
+        if self.transform == "pad" and math.prod(resizing.before) > MAX_PADDED_PX:
+            return self._resized_and_padded(image, resizing)
         image = crop_or_pad(image, resizing.before)
         if resizing.is_needed:
             image = image.resize(resizing.after, RESIZE_FILTERS[self.resize_filter])
         return crop_or_pad(image, (image.width, image.width)) if self.transform == "center-crop-wide" else image
+
+    def _resized_and_padded(self, image: Image.Image, resizing: Resizing) -> Image.Image:
+        """Resize before the bands are added, which would make a panorama thousands of times larger."""
+        scales = [new / old for old, new in zip(resizing.before, resizing.after, strict=True)]
+        width, height = (max(round(side * scale), 1) for side, scale in zip(image.size, scales, strict=True))
+        return crop_or_pad(image.resize((width, height), RESIZE_FILTERS[self.resize_filter]), resizing.after)
 
     def resizing(self, size: Size) -> Resizing:
         """Return how an image of some size is resized.

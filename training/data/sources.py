@@ -17,7 +17,7 @@ from PIL import Image
 from dnnlib.util import UserError
 from training.data.archive import Archive, open_archive
 from training.data.array_files import read_cifar10, read_mnist
-from training.data.codec import BadImageError, ignored_files, image_names, load_image, open_image, read_image
+from training.data.codec import BadImageError, ignored_files, load_image, open_image, read_image, require_images
 from training.data.labels import Labels, labels_from_subfolders, read_labels
 from training.data.names import is_hidden
 from training.data.scenes.scene import MAX_SIZE_PX, MIN_SIZE_PX, scene
@@ -82,10 +82,8 @@ def archive_source(archive: Archive, max_images: int | None, subfolders_as_label
     Raises:
         UserError: No images, or images without a label although others have one.
     """
-    all_names = image_names(archive)
+    all_names = require_images(archive)
     names = all_names[:max_images]
-    if not names:
-        raise UserError(f"{archive.path}: no image files found")
     labels = labels_from_subfolders(names) if subfolders_as_labels else read_labels(archive, names)
     ignored = ignored_files(archive)
     return Source(

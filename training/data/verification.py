@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from dnnlib.util import UserError
 from training.data.archive import Archive, open_archive
-from training.data.codec import BadImageError, image_names, load_image, read_image
+from training.data.codec import BadImageError, load_image, read_image, require_images
 from training.data.labels import read_labels
 from training.data.layout import ImageLayout, mend
 from training.data.names import shown
@@ -33,9 +33,7 @@ def verify(path: str, num_workers: int, tell: Callable[[str], None]) -> int:
     """
     with heartbeat(lambda: f"Still reading {path} ..."):
         archive = open_archive(path)
-        names = image_names(archive)
-        if not names:
-            raise UserError(f"{path}: no image files found")
+        names = require_images(archive)
         read_labels(archive, names)
     layouts = _Layouts()
     num_bad = 0

@@ -16,6 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from dnnlib.download import placeholder
 from dnnlib.util import UserError
 from training.data.names import Names, encode_name
 
@@ -119,7 +120,9 @@ def _read_table(file: BinaryIO) -> tuple[bytes, int, int]:
     tail = file.read()
     end_at = tail.rfind(_END_MAGIC)
     if not 0 <= end_at <= len(tail) - _END.size:
-        raise _BadZipError("its end is missing; is the download or copy complete?")
+        file.seek(0)
+        fault = placeholder(file.read(512))
+        raise _BadZipError(f"it is {fault}" if fault else "its end is missing; is the download or copy complete?")
     _, disk, _, _, _, table_bytes, stated_begin, _ = _END.unpack_from(tail, end_at)
     locator_at = end_at - _END64_LOCATOR.size
     if locator_at >= 0 and tail.startswith(_END64_LOCATOR_MAGIC, locator_at):

@@ -16,6 +16,7 @@ import torch
 
 from dnnlib.util import UserError
 from metrics.detectors import trust_torchscript
+from torch_utils.out_of_memory import out_of_memory_means
 from training.inference.sampling import class_label
 from training.networks import NOISE_MODES
 
@@ -170,10 +171,11 @@ def choose_label(G: Any, class_idx: int | None, device: torch.device) -> torch.T
 
 @contextlib.contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Show user errors without a traceback, and paths on any terminal; also works as a decorator."""
+    """Show user errors and a lack of memory in one line, and paths on any terminal; also works as a decorator."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # an ASCII terminal must not end a command
     try:
-        yield
+        with out_of_memory_means("use a smaller --batch or --grid, if the command has them, or another --device"):
+            yield
     except (UserError, OSError) as error:
         raise click.ClickException(str(error)) from error

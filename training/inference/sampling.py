@@ -15,6 +15,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 import torch
 
+from dnnlib.download import content_fault
 from dnnlib.util import UserError, open_url
 from metrics.generated import ItemNoise, to_uint8
 from training.snapshots.load import load_networks
@@ -166,6 +167,8 @@ def load_projected_w(path: Path, G: Any, device: torch.device) -> torch.Tensor:
     """
     if not path.is_file():
         raise UserError(f"no such file: {path}")
+    if fault := content_fault(path):
+        raise UserError(f"{path} is {fault}, not an npz file with an array 'w'")
     try:
         with zipfile.ZipFile(path) as archive:
             with archive.open("w.npy") as file:

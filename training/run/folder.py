@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import json
+import math
 import os
 import random
 import re
@@ -35,6 +37,18 @@ ENDED = ("stopped", "finished")
 """Values of its "reason" once the training loop has returned."""
 LOCK_FILE = ".lock"
 MAX_OPTIONS_BYTES = 1 << 20
+MAX_DIGITS = 100
+"""Of a whole number in these files, which must fit into a float."""
+_OF_FIRST_TICK = re.compile(r"network-snapshot-000000(\.pkl)?")
+"""Snapshots that a run may have left before its first checkpoint."""
+_STATUS_TYPES: dict[str, type | tuple[type, ...]] = {
+    "reason": str,
+    "name": str,
+    "host": str,
+    "pid": int,
+    "kimg": (int, float),
+    "total_kimg": (int, float),
+}
 
 
 class RunState(enum.Enum):
@@ -66,9 +80,8 @@ def make_run_dir(outdir: Path, description: str) -> Path:
                 run_dir.rmdir()  # another run has taken the number at the same moment, under another description
             time.sleep(random.random() / 10)
     except OSError as error:
-        raise UserError(
-            f"--outdir={outdir}: {error.strerror or error}; choose a folder that can be written to"
-        ) from error
+        advice = "shorten --desc" if error.errno == errno.ENAMETOOLONG else "choose a folder that can be written to"
+        raise UserError(f"--outdir={outdir}: {error.strerror or error}; {advice}") from error
 
 
 def _numbered_folders(outdir: Path) -> list[tuple[int, Path]]:
@@ -87,15 +100,22 @@ def find_run_dir(run: str, outdir: Path | None) -> Path:
         UserError: There is no such run.
     """
     if run != "latest":
-        if not (Path(run) / OPTIONS_FILE).is_file():
+        if not _is_run(Path(run)):
             raise UserError(f"--continue={run}: not a run folder, {OPTIONS_FILE} is missing; give a folder or 'latest'")
         return Path(run)
     if outdir is None:
         raise UserError("--continue=latest needs --outdir, the folder that holds the runs")
-    runs = [] if not outdir.is_dir() else [path for path in _runs_by_age(outdir) if (path / OPTIONS_FILE).is_file()]
+    runs = [] if not outdir.is_dir() else [path for path in _runs_by_age(outdir) if _is_run(path)]
     if not runs:
         raise UserError(f"--continue=latest: no run in {outdir}; start one without --continue")
     return next((path for path in reversed(runs) if has_progress(path)), runs[-1])
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        return (path / OPTIONS_FILE).is_file()
+    except PermissionError:  # another user's
+        return False
 
 
 def _runs_by_age(outdir: Path) -> list[Path]:
@@ -108,6 +128,25 @@ def _runs_by_age(outdir: Path) -> list[Path]:
     return [path for _number, path in sorted(_numbered_folders(outdir), key=key)]
 
 
+def check_files(run_dir: Path) -> None:
+    """Make sure that continuing a run writes to its own files only, can read its checkpoints, waits for no pipe.
+
+    Files that are replaced as a whole, such as checkpoints, may be links.
+
+    Raises:
+        UserError: A file that is written in place is a link, or something is neither a file nor a folder.
+    """
+    for path in run_dir.iterdir():
+        is_written_in_place = path.name in (LOCK_FILE, "log.txt", "stats.jsonl") or path.name.startswith("metric-")
+        if path.is_symlink() and is_written_in_place:
+            raise UserError(f"{run_dir}: {path.name[:100]!a} is a link, which would be written through; delete it")
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UserError(f"{run_dir}: {path.name[:100]!a} is not a regular file; delete it")
+        # What cannot be read now would be taken for damaged.
+        if path.name.startswith("training-state-") and not os.access(path, os.R_OK):
+            raise UserError(f"{run_dir}: {path.name[:100]!a} cannot be read by this user; change its permissions")
+
+
 def has_progress(run_dir: Path) -> bool:
     """Tell whether a run has anything that starting it anew would destroy.
 
@@ -115,11 +154,12 @@ def has_progress(run_dir: Path) -> bool:
     """
     if any(run_dir.glob("training-state-*.safetensors*")) or read_status(run_dir).get("reason") in ENDED:
         return True
-    try:
-        with open(run_dir / "stats.jsonl", "rb") as file:
-            return sum(1 for _line in zip(file, range(2), strict=False)) > 1
-    except FileNotFoundError:
+    if any(not _OF_FIRST_TICK.fullmatch(path.name) for path in run_dir.glob("network-snapshot-*")):
+        return True
+    if not (run_dir / "stats.jsonl").is_file():
         return False
+    with open(run_dir / "stats.jsonl", "rb") as file:
+        return sum(1 for _line in zip(file, range(2), strict=False)) > 1
 
 
 def find_state(run_dir: Path) -> RunState:
@@ -164,7 +204,8 @@ def lock_run(run_dir: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         status = read_status(run_dir)
-        where = f" (process {status['pid']} on {status['host']})" if "pid" in status else ""
+        is_known = "pid" in status and "host" in status
+        where = f" (process {status['pid']} on {ascii(status['host'][:100])[1:-1]})" if is_known else ""
         raise UserError(f"{run_dir} is being trained by another process{where}; stop that one first") from None
     except OSError as error:
         raise UserError(f"{run_dir} cannot be written to: {error.strerror or error}") from error
@@ -207,12 +248,14 @@ def write_status(run_dir: Path, reason: str, kimg: float, total_kimg: float, **d
 
 
 def read_status(run_dir: Path) -> dict[str, Any]:
-    """Read what `write_status` wrote; empty if there is nothing readable."""
+    """Read what `write_status` wrote, values of other types left out; empty if there is nothing readable."""
     try:
-        status = json.loads(_read_small_file(run_dir / STATUS_FILE))
+        status = _parse(_read_small_file(run_dir / STATUS_FILE))
     except (OSError, ValueError, RecursionError):
         return {}
-    return status if isinstance(status, dict) else {}
+    if not isinstance(status, dict):
+        return {}
+    return {name: value for name, value in status.items() if isinstance(value, _STATUS_TYPES.get(name, object))}
 
 
 def write_options(run_dir: Path, kwargs: dict[str, Any]) -> None:
@@ -229,16 +272,34 @@ def read_options(run_dir: Path) -> dict[str, Any]:
     """
     path = run_dir / OPTIONS_FILE
     try:
-        kwargs: dict[str, Any] = json.loads(_read_small_file(path))
+        kwargs: dict[str, Any] = _parse(_read_small_file(path))
     except (OSError, ValueError, RecursionError) as error:
-        reason = str(error)[:100]
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else ascii(str(error)[:100])[1:-1]
         raise UserError(f"{path} cannot be read ({reason}); it must be the one that train.py wrote") from error
     if not isinstance(kwargs, dict) or "run_dir" in kwargs:
         raise UserError(f"{path} is not of this train.py; start a new run with --resume=<snapshot.pkl> instead")
     return kwargs
 
 
+def _parse(text: bytes) -> Any:
+    """Parse JSON of finite numbers, which alone can be compared."""
+
+    def refuse(name: str) -> Any:
+        raise ValueError(f"it contains {name}")
+
+    def finite(digits: str) -> float:
+        number = float(digits)
+        return number if math.isfinite(number) else refuse(digits[:20])
+
+    def short(digits: str) -> int:
+        return int(digits) if len(digits) <= MAX_DIGITS else refuse(f"a number of {len(digits)} digits")
+
+    return json.loads(text, parse_constant=refuse, parse_float=finite, parse_int=short)
+
+
 def _read_small_file(path: Path) -> bytes:
+    if not path.is_file():
+        raise FileNotFoundError("there is no such file")
     if path.stat().st_size > MAX_OPTIONS_BYTES:
         raise ValueError(f"larger than {MAX_OPTIONS_BYTES >> 20} MiB")
     return path.read_bytes()

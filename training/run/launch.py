@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,13 @@ from torch_utils import distributed
 from torch_utils.device import choose_device
 from torch_utils.distributed import World
 from torch_utils.host_memory import keep_freed_memory
+from torch_utils.out_of_memory import out_of_memory_means
 from training.dataset import ImageFolderDataset
 from training.run import preflight
 from training.run.folder import (
     OPTIONS_FILE,
     RunState,
+    check_files,
     find_run_dir,
     find_state,
     has_progress,
@@ -34,9 +38,15 @@ from training.run.folder import (
     write_options,
 )
 from training.run.options import DatasetInfo, Flags, change_options, resolve
+from training.run.processes import check_num_processes
 from training.run.roles import check_class_names
 from training.run.settings import check_stored_settings
+from training.run.stored_options import check_dataset_class, check_options
 from training.training_loop import training_loop
+
+MEMORY_ADVICE = (
+    "stop other programs, or start a run with a smaller --batch-gpu, --batch or --cbase; checkpoints can be continued"
+)
 
 
 @dataclass(frozen=True)
@@ -81,9 +91,12 @@ def train_run(request: RunRequest) -> bool:
     world = distributed.world_from_env()
     if world is None or world.world_size == 1:
         if request.flags is not None:  # before a folder is made
-            choose_device(request.device, request.flags.gpus, local_rank=request.flags.gpus - 1)
+            check_num_processes(request.device, request.flags.gpus)
         plan = prepare_run(request)
-        return not plan.has_work or _launch(plan, request.device)
+        if not plan.has_work:
+            return True
+        check_num_processes(request.device, plan.kwargs["num_gpus"])
+        return _launch(plan, request.device)
     device = choose_device(request.device, world.world_size, world.local_rank)
     distributed.init_world(world.rank, world.world_size, device)
     try:
@@ -123,11 +136,16 @@ def prepare_run(request: RunRequest) -> Plan:
         return _prepare_continuation(request)
     if request.flags is None or request.outdir is None:
         raise UserError("a new run needs --outdir and --data; --continue=RUN continues an old one")
+    if not request.flags.data:
+        raise UserError("--data is empty: give a folder or zip of images")
+    _check_outdir(request.outdir)
+    check_stored_settings({"state_interval_sec": request.runtime.get("state_interval_sec", 0)}, "--state-minutes")
     flags = replace(request.flags, data=str(Path(request.flags.data).absolute()))
     dataset = inspect_dataset(flags.data, flags.cond)
     _check_metrics(flags.metrics)
     try:
         description, kwargs = resolve(flags, dataset)
+        check_options(kwargs, "the flags ask for what cannot be trained")
         resources = preflight.describe_run(kwargs, dataset, request.outdir, choose_device(request.device))
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -140,25 +158,42 @@ def prepare_run(request: RunRequest) -> Plan:
         return Plan(request.outdir, kwargs, is_new=True, has_work=False)
     print(resources)
     run_dir = make_run_dir(request.outdir, description)
-    write_options(run_dir, kwargs)
+    try:
+        write_options(run_dir, kwargs)
+    except OSError as error:
+        shutil.rmtree(run_dir, ignore_errors=True)
+        raise UserError(f"{run_dir} cannot be written to: {error.strerror or error}") from error
     print(f"Run folder: {run_dir} (options in {run_dir / OPTIONS_FILE})")
     return Plan(run_dir, {**kwargs, **request.runtime}, is_new=True)
+
+
+def _check_outdir(outdir: Path) -> None:
+    """Make sure, as far as that can be known beforehand, that a run folder can be made; a dry run makes none."""
+    parent = preflight.existing_parent(outdir)
+    if not parent.is_dir():
+        raise UserError(f"--outdir={outdir}: Not a directory; choose a folder that can be written to")
+    if not os.access(parent, os.W_OK):
+        raise UserError(f"--outdir={outdir}: Permission denied; choose a folder that can be written to")
 
 
 def _prepare_continuation(request: RunRequest) -> Plan:
     assert request.continue_run is not None
     run_dir = find_run_dir(request.continue_run, request.outdir)
+    check_files(run_dir)
     state = find_state(run_dir)
     if state is RunState.RUNNING:
         with lock_run(run_dir):  # raises the error
             pass
     kwargs = read_options(run_dir)
     options_file = str(run_dir / OPTIONS_FILE)
-    check_stored_settings(kwargs, options_file)
+    check_options(kwargs, options_file)
     check_class_names(kwargs, options_file, request.runtime.get("trust_pickle", False))
+    check_dataset_class(kwargs["training_set_kwargs"]["class_name"], options_file)
     if "metrics" in request.given:
         _check_metrics(request.given["metrics"])
     kwargs, ignored = change_options(kwargs, request.given)
+    if request.outdir is not None and request.continue_run != "latest":
+        ignored.append("--outdir")
     if ignored:
         print(f"Warning: no effect on a run that is continued: {', '.join(ignored)}")
     done_kimg = read_status(run_dir).get("kimg", 0)
@@ -170,20 +205,38 @@ def _prepare_continuation(request: RunRequest) -> Plan:
         return Plan(run_dir, kwargs, is_new=False, has_work=False)
     if state is RunState.DAMAGED:
         refuse_to_start_over(run_dir)
+    if read_status(run_dir).get("reason") == "stopped" and done_kimg >= kwargs["total_kimg"]:
+        raise UserError(
+            f"{run_dir} has done {done_kimg:g} kimg, no less than its new length of {kwargs['total_kimg']:g}: give a "
+            "larger --kimg"
+        )
     try:
         data = kwargs["training_set_kwargs"]
         hint = "if it was moved, give its place by --data"
         dataset = inspect_dataset(data["path"], bool(data.get("use_labels")), hint)
+        _check_same_size(data, dataset)
         print(preflight.describe_run(kwargs, dataset, run_dir, choose_device(request.device)))
     except UserError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # of an edited file
-        raise UserError(f"{options_file} cannot be used: {type(error).__name__}: {str(error)[:200]}") from error
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        # Of an edited file.
+        raise UserError(f"{options_file} cannot be used: {type(error).__name__}: {str(error)[:200]!a}") from error
     print(f"Continuing {run_dir} with the options it began with")
     if request.is_dry_run:
         print("Dry run: nothing was written.")
         return Plan(run_dir, kwargs, is_new=False, has_work=False)
     return Plan(run_dir, {**kwargs, **request.runtime}, is_new=False)
+
+
+def _check_same_size(settings: dict[str, Any], dataset: DatasetInfo) -> None:
+    """Compare the number of images with that at the beginning; training compares their names and checksums too."""
+    num_before = settings.get("max_size") or dataset.num_images
+    is_subset = "random_seed" in settings
+    if dataset.num_images != num_before and not (is_subset and dataset.num_images > num_before):
+        raise UserError(
+            f"{settings['path']} has {dataset.num_images} images, but the run began with {num_before}: restore them, "
+            "or start a new run with --resume for the new ones"
+        )
 
 
 def inspect_dataset(path: str, use_labels: bool, hint: str | None = None) -> DatasetInfo:
@@ -226,11 +279,12 @@ def _launch(plan: Plan, device: str) -> bool:
     process = functools.partial(_train_process, plan=plan, device=device)
     try:
         distributed.launch(process, plan.kwargs["num_gpus"])
-    except UserError:
+    except (UserError, KeyboardInterrupt) as error:
         if plan.is_new and not has_progress(plan.run_dir):
             shutil.rmtree(plan.run_dir, ignore_errors=True)  # nothing has happened there
-        raise
-    except KeyboardInterrupt:
+            raise
+        if isinstance(error, UserError):
+            raise
         print(f"Interrupted; to continue from the last checkpoint: python train.py --continue={plan.run_dir}")
         return False
     return read_status(plan.run_dir).get("reason") == "finished"
@@ -246,12 +300,23 @@ def _train(world: World, plan: Plan, device: torch.device) -> bool:
     if device.type == "cpu":
         keep_freed_memory()
     log_file = plan.run_dir / "log.txt" if world.rank == 0 else None
-    with Logger(log_file, file_mode="a", should_flush=True) as logger:
+    with _files_of(plan.run_dir), Logger(log_file, file_mode="a", should_flush=True) as logger:
         logger.write_to_file(f"Training options:\n{json.dumps(plan.kwargs, indent=2)}\n")
-        is_finished = training_loop(run_dir=str(plan.run_dir), rank=world.rank, device=device, **plan.kwargs)
+        with out_of_memory_means(MEMORY_ADVICE):
+            is_finished = training_loop(run_dir=str(plan.run_dir), rank=world.rank, device=device, **plan.kwargs)
         if world.rank == 0:
             print(_closing_line(plan.run_dir, is_finished))
         return is_finished
+
+
+@contextlib.contextmanager
+def _files_of(run_dir: Path) -> Iterator[None]:
+    """What must be read or written for training to go on, and cannot be, is the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        where = ascii(str(error.filename or run_dir))[1:-1]
+        raise UserError(f"training cannot go on: {where}: {error.strerror or error}; mend that and continue") from error
 
 
 def _closing_line(run_dir: Path, is_finished: bool) -> str:

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from dnnlib.util import format_time
 from torch_utils import training_stats
+from training.run.events import EventFiles
 
 SILENCE_SEC = 10.0
 """Longest time without a sign of life on a terminal, and at the beginning of a run anywhere."""
@@ -190,7 +190,7 @@ class RunLog:
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by `close`)
         self._file.truncate(min(num_bytes, self.num_bytes))
         self._steps_per_kimg = steps_per_kimg
-        self._events = _open_events(run_dir, self._step(cur_nimg))
+        self._events = EventFiles(run_dir, self._step(cur_nimg))
 
     def _step(self, cur_nimg: int) -> int:
         return cur_nimg * self._steps_per_kimg // 1000
@@ -205,10 +205,7 @@ class RunLog:
         timestamp = time.time()
         values = {name: {key: _finite(x) for key, x in each.items()} for name, each in stats.as_dict().items()}
         self._append(json.dumps({**values, "timestamp": timestamp}, allow_nan=False).encode() + b"\n")
-        if self._events is not None:
-            for name in stats.names():
-                self._events.add_scalar(name, stats[name], global_step=self._step(cur_nimg), walltime=timestamp)
-            self._events.flush()
+        self._events.write({name: stats[name] for name in stats.names()}, self._step(cur_nimg), timestamp)
 
     def _append(self, line: bytes) -> None:
         """Add a line durably, as the next checkpoint relies on it; on a full disk nothing of it stays."""
@@ -223,26 +220,15 @@ class RunLog:
 
     def write_metrics(self, cur_nimg: int, results: dict[str, float]) -> None:
         """Add metric values to the event file; ``metrics.metric_main`` writes them to their own files."""
-        if self._events is not None:
-            for name, value in results.items():
-                self._events.add_scalar(f"Metrics/{name}", value, global_step=self._step(cur_nimg))
-            self._events.flush()
+        values = {f"Metrics/{name}": value for name, value in results.items()}
+        self._events.write(values, self._step(cur_nimg))
 
     def close(self) -> None:
         """Close the files."""
         self._file.close()
-        if self._events is not None:
-            self._events.close()
+        self._events.close()
 
 
 def _finite(value: float) -> float | None:
     """JSON has neither NaN nor infinity."""
     return value if math.isfinite(value) else None
-
-
-def _open_events(run_dir: Path, step: int) -> Any | None:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(run_dir), purge_step=step or None)

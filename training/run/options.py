@@ -12,15 +12,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.run.presets import Preset
-from training.run.registry import Configuration, configurations, setting_values
+from training.run.presets import Preset, small
+from training.run.registry import (
+    AnyOption,
+    Configuration,
+    ExtensionOption,
+    augmentations,
+    configurations,
+    extensions,
+    setting_values,
+)
 
 CHANNELS_AT_FULL_WIDTH = 32768
 """channel_base of StyleGAN2's own configuration."""
 
-FP16_RESOLUTIONS = 4
+PRECISIONS = ("fp16", "bf16", "fp32")
+HALF_RESOLUTIONS = 4
 FP16_CLAMP = 256
-"""Half precision at the four highest resolutions, with clamped activations (arXiv 2006.06676, appendix D)."""
+"""Half precision at the four highest resolutions; float16 with clamped activations (arXiv 2006.06676, appendix D)."""
 
 _BLIT = ("xflip", "rotate90", "xint")
 _GEOM = ("scale", "rotate", "aniso", "xfrac")
@@ -86,13 +95,15 @@ class Flags:
     batch: int | None = None
     batch_gpu: int | None = None
     cbase: int | None = None
-    cmax: int = 512
+    cmax: int | None = None
     glr: float | None = None
     dlr: float | None = None
     map_depth: int | None = None
     mbstd_group: int | None = None
+    noise: bool | None = None
+    small: bool = False
     tick: float = 4
-    aug: str = "ada"
+    aug: str | None = None
     p: float | None = None
     target: float | None = None
     augpipe: str | None = None
@@ -100,6 +111,7 @@ class Flags:
     resume: str | None = None
     freezed: int | None = None
     fp32: bool = False
+    precision: str | None = None
     nhwc: bool = False
     nobench: bool = False
     allow_tf32: bool = False
@@ -108,7 +120,7 @@ class Flags:
     explicit: frozenset[str] = frozenset()
     """Names of the flags that stood on the command line."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Method settings that were given, by name."""
+    """Settings of methods that were given, by name."""
 
 
 def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
@@ -125,7 +137,11 @@ def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
     if flags.cfg not in configurations():
         raise ValueError(f"--cfg must be one of {', '.join(configurations())}, got {flags.cfg!r}")
     configuration = configurations()[flags.cfg]
-    preset = _overridden(configuration.preset(dataset.resolution, flags.gpus), flags)
+    preset = configuration.preset(dataset.resolution, flags.gpus)
+    preset = _overridden(small(preset) if flags.small else preset, flags)
+    flags = dataclasses.replace(flags, aug=flags.aug or configuration.aug)
+    _refuse_unused_settings(flags, configuration)
+    flags = dataclasses.replace(flags, settings={**configuration.defaults, **flags.settings})
     kwargs: dict[str, Any] = {
         "num_gpus": flags.gpus,
         "image_snapshot_ticks": flags.snap,
@@ -142,14 +158,21 @@ def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
         **_data_kwargs(flags, dataset),
         **_batch_kwargs(flags, preset),
         **_network_kwargs(flags, preset, configuration),
+        **({"num_bf16_res": HALF_RESOLUTIONS} if _precision(flags) == "bf16" else {}),
         **_augment_kwargs(flags),
+        **_extension_kwargs(flags),
+        **configuration.training_kwargs,
     }
     if flags.resume is not None and flags.resume != "noresume":
         kwargs["resume_pkl"] = RESUME_SOURCES.get(flags.resume, flags.resume)
         kwargs["ada_kimg"] = 100  # so that p catches up with a trained D
         kwargs["ema_rampup"] = None
-    if configuration.check is not None:
-        configuration.check(kwargs)
+    options: list[Configuration | ExtensionOption] = [configuration, *_used_extensions(flags)]
+    for option in options:
+        if option.complete is not None:
+            option.complete(kwargs)
+        if option.check is not None:
+            option.check(kwargs)
     return _describe(flags, dataset), kwargs
 
 
@@ -186,11 +209,15 @@ def change_options(kwargs: dict[str, Any], given: Mapping[str, Any]) -> tuple[di
 
 
 def _overridden(preset: Preset, flags: Flags) -> Preset:
+    if preset.gamma is None and flags.gamma is not None:
+        raise ValueError(f"--gamma has no effect with --cfg={flags.cfg}, whose loss has no R1 term")
     given: dict[str, Any] = {
         "gamma": flags.gamma,
         "kimg": flags.kimg,
         "map_depth": flags.map_depth,
         "mbstd": flags.mbstd_group,
+        "cmax": flags.cmax,
+        "noise": flags.noise,
     }
     return dataclasses.replace(preset, **{name: value for name, value in given.items() if value is not None})
 
@@ -243,15 +270,29 @@ def _batch_kwargs(flags: Flags, preset: Preset) -> dict[str, Any]:
     return {"batch_size": batch, "batch_gpu": batch_gpu}
 
 
+def _precision(flags: Flags) -> str:
+    """Return one of `PRECISIONS`, chosen by ``--precision`` or by the older ``--fp32``."""
+    if flags.precision is None:
+        return "fp32" if flags.fp32 else "fp16"
+    if flags.precision not in PRECISIONS:
+        raise ValueError(f"--precision must be one of {', '.join(PRECISIONS)}, got {flags.precision[:100]!a}")
+    if (flags.fp32 or "fp32" in flags.explicit) and flags.fp32 != (flags.precision == "fp32"):
+        raise ValueError(f"--fp32={flags.fp32:d} contradicts --precision={flags.precision}; give one of the two")
+    return flags.precision
+
+
 def _network_kwargs(flags: Flags, preset: Preset, configuration: Configuration) -> dict[str, Any]:
+    is_fp16 = _precision(flags) == "fp16"
     capacity = {
         "channel_base": flags.cbase or int(preset.fmaps * CHANNELS_AT_FULL_WIDTH),
-        "channel_max": flags.cmax,
-        "num_fp16_res": 0 if flags.fp32 else FP16_RESOLUTIONS,
-        "conv_clamp": None if flags.fp32 else FP16_CLAMP,
+        "channel_max": preset.cmax,
+        "num_fp16_res": HALF_RESOLUTIONS if is_fp16 else 0,
+        "conv_clamp": FP16_CLAMP if is_fp16 else None,
     }
     synthesis_kwargs: dict[str, Any] = dict(capacity)
     block_kwargs: dict[str, Any] = {}
+    if not preset.noise:
+        synthesis_kwargs["use_noise"] = False
     if flags.nhwc:
         synthesis_kwargs["fp16_channels_last"] = block_kwargs["fp16_channels_last"] = True
     if flags.freezed is not None:
@@ -266,21 +307,23 @@ def _network_kwargs(flags: Flags, preset: Preset, configuration: Configuration) 
     }
     if preset.d_architecture != Preset.d_architecture:
         D_kwargs["architecture"] = preset.d_architecture
-    loss_kwargs = {"class_name": configuration.loss, "r1_gamma": preset.gamma, **configuration.loss_kwargs}
-    for name in ("pl_weight", "style_mixing_prob"):
-        if getattr(preset, name) != getattr(Preset, name):
-            loss_kwargs[name] = getattr(preset, name)
-    _refuse_unused_settings(flags, configuration)
+    loss_kwargs = {"class_name": configuration.loss, **configuration.loss_kwargs}
+    if preset.gamma is not None:
+        loss_kwargs["r1_gamma"] = preset.gamma
+        for name in ("pl_weight", "style_mixing_prob"):
+            if getattr(preset, name) != getattr(Preset, name):
+                loss_kwargs[name] = getattr(preset, name)
     D_kwargs.update(setting_values(configuration.D_settings, flags.settings))
     loss_kwargs.update(setting_values(configuration.loss_settings, flags.settings))
     adam = {"class_name": "torch.optim.Adam", "betas": [0.0, 0.99], "eps": 1e-8}
     return {
         "G_kwargs": {
-            "class_name": "training.networks.Generator",
+            "class_name": configuration.generator,
             "z_dim": preset.z_dim,
-            "w_dim": preset.z_dim,
+            "w_dim": preset.w_dim or preset.z_dim,
             "mapping_kwargs": {"num_layers": preset.map_depth},
             "synthesis_kwargs": synthesis_kwargs,
+            **setting_values(configuration.G_settings, flags.settings),
         },
         "D_kwargs": D_kwargs,
         "G_opt_kwargs": {**adam, "lr": flags.glr or preset.lr},
@@ -290,11 +333,29 @@ def _network_kwargs(flags: Flags, preset: Preset, configuration: Configuration) 
 
 
 def _refuse_unused_settings(flags: Flags, configuration: Configuration) -> None:
+    owners: list[tuple[str, AnyOption, bool]]
+    owners = [(f"--cfg={name}", option, option is configuration) for name, option in configurations().items()]
+    owners += [(f"--aug={name}", option, flags.aug == name) for name, option in augmentations().items()]
+    owners += [(f"--{name}", option, option.is_used(flags.settings)) for name, option in extensions().items()]
     for name in flags.settings:
-        if name not in configuration.settings:
-            users = [user for user, other in configurations().items() if name in other.settings]
+        users = {shown: is_used for shown, option, is_used in owners if name in option.settings}
+        # Its default is not an error: it switches an extension off.
+        if not any(users.values()) and name not in extensions():
+            given = f"--aug={flags.aug}" if all(user.startswith("--aug=") for user in users) else f"--cfg={flags.cfg}"
             flag = "--" + name.replace("_", "-")
-            raise ValueError(f"{flag} has no effect with --cfg={configuration.name}; it belongs to {', '.join(users)}")
+            raise ValueError(f"{flag} has no effect with {given}; it belongs to {', '.join(users)}")
+
+
+def _used_extensions(flags: Flags) -> list[ExtensionOption]:
+    return [option for option in extensions().values() if option.is_used(flags.settings)]
+
+
+def _extension_kwargs(flags: Flags) -> dict[str, Any]:
+    used = [
+        {"class_name": option.class_name, **setting_values(option.settings_class, flags.settings)}
+        for option in _used_extensions(flags)
+    ]
+    return {"extension_kwargs": used} if used else {}
 
 
 def _augment_kwargs(flags: Flags) -> dict[str, Any]:
@@ -308,6 +369,12 @@ def _augment_kwargs(flags: Flags) -> dict[str, Any]:
         if flags.augpipe is not None:
             raise ValueError("--augpipe has no effect with --aug=noaug")
         return {}
+    if flags.aug in augmentations():
+        if flags.augpipe is not None:
+            raise ValueError(f"--augpipe has no effect with --aug={flags.aug}")
+        option = augmentations()[flags.aug]
+        values = setting_values(option.settings_class, flags.settings)
+        return {"augment_kwargs": {"class_name": option.class_name, **values}, "augment_p": 1.0}
     transforms = AUGPIPES[flags.augpipe or "bgc"]
     kwargs: dict[str, Any] = {
         "augment_kwargs": {"class_name": "training.augment.AugmentPipe", **dict.fromkeys(transforms, 1)}
@@ -327,10 +394,13 @@ def _describe(flags: Flags, dataset: DatasetInfo) -> str:
     parts += [f"subset{flags.subset}"] * (flags.subset is not None)
     parts += ["mirror"] * flags.mirror
     parts += [f"{flags.cfg}{flags.gpus if flags.cfg == 'auto' else ''}"]
+    parts += ["small"] * flags.small
     parts += [f"gamma{flags.gamma:g}"] if flags.gamma is not None else []
     parts += [f"kimg{flags.kimg}"] if flags.kimg is not None else []
     parts += [f"batch{flags.batch}"] if flags.batch is not None else []
-    parts += [flags.aug] if flags.aug != "ada" or "aug" in flags.explicit else []
+    default_aug = configurations()[flags.cfg].aug
+    parts += [str(flags.aug)] if flags.aug != default_aug or "aug" in flags.explicit else []
+    parts += [option.name for option in _used_extensions(flags)]
     parts += [f"p{flags.p:g}"] if flags.p is not None else []
     parts += [f"target{flags.target:g}"] if flags.target is not None else []
     parts += [flags.augpipe] if flags.augpipe is not None else []
@@ -338,5 +408,6 @@ def _describe(flags: Flags, dataset: DatasetInfo) -> str:
         known = flags.resume == "noresume" or flags.resume in RESUME_SOURCES
         parts += [f"{'' if flags.resume == 'noresume' else 'resume'}{flags.resume if known else 'custom'}"]
     parts += [f"freezed{flags.freezed}"] if flags.freezed is not None else []
+    parts += [flags.precision] if flags.precision not in (None, "fp16") else []
     parts += [flags.desc] if flags.desc else []
     return "-".join(parts)

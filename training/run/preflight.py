@@ -12,7 +12,8 @@ import psutil
 import torch
 
 from dnnlib.util import UserError, construct_class_by_name, open_url
-from training.run.options import DatasetInfo
+from training.run.options import CHANNELS_AT_FULL_WIDTH, DatasetInfo
+from training.run.presets import Preset
 from training.snapshots.load import load_networks
 from training.snapshots.transfer import transfer_weights
 
@@ -42,7 +43,7 @@ def describe_run(kwargs: dict[str, Any], dataset: DatasetInfo, outdir: Path, dev
     checkpoint_gib = BYTES_PER_FLOAT * (4 * num_G + 3 * num_D) / 2**30
     num_snapshots = _num_snapshots(kwargs)
     disk_gib = 3 * checkpoint_gib + num_snapshots * snapshot_gib
-    free_gib = shutil.disk_usage(_existing_parent(outdir)).free / 2**30
+    free_gib = shutil.disk_usage(existing_parent(outdir)).free / 2**30
     method = kwargs["D_kwargs"]["class_name"].rpartition(".")[2]
     lines = [
         f"Images:     {dataset.num_images} of {dataset.resolution} px, {dataset.label_summary}",
@@ -56,6 +57,8 @@ def describe_run(kwargs: dict[str, Any], dataset: DatasetInfo, outdir: Path, dev
     ]
     if disk_gib > free_gib:
         lines.append("Warning: the disk may run full; raise --snap, lower --kimg or choose another --outdir")
+    if memory_gib * (1 if device.type == "cuda" else kwargs["num_gpus"]) > _memory_gib(device):
+        lines.append("Warning: memory may run out; lower --batch-gpu, --batch or --cbase")
     return "\n".join(lines)
 
 
@@ -67,8 +70,13 @@ def _num_snapshots(kwargs: dict[str, Any]) -> int:
 
 def _describe_memory(device: torch.device) -> str:
     if device.type == "cuda":
-        return f"float32; the GPU has {torch.cuda.mem_get_info(device)[1] / 2**30:.1f} GiB"
-    return f"this machine has {psutil.virtual_memory().total / 2**30:.1f} GiB of main memory"
+        return f"float32; the GPU has {_memory_gib(device):.1f} GiB"
+    return f"this machine has {_memory_gib(device):.1f} GiB of main memory"
+
+
+def _memory_gib(device: torch.device) -> float:
+    num_bytes = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else psutil.virtual_memory().total
+    return num_bytes / 2**30
 
 
 def check_networks(kwargs: dict[str, Any], dataset: DatasetInfo) -> tuple[int, int]:
@@ -82,9 +90,11 @@ def check_networks(kwargs: dict[str, Any], dataset: DatasetInfo) -> tuple[int, i
     device = torch.device("meta")
     with device:
         G, D = _construct_networks(kwargs, dataset)
-        construct_class_by_name(
+        loss = construct_class_by_name(
             device=device, G_mapping=G.mapping, G_synthesis=G.synthesis, D=D, **kwargs["loss_kwargs"]
         )
+        for extension_kwargs in kwargs.get("extension_kwargs", ()):
+            construct_class_by_name(extended_loss=loss, batch_size=kwargs["batch_size"], **extension_kwargs)
     if kwargs.get("augment_kwargs") is not None and dataset.resolution <= MAX_TRIED_PX:
         pipe = construct_class_by_name(**kwargs["augment_kwargs"])
         with torch.random.fork_rng([]):
@@ -124,12 +134,13 @@ def try_transfer(kwargs: dict[str, Any], dataset: DatasetInfo, is_trusted: bool)
 
 def _num_activations(kwargs: dict[str, Any], dataset: DatasetInfo) -> int:
     """Channels times pixels, summed over resolutions."""
-    capacity = kwargs["D_kwargs"]
+    capacity = {"channel_base": CHANNELS_AT_FULL_WIDTH, "channel_max": Preset.cmax, **kwargs["D_kwargs"]}
     resolutions = [2**i for i in range(2, dataset.resolution.bit_length())]
     return sum(min(capacity["channel_base"] // res, capacity["channel_max"]) * res**2 for res in resolutions)
 
 
-def _existing_parent(path: Path) -> Path:
+def existing_parent(path: Path) -> Path:
+    """Return the path itself if there is such a file or folder, else the nearest of the folders above it."""
     path = path.absolute()
     while not path.exists():
         path = path.parent

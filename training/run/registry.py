@@ -1,12 +1,12 @@
-"""The values of ``train.py --cfg``, and how a method adds its own without touching this package.
+"""What ``train.py`` can be asked for, and how a method adds to it without touching this package (docs/extending.md).
 
-A method is a folder at the top level with a ``config.py`` that defines ``CONFIGURATIONS``, a sequence of
-`Configuration`; it is found in a plain clone. Installed packages announce theirs by an entry point of group
-``mscond.configurations`` that names such a sequence. Nothing here imports torch, so that ``--help`` is fast; neither
-should a ``config.py``.
+A method is a folder at the top level with a ``config.py`` that defines any of ``CONFIGURATIONS``, ``AUGMENTATIONS`` and
+``EXTENSIONS``, sequences of the classes below; it is found in a plain clone. Installed packages announce theirs by
+entry points of the groups ``mscond.configurations`` and so on, each of which names such a sequence. Nothing here
+imports torch, so that ``--help`` is fast; neither should a ``config.py``.
 
-The settings of a method are the fields of a dataclass. Each becomes a keyword argument of the method's discriminator or
-loss, and a flag of the same name::
+The settings of a method are the fields of a dataclass. Each becomes a keyword argument of the method's class, and a
+flag of the same name::
 
     @dataclass(frozen=True, kw_only=True)
     class HeadSettings:
@@ -20,15 +20,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from training.run.presets import PRESETS, Preset, auto_preset
-
-ENTRY_POINT_GROUP = "mscond.configurations"
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,11 @@ class Configuration:
     name: str
     preset: Callable[[int, int], Preset]
     """(resolution, number of GPUs) -> hyperparameters."""
+    generator: str = "training.networks.Generator"
     discriminator: str = "training.networks.Discriminator"
     loss: str = "training.loss.StyleGAN2Loss"
+    G_settings: type = NoSettings
+    """Dataclass of the generator's settings."""
     D_settings: type = NoSettings
     """Dataclass of the discriminator's settings."""
     loss_settings: type = NoSettings
@@ -53,17 +54,64 @@ class Configuration:
     """Fixed arguments of the discriminator."""
     loss_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Fixed arguments of the loss."""
+    training_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Fixed arguments of the training loop, such as ``D_reg_interval``."""
+    aug: str = "ada"
+    """Default of ``--aug``."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Defaults of settings of ``aug``, where they differ from its own."""
     check: Callable[[Mapping[str, Any]], None] | None = None
     """Raises ValueError if the arguments of the training loop do not suit the method."""
+    complete: Callable[[dict[str, Any]], None] | None = None
+    """Changes arguments of the training loop that depend on others, such as on the number of images."""
 
     @property
     def settings(self) -> dict[str, dataclasses.Field[Any]]:
-        """The settings of both classes by name."""
+        """The settings of all classes by name."""
         return {
             setting.name: setting
-            for settings in (self.D_settings, self.loss_settings)
+            for settings in (self.G_settings, self.D_settings, self.loss_settings)
             for setting in dataclasses.fields(settings)
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationOption:
+    """One value of ``--aug``: what D's input passes through, without an adaptive probability."""
+
+    name: str
+    class_name: str
+    settings_class: type = NoSettings
+
+    @property
+    def settings(self) -> dict[str, dataclasses.Field[Any]]:
+        """The settings by name."""
+        return {setting.name: setting for setting in dataclasses.fields(self.settings_class)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtensionOption:
+    """A `training.extensions.Extension` that can be combined with any ``--cfg``.
+
+    It is in use if its first setting, which has the name of the extension, differs from the default.
+    """
+
+    name: str
+    class_name: str
+    settings_class: type
+    check: Callable[[Mapping[str, Any]], None] | None = None
+    """Raises ValueError, naming the flag, if the extension has no meaning with the arguments of the training loop."""
+    complete: Callable[[dict[str, Any]], None] | None = None
+    """As for `Configuration`."""
+
+    @property
+    def settings(self) -> dict[str, dataclasses.Field[Any]]:
+        """The settings by name."""
+        return {setting.name: setting for setting in dataclasses.fields(self.settings_class)}
+
+    def is_used(self, given: Mapping[str, Any]) -> bool:
+        """Return whether the settings on the command line switch it on."""
+        return bool(given.get(self.name, self.settings[self.name].default) != self.settings[self.name].default)
 
 
 def setting_values(settings: type, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,18 +124,39 @@ def setting_values(settings: type, given: Mapping[str, Any]) -> dict[str, Any]:
     return dataclasses.asdict(settings(**{name: value for name, value in given.items() if name in names}))
 
 
+AnyOption = Configuration | AugmentationOption | ExtensionOption
+Option = TypeVar("Option", Configuration, AugmentationOption, ExtensionOption)
+
+
 @functools.cache
 def configurations() -> dict[str, Configuration]:
-    """Return all configurations by name: StyleGAN2-ADA's, those of the method folders, those of installed packages.
+    """Return all values of ``--cfg``: StyleGAN2-ADA's, those of the method folders, those of installed packages.
 
     Raises:
         ValueError: Two of them have the same name.
     """
-    found: dict[str, Configuration] = {}
-    for configuration in (*_own(), *_from_folders(), *_from_entry_points()):
-        if configuration.name in found:
-            raise ValueError(f"--cfg={configuration.name} is defined twice; rename or uninstall one of the methods")
-        found[configuration.name] = configuration
+    return _by_name("cfg", [*_own(), *_found("configurations")])
+
+
+@functools.cache
+def augmentations() -> dict[str, AugmentationOption]:
+    """Return the values of ``--aug`` that methods add to 'noaug', 'ada' and 'fixed', found as `configurations`."""
+    return _by_name("aug", _found("augmentations"))
+
+
+@functools.cache
+def extensions() -> dict[str, ExtensionOption]:
+    """Return what can be combined with any ``--cfg``, by the flag that switches it on, found as `configurations`."""
+    return _by_name("", _found("extensions"))
+
+
+def _by_name(flag: str, options: Iterable[Option]) -> dict[str, Option]:
+    found: dict[str, Option] = {}
+    for option in options:
+        if option.name in found:
+            shown = f"--{flag}={option.name}" if flag else f"--{option.name}"
+            raise ValueError(f"{shown} is defined twice; rename or uninstall one of the methods")
+        found[option.name] = option
     return found
 
 
@@ -102,13 +171,10 @@ def constant(preset: Preset) -> Callable[[int, int], Preset]:
     return lambda resolution, num_gpus: preset
 
 
-def _from_folders() -> Iterator[Configuration]:
+def _found(kind: str) -> Iterator[Any]:
     root = Path(__file__).parents[2]
     for path in sorted(root.glob("*/config.py")):
         if (path.parent / "__init__.py").exists():
-            yield from importlib.import_module(f"{path.parent.name}.config").CONFIGURATIONS
-
-
-def _from_entry_points() -> Iterator[Configuration]:
-    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+            yield from getattr(importlib.import_module(f"{path.parent.name}.config"), kind.upper(), ())
+    for entry_point in entry_points(group=f"mscond.{kind}"):
         yield from entry_point.load()

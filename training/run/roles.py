@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dnnlib.util import UserError
-from training.run.registry import configurations
+from training.run.registry import augmentations, configurations, extensions
 
-GENERATOR = "training.networks.Generator"
 DATASET = "training.dataset.ImageFolderDataset"
 AUGMENTATION = "training.augment.AugmentPipe"
 OPTIMIZERS = ("torch.optim.Adam", "torch.optim.AdamW")
@@ -18,10 +17,11 @@ def allowed_classes() -> dict[str, tuple[str, ...]]:
     methods = configurations().values()
     return {
         "training_set_kwargs": (DATASET,),
-        "G_kwargs": (GENERATOR,),
+        "G_kwargs": tuple(sorted({method.generator for method in methods})),
         "D_kwargs": tuple(sorted({method.discriminator for method in methods})),
         "loss_kwargs": tuple(sorted({method.loss for method in methods})),
-        "augment_kwargs": (AUGMENTATION,),
+        "augment_kwargs": (AUGMENTATION, *(option.class_name for option in augmentations().values())),
+        "extension_kwargs": tuple(option.class_name for option in extensions().values()),
         "G_opt_kwargs": OPTIMIZERS,
         "D_opt_kwargs": OPTIMIZERS,
     }
@@ -39,11 +39,16 @@ def check_class_names(kwargs: dict[str, Any], where: str, is_trusted: bool) -> N
         UserError: A class is not one of its role.
     """
     for role, allowed in allowed_classes().items():
-        settings = kwargs.get(role)
-        if settings is None and role == "augment_kwargs":
-            continue
-        name = settings.get("class_name") if isinstance(settings, dict) else None
-        if name in allowed or (role == "training_set_kwargs" and is_trusted and isinstance(name, str)):
-            continue
-        hint = "; a dataset class of your own needs --trust-pickle" if role == "training_set_kwargs" else ""
-        raise UserError(f"{where}: {role} names the class {str(name)[:100]!a}, allowed: {', '.join(allowed)}{hint}")
+        for name in _class_names(role, kwargs.get(role)):
+            if name in allowed or (role == "training_set_kwargs" and is_trusted and isinstance(name, str)):
+                continue
+            hint = "; a dataset class of your own needs --trust-pickle" if role == "training_set_kwargs" else ""
+            raise UserError(f"{where}: {role} names the class {str(name)[:100]!a}, allowed: {', '.join(allowed)}{hint}")
+
+
+def _class_names(role: str, settings: Any) -> list[Any]:
+    if role == "extension_kwargs":
+        each_settings = settings if isinstance(settings, list) else [] if settings is None else [settings]
+    else:
+        each_settings = [] if settings is None and role == "augment_kwargs" else [settings]
+    return [each.get("class_name") if isinstance(each, dict) else None for each in each_settings]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -46,6 +47,8 @@ class TrainingSettings:
     """Augmentation pipe; None disables augmentation."""
     loss_kwargs: Kwargs = field(default_factory=dict)
     """Loss."""
+    extension_kwargs: list[Kwargs] = field(default_factory=list)
+    """Extensions of the loss."""
     metrics: list[str] = field(default_factory=list)
     """Names of the metrics to evaluate."""
     random_seed: int = 0
@@ -108,6 +111,8 @@ class TrainingSettings:
     """Called after every tick; True stops the run."""
     progress_fn: Callable[[int, float], None] | None = None
     """Called after every tick with (cur_nimg, total_nimg)."""
+    num_bf16_res: int = 0
+    """Highest resolutions at which G and D train in bfloat16 (`training.networks.bfloat16_training`)."""
 
     @property
     def total_nimg(self) -> float:
@@ -150,7 +155,7 @@ def check_stored_settings(kwargs: dict[str, Any], where: str) -> None:
     Raises:
         UserError: A setting is unknown, or its value cannot be.
     """
-    hints = get_type_hints(TrainingSettings)
+    hints = _type_hints()
     for name, value in kwargs.items():
         if name not in hints:
             raise UserError(f"{where}: {name[:100]!a} is not a setting of this version")
@@ -160,6 +165,11 @@ def check_stored_settings(kwargs: dict[str, Any], where: str) -> None:
             0 < value < math.inf if name in POSITIVE else 0 <= value < math.inf
         ):
             raise UserError(f"{where}: {name} must be a {'positive' if name in POSITIVE else 'non-negative'} number")
+
+
+@functools.cache
+def _type_hints() -> dict[str, Any]:
+    return get_type_hints(TrainingSettings)
 
 
 def _has_type(value: Any, hint: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import pickle
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -14,7 +14,7 @@ import torch
 from dnnlib.util import EasyDict, UserError
 from torch_utils import safe_pickle
 from torch_utils.safe_pickle import PersistentObject, RefusedPickleError, TFNetwork, Unknown
-from training.run.registry import configurations
+from training.run.registry import augmentations, configurations
 from training.snapshots.build import WeightBudget, build_network
 from training.snapshots.finite import ensure_finite
 from training.snapshots.other_files import SNAPSHOT, describe_other_file, is_pickle
@@ -44,16 +44,21 @@ class Snapshot:
 def known_classes() -> dict[str, dict[str, str]]:
     """Return, for each network of a snapshot, the classes it may name and the dotted names of ours.
 
-    The discriminators are those of all values of ``train.py --cfg``, installed methods included.
+    They are those of StyleGAN2-ADA and of everything ``train.py`` can be asked for, installed methods included.
     """
-    discriminators = [configuration.discriminator for configuration in configurations().values()]
-    generator = {"Generator": "training.networks.Generator"}
+    methods = configurations().values()
+    generators = _by_class_name(["training.networks.Generator", *(method.generator for method in methods)])
+    pipes = ["training.augment.AugmentPipe", *(option.class_name for option in augmentations().values())]
     return {
-        "G": generator,
-        "D": {name.rpartition(".")[2]: name for name in [*discriminators, "training.networks.Discriminator"]},
-        "G_ema": generator,
-        "augment_pipe": {"AugmentPipe": "training.augment.AugmentPipe"},
+        "G": generators,
+        "D": _by_class_name(["training.networks.Discriminator", *(method.discriminator for method in methods)]),
+        "G_ema": generators,
+        "augment_pipe": _by_class_name(pipes),
     }
+
+
+def _by_class_name(dotted_names: Iterable[str]) -> dict[str, str]:
+    return {name.rpartition(".")[2]: name for name in dotted_names}
 
 
 def load_network_pkl(f: IO[bytes], force_fp16: bool = False, trusted: bool = False) -> dict[str, Any]:
@@ -128,7 +133,7 @@ def _name_of(f: IO[bytes]) -> str:
 
 
 def _load_safely(f: IO[bytes], names: Collection[str]) -> tuple[dict[str, Any], list[str]]:
-    data = safe_pickle.load(f, keep_unknown=True)
+    data = _read_pickle(f)
     if isinstance(data, Unknown):
         raise RefusedPickleError(f"global {data.name!a} is not allowed")
     if isinstance(data, tuple) and [type(network) for network in data] == [TFNetwork] * 3:
@@ -138,6 +143,19 @@ def _load_safely(f: IO[bytes], names: Collection[str]) -> tuple[dict[str, Any], 
         raise UserError(f"holds a {type(data).__name__}, not a snapshot of networks")
     budget = WeightBudget.of(data)
     return {name: _read_part(name, data, budget) for name in names}, _describe_others(data)
+
+
+def _read_pickle(f: IO[bytes]) -> Any:
+    position = f.tell()
+    try:
+        return safe_pickle.load(f, keep_unknown=True)
+    except RefusedPickleError:
+        raise
+    except UserError as error:
+        f.seek(position)
+        if is_pickle(f):
+            raise
+        raise UserError(f"not a pickle; {SNAPSHOT}") from error
 
 
 def _read_part(name: str, data: dict[str, Any], budget: WeightBudget) -> Any:

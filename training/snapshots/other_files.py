@@ -33,6 +33,10 @@ _BEGINNINGS: tuple[tuple[str, str], ...] = (
     (r".{257}ustar", f"a tar archive{_ARCHIVE}"),
     (r"\x89HDF\r\n", f"an HDF5 file, as Keras writes weights; {SNAPSHOT}"),
     (r"\x93NUMPY", f"a NumPy array; {SNAPSHOT}"),
+    (
+        r".{5}\0{3}\{\"__metadata__\":\{\"tree\"",
+        f"a checkpoint of a run, which train.py --continue reads; {SNAPSHOT} from the same folder",
+    ),
     (r".{5}\0{3}\{", f"a safetensors file{_WEIGHTS}"),
     (r"\x08[\x03-\x20][\x12\x1a\x22\x3a]", f"an ONNX program; {SNAPSHOT}"),
     (r"\x80[\x02-\x05].{0,12}\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.", f"weights as torch.save writes them; {SNAPSHOT}"),

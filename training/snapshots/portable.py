@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 
 from dnnlib.atomic import write_atomic
+from dnnlib.download import content_fault
 from dnnlib.util import UserError
 from training.networks import Generator
 from training.snapshots.build import WeightBudget, construct, fill
@@ -106,6 +107,8 @@ def _read_small(path: Path) -> bytes:
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise UserError(f"{path} cannot be read: there is no such file")
+    if fault := content_fault(path):
+        raise UserError(f"{path} is {fault}")
     try:
         return safetensors.torch.load_file(path)
     except Exception as error:  # a damaged header makes the library raise almost anything

@@ -68,6 +68,7 @@ def test_fastgan_is_as_published():
         "z_dim": 256,
         "is_lite": False,
         "ngf": 128,
+        "use_noise": True,
     }
     assert kwargs["G_opt_kwargs"]["lr"] == kwargs["D_opt_kwargs"]["lr"] == 0.0002
     assert options_of(cfg="projected-fastgan", cbase=8192, settings={"is_lite": True})["G_kwargs"]["ngf"] == 32
@@ -99,7 +100,6 @@ def test_the_relativistic_loss_is_regularized_always():
     [
         ({"cfg": "projected", "gamma": 1.0}, "--gamma has no effect with --cfg=projected"),
         ({"cfg": "projected", "freezed": 2}, "--freezed has no effect with the discriminators of Projected GAN"),
-        ({"cfg": "projected-fastgan", "noise": False}, "--noise=0 has no effect with the generator of FastGAN"),
         ({"cfg": "projected", "settings": {"loss": "relativistic"}}, "--loss=relativistic replaces a logistic loss"),
         ({"cfg": "projected", "settings": {"san": True}}, "--san=1 has no meaning for heads with spectral"),
         ({"cond": True, "settings": {"san": True}}, "--san=1 is not defined for D conditioned on labels"),
@@ -117,3 +117,21 @@ def test_combinations_without_meaning_are_refused(flags, message):
         options_of(**flags)
     assert str(refusal.value).startswith(message)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("cfg", configurations())
+def test_every_configuration_has_a_small_variant(cfg):
+    normal, small = options_of(cfg=cfg), options_of(cfg=cfg, small=True)
+    for name in ("G_kwargs", "D_kwargs", "loss_kwargs"):
+        assert small[name]["class_name"] == normal[name]["class_name"], "the method stays"
+    assert "r1_gamma" in small["loss_kwargs"] or "r1_gamma" not in normal["loss_kwargs"]
+    assert small["batch_size"] == small["batch_gpu"] == 16
+    assert small["total_kimg"] == 200
+    assert options_of(cfg=cfg, small=True, kimg=7)["total_kimg"] == 7, "flags come first"
+
+
+def test_small_configurations_draw_no_noise():
+    assert options_of(small=True)["G_kwargs"]["synthesis_kwargs"]["use_noise"] is False
+    assert "use_noise" not in options_of(small=True, noise=True)["G_kwargs"]["synthesis_kwargs"]
+    assert options_of(small=True, cfg="projected-fastgan")["G_kwargs"]["use_noise"] is False
+    assert resolve(Flags(data="", small=True), IMAGES)[0] == "images-auto1-small"

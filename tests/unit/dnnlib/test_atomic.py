@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from dnnlib.atomic import write_atomic
+from dnnlib.atomic import commit, write_atomic
 
 
 def test_writes_bytes_and_what_a_function_writes(tmp_path):
@@ -52,3 +52,18 @@ def test_content_reaches_the_disk_before_the_name_and_the_name_before_the_return
     monkeypatch.setattr(os, "fsync", watch)
     write_atomic(tmp_path / "a", b"x")
     assert events == [("file", False), ("folder", True)]
+
+
+def test_a_file_made_by_others_gets_ordinary_permissions(tmp_path):
+    (tmp_path / "ordinary").touch()
+    (tmp_path / "temp").touch(mode=0o600)
+    commit(tmp_path / "temp", tmp_path / "a")
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "ordinary").stat().st_mode)
+
+
+def test_a_full_disk_says_where(tmp_path):
+    def write(_file):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path / 'a'}'"):
+        write_atomic(tmp_path / "a", write)

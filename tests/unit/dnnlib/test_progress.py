@@ -1,5 +1,7 @@
+import gc
 import io
 import sys
+import weakref
 
 import pytest
 
@@ -22,14 +24,14 @@ def clock(monkeypatch):
 
 def test_writes_lines_at_intervals_where_there_is_no_terminal(capsys, clock):
     bar = progress_bar("images", total=10)
-    for clock[0], items in ((29, 1), (31, 1), (32, 1), (60, 4), (92, 2), (93, 1)):
+    for clock[0], items in ((9, 1), (11, 1), (12, 1), (20, 4), (32, 2), (33, 1)):
         bar.update(items)
     bar.close()
     assert capsys.readouterr().out.splitlines() == [
         "images: 0 of 10, 00:00, ? left",
-        "images: 2 of 10, 00:31, 02:04 left",
-        "images: 9 of 10, 01:32, 00:09 left",
-        "images: 10 of 10, 01:33, 00:00 left",
+        "images: 2 of 10, 00:11, 00:44 left",
+        "images: 9 of 10, 00:32, 00:03 left",
+        "images: 10 of 10, 00:33, 00:00 left",
     ]
 
 
@@ -82,5 +84,20 @@ def test_shows_nothing_if_disabled(monkeypatch, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_is_never_silent_for_a_minute():
-    assert progress.LINE_INTERVAL_SEC < 60
+def test_is_never_silent_for_long():
+    assert progress.LINE_INTERVAL_SEC <= 10
+
+
+def test_an_item_that_takes_long_is_not_silent(capsys, clock, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_INTERVAL_SEC", 0.01)
+    with progress_bar("images", total=10):
+        clock[0] = 50
+        text = ""
+        while "images: 0 of 10, 00:50" not in text:  # ends only if the line comes by itself
+            text += capsys.readouterr().out
+
+
+def test_a_forgotten_bar_is_not_kept_alive():
+    reference = weakref.ref(progress_bar("images", total=10))
+    gc.collect()
+    assert reference() is None

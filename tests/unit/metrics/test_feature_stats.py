@@ -95,3 +95,31 @@ def test_executes_nothing_from_a_file(tmp_path):
     np.savez(tmp_path / "stats.npz", num_items=1, rows=np.array([print], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle"):
         FeatureStats.load(tmp_path / "stats.npz", capture_all=True)
+
+
+OF_ROWS, OF_MOMENTS = {"capture_all": True}, {"capture_mean_cov": True}
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "arrays"),
+    [
+        (OF_ROWS, {"rows": np.zeros([5, 3], np.float32), "num_items": 6}),
+        (OF_ROWS, {"rows": np.zeros([5, 3], np.float64), "num_items": 5}),
+        (OF_ROWS, {"rows": np.full([5, 3], np.nan, np.float32), "num_items": 5}),
+        (OF_ROWS, {"rows": np.zeros([], np.float32), "num_items": 1}),
+        (OF_MOMENTS, {"sum": np.zeros(3), "outer": np.zeros([3, 2]), "num_items": 5}),
+        (OF_MOMENTS, {"sum": np.zeros(3), "outer": np.zeros([3, 3]), "num_items": 0}),
+        (OF_MOMENTS, {"sum": np.zeros(3), "outer": np.zeros([3, 3]), "num_items": -1}),
+        (OF_MOMENTS, {"sum": np.zeros(3, np.float32), "outer": np.zeros([3, 3]), "num_items": 5}),
+    ],
+)
+def test_refuses_arrays_that_do_not_fit_together(tmp_path, kwargs, arrays):
+    np.savez(tmp_path / "stats.npz", **arrays)
+    with pytest.raises(ValueError, match="not feature statistics"):
+        FeatureStats.load(tmp_path / "stats.npz", **kwargs)
+
+
+def test_a_small_file_does_not_become_large_arrays(tmp_path):
+    np.savez_compressed(tmp_path / "stats.npz", rows=np.zeros([100_000, 3], np.float32), num_items=100_000)
+    with pytest.raises(ValueError, match="it is compressed"):
+        FeatureStats.load(tmp_path / "stats.npz", capture_all=True)

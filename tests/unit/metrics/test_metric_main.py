@@ -277,8 +277,21 @@ def test_a_failure_of_one_process_is_one_of_all(tmp_path, real, tiny_weights):
         ["UserError", "no such folder or zip: /absent"],
         ["UserError", "no detector here"],
     ]
-    for rank, others in (
-        (0, [["RuntimeError", "process 1: no images"], ["RuntimeError", "process 1: too large"]]),
-        (1, [["ZeroDivisionError", "no images"], ["MemoryError", "too large"]]),
+    no_memory = ["UserError", "out of memory (too large): use a smaller batch size (calc_metrics.py --batch)"]
+    for rank, other in (
+        (0, ["RuntimeError", "process 1: no images"]),
+        (1, ["ZeroDivisionError", "no images"]),
     ):
-        assert heard[rank] == [user_errors[0], *others, *user_errors[1:]]
+        assert heard[rank] == [user_errors[0], other, no_memory, *user_errors[1:]]
+
+
+def test_a_lack_of_memory_is_one_line(monkeypatch):
+    def fail(_opts):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee documentation")
+
+    monkeypatch.setattr(metric_main, "_metrics", {})
+    metric_main.register_metric(fail, "greedy")
+    with pytest.raises(
+        UserError, match=r"^out of memory \(CUDA out of memory.*GiB\.\): use a smaller batch size [^\n]*$"
+    ):
+        metric_main.calc_metric("greedy")

@@ -23,6 +23,7 @@ from tests.api.test_persistent_imports import faults
 from tests.helpers import REPOSITORY
 from tests.training_runs import write_dataset
 from tests.unit.msconD.test_checkout import write_checkout
+from training import networks
 from training.run.options import DatasetInfo, Flags, resolve
 
 DATASET = DatasetInfo("photos", resolution=64, num_images=100, has_labels=False)
@@ -130,6 +131,29 @@ def test_settings_are_tried_on_the_data(given: dict[str, Any], words: str, tmp_p
         check("msconD", ["--outdir=runs", "--data", str(data), "-n"], **given)
     check("msconD", [f"--data={data}"], scales=[1, 8])
     check("multiscale", [f"--data={data}"], scales=[1, 4])
+
+
+def double_logits(forward: Any) -> Any:
+    return lambda self, *args: forward(self, *args) * 2
+
+
+def rename_a_layer(forward: Any) -> Any:
+    def run(self: Any, *args: Any) -> Any:
+        logits = forward(self, *args)
+        self.dense = self._modules.pop("fc")
+        return logits
+
+    return run
+
+
+@pytest.mark.parametrize("change", [double_logits, rename_a_layer])
+def test_other_final_layers_are_refused(change: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_dataset(tmp_path / "data.zip")
+    epilogue = networks.DiscriminatorEpilogue
+    monkeypatch.setattr(epilogue, "forward", change(epilogue.forward))
+    with pytest.raises(ValueError, match="DiscriminatorEpilogue differs from that of StyleGAN2-ADA; NVlabs/"):
+        check("msconD", [f"--data={data}"], scales=[1, 8])
+    check("msconD", [f"--data={data}"], scales=[1, 8], epilogue="table")  # replaces them
 
 
 @pytest.mark.parametrize("arguments", [["--data=nowhere.zip"], [], ["--gpus=many"], ["--gpus=0"], ["--batch=x"]])

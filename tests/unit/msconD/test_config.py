@@ -59,7 +59,7 @@ def test_defaults_are_not_shared() -> None:
 def test_readme_lists_every_flag_with_its_default() -> None:
     rows = re.findall(r"^\| `--([\w-]+)` \| (.*?) \|", (REPOSITORY / "msconD/README.md").read_text(), re.MULTILINE)
     shown = {flag.replace("-", "_"): text for flag, text in rows}
-    assert len(SETTINGS) == 26
+    assert len(SETTINGS) == 27
     for name in SETTINGS:
         if DEFAULTS[name] is None:
             assert shown[name] in ("equal", "input width"), name
@@ -86,7 +86,7 @@ def test_the_ablation_has_no_contrastive_part() -> None:
     assert kwargs["D_kwargs"]["proj_dim"] == 0
     assert kwargs["loss_kwargs"]["con_weight"] == 0
     assert not {"proj_hidden", "con_temp"} & {*kwargs["D_kwargs"], *kwargs["loss_kwargs"]}
-    with pytest.raises(ValueError, match=r"--con-temp has no effect with --cfg=multiscale; it belongs to msconD"):
+    with pytest.raises(ValueError, match=r"--con-temp has no effect with --cfg=multiscale; it belongs to --cfg=msconD"):
         options(cfg="multiscale", settings={"con_temp": 0.1})
 
 

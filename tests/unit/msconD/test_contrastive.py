@@ -25,6 +25,16 @@ def pixel_loss(proj1: torch.Tensor, proj2: torch.Tensor, distance: torch.Tensor,
     return contrastive.pixel_info_nce(proj1, proj2, distance, settings(**changes))[0]
 
 
+def values_of_queries(
+    proj1: torch.Tensor, proj2: torch.Tensor, distance: torch.Tensor, s: LossSettings
+) -> tuple[contrastive.Stats, torch.Tensor]:
+    """Statistics of each query of the first view, and which queries have a positive."""
+    z1, z2 = (contrastive.unit(p).flatten(2).mT for p in (proj1, proj2))
+    own, exp_logits, positive = contrastive.compare(z1, z2, distance, s, None)
+    losses = contrastive.info_nce(own, exp_logits, positive, s.con_multi_pos)
+    return contrastive.query_stats(own, exp_logits, positive, losses, s.con_temp), positive.any(2)
+
+
 def random_case(
     num: int, height: int = 2, width: int = 5, seed: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -264,13 +274,16 @@ def test_statistics_count_what_they_say() -> None:
     distance[1] = 2
     for changes in VARIANTS:
         _, stats = contrastive.pixel_info_nce(proj1, proj2, distance, settings(**changes))
+        values, found = values_of_queries(proj1, proj2, distance, settings(**changes))
         positive = distance < 0.7
         valid = positive.any(2)
-        assert len(stats["loss"]) == valid.sum()
-        assert torch.equal(stats["num_pos"], positive.sum(2)[valid].float())
+        assert torch.equal(found, valid)
+        assert torch.equal(values["num_pos"], positive.sum(2).float())
+        for name, value in values.items():
+            assert torch.isclose(stats[name], value[valid].double().mean(), rtol=1e-6), name
         assert torch.equal(stats["valid_frac"], valid.float().flatten())
         assert stats["empty_imgs"].tolist() == [0, 1, 0]
-        assert set(stats["top1"].tolist()) <= {0.0, 1.0}
+        assert set(values["top1"].flatten().tolist()) <= {0.0, 1.0}
         assert all(not value.requires_grad for value in stats.values())
 
 
@@ -278,7 +291,7 @@ def test_statistics_count_what_they_say() -> None:
 def test_statistics_equal_their_definitions(changes: dict[str, Any]) -> None:
     proj1, proj2, distance = random_case(3, seed=3)
     s = settings(**changes)
-    _, stats = contrastive.pixel_info_nce(proj1, proj2, distance, s)
+    stats, _ = values_of_queries(proj1, proj2, distance, s)
     z1, z2 = (contrastive.unit(p).flatten(2).mT for p in (proj1, proj2))
     cosine, positive, negative = z1 @ z2.mT, distance < s.con_pos_dist, distance >= max(s.con_pos_dist, s.con_neg_dist)
     valid = positive.any(2)
@@ -289,29 +302,29 @@ def test_statistics_equal_their_definitions(changes: dict[str, Any]) -> None:
         "num_pos": positive.sum(2).double(),
     }
     for name, values in expected.items():
-        assert torch.allclose(stats[name].double(), values[valid], atol=1e-6), name
+        assert torch.allclose(stats[name].double()[valid], values[valid], atol=1e-6), name
     guessing = (num_keys / positive.sum(2)).log()[valid]
-    assert torch.allclose(stats["loss"] - stats["excess"], guessing.double(), atol=1e-6)
+    assert torch.allclose((stats["loss"] - stats["excess"])[valid], guessing.double(), atol=1e-6)
 
 
 def test_queries_with_a_positive_are_sampled_first() -> None:
     proj1, proj2, distance = random_case(2, height=4)
     distance[:, 5:] = 2  # 5 cells of the first view have a positive
     for num_queries, num_valid in ((3, 3), (5, 5), (8, 5)):
-        changed = settings(max_anchors=2 * num_queries)
-        _, stats = contrastive.pixel_info_nce(proj1, proj2, distance, changed)
-        assert len(stats["loss"]) == 2 * num_valid
+        _, valid = values_of_queries(proj1, proj2, distance, settings(max_anchors=2 * num_queries))
+        assert valid.shape == (2, num_queries)
+        assert valid.sum() == 2 * num_valid
 
 
 def test_top1_is_the_nearest_key() -> None:
     proj1, proj2, distance = random_case(3, seed=2)
-    _, stats = contrastive.pixel_info_nce(proj1, proj2, distance, settings())
+    values, valid = values_of_queries(proj1, proj2, distance, settings())
     z1, z2 = (contrastive.unit(p).flatten(2).mT.flatten(0, 1) for p in (proj1, proj2))
     positive = torch.block_diag(*(distance < 0.7).int()).bool()
     nearest = (z1 @ z2.mT).argmax(1)
     hits = positive[torch.arange(12), nearest][positive.any(1)]
     assert 0 < hits.float().mean() < 1
-    assert torch.equal(stats["top1"], hits.float())
+    assert torch.equal(values["top1"][valid], hits.float())
 
 
 @pytest.mark.parametrize("changes", VARIANTS)
@@ -347,10 +360,11 @@ def test_embeddings_of_the_place_solve_the_task_at_every_scale() -> None:
         assert stats[f"pos_sim_h{h}"].mean() > 0.98
 
 
-def test_statistics_of_nothing_are_empty() -> None:
+def test_statistics_of_nothing_are_0_or_empty() -> None:
     proj1, proj2, distance = random_case(1)
-    _, stats = contrastive.pixel_info_nce(proj1, proj2, distance + 2, settings())
-    assert all(len(stats[name]) == 0 for name in ("loss", "excess", "top1", "pos_sim", "neg_sim", "num_pos"))
+    for changes in VARIANTS:
+        _, stats = contrastive.pixel_info_nce(proj1, proj2, distance + 2, settings(**changes))
+        assert all(stats[name] == 0 for name in ("loss", "excess", "top1", "pos_sim", "neg_sim", "num_pos"))
     _, stats = contrastive.instance_nt_xent(proj1[:, :, 0, 0], proj2[:, :, 0, 0], 0.2)
     assert stats["neg_sim"].numel() == stats["uniformity"].numel() == 0
 
@@ -362,3 +376,17 @@ def test_statistics_of_a_single_image_are_defined_or_empty() -> None:
         _, stats = contrastive.pixel_info_nce(proj1, proj2, distance, settings(**changes))
         _, more = contrastive.instance_nt_xent(proj1[:, :, 0, 0], proj2[:, :, 0, 0], 0.2)
         assert all(value.isfinite().all() for value in (*stats.values(), *more.values()))
+
+
+@pytest.mark.parametrize("changes", [*VARIANTS, {"max_anchors": 64}])
+def test_no_shape_depends_on_values(changes: dict[str, Any]) -> None:
+    """On a GPU such a shape makes the host wait; tensors without values cannot have one."""
+    shapes = {1: (3, 5), 8: (3, 5, 8, 8)}
+    proj1, proj2 = (
+        {h: torch.empty(shape, device="meta", requires_grad=True) for h, shape in shapes.items()} for _ in range(2)
+    )
+    theta1, theta2 = (views.sample_thetas(3, (0.2, 1.0), "meta") for _ in range(2))
+    losses, stats = contrastive.multiscale_losses(proj1, proj2, theta1, theta2, settings(**changes))
+    sum(losses.values()).backward()
+    assert all(x.grad is not None for proj in (proj1, proj2) for x in proj.values())
+    assert {value.device.type for value in stats.values()} == {"meta"}

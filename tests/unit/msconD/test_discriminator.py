@@ -148,6 +148,27 @@ def test_local_scales_see_one_image_each() -> None:
     assert not torch.allclose(out.logits[1][:1], alone.logits[1], atol=1e-5)  # minibatch standard deviation
 
 
+@pytest.mark.parametrize("kwargs", [{}, {"epilogue": "table"}, {"epilogue_kwargs": {"mbstd_num_channels": 0}}])
+def test_batches_in_one_pass_do_not_see_each_other(kwargs: dict[str, Any]) -> None:
+    D, img = tiny(**kwargs), torch.randn(8, 3, 32, 32)
+    together, mixed = (D(img, None, all_scales=True, num_batches=num) for num in (2, 1))
+    apart = [D(batch, None, all_scales=True) for batch in img.chunk(2)]
+    for maps, *maps_apart in zip(together[:2], *(out[:2] for out in apart), strict=True):
+        for h, x in maps.items():
+            assert_close(x, torch.cat([each[h] for each in maps_apart]))
+    assert torch.equal(mixed.proj[1], together.proj[1]) == bool(kwargs)  # else by minibatch standard deviation
+
+
+@pytest.mark.slow
+def test_the_compiler_takes_the_whole_forward_pass() -> None:
+    D = tiny(16, c_dim=2, scales=[1, 8])
+    img, c = torch.randn(4, 3, 16, 16), torch.eye(2)[[0, 1, 1, 0]]
+    compiled = torch.compile(D, backend="eager", fullgraph=True)(img, c, all_scales=True, num_batches=2)
+    for maps, expected in zip(compiled, D(img, c, all_scales=True, num_batches=2), strict=True):
+        for h, x in maps.items():
+            assert_close(x, expected[h])
+
+
 def test_labels_reach_local_logits_only_where_asked() -> None:
     img = torch.randn(2, 3, 32, 32)
     for cond_local in (True, False):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from msconD import views
+from msconD import contrastive, views
 from msconD.discriminator import MsConDDiscriminator, ScaleOutputs
 from msconD.loss import MsConDLoss
 from torch_utils import misc, training_stats
@@ -18,6 +18,7 @@ from training.loss import StyleGAN2Loss
 from training.networks import Discriminator, Generator
 
 TINY = {"channel_base": 256, "channel_max": 8}
+REAL = {"con_views": "real"}
 PHASES = ["Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth"]
 Grads = dict[str, torch.Tensor | None]
 
@@ -119,34 +120,37 @@ def test_adversarial_gradients_spare_the_projections(phase: str) -> None:
             assert (grad == 0).all(), name
 
 
-@pytest.mark.parametrize("r1_mode", ["mean", "rademacher", "global"])
-def test_every_parameter_gets_a_gradient(r1_mode: str) -> None:
-    for phase in ("Dmain", "Dreg"):
-        grads = run_phase(make_loss(discriminator(), r1_mode=r1_mode), phase)
+@pytest.mark.parametrize("kwargs", [{"r1_mode": "mean"}, {"r1_mode": "rademacher"}, {"r1_mode": "global"}, REAL])
+def test_every_parameter_gets_a_gradient(kwargs: dict[str, Any]) -> None:
+    for phase in ("Dmain", "Dreg", "Dboth"):
+        grads = run_phase(make_loss(discriminator(), **kwargs), phase)
         assert all(grad is not None and grad.isfinite().all() for grad in grads.values())
 
 
-@pytest.mark.parametrize("con_weight", [0, 1])
-def test_both_is_main_and_reg(con_weight: float) -> None:
-    loss = make_loss(discriminator(), con_weight=con_weight)
+@pytest.mark.parametrize("kwargs", [{"con_weight": 0}, {}, REAL])
+def test_both_is_main_and_reg(kwargs: dict[str, Any]) -> None:
+    loss = make_loss(discriminator(), **kwargs)
     both, main, reg = (run_phase(loss, phase, gain) for phase, gain in (("Dboth", 1), ("Dmain", 1), ("Dreg", 16)))
     for name, grad in both.items():
         expected = main[name] + reg[name] / 16
         assert (grad - expected).abs().max() <= 1e-5 * expected.abs().max() + 1e-9, name
 
 
+@pytest.mark.parametrize("con_views", ["two", "real"])
 @pytest.mark.parametrize("phase", PHASES)
-def test_gain_multiplies_every_term(phase: str) -> None:
-    weights = {"con_weight": 1, "con_fake_weight": 1, "con_g_weight": 1}
+def test_gain_multiplies_every_term(phase: str, con_views: str) -> None:
+    weights = {"con_weight": 1, "con_fake_weight": 1, "con_g_weight": 1, "con_views": con_views}
     once, more = (run_phase(make_loss(discriminator(), **weights), phase, gain) for gain in (1, 4))
     for name, grad in once.items():
         assert (grad is None) == (more[name] is None), name
         assert grad is None or torch.equal(more[name] / 4, grad), name
 
 
+@pytest.mark.parametrize("con_views", ["two", "real"])
 @pytest.mark.parametrize("name", ["branch8.shared.conv0.weight", "branch16.shared.skip.weight", "b16.conv1.weight"])
-def test_gradient_is_the_slope_of_the_reported_loss(name: str) -> None:
-    loss = make_loss(discriminator(), con_weight=0.7, con_fake_weight=0.4, adv_weights=[1, 2, 3])
+def test_gradient_is_the_slope_of_the_reported_loss(name: str, con_views: str) -> None:
+    weights = {"con_weight": 0.7, "con_fake_weight": 0.4, "adv_weights": [1, 2, 3]}
+    loss = make_loss(discriminator(), con_views=con_views, **weights)
 
     def total() -> float:
         stats = collected(lambda: run_phase(loss, "Dmain"))
@@ -169,8 +173,9 @@ def test_gradient_is_the_slope_of_the_reported_loss(name: str) -> None:
     ("weight", "phase", "group"),
     [("con_weight", "Dmain", "Con"), ("con_fake_weight", "Dmain", "ConFake"), ("con_g_weight", "Gmain", "ConG")],
 )
-def test_weights_and_their_ramp(weight: str, phase: str, group: str) -> None:
-    off = {"con_weight": 0}
+@pytest.mark.parametrize("con_views", ["two", "real"])
+def test_weights_and_their_ramp(weight: str, phase: str, group: str, con_views: str) -> None:
+    off = {"con_weight": 0, "con_views": con_views}
     without = run_phase(make_loss(discriminator(), **off), phase)
     loss = make_loss(discriminator(), con_ramp_kimg=0.016, **(off | {weight: 2}))
     full = run_phase(make_loss(discriminator(), **(off | {weight: 2})), phase)
@@ -183,9 +188,11 @@ def test_weights_and_their_ramp(weight: str, phase: str, group: str) -> None:
     assert f"{group}/top1_h16" in collected(lambda: run_phase(loss, phase))
 
 
-def test_interval() -> None:
-    every, none = make_loss(discriminator()), make_loss(discriminator(), con_weight=0)
-    third = make_loss(discriminator(), con_interval=3)
+@pytest.mark.parametrize("con_views", ["two", "real"])
+def test_interval(con_views: str) -> None:
+    kwargs = {"con_views": con_views}
+    every, none = make_loss(discriminator(), **kwargs), make_loss(discriminator(), con_weight=0)
+    third = make_loss(discriminator(), con_interval=3, **kwargs)
     name = "0.b16.conv0.weight"
     without = run_phase(none, "Dmain")[name]
     for batch in range(4):
@@ -193,6 +200,98 @@ def test_interval() -> None:
             extra = run_phase(third, "Dmain", sync=sync)[name] - without
             expected = (run_phase(every, "Dmain")[name] - without) * (3 if batch % 3 == 0 else 0)
             assert torch.allclose(extra, expected, rtol=1e-4, atol=1e-6)
+
+
+def images_seen(loss: Any, phase: str) -> list[torch.Tensor]:
+    """Images of each pass of D during a phase."""
+    passes = []
+    with loss.D.register_forward_pre_hook(lambda _, args: passes.append(args[0].detach())):
+        run_phase(loss, phase)
+    return passes
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "phase", "sizes"),
+    [
+        ({}, "Dmain", [4, 8, 4]),  # generated images, two views, real images
+        (REAL, "Dmain", [4, 4, 4]),  # generated images, one view, real images
+        (REAL, "Dboth", [4, 4, 4]),
+        (REAL | {"con_fake_weight": 1}, "Dmain", [4, 8, 4, 4]),
+        (REAL | {"con_weight": 0}, "Dmain", [4, 4]),
+        (REAL, "Dreg", [4]),
+        (REAL, "Gmain", [4]),
+    ],
+)
+def test_passes_of_the_discriminator(kwargs: dict[str, Any], phase: str, sizes: list[int]) -> None:
+    loss = make_loss(discriminator(), con_interval=2, **kwargs)
+    assert [len(img) for img in images_seen(loss, phase)] == sizes
+    if phase in ("Dmain", "Dboth"):  # the next batch is between intervals
+        assert [len(img) for img in images_seen(loss, phase)] == [4, 4]
+
+
+@pytest.mark.parametrize("phase", ["Dmain", "Dboth"])
+def test_real_images_as_a_view_add_up_from_passes_of_their_own(phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe, thetas = AugmentPipe(xflip=1, scale=1, rotate=1, brightness=1), []
+    draw = views.sample_thetas
+    monkeypatch.setattr(views, "sample_thetas", lambda *args: thetas.append(draw(*args)) or thetas[-1])
+    weights = {"con_weight": 0.7, "con_scale_weights": [1, 2, 3]}
+    loss = make_loss(discriminator(), con_color_p=0, augment_pipe=pipe, **weights, **REAL)
+    found = run_phase(loss, phase, gain=3)
+    thetas.clear()
+    _, view, augmented = images_seen(loss, phase)
+    assert torch.equal(view, views.apply_thetas(augmented, *thetas))
+
+    expected = run_phase(make_loss(discriminator(), con_weight=0, augment_pipe=pipe), phase, gain=3)
+    D = discriminator()
+    proj1, proj2 = (D(img, None, all_scales=True).proj for img in (augmented, view))
+    losses, _ = contrastive.multiscale_losses(proj1, proj2, views.identity_thetas(4), *thetas, loss.settings)
+    (0.7 * 3 * sum(losses[h] * share / 6 for h, share in {1: 1, 8: 2, 16: 3}.items())).backward()
+    for name, parameter in D.named_parameters():
+        total = expected[f"0.{name}"] + (0 if parameter.grad is None else parameter.grad)
+        assert (found[f"0.{name}"] - total).abs().max() <= 1e-6 * total.abs().max() + 1e-8, name
+
+
+class PlaceD(torch.nn.Module):
+    """Discriminator whose embeddings are the colours of the image."""
+
+    scales, proj_dim = (1, 8, 16), 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones([]))
+
+    def forward(self, img: torch.Tensor, c: torch.Tensor, **_: Any) -> ScaleOutputs:
+        maps = {h: torch.nn.functional.adaptive_avg_pool2d(img, h) * self.gain for h in self.scales}
+        logits = {h: x[:, :1].flatten(1) if h == 1 else x[:, :1] for h, x in maps.items()}
+        return ScaleOutputs(logits, {h: x.flatten(1) if h == 1 else x for h, x in maps.items()}, {})
+
+
+@pytest.mark.parametrize("con_views", ["two", "real"])
+def test_positives_show_the_same_place(con_views: str) -> None:
+    """However the images of the adversarial loss were turned."""
+    pipe = AugmentPipe(xflip=1, rotate90=1)
+    loss = make_loss(PlaceD(), con_views=con_views, con_color_p=0, con_neg="image", augment_pipe=pipe)
+    ticks = torch.linspace(-1, 1, 64)
+    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
+    img, c = torch.stack([x, y, torch.ones_like(x)]).repeat(20, 1, 1, 1), torch.zeros(20, 0)
+    stats = collected(lambda: loss.accumulate_gradients("Dmain", img, c, torch.randn(20, 8), c, True, 1))
+    for h in (8, 16):
+        assert stats[f"Con/top1_h{h}"].mean > 0.9
+
+
+@pytest.mark.parametrize("con_views", ["two", "real"])
+@pytest.mark.parametrize("phase", ["Gmain", "Dboth"])
+def test_no_phase_waits_for_values(phase: str, con_views: str) -> None:
+    """On the meta device there are none, so that reading one, or a shape that depends on one, is an error."""
+    device = torch.device("meta")
+    G, D = generator().to(device), discriminator().to(device)
+    weights = {"con_weight": 1, "con_fake_weight": 1, "con_g_weight": 1}
+    loss = MsConDLoss(device, G.mapping, G.synthesis, D, AugmentPipe(brightness=1), con_views=con_views, **weights)
+    c, img, z = (torch.empty(4, *shape, device=device) for shape in ([0], [3, 32, 32], [8]))
+    collector = training_stats.Collector()
+    loss.accumulate_gradients(phase, img, c, z, c, sync=True, gain=1)
+    assert collector.names() == []  # it has listened, but has not been asked
+    assert all(parameter.grad is not None for parameter in (G if phase[0] == "G" else D).parameters())
 
 
 def test_state() -> None:

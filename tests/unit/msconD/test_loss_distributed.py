@@ -21,13 +21,13 @@ NUM_PROCESSES, NUM_ROUNDS, BATCH_PER_PROCESS = 2, 2, 2
 TINY = {"channel_base": 512, "channel_max": 16}
 
 
-def make_loss(gather: str, wrap: bool) -> MsConDLoss:
+def make_loss(gather: str, wrap: bool, con_views: str = "two") -> MsConDLoss:
     """Without random views and minibatch statistics, so that splitting the batch changes nothing."""
     torch.manual_seed(0)
     G = Generator(4, 0, 4, 32, 3, mapping_kwargs={"num_layers": 1}, synthesis_kwargs=TINY)
     D = MsConDDiscriminator(0, 32, 3, proj_dim=8, epilogue_kwargs={"mbstd_num_channels": 0}, **TINY)
     trained = DistributedDataParallel(D) if wrap else D
-    settings = {"con_geom": "none", "con_color_p": 0, "con_gather": gather}
+    settings = {"con_geom": "none", "con_color_p": 0, "con_gather": gather, "con_views": con_views}
     return MsConDLoss(
         torch.device("cpu"), G.mapping, G.synthesis, trained, style_mixing_prob=0, con_fake_weight=0.5, **settings
     )
@@ -53,8 +53,8 @@ def descend(loss: MsConDLoss) -> None:
             parameter.sub_(parameter.grad, alpha=0.0003)
 
 
-def assert_trains_like_one_process(rank: int) -> None:
-    alone, together = make_loss("none", wrap=False), make_loss("all", wrap=True)
+def assert_trains_like_one_process(rank: int, con_views: str) -> None:
+    alone, together = make_loss("none", False, con_views), make_loss("all", True, con_views)
     size = BATCH_PER_PROCESS
     global_parts = [slice(k * size * NUM_PROCESSES, (k + 1) * size * NUM_PROCESSES) for k in range(NUM_ROUNDS)]
     own_parts = [slice(part.start + rank * size, part.start + (rank + 1) * size) for part in global_parts]
@@ -98,7 +98,8 @@ def assert_survives_views_without_overlap(rank: int) -> None:
 def one_process(world: World, init_method: str) -> None:
     init_world(world.rank, world.world_size, torch.device("cpu"), init_method)
     assert_gathers_where_asked()
-    assert_trains_like_one_process(world.rank)
+    for con_views in ("two", "real"):
+        assert_trains_like_one_process(world.rank, con_views)
     assert_survives_views_without_overlap(world.rank)
 
 

@@ -65,9 +65,22 @@ def ddp(world):
     return grads
 
 
+def parallel(world):
+    """Gradients, whether they lie in one piece of memory for the exchange, and what requires them."""
+    module = torch.nn.Linear(2, 1).requires_grad_(False)
+    torch.nn.init.ones_(module.weight)
+    wrapped = distributed.parallel(module, CPU)
+    requires_grad = module.weight.requires_grad
+    module.requires_grad_(True)
+    wrapped(torch.full([1, 2], world.rank + 1.0)).sum().backward()
+    gradients = [module.weight.grad, module.bias.grad]
+    storages = {gradient.untyped_storage().data_ptr() for gradient in gradients}
+    return [gradient.tolist() for gradient in gradients], len(storages), requires_grad
+
+
 def run_checks(folder, world, init_method):
     init_world(world.rank, world.world_size, CPU, init_method, timeout_sec=60)
-    results = {check.__name__: check(world) for check in (stats, consistency, ddp)}
+    results = {check.__name__: check(world) for check in (stats, consistency, ddp, parallel)}
     results["world"] = (world.rank, world.world_size, world.local_rank)
     torch.save(results, Path(folder) / f"{world.rank}.pt")
 
@@ -105,6 +118,10 @@ def test_inconsistent_processes_all_say_what_differs_and_how(results):
         drift = "on rank 1 'BatchNorm1d.weight' drifts from rank 0 by up to 0.5 (2 tensors differ)"
         assert messages["drift"].endswith(drift)
         assert "on rank 1 'BatchNorm1d.running_mean' has 2 NaN where rank 0 has 1" in messages["nan"]
+
+
+def test_parallel_modules_exchange_gradients_without_copies(results):
+    assert all(result["parallel"] == ([[[1.5, 1.5]], [1.0]], 1, False) for result in results)
 
 
 def test_ddp_sync_averages_only_when_asked(results):

@@ -54,6 +54,17 @@ def test_a_constant_made_in_inference_mode_serves_training():
     assert x.grad.tolist() == [0.125, 7]
 
 
+def test_a_constant_can_be_compiled():
+    """In one graph: without a break, which ``fullgraph`` forbids."""
+
+    def scale(x):
+        array = np.array([[1, 2], [3, 4]])
+        return x * misc.constant([0.5, 3]) + misc.constant(array, dtype=x.dtype) + misc.constant(7, shape=[2, 2])
+
+    x = torch.randn(2, 2)
+    assert torch.equal(torch.compile(scale, backend="eager", fullgraph=True)(x), scale(x))
+
+
 # checks
 
 

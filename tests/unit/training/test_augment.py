@@ -25,6 +25,14 @@ SIGMAS = 4.5
 """How many standard errors an estimate may be off; the seeds are fixed."""
 
 
+@pytest.fixture(params=["cpu", "elsewhere"])
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Computes as on a CPU, or as on other devices: by convolutions, with margins out of few."""
+    if request.param == "elsewhere":
+        monkeypatch.setattr(augment, "_are_on_cpu", lambda images: False)
+    return request.param
+
+
 def make_pipe(p: float = 1.0, **kwargs) -> AugmentPipe:
     pipe = AugmentPipe(**kwargs)
     pipe.p.fill_(p)
@@ -67,6 +75,7 @@ def assert_distributed(samples: np.ndarray, distribution: stats.distributions.rv
 # --- values: the reference's arrays and an independent definition ---
 
 
+@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("case", list(golden_cases("augment")), ids=case_id)
 def test_matches_the_golden_arrays(case: Case) -> None:
     args, arrays = case
@@ -98,6 +107,7 @@ def warp_oracle(image: np.ndarray, inverse: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (12, 21), (23, 10)])
 @pytest.mark.parametrize("stretch", [0.5, 1.0, 2.5])
+@pytest.mark.usefixtures("place")
 def test_warp_matches_its_definition(height: int, width: int, stretch: float) -> None:
     images = make_images(2, 3, height, width)
     inverse = torch.eye(3).repeat(2, 1, 1)
@@ -118,6 +128,63 @@ def test_matrix_and_convolution_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_close(run(pipe, images), by_matrix)
 
 
+@pytest.mark.parametrize("p", [0.3, 1.0])
+@pytest.mark.parametrize("shape", [(3, 3, 24, 41), (3, 1, 23, 22)])
+def test_all_devices_do_the_same(shape: tuple[int, ...], p: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe, images = make_pipe(p, **ALL), make_images(*shape)
+    on_cpu = run(pipe, images)
+    monkeypatch.setattr(augment, "_are_on_cpu", lambda images: False)
+    # Beyond the smallest margins lie small outer taps, as in the test of the warp.
+    assert_close(run(pipe, images), on_cpu, rel=1e-3)
+
+
+def test_padded_sizes_are_out_of_few() -> None:
+    """So that shapes recur."""
+    sizes = set()
+    for seed in range(1000):
+        rng = np.random.default_rng(seed)
+        margins = tuple(int(margin) for margin in rng.integers(0, [64, 64, 32, 32]))
+        rounded = augment._rounded_up(margins, height=32, width=64)
+        assert (np.array(rounded) >= margins).all()
+        assert (np.array(rounded) < [64, 64, 32, 32]).all()
+        total_x, total_y = sum(rounded[:2]), sum(rounded[2:])
+        assert total_x - sum(margins[:2]) < 8
+        assert total_y - sum(margins[2:]) < 4
+        sizes.add((total_x, total_y))
+    assert {x for x, _ in sizes} <= {*range(0, 128, 8), 126}
+    assert {y for _, y in sizes} <= {*range(0, 64, 4), 62}
+    assert augment._rounded_up((0, 0, 3, 0), height=5, width=1) == (0, 0, 3, 0)
+    assert augment._rounded_up((62, 63, 3, 2), height=32, width=64) == (63, 63, 3, 5)
+
+
+def test_nothing_is_read_from_the_device_of_the_images() -> None:
+    """The meta device has nothing to read. Decisions, and ``p``, stay in main memory."""
+    pipe = make_pipe(0.3, **ALL).to("meta")
+    assert (pipe.p.device.type, pipe.p.item(), pipe.Hz_geom.device.type) == ("cpu", pytest.approx(0.3), "meta")
+    images = torch.empty([4, 3, 24, 32], device="meta", requires_grad=True)
+    result = run(pipe, images)
+    assert (result.shape, result.device.type) == (images.shape, "meta")
+    (grad,) = torch.autograd.grad(result.square().sum(), images, create_graph=True)
+    grad.square().sum().backward()
+    assert images.grad is not None
+    assert pipe.double().p.dtype == torch.float64
+
+
+@pytest.mark.gpu
+def test_a_gpu_does_the_same_and_is_not_waited_for() -> None:
+    pipe, images = make_pipe(0.5, **(ALL | {"noise": 0})), make_images(8, 3, 32, 48)
+    expected = run(pipe, images)
+    images, pipe = images.cuda(), pipe.cuda()
+    run(pipe, images)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        result = run(pipe, images)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert_close(result, expected, rel=1e-3)
+
+
+@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("multipliers", [BLIT, GEOM, BGC])
 @pytest.mark.parametrize("shape", [(2, 3, 1, 1), (2, 1, 2, 5), (1, 3, 9, 3)])
 def test_any_size_works(shape: tuple[int, ...], multipliers: dict[str, float]) -> None:
@@ -141,6 +208,7 @@ def test_empty_batch() -> None:
 # --- when nothing is applied, and what images share ---
 
 
+@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_p_0_is_the_identity(channels: int) -> None:
     images = make_images(4, channels, 24, 32)
@@ -440,9 +508,8 @@ def test_bands_that_are_off_stay_off() -> None:
 # --- derivatives, dtype, state ---
 
 
-@pytest.mark.parametrize("max_px", [0, 300], ids=["convolution", "matrix"])
-def test_first_and_second_derivatives(max_px: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(augment, "MATRIX_MAX_PX", max_px)
+@pytest.mark.usefixtures("place")
+def test_first_and_second_derivatives() -> None:
     pipe = make_pipe(0.8, **ALL).double()
     images = make_images(2, 3, 22, 23).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: run(pipe, x), images, fast_mode=True)

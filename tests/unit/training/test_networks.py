@@ -7,11 +7,13 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests import naive_networks
 from tests.helpers import (
@@ -25,6 +27,7 @@ from tests.helpers import (
     in_layout,
 )
 from tests.naive_networks import float64_state, part
+from torch_utils.ops import demodulation, kernels, modulation
 from training import networks
 from training.networks import ARCHITECTURES, Discriminator, Generator
 
@@ -116,6 +119,64 @@ def test_discriminators_match_the_definition(architecture: str, c_dim: int) -> N
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_derivative_of_a_path_length_is_that_of_the_definition(architecture: str) -> None:
+    assert_path_length_has_the_right_derivative(architecture)
+
+
+@pytest.fixture
+def fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Synthesis layers run as kernels, in Triton's interpreter."""
+    replacement = SimpleNamespace(**{**vars(kernels), "are_wanted": lambda impl, x: True})
+    for module in (modulation, demodulation):
+        monkeypatch.setattr(module, "kernels", replacement)
+
+
+@pytest.mark.usefixtures("fused")
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_kernels_have_the_derivatives_of_the_definition(architecture: str) -> None:
+    assert_path_length_has_the_right_derivative(architecture)
+
+
+@pytest.mark.parametrize("settings", [{"conv_clamp": 1.5}, {"use_noise": False, "activation": "swish"}], ids=str)
+def test_kernels_make_the_same_images(settings: dict[str, Any], request: pytest.FixtureRequest) -> None:
+    def images(noise_mode: str) -> torch.Tensor:
+        torch.manual_seed(3)
+        return make_G(**settings).eval()(*inputs()[:2], noise_mode=noise_mode)
+
+    expected = {noise_mode: images(noise_mode) for noise_mode in networks.NOISE_MODES}
+    request.getfixturevalue("fused")
+    for noise_mode, image in expected.items():
+        assert_close(images(noise_mode), image)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_generators_on_a_gpu(architecture: str) -> None:
+    z, c, _ = inputs()
+    for num_fp16_res, rel in [(0, REL_NETWORK_GRAD), (2, 0.01)]:
+        G = make_G(architecture=architecture, num_fp16_res=num_fp16_res, conv_clamp=256).eval()
+        expected = G(z, c, noise_mode="const")
+        assert_close(G.cuda()(z.cuda(), c.cuda(), noise_mode="const"), expected, rel)
+
+
+def test_the_operators_of_a_synthesis_layer_on_a_gpu() -> None:
+    names: list[str] = []
+
+    class Operators(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if not func.is_view and "empty" not in func._schema.name:
+                names.append(func._schema.name.rpartition("::")[2])
+            return func(*args, **(kwargs or {}))
+
+    with torch.device("meta"):
+        layer = networks.SynthesisLayer(64, 32, w_dim=16, resolution=32)
+        x, w = torch.empty(8, 64, 32, 32, memory_format=torch.channels_last), torch.empty(8, 16)
+        x = x.half()
+        with Operators():
+            layer(x, w)
+    assert names == ["addmm", "randn", "demodulation", "mul", "scale_act", "convolution", "scale_act"]
+
+
+def assert_path_length_has_the_right_derivative(architecture: str) -> None:
     """Second-order gradients of the generator: how a length of the Jacobian changes with each parameter."""
     G = make_G(architecture=architecture)
     state, ws, direction = float64_state(G), torch.randn(2, G.num_ws, 8), torch.randn(2, 3, 16, 16)
@@ -287,12 +348,7 @@ def test_on_a_cpu_half_precision_is_single_precision() -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_half_precision_is_close(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What accelerators compute, on this CPU: features in half precision, images and logits in single."""
-
-    def half(_x: torch.Tensor, use_fp16: bool, channels_last: bool) -> dict[str, Any]:
-        memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        return {"dtype": torch.float16 if use_fp16 else torch.float32, "memory_format": memory_format}
-
-    monkeypatch.setattr(networks, "_compute_format", half)
+    monkeypatch.setattr(networks, "_is_on_cpu", lambda x: False)
     z, c, img = inputs()
     settings = {"architecture": architecture, "num_fp16_res": 2, "conv_clamp": 256}
     G = make_G(**settings, fp16_channels_last=True).eval()

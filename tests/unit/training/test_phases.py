@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,7 +9,10 @@ import torch
 
 from tests.helpers import assert_close
 from torch_utils import training_stats
-from training.loss import Loss
+from training import checkpoint, phases
+from training.augment import AugmentPipe
+from training.loss import Loss, StyleGAN2Loss
+from training.networks import Discriminator, Generator
 from training.phases import NONFINITE_LIMIT, Phase, Round, Stopwatch, make_phases, remove_nonfinite
 
 ADAM = {"class_name": "torch.optim.Adam", "lr": 0.002, "betas": [0.0, 0.99], "eps": 1e-8}
@@ -89,22 +94,161 @@ def test_nonfinite_gradients_are_counted_and_do_no_harm() -> None:
         assert all(parameter.isfinite().all() for parameter in module.parameters())
 
 
-def test_values_that_replace_nonfinite_ones() -> None:
-    gradients = [torch.tensor([1.0, NAN, -2.0]), torch.tensor([[INF], [-INF]]), torch.tensor(3e38), torch.zeros(0)]
-    pointers = [gradient.data_ptr() for gradient in gradients]
-    assert remove_nonfinite(gradients) == 3
-    assert [gradient.flatten().tolist() for gradient in gradients[:2]] == [[1, 0, -2], [1e5, -1e5]]
-    assert gradients[2].item() == pytest.approx(3e38)
-    assert [gradient.data_ptr() for gradient in gradients] == pointers
+def make_parameters(gradients: list[torch.Tensor]) -> list[torch.nn.Parameter]:
+    parameters = [torch.nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient.clone()
+    return parameters
+
+
+both_ways = pytest.mark.parametrize("clean_up", [remove_nonfinite, phases._remove_nonfinite_unread])
+"""On a CPU, and as on a GPU."""
+
+
+@both_ways
+def test_values_that_replace_nonfinite_ones(clean_up: Callable[..., int | torch.Tensor]) -> None:
+    channels_last = torch.full([2, 3, 4, 5], NAN).contiguous(memory_format=torch.channels_last)
+    channels_last[1, 2, 3, 4] = -INF
+    values = [[1.0, NAN, -2.0], [[INF], [-INF]], 3e38, [], [1.0]]
+    parameters = make_parameters([*map(torch.tensor, values), channels_last])
+    assert clean_up(parameters) == 3 + 120
+    cleaned = [parameter.grad for parameter in parameters]
+    assert [gradient.tolist() for gradient in cleaned[:2]] == [[1, 0, -2], [[1e5], [-1e5]]]
+    assert cleaned[2].item() == pytest.approx(3e38)
+    assert (cleaned[5].sum(), cleaned[5][1, 2, 3, 4]) == (-1e5, -1e5)
+    assert [gradient.stride() for gradient in cleaned] == [parameter.stride() for parameter in parameters]
     assert NONFINITE_LIMIT == 1e5
 
 
-@pytest.mark.parametrize("gradients", [[], [torch.ones(3)], [torch.full([4], 3e38)]], ids=["none", "usual", "huge"])
-def test_finite_gradients_stay(gradients: list[torch.Tensor]) -> None:
+@both_ways
+@pytest.mark.parametrize("gradients", [[torch.ones(3)], [torch.full([4], 3e38)]], ids=["usual", "huge"])
+def test_finite_gradients_stay(gradients: list[torch.Tensor], clean_up: Callable[..., int | torch.Tensor]) -> None:
     """Also those whose norm overflows."""
-    before = [gradient.clone() for gradient in gradients]
-    assert remove_nonfinite(gradients) == 0
-    assert all(torch.equal(*pair) for pair in zip(gradients, before, strict=True))
+    parameters = make_parameters(gradients)
+    assert clean_up(parameters) == 0
+    assert all(torch.equal(parameter.grad, old) for parameter, old in zip(parameters, gradients, strict=True))
+
+
+def test_without_gradients_there_is_nothing_to_remove() -> None:
+    assert remove_nonfinite([]) == remove_nonfinite([torch.nn.Parameter(torch.zeros(3))]) == 0
+
+
+def stylegan2_phases(device: torch.device) -> Callable[[], None]:
+    """All phases on tiny networks with augmentation, as a function that runs them."""
+    sizes = {"channel_base": 256, "channel_max": 16, "num_fp16_res": 2, "conv_clamp": 256}
+    G = Generator(8, 0, 8, 16, 3, synthesis_kwargs=sizes).to(device).train().requires_grad_(False)
+    D = Discriminator(0, 16, 3, **sizes).to(device).train().requires_grad_(False)
+    pipe = AugmentPipe(xflip=1, scale=1, hue=1, noise=1, cutout=1).to(device)
+    loss = StyleGAN2Loss(device, G.mapping, G.synthesis, D, pipe, style_mixing_prob=1)
+    shapes = [4, 3, 16, 16], [4, 0], [4, 8], [4, 0]
+    rounds = [Round(*(torch.randn(shape, device=device) for shape in shapes))]
+    everything = make_phases("G", G, ADAM, 4) + make_phases("D", D, ADAM, 16)
+
+    def run() -> None:
+        for phase in everything:
+            phase.run(loss, rounds)
+
+    return run
+
+
+def test_phases_read_nothing_from_their_device() -> None:
+    """The meta device has nothing to read."""
+    run = stylegan2_phases(torch.device("meta"))
+    collector = training_stats.Collector()
+    run()
+    for phase in ("Gmain", "Greg", "Dmain", "Dreg"):
+        (moments,) = collector._pending[f"Health/nonfinite_grads/{phase}"].values()
+        assert (moments.num, moments.sums.device.type) == (1, "meta")
+
+
+@pytest.mark.gpu
+def test_phases_do_not_wait_for_a_gpu() -> None:
+    run = stylegan2_phases(torch.device("cuda"))
+    collector = training_stats.Collector()
+    run()  # compiles kernels and copies constants
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    collector.update()
+    assert collector["Health/nonfinite_grads/Dreg"] == 0
+
+
+# --- the optimizer ---
+
+
+def adam_of(device_types: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, **kwargs: Any) -> torch.optim.Optimizer:
+    """Adam where these types of devices have a fused one."""
+    monkeypatch.setattr(phases, "FUSED_DEVICES", device_types)
+    return make_phases("G", make_adam_module(), {**ADAM, **kwargs}, None)[0].optimizer
+
+
+def make_adam_module() -> torch.nn.Module:
+    module = torch.nn.Sequential(torch.nn.Linear(20, 3), torch.nn.Conv2d(3, 4, 3))
+    torch.manual_seed(1)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter)
+    return module
+
+
+def take_steps(optimizer: torch.optim.Optimizer, seeds: range) -> list[torch.Tensor]:
+    parameters = optimizer.param_groups[0]["params"]
+    for seed in seeds:
+        torch.manual_seed(seed)
+        for parameter in parameters:
+            parameter.grad = torch.randn_like(parameter)
+        optimizer.step()
+    return [parameter.detach().clone() for parameter in parameters]
+
+
+def test_the_optimizer_is_fused_where_that_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert adam_of(("cpu",), monkeypatch).param_groups[0]["fused"]
+    assert not adam_of(("cuda",), monkeypatch).param_groups[0]["fused"]
+    assert not adam_of(("cpu",), monkeypatch, fused=False).param_groups[0]["fused"]
+    assert not adam_of(("cpu",), monkeypatch, foreach=True).param_groups[0]["fused"]
+    (phase,) = make_phases("G", make_module(), {"class_name": "torch.optim.Rprop", "lr": 0.1}, None)
+    assert isinstance(phase.optimizer, torch.optim.Rprop)  # there is no fused one
+    assert "fused" not in ADAM
+
+
+def test_the_optimizer_is_not_fused_where_parameters_are_not_contiguous() -> None:
+    """PyTorch's fused kernels would mix up the elements of a parameter and its restored moments."""
+    module = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    (phase,) = make_phases("G", module, ADAM, None)
+    assert not phase.optimizer.param_groups[0]["fused"]
+
+
+def test_fused_or_not_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    fused, other = (take_steps(adam_of(types, monkeypatch), range(20)) for types in (("cpu",), ()))
+    for parameter, expected in zip(fused, other, strict=True):
+        assert_close(parameter, expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("types", [("cpu",), ()], ids=["fused", "not fused"])
+def test_a_state_continues_to_the_last_bit(types: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU goes on with the kind of optimizer that the state comes from, although its own would be the other one."""
+    straight = take_steps(adam_of(types, monkeypatch), range(20))
+    stopped = adam_of(types, monkeypatch)
+    halfway = take_steps(stopped, range(10))
+    continued = adam_of(() if types else ("cpu",), monkeypatch)
+    for parameter, value in zip(continued.param_groups[0]["params"], halfway, strict=True):
+        parameter.data.copy_(value)
+    tensors: dict[str, torch.Tensor] = {}
+    tree = json.loads(json.dumps(checkpoint._take_tensors(stopped.state_dict(), "", tensors)))
+    continued.load_state_dict(checkpoint._put_tensors(tree, tensors))
+    assert all(map(torch.equal, take_steps(continued, range(10, 20)), straight))
+
+
+def test_other_devices_do_not_take_over_how_a_cpu_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the meta device, which has no fused optimizer."""
+    stopped = adam_of(("cpu",), monkeypatch)
+    take_steps(stopped, range(2))
+    (phase,) = make_phases("G", make_adam_module().to("meta"), ADAM, None)
+    phase.optimizer.load_state_dict(stopped.state_dict())
+    assert not phase.optimizer.param_groups[0]["fused"]
+    assert stopped.param_groups[0]["fused"]
+    assert {each["step"].item() for each in phase.optimizer.state.values()} == {2}
 
 
 def test_parameters_without_gradients_are_left_out() -> None:

@@ -145,6 +145,35 @@ def test_keeps_dtype_and_memory_format(branch: dict[str, Any]) -> None:
         assert_close(other.float(), y, rel)
 
 
+@pytest.mark.parametrize("branch", BRANCHES, ids=str)
+def test_weights_in_bfloat16_give_float32_to_any_order(branch: dict[str, Any]) -> None:
+    kwargs = {name: value for name, value in branch.items() if name != "kernel"}
+    w = torch.randn(2, 2 // kwargs.get("groups", 1), *[branch["kernel"]] * 2)
+    x = torch.randn(2, 2, 8, 8)
+
+    def gradients(w_dtype: torch.dtype) -> list[torch.Tensor]:
+        leaves = [x.clone().requires_grad_(), w.clone().requires_grad_()]
+        y = conv2d_resample(leaves[0], leaves[1].to(w_dtype), FILTERS["1331"], **kwargs)
+        first = torch.autograd.grad(y.square().sum(), leaves, create_graph=True)
+        return [y, *first, *torch.autograd.grad(first[0].square().sum(), leaves)]
+
+    for mixed, exact in zip(gradients(torch.bfloat16), gradients(torch.float32), strict=True):
+        assert mixed.dtype == torch.float32
+        assert_close(mixed, exact, 5e-2)
+
+
+def test_weights_in_bfloat16_leave_the_filter_in_float32() -> None:
+    """The convolution is exact here, so that one rounding is left: before the filter upwards, after it downwards."""
+    x, w = torch.randn(2, 2, 8, 8), torch.eye(2)[:, :, None, None]
+    rounded = x.bfloat16().float()
+    up = conv2d_resample(x, w.bfloat16(), FILTERS["1331"], up=2)
+    assert_close(up, definition(rounded, w, FILTERS["1331"], up=2, down=1, padding=[0] * 4))
+    down = conv2d_resample(x, w.bfloat16(), FILTERS["1331"], down=2)
+    expected = definition(x, w, FILTERS["1331"], up=1, down=2, padding=[0] * 4)
+    assert (down - expected).abs().max() <= expected.abs().max() / 256
+    assert torch.equal(down, down.bfloat16().float())
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
@@ -155,6 +184,8 @@ def test_keeps_dtype_and_memory_format(branch: dict[str, Any]) -> None:
         ({"w": torch.zeros(2, 3, 3)}, r"needs x .* got \[1, 2, 8, 8\] and \[2, 3, 3\]"),
         ({"w": torch.zeros(0, 2, 3, 3)}, r"needs x .* not empty, got \[1, 2, 8, 8\] and \[0, 2, 3, 3\]"),
         ({"w": torch.zeros(4, 2, 3, 3).double()}, "x and w must have one floating-point dtype, got .*float32 and .*64"),
+        ({"w": torch.zeros(4, 2, 3, 3).half()}, "x and w must have one floating-point dtype, got .*float32 and .*16"),
+        ({"x": torch.zeros(1, 2, 8, 8).bfloat16()}, "x and w must have one .*, got torch.bfloat16 and torch.float32"),
         (
             {"x": torch.zeros(1, 2, 8, 8).int(), "w": torch.zeros(4, 2, 3, 3).int()},
             "x and w must .* got torch.int32 .*",

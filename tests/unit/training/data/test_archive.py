@@ -345,3 +345,14 @@ def test_links_and_special_files_are_told(tmp_path):
     folder = write_folder(tmp_path / "files", images(1))
     (folder / "gone.png").symlink_to("nowhere")
     assert open_archive(folder).ignored == {"broken link": ["gone.png"]}
+
+
+def test_labels_need_few_keys(tmp_path):
+    """An object of many short keys takes 20 times its text in memory."""
+    keys = ",".join(f'"{number:x}":0' for number in range(1000))
+    folder = write_folder(tmp_path / "images", {"dataset.json": f"{{{keys}}}".encode()})
+    with pytest.raises(UserError, match=r"dataset\.json cannot be read as JSON: it has more keys than labels need$"):
+        open_archive(folder).metadata()
+    names = [[f'a"{number}.png', number] for number in range(1000)]
+    (folder / "dataset.json").write_text(json.dumps({"labels": names, "class_names": None}))
+    assert open_archive(folder).metadata()["labels"] == names

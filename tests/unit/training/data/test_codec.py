@@ -7,7 +7,15 @@ import pytest
 from PIL import Image
 
 from dnnlib.util import UserError
-from tests.image_files import encode, png_header, progressive_jpeg, random_image, write_folder, write_zip
+from tests.image_files import (
+    encode,
+    png_header,
+    progressive_jpeg,
+    random_image,
+    sequential_jpeg,
+    write_folder,
+    write_zip,
+)
 from training.data import codec
 from training.data.archive import open_archive
 from training.data.codec import (
@@ -139,14 +147,15 @@ def test_progressive_jpegs_of_usual_scans_are_decoded():
 
 
 @pytest.mark.parametrize("num_scans", [4, 5])
-def test_work_of_a_progressive_jpeg_is_limited(monkeypatch, num_scans):
+@pytest.mark.parametrize("jpeg", [progressive_jpeg, sequential_jpeg])
+def test_work_of_a_jpeg_is_limited(monkeypatch, jpeg, num_scans):
     monkeypatch.setattr(codec, "MAX_SCANNED_PX", 4 * 1024**2)
-    image = open_image(io.BytesIO(progressive_jpeg(1024, num_scans)))
+    image = open_image(io.BytesIO(jpeg(1024, num_scans)))
     if num_scans == 4:
         assert load_image(image).size == (1024, 1024)
         return
     monkeypatch.setattr(Image.Image, "load", None)
-    with pytest.raises(BadImageError, match="is a progressive JPEG with 5 scans, too many for its size"):
+    with pytest.raises(BadImageError, match="is a JPEG with 5 scans, too many for its size"):
         load_image(image)
 
 

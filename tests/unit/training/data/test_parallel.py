@@ -1,3 +1,4 @@
+import concurrent.futures
 import os
 import signal
 import time
@@ -5,7 +6,7 @@ import time
 import pytest
 
 from dnnlib.util import UserError
-from training.data.parallel import TASKS_AHEAD, ordered_map
+from training.data.parallel import MAX_WORKERS_PER_CORE, TASKS_AHEAD, ordered_map
 
 
 def late_if_even(index):
@@ -53,3 +54,21 @@ def test_items_are_taken_as_they_are_needed(num_workers):
     assert [next(results) for _ in range(10)] == [str(item) for item in range(10)]
     assert len(taken) <= 10 + TASKS_AHEAD * num_workers
     results.close()
+
+
+def blocked_signals(_index):
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []), signal.getsignal(signal.SIGINT)
+
+
+def test_ctrl_c_cannot_hit_a_process_that_is_starting():
+    assert list(ordered_map(blocked_signals, range(2), num_workers=2)) == [(True, signal.SIG_IGN)] * 2
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_a_machine_is_not_brought_down(monkeypatch):
+    started = []
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", lambda num, *_args: started.append(num))
+    with pytest.raises(AttributeError):  # of what is no pool
+        list(ordered_map(str, range(3), num_workers=100_000))
+    assert started == [MAX_WORKERS_PER_CORE]

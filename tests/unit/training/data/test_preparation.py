@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.image_files import encode, png_header, random_image
+from tests.image_files import LFS_POINTER, encode, png_header, random_image
 from training.data import codec as image_io
+from training.data import preparation as preparation_module
 from training.data.codec import BadImageError, load_image, open_image
 from training.data.preparation import Preparation, Resizing, TooSmallError, crop_or_pad, to_8_bit, value_range
 
@@ -132,7 +133,9 @@ def test_first_frame_of_an_animation():
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "is not an image in a known format"),
+        (b"", "is not an image but an empty file"),
+        (LFS_POINTER, "is not an image but a Git LFS pointer, whose file comes by git lfs pull"),
+        (b"<!doctype html>", "is not an image but a web page"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "is not an image in a known format"),
         (png_header(10_000, 9_000), "has 10000x9000 pixels, more than 64 Mpx"),
         (png_header(100_000, 100_000), "has more than 64 Mpx"),
@@ -274,3 +277,13 @@ def test_value_range():
     assert value_range(Image.fromarray(np.array([[3, 70], [9, 5]], dtype=np.uint8))) == (3, 70)
     assert value_range(Image.fromarray(np.array([[300, 65535]], dtype=np.uint16))) == (300, 65535)
     assert value_range(Image.merge("RGB", [Image.new("L", (2, 2), value) for value in (7, 1, 5)])) == (1, 7)
+
+
+def test_a_panorama_is_padded_without_its_square(monkeypatch):
+    """The square of a panorama may have billions of pixels."""
+    prepare = Preparation(mode="rgb", transform="pad", width_px=16, height_px=16, resize_filter="box")
+    image = random_image(size=(64, 32))
+    expected = np.asarray(prepare(image))
+    monkeypatch.setattr(preparation_module, "MAX_PADDED_PX", 64 * 32)
+    assert np.array_equal(prepare(image), expected)
+    assert prepare(Image.new("RGB", (1, 10_000_000))).size == (16, 16)

@@ -149,3 +149,11 @@ def test_what_cannot_be_opened(tmp_path, name, complaint):
 def test_arrays_have_no_subfolders(tmp_path):
     with pytest.raises(UserError, match="has no subfolders of images"):
         open_source(write_lmdb(tmp_path), subfolders_as_labels=True)
+
+
+def test_files_that_cannot_be_read_are_named_if_there_are_no_others(tmp_path):
+    write_folder(tmp_path / "photos", {"a.heic": b"", "b.nef": b"", "._c.jpg": b""})
+    with pytest.raises(
+        UserError, match=r"no image files found; 1 hidden \(\._c\.jpg\); 2 not a supported .*; HEIC needs pip"
+    ):
+        open_source(tmp_path / "photos")

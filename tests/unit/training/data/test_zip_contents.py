@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dnnlib.util import UserError
+from tests.image_files import LFS_POINTER
 from training.data import archive, zip_contents
 from training.data.archive import open_archive
 from training.data.zip_contents import read_contents
@@ -260,3 +261,12 @@ def test_mutations_are_refused_or_read_as_zipfile_reads_them(tmp_path, variant, 
                 opened.read(name)
             with contextlib.suppress(OSError), opened.open(name) as file:
                 assert len(file.read(100)) <= archive.MAX_FILE_BYTES
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "it is an empty file"), (LFS_POINTER, "it is a Git LFS pointer"), (b"<html>", "it is a web page")],
+)
+def test_says_what_lies_in_place_of_a_zip(tmp_path, content, said):
+    (tmp_path / "a.zip").write_bytes(content)
+    refused(tmp_path / "a.zip", f"cannot be read as a zip: {said}")

@@ -9,6 +9,7 @@ import torch
 
 from dnnlib.util import UserError
 from tests import tiny_snapshot
+from tests.image_files import LFS_POINTER
 from training.inference import sampling
 from training.snapshots.portable import save_portable
 
@@ -159,3 +160,9 @@ def test_images_that_are_not_finite_are_refused():
     G = tiny_snapshot.generator()
     with pytest.raises(UserError, match="not finite"):
         sampling.synthesize(G, torch.full([1, G.num_ws, G.w_dim], float("nan")))
+
+
+def test_projections_that_git_did_not_fetch(tmp_path):
+    (tmp_path / "w.npz").write_bytes(LFS_POINTER)
+    with pytest.raises(UserError, match=r"w\.npz is a Git LFS pointer, whose file comes by git lfs pull, not an npz"):
+        sampling.load_projected_w(tmp_path / "w.npz", tiny_snapshot.generator(), CPU)

@@ -1,5 +1,7 @@
 import json
+import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from training.run.folder import (
     OPTIONS_FILE,
     STATUS_FILE,
     RunState,
+    check_files,
     find_run_dir,
     find_state,
     has_progress,
@@ -215,3 +218,91 @@ def test_a_run_of_the_reference_cannot_be_continued(tmp_path):
         UserError, match=r"is not of this train\.py; start a new run with --resume=<snapshot\.pkl> instead$"
     ):
         read_options(tmp_path)
+
+
+# Folders from elsewhere
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"reason": ["finished"], "kimg": "abc", "name": 5, "pid": "\\u001b[2J", "host": 3}',
+        '{"kimg": NaN}',
+        '{"kimg": 1e400}',
+        f'{{"kimg": {"9" * 101}}}',
+        "[1]",
+        "[" * 100_000,
+    ],
+)
+def test_a_status_holds_only_values_of_its_types(tmp_path, text):
+    (tmp_path / STATUS_FILE).write_text(text)
+    assert read_status(tmp_path) == {}
+
+
+def test_a_lock_whose_holder_is_unknown_or_hostile(tmp_path):
+    for status, where in (({"pid": 1}, "process;"), ({"pid": 1, "host": "\x1b[2J"}, r"\(process 1 on \\x1b\[2J\);")):
+        (tmp_path / STATUS_FILE).write_text(json.dumps(status))
+        with lock_run(tmp_path), pytest.raises(UserError, match=f"trained by another .*{where}"), lock_run(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("name", "has_trained"),
+    [
+        ("network-snapshot-000200.pkl", True),
+        ("network-snapshot-000000_512.pkl", True),
+        ("network-snapshot-000000.pkl", False),
+        ("network-snapshot-000000", False),
+    ],
+)
+def test_snapshots_beyond_the_first_tick_are_progress(tmp_path, name, has_trained):
+    (tmp_path / name).touch()
+    assert has_progress(tmp_path) == has_trained
+    assert find_state(tmp_path) is (RunState.DAMAGED if has_trained else RunState.NEW)
+
+
+@pytest.mark.parametrize("name", ["stats.jsonl", "log.txt", ".lock", "metric-fid50k_full.jsonl"])
+def test_files_of_others_are_not_written_through_links(tmp_path, name):
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / name).symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match=f"{name}' is a link, which would be written through; delete it"):
+        check_files(run_dir)
+
+
+@pytest.mark.parametrize("name", ["stats.jsonl", "training-state-000000004.sha256", "anything"])
+def test_pipes_are_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match=f"{name}' is not a regular file; delete it"):
+        check_files(tmp_path)
+    assert not has_progress(tmp_path) or name.startswith("training")
+
+
+def test_a_checkpoint_of_another_user_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    (tmp_path / "training-state-000000004.safetensors").touch()
+    check_files(tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, _mode: not str(path).endswith(".safetensors"))
+    with pytest.raises(UserError, match="cannot be read by this user; change its permissions"):
+        check_files(tmp_path)
+
+
+def test_runs_of_other_users_are_passed_over(tmp_path, monkeypatch):
+    for name in ("00000-mine", "00001-theirs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / OPTIONS_FILE).touch()
+    is_file = Path.is_file
+
+    def is_file_if_allowed(self):
+        if "theirs" in str(self):
+            raise PermissionError
+        return is_file(self)
+
+    monkeypatch.setattr(Path, "is_file", is_file_if_allowed)
+    assert find_run_dir("latest", tmp_path).name == "00000-mine"
+    with pytest.raises(UserError, match="not a run folder"):
+        find_run_dir(str(tmp_path / "00001-theirs"), None)
+
+
+def test_a_name_that_is_too_long(tmp_path):
+    with pytest.raises(UserError, match=r"name too long; shorten --desc$"):
+        make_run_dir(tmp_path, "x" * 300)

@@ -286,3 +286,120 @@ def test_the_number_of_processes_is_that_of_the_run(tmp_path, run_dir, monkeypat
     monkeypatch.setattr(launch.distributed, "init_world", lambda *_args: None)
     with pytest.raises(UserError, match=f"{run_dir.name} is a run of 1 processes, got 2; start as many$"):
         train_run(request(tmp_path, continue_run=str(run_dir)))
+
+
+# What a user may have changed
+
+
+def test_flags_without_effect_are_named(run_dir, capsys):
+    prepare_run(request(run_dir, continue_run=str(run_dir), outdir=run_dir.parent, given={"desc": "x"}))
+    assert "Warning: no effect on a run that is continued: --desc, --outdir\n" in capsys.readouterr().out
+
+
+def test_a_length_that_is_reached_already(run_dir):
+    write_status(run_dir, "stopped", 3.5, 25000)
+    (run_dir / "training-state-000003500.safetensors").touch()
+    assert continued(run_dir, given={"kimg": 4}).has_work
+    with pytest.raises(UserError, match=r"has done 3\.5 kimg, no less than its new length of 3: give a larger --kimg$"):
+        continued(run_dir, given={"kimg": 3})
+
+
+@pytest.mark.parametrize("num", [23, 25])
+def test_images_that_were_added_or_removed(run_dir, data, num):
+    write_dataset(data, num=num)
+    with pytest.raises(UserError, match=f"has {num} images, but the run began with 24: restore them"):
+        continued(run_dir)
+
+
+@pytest.mark.parametrize(("num", "is_enough"), [(9, False), (10, True), (30, True)])
+def test_a_subset_needs_its_images(tmp_path, data, num, is_enough):
+    run_dir = prepare_run(request(tmp_path, {"data": str(data), "subset": 10})).run_dir
+    write_dataset(data, num=num)
+    if is_enough:
+        assert continued(run_dir).has_work
+        return
+    with pytest.raises(UserError, match="has 9 images, but the run began with 10"):
+        continued(run_dir)
+
+
+# What is checked before anything is written
+
+
+@pytest.mark.parametrize("is_dry_run", [True, False])
+@pytest.mark.parametrize("outdir", ["cats.zip", "cats.zip/runs"])
+def test_a_place_that_is_a_file(tmp_path, data, outdir, is_dry_run):
+    with pytest.raises(UserError, match=r": Not a directory; choose a folder that can be written to$"):
+        prepare_run(request(tmp_path, {"data": str(data)}, outdir=tmp_path / outdir, is_dry_run=is_dry_run))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"data": ""}, "--data is empty"),
+        ({"map_depth": 100_000}, "'num_layers' is 100000, at most 256"),
+        ({"glr": float("nan")}, "lr is nan, not a finite number"),
+        ({"gamma": float("inf")}, "r1_gamma is inf, not a finite number"),
+    ],
+)
+def test_flags_that_cannot_be_trained_with(tmp_path, data, flags, said):
+    with pytest.raises(UserError, match=said):
+        prepare_run(request(tmp_path, {"data": str(data), **flags}))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_checkpoint_is_saved_sometime(tmp_path, data):
+    with pytest.raises(UserError, match=r"^--state-minutes: state_interval_sec must be a non-negative number"):
+        prepare_run(request(tmp_path, {"data": str(data)}, runtime={"state_interval_sec": float("nan")}))
+
+
+def test_as_many_processes_as_the_machine_can_run(tmp_path, data):
+    with pytest.raises(UserError, match=r"^--gpus=5000: CPU cores"):
+        train_run(request(tmp_path, {"data": str(data), "gpus": 5000, "batch": 5000}))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_from_elsewhere_cannot_start_thousands_of_processes(run_dir):
+    options = read_options(run_dir)
+    write_options(run_dir, {**options, "num_gpus": 5000, "batch_size": 5000, "batch_gpu": 1})
+    with pytest.raises(UserError, match=r"^--gpus=5000: CPU cores"):
+        train_run(request(run_dir.parent, continue_run=str(run_dir)))
+
+
+# Ends that are not planned
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory.\nMore"), r"^out of memory \(CUDA out of memory\.\): stop other"),
+        (OSError(28, "No space left on device", "/runs/x/log.txt"), "^training cannot go on: /runs/x/log.txt: No"),
+    ],
+)
+def test_lack_of_memory_or_disk_space(tmp_path, data, monkeypatch, error, said):
+    def loop(**_kwargs):
+        raise error
+
+    monkeypatch.setattr(launch, "training_loop", loop)
+    with pytest.raises(UserError, match=said):
+        train_run(request(tmp_path, {"data": str(data)}))
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_a_disk_that_is_full_at_the_start(tmp_path, data, monkeypatch):
+    def fail(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(launch, "write_options", fail)
+    with pytest.raises(UserError, match=r"cannot be written to: No space left on device$"):
+        prepare_run(request(tmp_path, {"data": str(data)}))
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_ctrl_c_before_training_leaves_no_folder(tmp_path, data, monkeypatch):
+    def interrupt(**_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "training_loop", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(request(tmp_path, {"data": str(data)}))
+    assert not list((tmp_path / "runs").iterdir())

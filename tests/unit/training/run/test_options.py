@@ -98,6 +98,13 @@ COMBINATIONS = (
         "--aug=fixed --p=1 --target=1",
     ),
     *("--batch=30 --gpus=4", "--batch=32 --batch-gpu=5", "--batch=6", "--batch=64 --gpus=2 --batch-gpu=3"),
+    *("--precision=fp16", "--precision=bf16 --cfg=msconD --desc=mine", "--precision=fp32", "--precision=fp16 --fp32=0"),
+    *(
+        "--precision=fp32 --fp32=1",
+        "--precision=bf16 --fp32=1",
+        "--precision=fp32 --fp32=0",
+        "--precision=bf16 --nhwc=1",
+    ),
 )
 GRID = ((32, 1), (32, 2), (64, 8), (256, 1), (256, 3), (256, 4), (512, 2), (512, 16), (1024, 1), (1024, 8))
 
@@ -205,6 +212,8 @@ def test_every_augpipe() -> None:
         ("--gpus=2", {"num_gpus": 2, "batch_size": 32, "batch_gpu": 16}),
         ("--fp32=1", {"D_kwargs.num_fp16_res": 0, "D_kwargs.conv_clamp": None}),
         ("", {"D_kwargs.num_fp16_res": 4, "D_kwargs.conv_clamp": 256, "D_kwargs.channel_max": 512}),
+        ("--precision=fp32", {"D_kwargs.num_fp16_res": 0, "D_kwargs.conv_clamp": None}),
+        ("--precision=bf16", {"D_kwargs.num_fp16_res": 0, "D_kwargs.conv_clamp": None, "num_bf16_res": 4}),
         ("", {"G_kwargs.z_dim": 512, "G_kwargs.w_dim": 512, "D_opt_kwargs.betas": [0, 0.99], "D_opt_kwargs.eps": 1e-8}),
         ("--resume=ffhq256", {"resume_pkl": RESUME_SOURCES["ffhq256"], "ada_kimg": 100, "ema_rampup": None}),
         ("--aug=fixed --p=0.25", {"augment_p": 0.25}),
@@ -218,6 +227,24 @@ def test_documented_options(arguments: str, expected: Options) -> None:
 
 def test_noaug_has_no_augmentation() -> None:
     assert not [path for path in flatten(options_of("--aug=noaug")) if path.startswith(("augment", "ada"))]
+
+
+@pytest.mark.parametrize(("one", "other"), [("", "--precision=fp16"), ("--fp32=1", "--precision=fp32")])
+def test_precision_says_the_same_as_the_older_flag(one: str, other: str) -> None:
+    assert options_of(one) == options_of(other) == options_of(f"{one} {other}")
+    assert "num_bf16_res" not in options_of(one)
+
+
+def test_networks_of_bf16_are_those_of_fp32() -> None:
+    """Their snapshots must open in the official code, which knows no bfloat16."""
+    options = options_of("--precision=bf16")
+    assert options.pop("num_bf16_res") == 4
+    assert options == options_of("--precision=fp32")
+
+
+def test_an_unknown_precision_lists_those_there_are() -> None:
+    with pytest.raises(ValueError, match=r"^--precision must be one of fp16, bf16, fp32, got 'int8'$"):
+        resolve(Flags(data="cars.zip", precision="int8"), dataset())
 
 
 def test_noresume_is_no_resume() -> None:
@@ -247,6 +274,9 @@ def test_results_share_nothing(cfg: str) -> None:
         ("--aug=fixed", ("--aug=fixed", "--p")),
         ("--aug=noaug --target=0.5", ("--target", "--aug=ada", "--aug=noaug")),
         ("--aug=noaug --augpipe=bgc", ("--augpipe", "--aug=noaug")),
+        ("--fp32=1 --precision=bf16", ("--fp32=1", "--precision=bf16")),
+        ("--fp32=1 --precision=fp16", ("--fp32=1", "--precision=fp16")),
+        ("--fp32=0 --precision=fp32", ("--fp32=0", "--precision=fp32")),
         ("--con-temp=0.5", ("--con-temp", "--cfg=auto", "msconD")),
         ("--cfg=multiscale --con-temp=0.5", ("--con-temp", "--cfg=multiscale", "msconD")),
         ("--cfg=paper256 --scales=1,8", ("--scales", "--cfg=paper256", "msconD", "multiscale")),

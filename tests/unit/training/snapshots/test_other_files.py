@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from safetensors.torch import save_file
 
 from dnnlib.util import UserError
 from tests.image_files import encode, random_image
 from tests.malicious_pickles import STOP, call, name, put
+from training.checkpoint import save_checkpoint
 from training.snapshots.load import load_networks
 from training.snapshots.other_files import describe_other_file, is_pickle
 
@@ -122,3 +124,18 @@ def test_what_is_no_pickle(data):
 def test_trust_is_not_asked_for_what_is_no_pickle():
     with pytest.raises(UserError, match="snapshot: not a pickle; give a network snapshot"):
         load_networks(io.BytesIO(b"\x89P\x00\x01\n junk"))
+
+
+def test_a_checkpoint_is_told_from_weights(tmp_path):
+    path = save_checkpoint(tmp_path, 7, {"num_gpus": 1, "weight": torch.zeros(1)})
+    with open(path, "rb") as file:
+        assert str(describe_other_file(file)).startswith("a checkpoint of a run, which train.py --continue reads")
+    save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with open(tmp_path / "model.safetensors", "rb") as file:
+        assert str(describe_other_file(file)).startswith("a safetensors file")
+
+
+@pytest.mark.parametrize("data", [b"\x7fELF\x02\x01", b"\x1aE\xdf\xa3", b"\0" * 100, b"SQLite format 3\0"])
+def test_what_is_unknown_is_not_called_a_damaged_pickle(data):
+    with pytest.raises(UserError, match="snapshot: not a pickle; give a network snapshot"):
+        load_networks(io.BytesIO(data))

@@ -11,6 +11,7 @@ from dnnlib.util import UserError
 from tests import tiny_snapshot
 from tests.fuzzing import fuzz, num_rounds, run_bounded
 from tests.helpers import REPOSITORY
+from tests.image_files import LFS_POINTER
 from training.snapshots.portable import load_portable, save_portable
 
 
@@ -212,3 +213,10 @@ def test_a_generator_in_training_is_saved_and_stays_in_training(tmp_path):
     assert G.training
     assert all(parameter.requires_grad for parameter in G.parameters())
     assert not load_portable(tmp_path).training
+
+
+def test_weights_that_git_did_not_fetch(saved):
+    folder, _G = saved
+    (folder / "model.safetensors").write_bytes(LFS_POINTER)
+    with pytest.raises(UserError, match=r"model\.safetensors is a Git LFS pointer, whose file comes by git lfs pull$"):
+        load_portable(folder)

@@ -1,0 +1,103 @@
+"""The phases of a training iteration on random images, on any device: what the benchmarks count and time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from dnnlib.util import UserError, construct_class_by_name
+from train import RUNTIME_PARAMETERS, method_settings
+from train import main as train_command
+from training.networks import bfloat16_training
+from training.phases import Phase, Round, make_phases
+from training.run.options import DatasetInfo, Flags, resolve
+from training.run.settings import TrainingSettings
+
+NUM_IMAGES = 100_000
+IMG_CHANNELS = 3
+TYPICAL_P = 0.3
+"""Probability of augmentation where it is adaptive: then training starts from 0, at which less is computed."""
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """The phases of one process, and what they run on."""
+
+    settings: TrainingSettings
+    resolution: int
+    loss: Any
+    phases: list[Phase]
+    rounds: list[Round]
+
+    def run(self, phase: Phase) -> None:
+        """Run a phase as the training loop does, optimizer step included."""
+        with bfloat16_training(self.resolution, self.settings.num_bf16_res):
+            phase.run(self.loss, self.rounds)
+
+
+def parse_flags(args: Sequence[str]) -> Flags:
+    """Read flags of ``train.py``, of which none is required.
+
+    Without ``--batch``, an iteration has one round: the batch is ``--batch-gpu`` times ``--gpus``.
+
+    Raises:
+        click.UsageError: A flag is unknown or its value is not allowed.
+    """
+    params = train_command.make_context("train.py", list(args)).params
+    given = {name: value for name, value in params.items() if name not in RUNTIME_PARAMETERS}
+    settings = {name: value for name in method_settings() if (value := given.pop(name)) is not None}
+    flags = Flags(**{**given, "data": "random images"}, settings=settings)
+    if flags.batch_gpu is not None and flags.batch is None:
+        flags = dataclasses.replace(flags, batch=flags.batch_gpu * flags.gpus)
+    return flags
+
+
+def build_iteration(flags: Flags, resolution: int, device: torch.device) -> Iteration:
+    """Construct networks, loss and phases like the training loop, without labels, data loading and processes.
+
+    Raises:
+        UserError: Flags contradict each other, or ask for an extension of the loss.
+    """
+    try:
+        dataset = DatasetInfo("random", resolution, NUM_IMAGES, has_labels=False)
+        settings = TrainingSettings(**resolve(flags, dataset)[1], device=device)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if settings.extension_kwargs:
+        raise UserError("benchmarks run losses without extensions; leave out the flags of extensions")
+
+    def construct(**kwargs: Any) -> Any:
+        return construct_class_by_name(**kwargs).train().requires_grad_(False).to(device)
+
+    common = {"c_dim": 0, "img_resolution": resolution, "img_channels": IMG_CHANNELS}
+    with device:
+        G, D = construct(**settings.G_kwargs, **common), construct(**settings.D_kwargs, **common)
+    augment_pipe = None
+    if settings.has_augmentation:
+        augment_pipe = construct(**(settings.augment_kwargs or {}))
+        augment_pipe.get_buffer("p").fill_(settings.augment_p or TYPICAL_P)
+    networks = {"G_mapping": G.mapping, "G_synthesis": G.synthesis, "D": D, "augment_pipe": augment_pipe}
+    loss = construct_class_by_name(device=device, **networks, **settings.loss_kwargs)
+    phases = [
+        *make_phases("G", G, settings.G_opt_kwargs, settings.G_reg_interval),
+        *make_phases("D", D, settings.D_opt_kwargs, settings.D_reg_interval),
+    ]
+    return Iteration(settings, resolution, loss, phases, _random_rounds(settings, G.z_dim, resolution))
+
+
+def _random_rounds(settings: TrainingSettings, z_dim: int, resolution: int) -> list[Round]:
+    num, device = settings.batch_gpu, settings.device
+    no_labels = torch.zeros([num, 0], device=device)
+    return [
+        Round(
+            real_img=torch.rand([num, IMG_CHANNELS, resolution, resolution], device=device) * 2 - 1,
+            real_c=no_labels,
+            gen_z=torch.randn([num, z_dim], device=device),
+            gen_c=no_labels,
+        )
+        for _ in range(settings.batch_size // settings.num_gpus // num)
+    ]

@@ -1,0 +1,61 @@
+"""How the programs of a kernel share images ``[N, C, H, W]``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+TILE = 2048
+"""Elements that a program handles at a time: 16 per thread, 8 in passes that sum, or registers would not suffice."""
+
+NUM_PROGRAMS = 1024
+"""Goal of passes that sum: enough programs to fill a GPU, few enough to keep partial sums small."""
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Return whether ``x`` [N, C, H, W] lies in memory as [N, H, W, C] only."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def dense(x: Tensor, like: Tensor) -> Tensor:
+    """Bring ``x`` to the memory format of ``like``: channels-last or contiguous."""
+    return x.contiguous(memory_format=torch.channels_last if is_channels_last(like) else torch.contiguous_format)
+
+
+def _ceil_power_of_2(number: int) -> int:
+    power = 1
+    while power < number:
+        power *= 2
+    return power
+
+
+class Tiling(NamedTuple):
+    """How programs share a dense ``[N, C, H, W]``: a tile is some pixels of some channels of one sample."""
+
+    grid: tuple[int, int, int]
+    """Programs along pixels, channels, samples."""
+    tiles: int
+    """Tiles per program, along pixels."""
+    layout: tuple[int, int, int, int, int]
+    """C, P, and the elements from one sample, pixel and channel to the next."""
+    block: dict[str, int]
+    """BP pixels and BC channels of a tile."""
+
+    @classmethod
+    def of(cls, x: Tensor, sums: bool = False) -> Tiling:
+        """Divide ``x``; with ``sums``, programs take several tiles where there are many."""
+        num, channels, height, width = x.shape
+        pixels = height * width
+        if is_channels_last(x):
+            bc = min(_ceil_power_of_2(channels), 64, TILE)
+            bp = min(_ceil_power_of_2(pixels), TILE // bc)
+            strides = channels * pixels, channels, 1
+        else:
+            bp = min(_ceil_power_of_2(pixels), 512, TILE)
+            bc = min(_ceil_power_of_2(channels), TILE // bp)
+            strides = channels * pixels, 1, pixels
+        rows, columns = -(-pixels // bp), -(-channels // bc)
+        tiles = max(min(rows, rows * columns * num // NUM_PROGRAMS), 1) if sums else 1
+        return cls((-(-rows // tiles), columns, num), tiles, (channels, pixels, *strides), {"BP": bp, "BC": bc})

@@ -1,0 +1,35 @@
+"""Running out of memory is the user's to solve, with one line that says how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from dnnlib.util import UserError
+
+_SIGNS = (
+    *("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "STATUS_ALLOC_FAILED"),
+    "could not create a primitive",
+)
+"""In messages of torch's allocators, cuDNN, cuBLAS and oneDNN (the last), whose errors have no class of their own."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory, on a GPU or in the machine."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+@contextmanager
+def out_of_memory_means(advice: str) -> Iterator[None]:
+    """Turn errors for lack of memory into a `UserError` that ends in ``advice``; also works as a decorator."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        first_line = str(error).partition("\n")[0][:200]
+        raise UserError(f"out of memory ({first_line or type(error).__name__}): {advice}") from error

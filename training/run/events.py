@@ -1,0 +1,66 @@
+"""TensorBoard event files, which a full disk interrupts but does not end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+
+class EventFiles:
+    """Event files of one run; there are none if TensorBoard is not installed.
+
+    Args:
+        run_dir: Run folder.
+        step: First step to be written; events of this and later steps, from an earlier part of the run, are void.
+    """
+
+    def __init__(self, run_dir: Path, step: int) -> None:
+        self._run_dir = run_dir
+        self._purge_step = step or None
+        self._writer: Any = None
+
+    def write(self, values: Mapping[str, float], step: int, timestamp: float | None = None) -> None:
+        """Write values by name.
+
+        Raises:
+            OSError: For example, the disk is full; the next call tries again, in a new file.
+        """
+        try:
+            from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+        except ImportError:
+            return
+        _silence_writer_threads()
+        try:
+            if self._writer is None:
+                self._writer = SummaryWriter(str(self._run_dir), purge_step=self._purge_step)
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, global_step=step, walltime=timestamp)
+            self._writer.flush()
+        except OSError:
+            self._purge_step = step or None
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; the next `write` opens another."""
+        if self._writer is not None:
+            with suppress(OSError):
+                self._writer.close()
+            self._writer = None
+
+
+def _silence_writer_threads() -> None:
+    """Keep TensorBoard's threads from printing a traceback of an error that `EventFiles.write` raises too."""
+    before = threading.excepthook
+    if getattr(before, "silences_writer_threads", False):
+        return
+
+    def hook(args: Any) -> None:
+        if not (isinstance(args.exc_value, OSError) and type(args.thread).__name__ == "_AsyncWriterThread"):
+            before(args)
+
+    hook.silences_writer_threads = True  # type: ignore[attr-defined]
+    threading.excepthook = hook

@@ -1,0 +1,29 @@
+"""How many processes a machine is asked to start."""
+
+from __future__ import annotations
+
+import os
+
+from dnnlib.util import UserError
+from torch_utils.device import choose_device
+
+MIN_MAX_PROCESSES = 8
+"""On a CPU at least so many processes may be started, even on a machine with fewer cores."""
+
+
+def check_num_processes(device: str, num_processes: int) -> None:
+    """Make sure that this machine can run so many processes; a thousand of them would bring it down.
+
+    Args:
+        device: What ``--device`` says.
+        num_processes: What ``--gpus`` says.
+
+    Raises:
+        UserError: There are fewer GPUs, or many more processes than CPU cores.
+    """
+    if choose_device(device, num_processes, local_rank=num_processes - 1).type == "cuda":
+        return
+    num_cores = os.cpu_count() or 1
+    most = max(num_cores, MIN_MAX_PROCESSES)
+    if num_processes > most:
+        raise UserError(f"--gpus={num_processes}: CPU cores on this machine: {num_cores}; use --gpus={most} at most")

@@ -1,0 +1,106 @@
+"""Options of a run that were read from its folder, which may have been edited or come from a stranger."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from dnnlib.util import UserError, get_obj_by_name
+from training.run.roles import DATASET
+from training.run.settings import check_stored_settings
+from training.snapshots.settings import check_dataset_settings, check_settings
+
+NOT_STORED = ("run_dir", "rank", "device", "abort_fn", "progress_fn")
+"""Arguments of the training loop that depend on the process."""
+
+MAX_LATENT_SIZE = 1 << 14
+"""Largest z_dim and w_dim; the sample grid alone keeps 1024 latents."""
+
+LOADER_OPTIONS: dict[str, tuple[type, int]] = {
+    "num_workers": (int, 0),
+    "prefetch_factor": (int, 1),
+    "pin_memory": (bool, 0),
+}
+"""Types and least values of the options of the data loader."""
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Characters that do something to a terminal, or change the order of what it shows."""
+
+
+def check_options(kwargs: dict[str, Any], where: str) -> None:
+    """Check all that can be checked without constructing anything.
+
+    Args:
+        kwargs: Arguments of the training loop.
+        where: The file, for the error.
+
+    Raises:
+        UserError: A setting is unknown, or its value cannot be.
+    """
+    for name in NOT_STORED:
+        if name in kwargs:
+            raise UserError(f"{where}: {name} is not an option of a run; delete it")
+    check_stored_settings(kwargs, where)
+    check_settings(kwargs, where)
+    for name, value in _values(kwargs):
+        if isinstance(value, str) and _CONTROL.search(value):
+            raise UserError(f"{where}: {name[:100]!a} contains control characters: {value[:100]!a}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{where}: {name} is {value}, not a finite number")
+    for name in ("G_kwargs", "D_kwargs"):
+        check_settings(kwargs.get(name, {}), f"{where}: {name}", is_network=True)
+    for name in ("z_dim", "w_dim"):
+        size = kwargs.get("G_kwargs", {}).get(name, 1)
+        if not (type(size) is int and 0 < size <= MAX_LATENT_SIZE):
+            raise UserError(f"{where}: {name} of G_kwargs must be a whole number from 1 to {MAX_LATENT_SIZE}")
+    _check_batch(kwargs, where)
+    _check_loader(kwargs.get("data_loader_kwargs", {}), where)
+    dataset = kwargs.get("training_set_kwargs", {})
+    if dataset.get("class_name") == DATASET:
+        check_dataset_settings(dataset, where)
+
+
+def _values(options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield all names and single values, each with the name of the option that it belongs to."""
+    pending: list[tuple[str, Any]] = list(options.items())
+    while pending:
+        name, value = pending.pop()
+        yield name, name
+        if isinstance(value, dict):
+            pending += value.items()
+        elif isinstance(value, list):
+            pending += [(name, item) for item in value]
+        else:
+            yield name, value
+
+
+def _check_batch(kwargs: dict[str, Any], where: str) -> None:
+    batch, gpus, share = (kwargs.get(name, 1) for name in ("batch_size", "num_gpus", "batch_gpu"))
+    if batch % (gpus * share) != 0:
+        raise UserError(
+            f"{where}: batch_size={batch} must be a multiple of num_gpus={gpus} times batch_gpu={share}, the images "
+            "per pass of each process"
+        )
+
+
+def _check_loader(options: dict[str, Any], where: str) -> None:
+    for name, value in options.items():
+        kind, least = LOADER_OPTIONS.get(name, (type(None), 0))
+        if type(value) is not kind or int(value) < least:
+            known = ", ".join(f"{each} ({kind.__name__})" for each, (kind, _least) in LOADER_OPTIONS.items())
+            raise UserError(f"{where}: {name[:100]!a} of data_loader_kwargs cannot be used; its options are {known}")
+
+
+def check_dataset_class(name: str, where: str) -> None:
+    """Import a dataset class of the user's own and make sure that it is one, before it is called.
+
+    Raises:
+        UserError: It is not a subclass of ``torch.utils.data.Dataset``.
+    """
+    found = get_obj_by_name(name)
+    if not (isinstance(found, type) and issubclass(found, torch.utils.data.Dataset)):
+        raise UserError(f"{where}: {name[:100]!a} is not a dataset class, a subclass of torch.utils.data.Dataset")
