@@ -11,11 +11,10 @@ kernel.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -23,11 +22,12 @@ from unittest import mock
 import click
 import torch
 
-from benchmarks.iteration import build_iteration, parse_flags
+from benchmarks.iteration import Iteration, build_iteration, parse_flags
 from benchmarks.meter import META, Call, Meter, Wait
 from dnnlib.util import UserError
 from torch_utils.ops.kernels import NAMESPACE
 from torch_utils.training_stats import Collector
+from training.phases import Phase
 from training.run.options import Flags
 
 CLASSES = {
@@ -86,38 +86,33 @@ class Trace:
 
 
 def trace(flags: Flags, resolution: int) -> Trace:
-    """Count the phases of one process for ``flags`` of ``train.py``.
+    """Count the phases of one process for ``flags`` of ``train.py``; the same numbers every time.
 
     Raises:
         UserError: Flags contradict each other.
     """
-    torch.manual_seed(0)  # the margins of augmentation are random
-    iteration = build_iteration(flags, resolution, META)
-    if getattr(iteration.loss, "style_mixing_prob", 0) > 0:
-        iteration.loss.style_mixing_prob = 1
-    meter = Meter()
-    collector = Collector()  # what is reported costs launches only if someone listens
-    main_phases = [phase for phase in iteration.phases if phase.interval == 1]
-    with _usable_on_meta():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the margins of augmentation are random
+        iteration = build_iteration(flags, resolution, META)
+        if getattr(iteration.loss, "style_mixing_prob", 0) > 0:
+            iteration.loss.style_mixing_prob = 1
+        meter = Meter()
+        collector = Collector()  # what is reported costs launches only if someone listens
         # Constants are made at first use, which does not count; the other phases have the same ones.
-        for name, phase in [("", each) for each in main_phases] + [(each.name, each) for each in iteration.phases]:
-            with (
-                mock.patch.object(phase.optimizer, "step", lambda phase=phase: meter.count_fused_adam(phase.optimizer)),
-                meter.during(name),
-            ):
-                iteration.run(phase)
-    del collector
-    weights = {phase.name: 1 / phase.interval for phase in iteration.phases}
-    return Trace(
-        [c for c in meter.calls if c.phase in weights], [w for w in meter.waits if w.phase in weights], weights
-    )
+        for phase in (each for each in iteration.phases if each.interval == 1):
+            _count(iteration, phase, Meter())
+        for phase in iteration.phases:
+            _count(iteration, phase, meter)
+        del collector
+    return Trace(meter.calls, meter.waits, {phase.name: 1 / phase.interval for phase in iteration.phases})
 
 
-@contextlib.contextmanager
-def _usable_on_meta() -> Iterator[None]:
-    # torch.autocast knows no meta device, not even to be disabled there.
-    with mock.patch.object(torch, "autocast", return_value=contextlib.nullcontext()):
-        yield
+def _count(iteration: Iteration, phase: Phase, meter: Meter) -> None:
+    def step() -> None:
+        meter.count_fused_adam(phase.optimizer)
+
+    with mock.patch.object(phase.optimizer, "step", step), meter.during(phase.name):
+        iteration.run(phase)
 
 
 def operator_class(call: Call) -> str:
@@ -188,7 +183,7 @@ def main(resolution: int, by: str, order: str, num_lines: int, is_json: bool, fl
 
 
 def summary(traced: Trace) -> dict[str, Any]:
-    """Return the totals of an iteration, and of each phase that runs once."""
+    """Return the totals of an iteration, and where the host waits."""
     total = traced.total
     return {
         "launches": total.launches,

@@ -8,7 +8,7 @@
 - An operator reads each argument and writes each result once. Elements that a broadcast repeats are read once. What
   convolutions do inside (workspaces, changes of layout) is not known here. Their results are channels-last if an
   argument is, as cuDNN's are.
-- A kernel of `torch_utils.ops.kernels` is one operator of the namespace ``mscond``.
+- A kernel of `torch_utils.ops` is one operator of the namespace ``mscond``.
 - Reading a value on the host, copying from or to pageable memory, and shapes that depend on values make the host wait.
   They are noted, and answered with ones: code that asks whether all is well hears yes.
 """
@@ -47,6 +47,9 @@ FACTORIES = {
 
 GROUPS_ARGUMENT = {"aten::convolution": 8, "aten::convolution_backward": 9}
 """Which argument is the number of groups; depthwise filters are told from other convolutions by it."""
+
+BIAS_GRADIENTS = ("mscond::bias_act_grad", "mscond::bias_act_grad_grad")
+"""Kernels whose last result is the gradient of a bias, or empty: PyTorch adds it up, and rounds it if it is half."""
 
 MAX_TENSORS = {1: 110, 2: 64, 3: 48, 4: 36, 5: 30}
 """Tensors that one launch on lists can take, by the number of lists; like the next two from MultiTensorApply.cuh."""
@@ -131,13 +134,13 @@ class Meter(TorchDispatchMode):
     ) -> None:
         operator = func._schema.name
         results = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
-        launches = 1
         if operator == "aten::convolution_backward":
             launches, read_bytes = _convolution_gradients(args)
         elif operator.startswith("aten::_foreach_"):
             launches = multi_tensor_launches([tensor.numel() for tensor in args[0]], num_lists=1)
             read_bytes = touched_bytes(tensors)
         else:
+            launches = _launches(operator, results)
             read_bytes = touched_bytes(_read(operator.removeprefix("aten::"), tensors))
         if operator in GROUPS_ARGUMENT and args[GROUPS_ARGUMENT[operator]] > 1:
             operator += " (grouped)"
@@ -214,6 +217,13 @@ def _answer(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if operator == "_to_copy" and args[0].device == META:
         return torch.ones(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype, device=kwargs["device"])
     return None
+
+
+def _launches(operator: str, results: Sequence[torch.Tensor]) -> int:
+    """Return the launches of an operator on single tensors."""
+    if operator in BIAS_GRADIENTS and results[-1].numel() > 0:
+        return 2 if results[-1].dtype == torch.float32 else 3
+    return 1
 
 
 def _read(operator: str, tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:

@@ -259,7 +259,7 @@ class MsConDLoss(StyleGAN2Loss):
         """Draw views of images [N, C, H, W] and embed them, all views in one pass of D."""
         assert self.views is not None
         thetas = [self.views.draw_thetas(img) for _ in range(num_views)]
-        views = self.views(img.repeat(num_views, 1, 1, 1), torch.cat(thetas))
+        views = torch.cat([self.views(img, theta) for theta in thetas])
         # Groups of the minibatch standard deviation that held two views of an image would give them away.
         out = self._discriminate(views, c.repeat(num_views, 1), sync=False, num_batches=num_views)
         watch_gradient(group, out.features, num_views)

@@ -68,16 +68,19 @@ def restore(stateful: Mapping[str, Stateful], tree: Tree) -> None:
     Raises:
         CheckpointError: It is of another number of processes, or does not fit an object.
     """
-    if tree["num_gpus"] != distributed.world_size():
-        raise CheckpointError(f"was written with --gpus={tree['num_gpus']}; continue with as many processes")
-    own = {**tree, "ranks": tree["ranks"][distributed.rank()]}
+    num_gpus, ranks = tree.get("num_gpus"), tree.get("ranks")
+    if not (type(num_gpus) is int and isinstance(ranks, list) and len(ranks) == num_gpus):
+        raise CheckpointError("is damaged: it lacks the states of its processes")
+    if num_gpus != distributed.world_size():
+        raise CheckpointError(f"was written with --gpus={num_gpus}; continue with as many processes")
+    own = {**tree, "ranks": ranks[distributed.rank()]}
     for name, thing in stateful.items():
         group, _, key = name.rpartition("/")
         try:
             thing.load_state_dict((own[group] if group else own)[key])
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            first_line = str(error).partition("\n")[0][:300]
-            raise CheckpointError(f"the saved {name} does not fit: {first_line}") from error
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise CheckpointError(f"the saved {name} does not fit: {ascii(' '.join(lines[:2])[:300])[1:-1]}") from error
 
 
 def save_checkpoint(run_dir: Path, cur_nimg: int, tree: Tree) -> Path:

@@ -39,9 +39,9 @@ from torch_utils import misc, persistence
 from torch_utils.ops import bias_act, conv2d_resample, fma, upfirdn2d
 
 try:
-    from torch_utils.ops import demodulation, modulation
+    from torch_utils.ops import demodulation, layout, modulation
 except ImportError:  # beside the official code, which lacks them
-    demodulation = modulation = None  # type: ignore[assignment]
+    demodulation = layout = modulation = None  # type: ignore[assignment]
 
 LOW_PASS = [1, 3, 3, 1]
 ARCHITECTURES = ("orig", "skip", "resnet")
@@ -71,39 +71,6 @@ def bfloat16_training(img_resolution: int, num_res: int) -> Iterator[None]:
 def normalize_2nd_moment(x: torch.Tensor, dim: int = 1, eps: float = 1e-8) -> torch.Tensor:
     """Scale ``x`` to a mean square of 1 along ``dim``."""
     return x * (x.square().mean(dim=dim, keepdim=True) + eps).rsqrt()
-
-
-class _Linear(torch.autograd.Function):
-    """Computes ``gain * x @ weight.T + bias``; here and in derivatives, the gain costs no pass of its own."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, gain: float) -> Any:
-        ctx.save_for_backward(x, weight)
-        ctx.gain = gain
-        beta, start = (0, x.new_empty([])) if bias is None else (1, bias)
-        return torch.addmm(start, x, weight.t(), beta=beta, alpha=gain)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        grad_x = _Linear.apply(grad, weight.t(), None, ctx.gain) if ctx.needs_input_grad[0] else None
-        grad_weight = _Linear.apply(grad.t(), x.t(), None, ctx.gain) if ctx.needs_input_grad[1] else None
-        return grad_x, grad_weight, grad.sum(dim=0) if ctx.needs_input_grad[2] else None, None
-
-
-class _ScaledCopy(torch.autograd.Function):
-    """Computes ``gain * x`` in another dtype and memory format in one pass."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, gain: float, dtype: torch.dtype, memory_format: torch.memory_format
-    ) -> torch.Tensor:
-        ctx.gain, ctx.dtype = gain, x.dtype
-        return torch.mul(x, gain, out=torch.empty_like(x, dtype=dtype, memory_format=memory_format))
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return _ScaledCopy.apply(grad, ctx.gain, ctx.dtype, torch.contiguous_format), None, None, None
 
 
 def modulated_conv2d(
@@ -266,12 +233,10 @@ class FullyConnectedLayer(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[N, in_features]`` to ``[N, out_features]``, in the dtype of ``x``."""
         _checked("x", x, self.weight.shape[1])
-        weight, weight_gain = self.weight.to(x.dtype), self.weight_gain / self.bias_gain
+        # The input is smaller than the weight matrix, so it takes the gain; lr_multiplier, the bias' gain, comes later.
+        x = x * (self.weight_gain / self.bias_gain)
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        if torch.compiler.is_compiling():
-            x = torch.nn.functional.linear(x * weight_gain, weight, bias)
-        else:
-            x = _Linear.apply(x, weight, bias, weight_gain)
+        x = torch.nn.functional.linear(x, self.weight.to(x.dtype), bias)
         gain = bias_act.activation_funcs[self.activation].def_gain
         if self.activation in HOMOGENEOUS:
             gain *= self.bias_gain
@@ -334,10 +299,10 @@ class Conv2dLayer(torch.nn.Module):
         weight, dtype = self.weight, conv_dtype or x.dtype
         if x.dtype == torch.float32 and x.numel() < weight.numel():  # Scale whichever is smaller; float16 has no room.
             x = x * weight_gain
-        elif dtype == weight.dtype or _is_on_cpu(x) or torch.compiler.is_compiling():
-            weight = weight * weight_gain
+        elif modulation is not None and modulation.is_fused(x):
+            weight = layout.scaled_copy(weight, weight_gain, like=x)
         else:
-            weight = _ScaledCopy.apply(weight, weight_gain, dtype, torch.channels_last)
+            weight = weight * weight_gain
         x = conv2d_resample.conv2d_resample(
             x,
             weight.to(dtype),

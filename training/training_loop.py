@@ -277,7 +277,7 @@ class Trainer:
             "grid": self.samples,
             "ranks/stats": self.stats,
             "ranks/loss": self.loss,
-            **{f"ranks/extensions/{type(each).__name__}": each for each in self.extensions},
+            **{f"ranks/{type(each).__name__}": each for each in self.extensions},
             **({} if self.ada is None else {"ranks/ada": self.ada}),
             "ranks/rng": GlobalGenerators(self.device),  # last: nothing may draw numbers after it is restored
         }
@@ -526,13 +526,16 @@ class Trainer:
             return 0
         tree = checkpoint.load_checkpoint(path)
         try:
+            log_bytes = tree.get("log_bytes")
+            if type(log_bytes) is not int or log_bytes < 0:
+                raise checkpoint.CheckpointError("is damaged: it lacks the length of its log")
             self._check_dataset(tree.get("dataset", {}))
             checkpoint.restore(self.stateful(), tree)
         except checkpoint.CheckpointError as error:
             raise UserError(f"{path}: {error}") from error
         self.last_checkpoint_nimg = self.counters.cur_nimg
         self.console.say(f"Continuing from {path.name}: {self.counters.cur_nimg / 1000:.1f} kimg done")
-        return int(tree["log_bytes"])
+        return log_bytes
 
     def _find_checkpoint(self) -> Path | None:
         checkpoint.remove_leftovers(self.run_dir)
@@ -546,7 +549,7 @@ class Trainer:
     def _check_dataset(self, saved: dict[str, Any]) -> None:
         """Refuse another dataset; checkpoints of older versions do not describe it, and only its size is compared."""
         current = self._describe_dataset()
-        if saved.get("digest") not in (None, current["digest"]) and saved["num_images"] == current["num_images"]:
+        if saved.get("digest") not in (None, current["digest"]) and saved.get("num_images") == current["num_images"]:
             raise checkpoint.CheckpointError(
                 f"the images in {self.settings.training_set_kwargs.get('path')} have changed since it was saved; "
                 "restore them, or start a new run with --resume for the new ones"

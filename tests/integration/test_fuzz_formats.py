@@ -14,6 +14,7 @@ from metrics.feature_stats import FeatureStats
 from tests.fuzzing import fuzz, num_rounds
 from tests.image_files import encode, images, packed_zip, random_image, write_folder, write_zip
 from tests.training_runs import new_run, tiny_options, write_dataset
+from training import checkpoint
 from training.data.archive import open_archive
 from training.data.codec import BadImageError, load_image, open_image, require_images
 from training.data.labels import read_labels
@@ -22,6 +23,7 @@ from training.dataset import ImageFolderDataset
 from training.inference.sampling import load_projected_w
 from training.run.folder import OPTIONS_FILE, STATUS_FILE, find_run_dir, find_state, read_status
 from training.run.launch import RunRequest, prepare_run
+from training.snapshots.finite import nonfinite_tensors
 
 MAX_PX = 1 << 22
 """Limit for images here: those of 64 megapixels take more memory than all tests together should."""
@@ -162,3 +164,37 @@ def test_cached_statistics(tmp_path, kwargs):
     num = num_rounds(2000)
     valid = [(tmp_path / "valid.npz").read_bytes()]
     assert fuzz(replaced(path, read), valid, num, allowed_events=["compile"]) > num / 10
+
+
+class Holder:
+    """Something with a state."""
+
+    def __init__(self) -> None:
+        self.module = torch.nn.Linear(3, 2)
+        self.optimizer = torch.optim.Adam(self.module.parameters())
+        self.module(torch.ones(3)).sum().backward()
+        self.optimizer.step()
+        self.counters = {"cur_nimg": 7, "names": ["a", None, 1.5, True]}
+
+    def state_dict(self) -> dict:
+        return self.counters
+
+    def load_state_dict(self, state: dict) -> None:
+        self.counters = {"cur_nimg": int(state["cur_nimg"]), "names": list(state["names"])}
+
+    def parts(self) -> dict:
+        return {"modules/G": self.module, "optimizers/G": self.optimizer, "ranks/counters": self}
+
+
+def test_checkpoints(tmp_path):
+    """Also those whose checksum fits, as a stranger would send them."""
+    holder = Holder()
+    path = checkpoint.save_checkpoint(tmp_path, 7, checkpoint.collect(holder.parts()))
+    target = tmp_path / "mutated.safetensors"
+
+    def read() -> object:
+        checkpoint.restore(Holder().parts(), checkpoint.load_checkpoint(target))
+        return nonfinite_tensors(holder.module)
+
+    num = num_rounds(1000)
+    assert fuzz(replaced(target, read), [path.read_bytes()], num) > num / 10

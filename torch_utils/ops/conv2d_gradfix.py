@@ -140,18 +140,17 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         input, weight = ctx.saved_tensors
-        needs_input, needs_weight, needs_bias, _ = ctx.needs_input_grad
-        if _weight_gradients_disabled:
-            needs_weight = needs_bias = False
-        if needs_input and needs_weight and not torch.is_grad_enabled():  # without create_graph: all in one call
+        needs_bias = ctx.needs_input_grad[2] and not _weight_gradients_disabled
+        if all(ctx.needs_input_grad[:2]) and not (torch.is_grad_enabled() or _weight_gradients_disabled):
+            # Called without create_graph: no second derivative follows. One call yields all gradients.
             bias_sizes = [grad_output.shape[1]] if needs_bias else None
             mask = [True, True, needs_bias]
             return *_aten_backward(grad_output, input, weight, bias_sizes, *ctx.spec, mask), None
         grad_input = grad_weight = grad_bias = None
-        if needs_input:
+        if ctx.needs_input_grad[0]:
             adjoint = ctx.spec.adjoint(ctx.input_hw, ctx.output_hw, ctx.weight_shape[2:])
             grad_input = _Convolution.apply(grad_output, weight, None, adjoint)
-        if needs_weight:
+        if ctx.needs_input_grad[1] and not _weight_gradients_disabled:
             grad_weight = _WeightGradient.apply(grad_output, input, ctx.weight_shape, ctx.spec)
         if needs_bias:
             grad_bias = grad_output.sum([0, 2, 3])

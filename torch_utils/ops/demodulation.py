@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from torch_utils.ops import conv2d_gradfix, kernels
-from torch_utils.ops.tiles import is_channels_last
+from torch_utils.ops.layout import is_channels_last, scale_into
 
 tl: Any = None  # bound by kernels.compiled
 
@@ -138,17 +138,6 @@ def _demodulation(weight: Tensor, styles: Tensor, normalize: bool) -> tuple[Tens
         BI=128,
     )
     return results
-
-
-def _convert(weight: Tensor, factor: Tensor, dtype: torch.dtype, channels_last: bool, transposed: bool) -> Tensor:
-    """Scale the weights of each output channel, and give them the layout that the convolution takes, in one pass."""
-    if dtype == weight.dtype and not channels_last and not transposed:
-        return weight
-    shape = weight.transpose(0, 1).shape if transposed else weight.shape
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    result = torch.empty(shape, dtype=dtype, device=weight.device, memory_format=memory_format)
-    result = result.transpose(0, 1) if transposed else result
-    return torch.mul(weight, factor[:, None, None, None], out=result)
 
 
 # --- gradient of the weights ---
@@ -289,7 +278,9 @@ class _Demodulation(torch.autograd.Function):
         ctx.save_for_backward(weight, *results)
         ctx.kernel = kernel
         ctx.set_materialize_grads(False)
-        return _convert(weight, weight_factor, *layout), scaled, dcoefs, power
+        if layout != (weight.dtype, False, False):
+            weight = scale_into(weight, weight_factor[:, None, None, None], *layout)
+        return weight, scaled, dcoefs, power
 
     @staticmethod
     def backward(

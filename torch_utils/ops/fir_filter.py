@@ -115,7 +115,7 @@ def _upfirdn2d_kernel(
     num_c = tl.cdiv(C, BC)
     num_x = tl.cdiv(OW, UP_X * COLS)
     num_y = tl.cdiv(OH, UP_Y * ROWS)
-    c = (program % num_c * BC + tl.arange(0, BC))[None, :]
+    c = (program % num_c * BC + tl.arange(0, BC))[None, :].to(tl.int64)
     patch = (program // num_c * BP + tl.arange(0, BP))[:, None]
     col = patch % num_x * COLS
     row = patch // num_x % num_y * ROWS
@@ -301,7 +301,7 @@ def _empty_like(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def _is_channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return not x.is_contiguous() and x.stride(1) < x.stride(3)
 
 
 # --- taps ---

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from torch_utils.ops import bias_act, kernels
-from torch_utils.ops.tiles import Tiling, dense
+from torch_utils.ops.layout import dense
+from torch_utils.ops.tiles import Tiling
 
 tl: Any = None  # bound by kernels.compiled
 

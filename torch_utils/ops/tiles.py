@@ -4,24 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
+
+from torch_utils.ops.layout import is_channels_last
 
 TILE = 2048
 """Elements that a program handles at a time: 16 per thread, 8 in passes that sum, or registers would not suffice."""
 
 NUM_PROGRAMS = 1024
 """Goal of passes that sum: enough programs to fill a GPU, few enough to keep partial sums small."""
-
-
-def is_channels_last(x: Tensor) -> bool:
-    """Return whether ``x`` [N, C, H, W] lies in memory as [N, H, W, C] only."""
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-
-
-def dense(x: Tensor, like: Tensor) -> Tensor:
-    """Bring ``x`` to the memory format of ``like``: channels-last or contiguous."""
-    return x.contiguous(memory_format=torch.channels_last if is_channels_last(like) else torch.contiguous_format)
 
 
 def _ceil_power_of_2(number: int) -> int:

@@ -277,9 +277,13 @@ def open_archive(path: str | os.PathLike[str]) -> Archive:
             `zip_contents.read_contents`).
     """
     path = Path(path)
-    if path.is_dir():
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except OSError as err:  # another user's, or a name that is too long
+        raise UserError(f"{shown(str(path))} cannot be read: {err.strerror or err}") from err
+    if is_folder:
         return FolderArchive(path)
-    if not path.exists():
+    if not exists:
         raise UserError(f"no such folder or zip: {path}")
     if path.suffix.lower() != ".zip" or not path.is_file():
         raise UserError(f"{path} is neither a folder nor a .zip")

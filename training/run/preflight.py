@@ -59,7 +59,17 @@ def describe_run(kwargs: dict[str, Any], dataset: DatasetInfo, outdir: Path, dev
         lines.append("Warning: the disk may run full; raise --snap, lower --kimg or choose another --outdir")
     if memory_gib * (1 if device.type == "cuda" else kwargs["num_gpus"]) > _memory_gib(device):
         lines.append("Warning: memory may run out; lower --batch-gpu, --batch or --cbase")
+    if kwargs.get("num_bf16_res") and not _is_bfloat16_fast(device):
+        lines.append("Warning: bfloat16 is slower than float32 here; see docs/training.md")
     return "\n".join(lines)
+
+
+def _is_bfloat16_fast(device: torch.device) -> bool:
+    """Return whether the device computes in bfloat16: on CPUs only AMX pays (docs/training.md)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return capabilities.get("amx_bf16", False)
 
 
 def _num_snapshots(kwargs: dict[str, Any]) -> int:

@@ -88,10 +88,10 @@ def _check_batch(kwargs: dict[str, Any], where: str) -> None:
 
 
 def _check_loader(options: dict[str, Any], where: str) -> None:
+    known = ", ".join(f"{name} ({kind.__name__})" for name, (kind, _least) in LOADER_OPTIONS.items())
     for name, value in options.items():
-        kind, least = LOADER_OPTIONS.get(name, (type(None), 0))
-        if type(value) is not kind or int(value) < least:
-            known = ", ".join(f"{each} ({kind.__name__})" for each, (kind, _least) in LOADER_OPTIONS.items())
+        has_type = name in LOADER_OPTIONS and type(value) is LOADER_OPTIONS[name][0]
+        if not has_type or value < LOADER_OPTIONS[name][1]:
             raise UserError(f"{where}: {name[:100]!a} of data_loader_kwargs cannot be used; its options are {known}")
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.meter import META, Meter, multi_tensor_launches, touched_bytes
-from torch_utils.ops import modulation
+from torch_utils.ops import bias_act, modulation
 
 
 def on_device(*shape, dtype=torch.float32, **kwargs):
@@ -125,6 +125,18 @@ def test_a_kernel_of_ours_is_one_launch_of_its_arguments_and_results():
     (call,) = calls_of(lambda: modulation.modulate(HALF, on_device(2, 3)))
     assert call.operator.startswith("mscond::")
     assert figures(call)[1:] == (1, X_BYTES // 2 + 4 * 2 * 3, X_BYTES // 2, 0)
+
+
+@pytest.mark.parametrize(("dtype", "launches"), [(torch.float32, 2), (torch.float16, 3)])
+def test_the_gradient_of_a_bias_is_added_up_and_rounded(dtype, launches):
+    def gradient_launches(has_learned_bias):
+        x = on_device(2, 3, 8, 8, dtype=dtype, requires_grad=True)
+        y = bias_act.bias_act(x, on_device(3, dtype=dtype, requires_grad=has_learned_bias), act="lrelu")
+        calls = calls_of(lambda: y.backward(torch.empty_like(y)))
+        return [call.launches for call in calls if call.operator == "mscond::bias_act_grad"]
+
+    assert gradient_launches(has_learned_bias=False) == [1]
+    assert gradient_launches(has_learned_bias=True) == [launches]
 
 
 def test_calls_carry_phase_dtype_and_line():

@@ -173,7 +173,7 @@ def test_the_operators_of_a_synthesis_layer_on_a_gpu() -> None:
         x = x.half()
         with Operators():
             layer(x, w)
-    assert names == ["addmm", "randn", "demodulation", "mul", "scale_act", "convolution", "scale_act"]
+    assert names == ["mul", "addmm", "randn", "demodulation", "mul", "scale_act", "convolution", "scale_act"]
 
 
 def assert_path_length_has_the_right_derivative(architecture: str) -> None:

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.helpers import LAYOUTS, assert_close, in_layout
 from torch_utils.ops import modulation, tiles
+from torch_utils.ops.layout import is_channels_last
 from torch_utils.ops.modulation import epilogue, modulate
 
 SHAPES = [(2, 5, 6, 7), (1, 1, 1, 1), (3, 4, 1, 9)]
@@ -124,7 +125,7 @@ def test_half_precision_is_rounded_once(dtype: torch.dtype, layout: str) -> None
     (grad,) = torch.autograd.grad(y, args["x"], torch.ones_like(y)) if layout == "contiguous" else (y,)
     for result in (y, grad):
         assert result.dtype == dtype
-        assert tiles.is_channels_last(result) == (layout == "channels_last")
+        assert is_channels_last(result) == (layout == "channels_last")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])

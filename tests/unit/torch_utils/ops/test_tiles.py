@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.helpers import in_layout
-from torch_utils.ops.tiles import NUM_PROGRAMS, TILE, Tiling, dense, is_channels_last
+from torch_utils.ops.tiles import NUM_PROGRAMS, TILE, Tiling
 
 SHAPES = [(2, 3, 5, 7), (1, 1, 1, 1), (3, 130, 4, 4), (1, 64, 64, 64), (2, 5, 33, 65)]
 
@@ -33,11 +33,3 @@ def test_passes_that_sum_have_enough_programs_and_no_more() -> None:
         with torch.device("meta"):
             tiling = Tiling.of(torch.empty(shape, memory_format=torch.channels_last), sums=True)
         assert NUM_PROGRAMS <= torch.Size(tiling.grid).numel() <= 2 * NUM_PROGRAMS
-
-
-def test_dense_takes_the_format_of_the_other() -> None:
-    x, last = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
-    assert (is_channels_last(x), is_channels_last(last), is_channels_last(x[:, :1])) == (False, True, False)
-    assert is_channels_last(dense(x, like=last))
-    assert dense(last, like=x).is_contiguous()
-    assert dense(x, like=x) is x

@@ -12,7 +12,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from tests.helpers import LAYOUTS, Case, assert_close, case_id, golden_cases, in_layout
 from torch_utils.ops import upfirdn2d as ops
-from torch_utils.ops.upfirdn2d import IMPLS, downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
+from torch_utils.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
 
 LOW_PASS = setup_filter([1, 3, 3, 1])
 FILTERS = {
@@ -52,7 +52,7 @@ def naive(
     return y * gain
 
 
-@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("impl", ["auto", "triton", "ref"])
 @pytest.mark.parametrize("case", list(golden_cases("upfirdn2d")), ids=case_id)
 def test_matches_the_golden_arrays(case: Case, impl: str) -> None:
     args, arrays = case
@@ -60,10 +60,10 @@ def test_matches_the_golden_arrays(case: Case, impl: str) -> None:
     x = torch.from_numpy(arrays["x"]).requires_grad_()
     f = torch.from_numpy(arrays["f"]) if "f" in arrays else None
     y = getattr(ops, args["op"])(x, f, **kwargs, impl=impl)
-    assert_close(y, arrays["y"])
+    assert_close(y, arrays["y"], rel=1e-6)
     if "r" in arrays:
         (gx,) = torch.autograd.grad(y, x, torch.from_numpy(arrays["r"]))
-        assert_close(gx, arrays["gx"])
+        assert_close(gx, arrays["gx"], rel=1e-6)
 
 
 small, factors, pads = st.integers(1, 5), st.integers(1, 4), st.integers(-6, 7)
@@ -91,7 +91,7 @@ def test_matches_the_definition(
 ) -> None:
     x, taps = in_layout(torch.randn(shape), layout), FILTERS[f]
     expected = naive(x, taps, up, down, padding, flip_filter, gain=1.5)
-    for impl in IMPLS:
+    for impl in ("auto", "ref"):  # the kernel is slow to interpret: test_fir_filter.py has its cases
         if 0 in expected.shape[2:]:
             with pytest.raises(ValueError, match=r"^upfirdn2d: the filter .* is larger than the padded image .*; pad"):
                 upfirdn2d(x, taps, up, down, padding, flip_filter, 1.5, impl)
@@ -222,7 +222,7 @@ def test_bad_filters_are_refused(f: Any, kwargs: dict[str, Any], message: str) -
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"impl": "cuda"}, "impl must be one of auto, ref, got 'cuda'"),
+        ({"impl": "gpu"}, "impl must be one of auto, triton, ref, cuda, got 'gpu'"),
         ({"x": torch.zeros(3, 8, 8)}, r"x must be floating point \[N, C, H, W\], .*, got torch.float32 \[3, 8, 8\]"),
         ({"x": torch.zeros(1, 3, 8, 8).byte()}, r"x must be floating point .*, got torch.uint8 \[1, 3, 8, 8\]"),
         ({"x": torch.zeros(1, 0, 8, 8)}, r"x must be floating point .*C > 0, got torch.float32 \[1, 0, 8, 8\]"),
@@ -230,6 +230,7 @@ def test_bad_filters_are_refused(f: Any, kwargs: dict[str, Any], message: str) -
         ({"f": torch.ones(1, 2, 2)}, r"f must be floating point \[fh, fw\] or \[taps\], got torch.float32 \[1, 2, 2\]"),
         ({"f": torch.ones(0)}, r"f must be .*, got torch.float32 \[0\]"),
         ({"f": torch.ones(4).int()}, r"f must be .*, got torch.int32 \[4\]"),
+        ({"f": torch.ones(4, device="meta")}, "f must be on the device of x, cpu, got meta"),
         ({"up": 0}, r"up must be a positive int or \[x, y\], got 0"),
         ({"up": 1.5}, "up must be .*, got 1.5"),
         ({"down": [1, -2]}, r"down must be .*, got \[1, -2\]"),

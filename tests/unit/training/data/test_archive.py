@@ -356,3 +356,8 @@ def test_labels_need_few_keys(tmp_path):
     names = [[f'a"{number}.png', number] for number in range(1000)]
     (folder / "dataset.json").write_text(json.dumps({"labels": names, "class_names": None}))
     assert open_archive(folder).metadata()["labels"] == names
+
+
+def test_a_path_that_the_system_refuses():
+    with pytest.raises(UserError, match=r"^/x{96}\.\.\. cannot be read: File name too long$"):
+        open_archive("/" + "x" * 1000)

@@ -26,6 +26,9 @@ def test_published_configurations(name: str) -> None:
         "pl_weight": 2,
         "style_mixing_prob": 0.9,
         "d_architecture": "resnet",
+        "w_dim": None,
+        "cmax": 512,
+        "noise": True,
     }
     assert dataclasses.asdict(PRESETS[name]) == stylegan2 | PUBLISHED[name]
 
