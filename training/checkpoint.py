@@ -69,10 +69,10 @@ def restore(stateful: Mapping[str, Stateful], tree: Tree) -> None:
         CheckpointError: It is of another number of processes, or does not fit an object.
     """
     num_gpus, ranks = tree.get("num_gpus"), tree.get("ranks")
+    if type(num_gpus) is int and num_gpus != distributed.world_size():
+        raise CheckpointError(f"was written with --gpus={num_gpus}; continue with as many processes")
     if not (type(num_gpus) is int and isinstance(ranks, list) and len(ranks) == num_gpus):
         raise CheckpointError("is damaged: it lacks the states of its processes")
-    if num_gpus != distributed.world_size():
-        raise CheckpointError(f"was written with --gpus={num_gpus}; continue with as many processes")
     own = {**tree, "ranks": ranks[distributed.rank()]}
     for name, thing in stateful.items():
         group, _, key = name.rpartition("/")

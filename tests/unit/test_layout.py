@@ -23,14 +23,13 @@ SOURCES = [name for name in FILES if name.endswith(".py")]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 
 
-def stated_limits() -> tuple[int, int, int, int]:
-    """The numbers in CONTRIBUTING.md: a file, the longest files, those in snapshots, a function."""
+def stated_limits() -> tuple[int, ...]:
+    """The numbers in CONTRIBUTING.md: a file, the longest files, those in snapshots, a function, a kernel."""
     section = re.search(r"## Limits\n(.*?)\n## ", (REPOSITORY / "CONTRIBUTING.md").read_text(), re.DOTALL).group(1)
-    lines, most_lines, persistent_lines, function_lines = map(int, re.findall(r"\| (\d+) \|$", section, re.MULTILINE))
-    return lines, most_lines, persistent_lines, function_lines
+    return tuple(map(int, re.findall(r"\| (\d+) \|$", section, re.MULTILINE)))
 
 
-SOFT_LINES, HARD_LINES, PERSISTENT_LINES, FUNCTION_LINES = stated_limits()
+SOFT_LINES, HARD_LINES, PERSISTENT_LINES, FUNCTION_LINES, KERNEL_LINES = stated_limits()
 PERSISTENT = {"training/networks.py", "training/augment.py"}
 
 
@@ -61,7 +60,8 @@ def test_few_files_pass_the_soft_limit():
 
 def test_functions_are_short():
     lengths = {where: lines for name in SOURCES for where, lines in function_lengths(name).items()}
-    assert not {where: lines for where, lines in lengths.items() if lines > FUNCTION_LINES}
+    limit = {where: KERNEL_LINES if where.endswith("_kernel") else FUNCTION_LINES for where in lengths}
+    assert not {where: lines for where, lines in lengths.items() if lines > limit[where]}
 
 
 def test_texts_are_ascii_without_byte_order_mark():

@@ -319,7 +319,7 @@ def _launch(
     if u.numel() == 0:
         return out, curved, u.new_zeros(channels if needs_gb else 0)
     cols = _num_within(out, dim) if channels > 1 else u.numel()
-    by_row = cols > 1 or channels == 1
+    by_row = cols > 1
     cols = cols if by_row else channels
     rows = u.numel() // cols
     C = min(_power_of_2(cols), BLOCK_SIZE if by_row else MAX_BLOCK_CHANNELS)

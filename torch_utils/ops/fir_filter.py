@@ -150,21 +150,20 @@ def _upfirdn2d_kernel(
             is_row = ky + j * UP_Y < FH
             for i in tl.static_range(TAPS_X):
                 taps = taps + (tl.load(taps_row + taps_x[i], is_row & is_tap_x[i], other=0.0).to(dtype) * gain,)
-        pixels = ()
         for j in tl.static_range((ROWS - 1) * DOWN_Y + TAPS_Y):
             pixels_row = source + j * xy
             is_row = (iy >= -j) & (iy < H - j)
+            pixels = ()
             for i in tl.static_range(PIXELS_X):
                 pixels = pixels + (tl.load(pixels_row + pixels_x[i], is_row & is_pixel_x[i], other=0.0).to(dtype),)
-        new_sums = ()
-        for s in tl.static_range(ROWS * COLS):
-            total = sums[s]
-            for j in tl.static_range(TAPS_Y):
-                for i in tl.static_range(TAPS_X):
-                    pixel = pixels[(s // COLS * DOWN_Y + j) * PIXELS_X + s % COLS * DOWN_X + i]
-                    total += taps[j * TAPS_X + i] * pixel
-            new_sums = new_sums + (total,)
-        sums = new_sums
+            new_sums = ()
+            for s in tl.static_range(ROWS * COLS):
+                total = sums[s]
+                if s // COLS * DOWN_Y <= j and j < s // COLS * DOWN_Y + TAPS_Y:
+                    for i in tl.static_range(TAPS_X):
+                        total += taps[(j - s // COLS * DOWN_Y) * TAPS_X + i] * pixels[s % COLS * DOWN_X + i]
+                new_sums = new_sums + (total,)
+            sums = new_sums
         ky += TAPS_Y * UP_Y
         iy += TAPS_Y
         source += TAPS_Y * xy
@@ -185,6 +184,7 @@ def _empty_result(x: Tensor, f: Tensor, up: Pair, down: Pair, pads: Pads, *_: An
 def _convolve(x: Tensor, f: Tensor, up: Pair, down: Pair, pads: Pads, flip: bool, gain: float) -> Tensor:
     """Do as `_upfirdn2d` by a depthwise convolution."""
     if x.device.type == "cpu" and max(up) > 1:
+        # Half the time of filtering inserted zeros; on GPUs transposed depthwise convolutions are what is slow.
         return _convolve_transposed(x, f, up, down, pads, flip, gain)
     x, inner_pads = _insert_zeros(x, up), (pads[2], pads[0])
     if pads[0] != pads[1] or pads[2] != pads[3] or min(pads) < 0:
@@ -313,7 +313,9 @@ def _depthwise_weight(x: Tensor, f: Tensor, flip: bool, gain: float) -> Tensor:
         taps = _cached_taps(tuple(f.flatten().tolist()), f.shape, f.dtype, flip, gain, x.dtype)
     else:
         taps = _correlation_taps(f, flip, gain, x.dtype)
-    return taps.expand(x.shape[1], 1, -1, -1)
+    weight = taps.expand(x.shape[1], 1, -1, -1)
+    # Of a single image, the memory format of the result follows that of the weight.
+    return weight.contiguous(memory_format=torch.channels_last) if _is_channels_last(x) else weight
 
 
 @functools.lru_cache(maxsize=64)

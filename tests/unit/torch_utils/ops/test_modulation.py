@@ -261,18 +261,13 @@ def test_each_pass_is_one_operator_on_the_meta_device() -> None:
 
 def operator_arguments(shape: tuple[int, ...], layout: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Names of operators and arguments."""
-    x, g, y, v = (in_layout(torch.randn(shape), layout) for _ in range(4))
-    scale, noise, bias, act = (
-        torch.rand(shape[:2]),
-        torch.randn(shape[0], 1, *shape[2:]),
-        torch.randn(shape[1]),
-        [0.2, 1.0, 2.0],
-    )
-    yield "scale_act", (x, scale, noise, torch.tensor(0.5), bias, act)
-    yield "scale_act", (x, scale, None, None, None, act)
-    yield "scale_act_grad", (g, x, y, scale, noise, act)
-    yield "scale_act_grad", (g, x, None, scale, None, act)
-    yield "scale_act_grad2", (v, scale, g, x, y, scale, act)
+    x, g, v = (in_layout(torch.randn(shape), layout) for _ in range(3))
+    scale, act, nothing = torch.rand(shape[:2]), [0.2, 1.0, 2.0], [None, None, None]
+    shift = [torch.randn(shape[0], 1, *shape[2:]), torch.tensor(0.5), torch.randn(shape[1])]
+    for rest in (shift, nothing, [None, None, shift[2]]):
+        yield "scale_act", (x, scale, rest, act)
+        yield "scale_act_grad", (g, x, scale, rest, act)
+        yield "scale_act_grad2", (v, scale, g, x, scale, rest, act)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
