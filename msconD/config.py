@@ -14,6 +14,7 @@ from training.run.registry import Configuration, constant
 PRESET = dataclasses.replace(PRESETS[BASE_CFG], max_batch_gpu=MAX_BATCH_GPU)
 """StyleGAN2's own configuration, whose discriminator the method extends; its widths are those of table 1."""
 
+
 def _configuration(name: str, variant: Variant, preset: Preset) -> Configuration:
     return Configuration(
         name=name,

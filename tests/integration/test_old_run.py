@@ -1,4 +1,4 @@
-"""What the previous version left behind: its runs go on bit by bit, its snapshots open.
+"""What an earlier version left behind: its runs go on as it would have gone on, its snapshots open.
 
 ``tests/golden/old_run/make.py`` says what the archives hold and made them, with the program as it was then.
 """
@@ -9,10 +9,12 @@ import subprocess
 import zipfile
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import legacy
 from tests.golden.old_run.make import HERE, REPRODUCIBLE, tensor_hash
-from tests.training_runs import newest_state, reproducible_stats, train_command
+from tests.training_runs import newest_state, train_command
 
 
 def unpack(name, folder):
@@ -24,19 +26,23 @@ def unpack(name, folder):
 @pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["stylegan2", "msconD"])
-def test_a_run_goes_on_bit_by_bit(tmp_path, name):
-    """Wherever a checkpoint keeps a tensor now: each that the old program ended with is there."""
-    expected = unpack(name, tmp_path)
+def test_a_run_goes_on_as_it_would_have(tmp_path, name):
+    """With the same random numbers and images, and the same weights but for the order of sums in new kernels.
+
+    16 iterations after the checkpoint the largest difference was 4.6e-5 of the largest value of its tensor.
+    """
+    unpack(name, tmp_path)
+    expected = load_file(tmp_path / "final.safetensors")
     command = train_command("--continue=run", progress="none")  # the options say where the data is: data.zip
     result = subprocess.run(command, cwd=tmp_path, env={**os.environ, **REPRODUCIBLE}, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
-    found = {tensor_hash(tensor) for tensor in newest_state(tmp_path / "run").values()}
-    assert not [tensor for tensor, digest in expected["tensors"].items() if digest not in found]
-    stats = reproducible_stats(tmp_path / "run")
-    assert len(stats) == len(expected["stats"])
-    for line, expected_line in zip(stats, expected["stats"], strict=True):
-        for key, value in expected_line.items():  # float64 sums, whose last digit differs between processors
-            assert line[key] == pytest.approx(value, rel=1e-9), key
+    found = newest_state(tmp_path / "run")
+    for key, tensor in expected.items():
+        if tensor.is_floating_point():
+            tolerance = 2e-4 * float(tensor.abs().max())
+            assert torch.allclose(found[key], tensor, rtol=0, atol=tolerance), key
+        else:
+            assert torch.equal(found[key], tensor), key
 
 
 def test_a_snapshot_opens(tmp_path):

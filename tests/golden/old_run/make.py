@@ -6,8 +6,8 @@ them again, run this file in a checkout of that commit::
     python /path/to/this/make.py
 
 Each archive holds ``data.zip``; ``run/``, a run folder as a user would have it; ``final.json``, what the same run ended
-with when it was not stopped: a hash of every tensor of its last checkpoint, and its statistics; and the one with all
-classes, msconD, the last snapshot of that run, ``snapshot.pkl``.
+with when it was not stopped: a hash of every tensor of its last checkpoint, and its statistics; the tensors themselves,
+``final.safetensors``; and the one with all classes, msconD, the last snapshot of that run, ``snapshot.pkl``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path.cwd()))
 
 import torch
+from safetensors.torch import save_file
 
 from tests.training_runs import (
     everything_random,
@@ -94,9 +95,10 @@ def make(name: str, folder: Path) -> None:
         "stats": reproducible_stats(whole_dir),
     }
     (folder / "final.json").write_text(json.dumps(final))
+    save_file(newest_state(whole_dir), folder / "final.safetensors")
     state = states(run_dir)[-1]
     kept = [run_dir / "training_options.json", run_dir / "stats.jsonl", state, state.with_suffix(".sha256")]
-    kept += [folder / "data.zip", folder / "final.json"]
+    kept += [folder / "data.zip", folder / "final.json", folder / "final.safetensors"]
     if name == "msconD":
         kept.append(next(whole_dir.glob("*.pkl")).rename(folder / "snapshot.pkl"))
     with zipfile.ZipFile(HERE / f"{name}.zip", "w", zipfile.ZIP_LZMA) as archive:
