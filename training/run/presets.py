@@ -80,20 +80,18 @@ SMALL: dict[str, Any] = {
     "kimg": 200,
     "batch": 16,
     "mbstd": 4,
-    "fmaps": 1 / 32,
-    "cmax": 64,
-    "lr": 0.003,
-    "gamma": 0.02,
-    "ema_kimg": 5,
+    "fmaps": 1 / 64,
+    "lr": 0.006,
+    "gamma": 0.05,
+    "ema_kimg": 0.5,
     "ramp": 0.05,
     "map_depth": 2,
     "z_dim": 128,
     "w_dim": None,
     "pl_weight": 0,
-    "style_mixing_prob": 0,
     "noise": False,
 }
-"""What ``--small`` changes, chosen by StyleGAN2's score on drawn scenes of 32 px (docs/benchmarks.md)."""
+"""What ``--small`` changes (docs/training.md says where the values come from)."""
 
 
 def small(preset: Preset) -> Preset:
