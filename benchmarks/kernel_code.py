@@ -149,13 +149,13 @@ def modulation_cases(x: torch.Tensor) -> Iterator[Case]:
     """Yield the passes around a modulated convolution."""
     scale, bias = x.new_empty(x.shape[:2]), x.new_empty(x.shape[1])
     noise, strength = x.new_empty([x.shape[0], 1, *x.shape[2:]]), x.new_empty([])
-    act = (0.2, math.sqrt(2), 256.0)
+    shift, act = [noise, strength, bias], [0.2, math.sqrt(2), 256.0]
     forward, grad, second = map(
         inspect.unwrap, (modulation._scale_act, modulation._scale_act_grad, modulation._scale_act_grad2)
     )
-    yield Case("modulation", partial(forward, x, scale, noise, strength, bias, act))
-    yield Case("modulation, gx", partial(grad, x, x, x, scale, noise, act))
-    yield Case("modulation, second", partial(second, x, scale, x, x, x, scale, act))
+    yield Case("modulation", partial(forward, x, scale, shift, act))
+    yield Case("modulation, gx", partial(grad, x, x, scale, shift, act))
+    yield Case("modulation, second", partial(second, x, scale, x, x, scale, shift, act))
 
 
 def demodulation_cases() -> Iterator[Case]:
