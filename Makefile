@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
-PYTEST = $(RUN) -m pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal
+PYTEST = $(RUN) -m pytest --numprocesses=auto --dist=worksteal
 
 .PHONY: help setup demo test check lint format doctor hooks lock clean
 .DEFAULT_GOAL := help
@@ -17,8 +17,8 @@ setup: $(READY) ## install the locked packages into .venv (other targets do so w
 demo: setup ## train on generated scenes for a few minutes, draw images; run again to continue
 	$(RUN) demo.py --outdir runs/demo
 
-test: setup ## run the tests, without the few that take longest
-	$(PYTEST) -m "not ci"
+test: setup ## run the tests, without the slow ones
+	$(PYTEST) -m "not slow"
 
 check: lint ## everything that CI runs: lint, all tests
 	$(PYTEST)

@@ -78,7 +78,6 @@ def hashes(folder):
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_the_checkout_trains_with_the_method_and_opens_its_snapshots_alone(checkout, attach, tmp_path):
     data, before = write_dataset(tmp_path / "photos.zip", labelled=False), hashes(checkout)
@@ -130,7 +129,6 @@ def test_settings_that_do_not_suit_the_images_leave_no_run_folder(attach, tmp_pa
     assert list((tmp_path / "runs").iterdir()) == []
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_started_processes_are_attached_too_and_this_repository_stays_out_of_sight(attach, tmp_path):
     data = write_dataset(tmp_path / "photos.zip", labelled=False)

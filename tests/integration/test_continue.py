@@ -23,8 +23,10 @@ def data(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("data") / "data.zip")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("flags", CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize(
+    "flags",
+    [pytest.param(flags, id=case, marks=[] if case == "everything" else pytest.mark.slow) for case, flags in CASES.items()],
+)
 def test_a_stopped_run_goes_on_bit_by_bit(data, tmp_path, flags):
     """It is stopped by SIGTERM in the middle of a tick, twice."""
     options = tiny_options(data, TOTAL_NIMG, **flags) | {"D_reg_interval": REG_INTERVAL}

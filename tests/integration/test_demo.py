@@ -32,7 +32,6 @@ def run_quickly(command, cwd, check):
     return result
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_demo(small_demo, monkeypatch):
     monkeypatch.setattr(subprocess, "run", run_quickly)

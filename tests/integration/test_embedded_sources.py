@@ -92,7 +92,10 @@ def open_elsewhere(folder, packages):
     [
         (Discriminator, {}, ["dnnlib", "torch_utils"]),
         # It derives from a class that the official code has too, and imports it from there.
-        (MsConDDiscriminator, {"scales": (1, 4, 8), "proj_dim": 4}, ["dnnlib", "torch_utils", "training"]),
+        pytest.param(
+            *(MsConDDiscriminator, {"scales": (1, 4, 8), "proj_dim": 4}, ["dnnlib", "torch_utils", "training"]),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["Discriminator", "MsConDDiscriminator"],
 )
@@ -115,6 +118,7 @@ def test_networks_run_on_the_frozen_names_alone(tmp_path, D_class, D_kwargs, pac
         assert torch.equal(theirs[name], tensor), name
 
 
+@pytest.mark.slow
 def test_snapshots_of_a_run_in_bfloat16_are_those_of_float32(tmp_path):
     options = tiny_options(write_dataset(tmp_path / "data.zip"), 16, **everything_random(precision="bf16"))
     assert train_here(tmp_path / "run", {**options, "network_snapshot_ticks": 1})

@@ -50,6 +50,7 @@ def read_dataset(path: Path) -> None:
     dataset.close()
 
 
+@pytest.mark.slow
 def test_zips(tmp_path, capfd):
     files = images(4, size=(4, 4), mode="L")
     labels = [[name, index % 2] for index, name in enumerate(files)]

@@ -78,7 +78,6 @@ def run_dockerfile(checkout, workspace, env):
             subprocess.run(["/bin/sh", "-c", text], cwd=workspace, env=env, check=True)
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_dockerfile_installs_a_working_environment(checkout):
     """No compiler, nothing else of this machine on the path: the locked wheels suffice for every script and test."""

@@ -68,7 +68,6 @@ def live_until_first_checkpoint(run_dir, timeout_sec=60):
     return time.monotonic() - begin_sec
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_kill9_anytime(tmp_path):
     """The run is as long as the machine makes it in 41 lives; then an uninterrupted run of that length is compared."""

@@ -23,7 +23,6 @@ def unpack(name, folder):
     return json.loads((folder / "final.json").read_text())
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["stylegan2", "msconD"])
 def test_a_run_goes_on_as_it_would_have(tmp_path, name):

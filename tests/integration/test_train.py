@@ -41,7 +41,7 @@ from training.run.folder import write_options
         ("L", 32, True, write_zip),
         ("RGB", 64, True, write_folder),
         ("L", 64, False, write_zip),
-        ("RGB", 256, False, write_zip),
+        pytest.param("RGB", 256, False, write_zip, marks=pytest.mark.slow),
     ],
 )
 def test_every_kind_of_dataset(tmp_path, mode, side_px, labelled, write):
@@ -86,7 +86,6 @@ def run_in_terminal(command):
     return shown.decode()
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_a_run_in_a_terminal(tmp_path):
     flags = {"batch": 40, "kimg": 1, "tick": 0.2, "snap": 2, "cbase": 64, "cmax": 16, "map_depth": 1, "workers": 1}
@@ -120,7 +119,6 @@ def uninterrupted(run_dir, options):
     return run_dir
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     """In a terminal every process of the foreground gets the signal, the workers that load images too."""
@@ -143,7 +141,6 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     assert_same_outcome(run_dir, uninterrupted(tmp_path / "whole", options))
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_a_full_disk_keeps_the_previous_state_and_says_so(tmp_path):
     """A limit on the size of files stands for the end of the disk."""

@@ -5,6 +5,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from generate import fit_grid, generate_images
+from metrics.objects.protocol import Detections
 from tests import tiny_snapshot
 from training.networks import Generator
 from training.snapshots.portable import save_portable
@@ -214,3 +215,34 @@ def test_conditional_networks_need_a_class(tmp_path, outdir, arguments, said):
     tiny_snapshot.write(path, c_dim=3)
     result = run(f"--network={path}", f"--outdir={outdir}", "--seeds=0", *arguments)
     assert (result.exit_code, result.output) == (1, f"Error: {said}\n")
+
+
+class Everywhere:
+    """Finds a tree in every image."""
+
+    name, categories, sha256, min_side_px = "everywhere", ("tree", "car"), "", 0.0
+
+    def detect(self, img):
+        return [Detections(torch.tensor([[1.0, 1, 7, 7]]), torch.ones(1), torch.zeros(1, dtype=torch.int64)) for _ in img]
+
+
+def test_draws_boxes_of_objects(network, outdir, monkeypatch):
+    monkeypatch.setattr("generate.load_object_detector", lambda *args, **kwargs: Everywhere())
+    result = run(f"--network={network[0]}", f"--outdir={outdir}", "--seeds=0-2", "--boxes")
+    assert f"Wrote 3 images to {outdir}: seed0000.png to seed0002.png and boxes.png" in result.output
+    assert pixels(outdir / "boxes.png").shape[1] % 6 == 0
+
+
+def test_no_objects_no_figure(network, outdir, monkeypatch):
+    monkeypatch.setattr("generate.load_object_detector", lambda *args, **kwargs: Everywhere())
+    result = run(f"--network={network[0]}", f"--outdir={outdir}", "--seeds=0", "--boxes=car")
+    assert result.exit_code == 0
+    assert "object detector everywhere found nothing: no boxes.png was drawn" in result.output
+    assert not (outdir / "boxes.png").exists()
+
+
+def test_unknown_object_detectors_are_refused_before_anything_is_drawn(network, outdir):
+    result = run(f"--network={network[0]}", f"--outdir={outdir}", "--seeds=0", "--boxes", "--object-detector=yolo")
+    assert result.exit_code == 1
+    assert "no object detector 'yolo': --object-detector takes scenes, nanodet, torchvision:MODEL" in result.output
+    assert not outdir.exists()

@@ -16,7 +16,7 @@ else:
 
 from tests.helpers import REPOSITORY, repository_files
 
-BINARY = {".npz", ".png", ".webp", ".zip"}
+BINARY = {".npz", ".png", ".safetensors", ".webp", ".zip"}
 
 FILES = repository_files()
 SOURCES = [name for name in FILES if name.endswith(".py")]

@@ -54,6 +54,7 @@ def test_training(part):
     assert figures["sec_per_kimg"] == pytest.approx(iteration_sec / part.arguments["batch_gpu"] * 1000)
 
 
+@pytest.mark.slow
 def test_ratio():
     figures = measure(part_named("ratio"))
     assert figures["ratio"] == pytest.approx(figures["msconD_sec"] / figures["stylegan2_sec"])

@@ -25,8 +25,8 @@ def tiny():
     ("cfg", "batch_gpu", "max_gigabytes", "max_launches"),
     [
         ("paper256", 64, 210, 3900),
-        pytest.param("paper256", 8, 35, 2500, marks=pytest.mark.ci),
-        pytest.param("msconD", 16, 145, 6100, marks=pytest.mark.ci),
+        pytest.param("paper256", 8, 35, 2500, marks=pytest.mark.slow),
+        pytest.param("msconD", 16, 145, 6100, marks=pytest.mark.slow),
     ],
 )
 def test_ceilings(cfg, batch_gpu, max_gigabytes, max_launches):

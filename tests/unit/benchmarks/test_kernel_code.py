@@ -88,7 +88,7 @@ def test_broken_bounds_and_no_kernels_are_failures(monkeypatch: pytest.MonkeyPat
     assert "no kernel was compiled" in CliRunner().invoke(kernel_code.main, ["--only=nothing"]).output
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux")
 def test_kernels_for_one_gpu_keep_their_bounds() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}

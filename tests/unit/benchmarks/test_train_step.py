@@ -20,14 +20,16 @@ def settings(monkeypatch):
 
 
 def test_the_work_pays_what_training_pays():
-    phases = {name: work.args[0] for name, work in train_step.make_work("stylegan2", 8, 64, 4).items()}
+    iteration = train_step.make_iteration(["--cfg=stylegan2", "--cbase=64", "--batch=4"], 8)
+    assert set(train_step.make_work(iteration)) == PHASES | {train_step.AROUND}
+    phases = {phase.name: phase for phase in iteration.phases}
     assert set(phases) == PHASES
     G, D = phases["Gmain"].module, phases["Dmain"].module
     assert G.synthesis.b8.conv1.conv_clamp == D.b8.conv0.conv_clamp == 256
 
 
 @pytest.mark.usefixtures("settings")
-@pytest.mark.parametrize("cfg", ["stylegan2", "msconD"])
+@pytest.mark.parametrize("cfg", ["stylegan2", pytest.param("msconD", marks=pytest.mark.slow)])
 def test_one_line_of_json(cfg):
     arguments = ["--res=32", "--cbase=64", "--batch=4", "--repeats=1", f"--cfg={cfg}"]
     result = json.loads(CliRunner().invoke(train_step.main, arguments, catch_exceptions=False).stdout)

@@ -62,6 +62,7 @@ def test_contrastive_curves(folders: list[Path]) -> None:
     assert np.allclose(guessing.get_ydata(), 5)
 
 
+@pytest.mark.slow
 def test_command(folders: list[Path], tmp_path: Path) -> None:
     result = CliRunner().invoke(plots.main, [*map(str, folders), "--outdir", str(tmp_path / "out")])
     assert result.exit_code == 0

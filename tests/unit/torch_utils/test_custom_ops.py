@@ -61,7 +61,6 @@ def test_an_unknown_verbosity_is_refused(builds, monkeypatch):
     assert builds == []
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"there is no C++ compiler ({COMPILER})")
 def test_an_extension_is_compiled_and_runs(tmp_path, monkeypatch):

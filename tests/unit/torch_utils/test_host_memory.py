@@ -25,6 +25,7 @@ print(resident_mib() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told what to do with freed memory")
 def test_freed_memory_is_kept_until_it_is_released():
     """128 MiB; without being told, glibc unmaps tensors of 16 MiB at once."""

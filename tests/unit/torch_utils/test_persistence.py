@@ -265,6 +265,7 @@ def test_a_source_that_fails_leaves_no_module_behind(module):
     assert set(sys.modules) == before
 
 
+@pytest.mark.slow
 def test_a_fresh_process_reads_the_pickle(module, tmp_path):
     net = module.Net(2)
     (tmp_path / "net.pkl").write_bytes(pickle.dumps(net))

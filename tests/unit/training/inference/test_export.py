@@ -73,7 +73,6 @@ assert "training" not in sys.modules
 """
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_pt2_runs_without_this_project(snapshot, tmp_path):
     G = tiny_snapshot.write(snapshot, c_dim=2)

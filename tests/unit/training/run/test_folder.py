@@ -47,6 +47,7 @@ def make(outdir, start, number):
     make_run_dir(outdir, f"run{number % 2}")
 
 
+@pytest.mark.slow
 def test_eight_that_start_at_once_get_eight_numbers(tmp_path):
     context = fork_server()
     start = context.Barrier(8)

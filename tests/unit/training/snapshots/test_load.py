@@ -122,6 +122,7 @@ numpy.save(sys.argv[2], G(z, torch.eye(3), truncation_psi=0.7, noise_mode="const
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_reads_and_generates_without_suspicious_events(tmp_path):
     snapshot = tiny_snapshot.snapshot()
     (tmp_path / "snapshot.pkl").write_bytes(pickle.dumps(described(snapshot, "raise SystemExit")))
@@ -162,6 +163,7 @@ def test_settings_of_any_dataset_are_kept_and_not_used(settings):
     assert loaded["training_set_kwargs"] == settings
 
 
+@pytest.mark.slow
 def test_settings_of_the_dataset_are_plain_data():
     cyclic: list = []
     cyclic.append(cyclic)

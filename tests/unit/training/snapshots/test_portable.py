@@ -71,6 +71,7 @@ def generate_without_pickle(network, tmp_path):
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_new_process_reads_it_without_unpickling(saved, tmp_path):
     result = generate_without_pickle(saved[0], tmp_path)
     assert result.returncode == 0, result.stderr
@@ -99,8 +100,8 @@ def edit_weights(folder, change):
         (lambda f: (f / "config.json").unlink(), "holds no config.json: give a snapshot"),
         (lambda f: (f / "config.json").write_text("{"), "config.json is not JSON"),
         (lambda f: (f / "config.json").write_bytes(b"\xff"), "config.json is not JSON"),
-        (lambda f: (f / "config.json").write_text("[]"), "class_name must be training.networks.Generator"),
-        (lambda f: edit_config(f, class_name="os.system"), "class_name must be training.networks.Generator"),
+        (lambda f: (f / "config.json").write_text("[]"), "class_name must be one of "),
+        (lambda f: edit_config(f, class_name="os.system"), "class_name must be one of "),
         (lambda f: edit_config(f, init_kwargs=[1]), "init_kwargs must be the settings"),
         (lambda f: edit_settings(f, z_dim=1 << 30), "'z_dim' is 1073741824, at most"),
         (lambda f: edit_settings(f, w_dim=1 << 20), "more weights than the file holds"),

@@ -235,6 +235,7 @@ def test_lost_and_unknown_variables_are_errors(networks, dumps):
         variables.append((name, strange))
 
 
+@pytest.mark.slow
 def test_strange_shapes_are_errors(networks, dumps):
     for part in (networks[0].state["components"]["synthesis"], networks[1]):
         variables = part.state["variables"]
@@ -299,6 +300,7 @@ def test_networks_not_asked_for_may_be_damaged(networks, dumps):
         load_networks(io.BytesIO(data), ["G", "G_ema"])
 
 
+@pytest.mark.slow
 def test_fuzzed_networks(networks, dumps):
     def read(data: bytes) -> None:
         with warnings.catch_warnings():
