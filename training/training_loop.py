@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
 import io
 import math
 import time
@@ -25,7 +24,9 @@ from torch_utils.rng import GlobalGenerators, seed_everything
 from training import checkpoint
 from training.ada import AdaptiveAugmentation
 from training.batches import Batches
+from training.data.fingerprint import describe_content, is_unchanged
 from training.data.grid import save_image_grid
+from training.data.progress import heartbeat
 from training.ema import ema_beta, update_ema
 from training.evaluation import Evaluation
 from training.extensions import Extension, Participant
@@ -37,6 +38,7 @@ from training.run import health
 from training.run.folder import lock_run, refuse_to_start_over, write_status
 from training.run.log import Console, RunLog, TickTimes, describe_pace, report_tick
 from training.run.settings import TrainingSettings, settings_signature
+from training.run.stored_options import comparable_options, describe_changes
 from training.snapshots.load import load_networks
 from training.snapshots.portable import save_portable
 from training.snapshots.save import save_snapshot
@@ -145,7 +147,8 @@ class Trainer:
         self._build_networks()
         self._build_optimization()
         self.samples = SampleGrid(self.training_set, self.G.z_dim, self.device)
-        self.evaluation = Evaluation(settings, self.run_dir, self.device, self.console.say)
+        pretrained_D = str(getattr(self.D, "pretrained", "none"))
+        self.evaluation = Evaluation(settings, self.run_dir, self.device, self.console.say, pretrained_D)
         log_bytes = self._restore()
         self.log = self._open_log(log_bytes) if settings.is_main else None
 
@@ -492,6 +495,7 @@ class Trainer:
         tree = checkpoint.collect(self.stateful())
         if self.log is not None:
             tree.update(log_bytes=self.log.num_bytes, dataset=self._describe_dataset())
+            tree["options"] = comparable_options(self.settings)
             self._write_checkpoint(tree)
         self.last_checkpoint_sec = time.perf_counter()
         self.last_checkpoint_nimg = self.counters.cur_nimg
@@ -507,17 +511,12 @@ class Trainer:
 
     def _describe_dataset(self) -> dict[str, Any]:
         """Return what must not change between two parts of a run."""
-        return {"num_images": len(self.training_set), "digest": self._dataset_digest}
+        return {"num_images": len(self.training_set), **self._dataset_content}
 
     @functools.cached_property
-    def _dataset_digest(self) -> str | None:
-        """Hash of the names of all files and, in a zip, whose table of contents lists them, of their checksums."""
+    def _dataset_content(self) -> dict[str, Any]:
         archive = getattr(self.training_set, "archive", None)
-        if archive is None:
-            return None
-        if archive.path.is_file():
-            return str(archive.fingerprint())
-        return hashlib.sha256("\n".join(archive.names).encode(errors="surrogateescape")).hexdigest()
+        return {} if archive is None else describe_content(archive)
 
     def _restore(self) -> int:
         """Continue from the newest checkpoint, if there is one; returns the length of its ``stats.jsonl``."""
@@ -534,6 +533,9 @@ class Trainer:
         except checkpoint.CheckpointError as error:
             raise UserError(f"{path}: {error}") from error
         self.last_checkpoint_nimg = self.counters.cur_nimg
+        changes = describe_changes(tree.get("options", {}), comparable_options(self.settings))
+        if changes is not None:
+            self.console.say(f"Note: {changes}")
         self.console.say(f"Continuing from {path.name}: {self.counters.cur_nimg / 1000:.1f} kimg done")
         return log_bytes
 
@@ -547,11 +549,15 @@ class Trainer:
         return path
 
     def _check_dataset(self, saved: dict[str, Any]) -> None:
-        """Refuse another dataset; checkpoints of older versions do not describe it, and only its size is compared."""
-        current = self._describe_dataset()
-        if saved.get("digest") not in (None, current["digest"]) and saved.get("num_images") == current["num_images"]:
+        """Refuse another dataset; every process must call this."""
+        path = self.settings.training_set_kwargs.get("path")
+        archive, is_same = getattr(self.training_set, "archive", None), True
+        if archive is not None and self.settings.is_main and saved.get("num_images") == len(self.training_set):
+            with heartbeat(lambda: f"Comparing the images in {path} with those that the run began with ..."):
+                is_same = is_unchanged(archive, saved)
+        if not distributed.from_rank0(is_same):
             raise checkpoint.CheckpointError(
-                f"the images in {self.settings.training_set_kwargs.get('path')} have changed since it was saved; "
+                f"the images in {path} have changed since it was saved; "
                 "restore them, or start a new run with --resume for the new ones"
             )
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from dnnlib.util import UserError
 from training.data.file_tree import list_files
+from training.data.json_stream import JsonStream
 from training.data.names import Names, encode_name, shown
 from training.data.zip_contents import LOCAL_HEADER, LOCAL_HEADER_MAGIC, STORED, encoded_name, read_contents
 
@@ -35,13 +36,10 @@ MAX_JSON_BYTES = 1 << 30
 MAX_EXTRA_JSON_BYTES = 16 << 20
 """How much larger than the whole zip its unpacked `METADATA_FILE` may be."""
 
-MIN_BYTES_PER_BRACKET = 5
-"""In `METADATA_FILE`. The shortest labels, ``["a.png",[0]],``, need two brackets; a list without items needs 20 times
-its text in memory."""
+KEPT_METADATA = ("class_names", "resize_filter")
+"""Keys of `METADATA_FILE` whose values are used, `LABELS` aside."""
 
-MIN_BYTES_PER_KEY = 24
-"""In `METADATA_FILE`, which has a handful of keys; an object of many short ones needs 20 times its text in memory."""
-
+LABELS = "labels"
 
 _ROWS_PER_CHUNK = 1 << 12
 
@@ -77,22 +75,31 @@ class Archive(abc.ABC):
         """
 
     @abc.abstractmethod
-    def _sizes_and_checksums(self) -> Iterator[tuple[str, int, int]]:
-        """Name, size in bytes and CRC-32 of every file, in the order of ``names``."""
+    def _sizes_and_checksums(self, indices: np.ndarray) -> Iterator[tuple[str, int, int]]:
+        """Name, size in bytes and CRC-32 of the files at some positions in ``names``, in order."""
 
-    def fingerprint(self) -> str:
-        """Hash the names and contents of all files; the same files give the same hash in a folder and in a zip.
+    def fingerprint(self, indices: np.ndarray | None = None) -> str:
+        """Hash the names and contents of files; the same files give the same hash in a folder and in a zip.
 
         A zip is answered from its table of contents; a folder is read through, once per process while it stays as it
         is.
 
+        Args:
+            indices: Positions in ``names``, which must ascend; all by default.
+
         Raises:
             UserError: A file cannot be read.
         """
-        return _hash("", self._sizes_and_checksums())
+        return _hash("", self._sizes_and_checksums(np.arange(len(self.names)) if indices is None else indices))
 
-    def metadata(self) -> dict[str, Any]:
-        """Parse `METADATA_FILE`, {} where there is none; nothing is kept, so labels cost no memory afterwards.
+    def metadata(self, read_labels: Callable[[JsonStream], Any] = JsonStream.skip) -> dict[str, Any]:
+        """Parse `METADATA_FILE`, {} where there is none.
+
+        Args:
+            read_labels: Takes the value of "labels", however long, and returns what stands for it in the result.
+
+        Returns:
+            The labels and the values of `KEPT_METADATA`, as far as they are there.
 
         Raises:
             UserError: It cannot be read, or is not a JSON object.
@@ -101,17 +108,11 @@ class Archive(abc.ABC):
             return {}
         where = f"{self.path}: {METADATA_FILE}"
         try:
-            text = self.read(METADATA_FILE)
-            if MIN_BYTES_PER_BRACKET * (text.count(b"[") + text.count(b"{")) > len(text) + 1000:
-                raise ValueError("it has more brackets than labels need")
-            if MIN_BYTES_PER_KEY * text.count(b'":') > len(text) + 1000:
-                raise ValueError("it has more keys than labels need")
-            content = json.loads(text)
+            return _parse_metadata(JsonStream(self.read(METADATA_FILE)), read_labels, where)
+        except UserError:
+            raise
         except (OSError, ValueError, RecursionError) as err:
             raise UserError(f"{where} cannot be read as JSON: {err}") from err
-        if not isinstance(content, dict):
-            raise UserError(f'{where} holds a {type(content).__name__}, allowed is {{"labels": [[path, label], ...]}}')
-        return content
 
     def close(self) -> None:
         """Close open files; the next read opens them again."""
@@ -140,19 +141,21 @@ class FolderArchive(Archive):
             _require_at_most(MAX_JSON_BYTES if name == METADATA_FILE else MAX_FILE_BYTES, num_bytes)
             return file.read(num_bytes)
 
-    def fingerprint(self) -> str:
-        """Hash the names and contents of all files."""
-        key = _hash(str(self.path.absolute()), self._rows(lambda file: file.stat().st_mtime_ns))
+    def fingerprint(self, indices: np.ndarray | None = None) -> str:
+        """Hash the names and contents of files."""
+        if indices is None:
+            indices = np.arange(len(self.names))
+        key = _hash(str(self.path.absolute()), self._rows(indices, lambda file: file.stat().st_mtime_ns))
         if key not in _folder_fingerprints:
-            _folder_fingerprints[key] = super().fingerprint()
+            _folder_fingerprints[key] = super().fingerprint(indices)
         return _folder_fingerprints[key]
 
-    def _sizes_and_checksums(self) -> Iterator[tuple[str, int, int]]:
-        return self._rows(_crc32)
+    def _sizes_and_checksums(self, indices: np.ndarray) -> Iterator[tuple[str, int, int]]:
+        return self._rows(indices, _crc32)
 
-    def _rows(self, of_file: Callable[[Path], int]) -> Iterator[tuple[str, int, int]]:
-        """Name, size and something else of every file."""
-        for name in self.names:
+    def _rows(self, indices: np.ndarray, of_file: Callable[[Path], int]) -> Iterator[tuple[str, int, int]]:
+        """Name, size and something else of some files."""
+        for name in self.names.select(indices):
             file = self.path / name
             try:
                 yield name, file.stat().st_size, of_file(file)
@@ -196,8 +199,9 @@ class ZipArchive(Archive):
             self._file.close()
             self._file = None
 
-    def _sizes_and_checksums(self) -> Iterator[tuple[str, int, int]]:
-        return zip(self.names, self._entries["size"].tolist(), self._entries["crc"].tolist(), strict=True)
+    def _sizes_and_checksums(self, indices: np.ndarray) -> Iterator[tuple[str, int, int]]:
+        names, entries = self.names.select(indices), self._entries[indices]
+        return zip(names, entries["size"].tolist(), entries["crc"].tolist(), strict=True)
 
     def _find(self, name: str) -> np.void:
         index = self.names.find(name)
@@ -288,6 +292,23 @@ def open_archive(path: str | os.PathLike[str]) -> Archive:
     if path.suffix.lower() != ".zip" or not path.is_file():
         raise UserError(f"{path} is neither a folder nor a .zip")
     return ZipArchive(path)
+
+
+def _parse_metadata(stream: JsonStream, read_labels: Callable[[JsonStream], Any], where: str) -> dict[str, Any]:
+    if stream.next_char() != "{":
+        stream.skip()
+        stream.end()
+        raise UserError(f'{where} holds no object, allowed is {{"labels": [[path, label], ...]}}')
+    content: dict[str, Any] = {}
+    for key in stream.object_keys():
+        if key == LABELS:
+            content[key] = read_labels(stream)
+        elif key in KEPT_METADATA:
+            content[key] = stream.value()
+        else:
+            stream.skip()
+    stream.end()
+    return content
 
 
 def _require_at_most(limit_bytes: int, num_bytes: int) -> None:

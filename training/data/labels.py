@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import array
 import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from dnnlib.util import UserError
-from training.data.archive import METADATA_FILE, Archive
-from training.data.names import MAX_SHOWN_CHARS, shown, some
+from training.data.archive import LABELS, METADATA_FILE, Archive
+from training.data.json_stream import JsonStream
+from training.data.names import MAX_SHOWN_CHARS, MAX_SHOWN_NAMES, shown, some
 
 LABELS_FILE = METADATA_FILE
 
@@ -23,15 +26,28 @@ MAX_ABS_VALUE = 1e9
 Label = int | list[float]
 
 
-class Labels(NamedTuple):
-    """Labels of all images of a dataset, in its order, and what the class numbers mean, where that is known."""
+@dataclass(frozen=True)
+class Labels:
+    """Labels of all images of a dataset, in its order, and what the class numbers mean, where that is known.
 
-    values: list[Label]
+    Attributes:
+        values: Class numbers, int64 [N], or vectors, float64 [N, D].
+        class_names: Their names.
+    """
+
+    values: np.ndarray
     class_names: list[str] | None = None
+
+    def __getitem__(self, index: int) -> Label:
+        """The label of an image; whole numbers in vectors as int."""
+        value = self.values[index].tolist()
+        if isinstance(value, int):
+            return value
+        return [int(number) if number.is_integer() else number for number in value]
 
     def as_array(self) -> np.ndarray:
         """Class numbers as int64 [N], vectors as float32 [N, D]."""
-        return np.array(self.values, dtype=np.int64 if isinstance(self.values[0], int) else np.float32)
+        return self.values if self.values.ndim == 1 else self.values.astype(np.float32)
 
 
 def read_labels(archive: Archive, names: Sequence[str]) -> Labels | None:
@@ -41,20 +57,15 @@ def read_labels(archive: Archive, names: Sequence[str]) -> Labels | None:
         UserError: Not the stated form, labels of different kinds or out of range, or images without a label.
     """
     where = f"{archive.path}: {LABELS_FILE}"
-    content = archive.metadata()
-    if content.get("labels") in (None, []):
+    content = archive.metadata(lambda stream: _collect(stream, where))
+    collected: _Collector | None = content.get(LABELS)
+    if collected is None:
         return None
-    by_name = _by_name(content["labels"], where)
-    missing = [name for name in names if name not in by_name]
-    if missing:
-        raise UserError(
-            f"{where}: {len(missing)} of {len(names)} images have no label: {some(missing)}; label them, or "
-            "take 'labels' out of the file"
-        )
+    values = collected.values(names)
     class_names = content.get("class_names")
     if class_names is not None and not (isinstance(class_names, list) and all(type(n) is str for n in class_names)):
         raise UserError(f"{where}: 'class_names' must be a list of strings, or null")
-    return Labels([by_name[name] for name in names], class_names)
+    return Labels(values, class_names)
 
 
 def labels_from_subfolders(names: Sequence[str]) -> Labels:
@@ -68,7 +79,8 @@ def labels_from_subfolders(names: Sequence[str]) -> Labels:
         raise UserError(f"--subfolders-as-labels: {len(outside)} images lie in no subfolder: {some(outside)}")
     class_names = sorted({name.split("/")[0] for name in names})
     numbers = {class_name: number for number, class_name in enumerate(class_names)}
-    return Labels([numbers[name.split("/")[0]] for name in names], class_names)
+    values = np.fromiter((numbers[name.split("/")[0]] for name in names), np.int64, len(names))
+    return Labels(values, class_names)
 
 
 def describe_labels(labels: np.ndarray) -> str:
@@ -89,22 +101,89 @@ def describe_labels(labels: np.ndarray) -> str:
     return f"{text}, but none in {unused.size} of them: {some(gaps)}"
 
 
-def _by_name(entries: Any, where: str) -> dict[str, Label]:
-    if not isinstance(entries, list):
-        raise UserError(f"{where}: 'labels' is a {type(entries).__name__}, allowed is a list of [path, label]")
-    by_name: dict[str, Label] = {}
-    first_size = None
-    for position, entry in enumerate(entries):
+def _collect(stream: JsonStream, where: str) -> _Collector | None:
+    """Take the value of "labels"; None if it lists none."""
+    if stream.next_char() != "[":
+        value = stream.value()
+        if value is None:
+            return None
+        raise UserError(f"{where}: 'labels' is a {type(value).__name__}, allowed is a list of [path, label]")
+    collected = _Collector(where)
+    for entry in stream.items():
+        collected.add(entry)
+    return collected if collected.num_entries else None
+
+
+class _Collector:
+    """Collects labels as numbers, and of the paths their 64-bit hashes, which nobody can make collide.
+
+    Attributes:
+        num_entries: Number of entries so far.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self.num_entries = 0
+        self._label_size = -1
+        self._numbers = array.array("d")
+        self._hashes = array.array("q")
+
+    def add(self, entry: Any) -> None:
+        """Add an entry of the list.
+
+        Raises:
+            UserError: It is not allowed, or of another kind than those before it.
+        """
         size = _label_size(entry)
         if size is None:
-            raise UserError(f"{where}: labels[{position}] {_problem(entry)}")
-        first_size = size if first_size is None else first_size
-        if size != first_size:
-            raise UserError(f"{where}: labels[{position}] is of another kind or length than those before it")
-        by_name[entry[0].replace("\\", "/")] = entry[1]  # files written on Windows have backslashes
-    if len(by_name) < len(entries):
-        raise UserError(f"{where}: {len(entries) - len(by_name)} images are listed more than once")
-    return by_name
+            raise UserError(f"{self._where}: labels[{self.num_entries}] {_problem(entry)}")
+        if self._label_size not in (-1, size):
+            raise UserError(
+                f"{self._where}: labels[{self.num_entries}] is of another kind or length than those before it"
+            )
+        self._label_size = size
+        self.num_entries += 1
+        self._hashes.append(hash(entry[0].replace("\\", "/")))  # files written on Windows have backslashes
+        if size:
+            self._numbers.extend(entry[1])
+        else:
+            self._numbers.append(entry[1])
+
+    def values(self, names: Sequence[str]) -> np.ndarray:
+        """The labels of the images ``names``: class numbers, int64 [N], or vectors, float64 [N, D].
+
+        Raises:
+            UserError: Images are listed more than once, or not at all.
+        """
+        rows, num_repeated = _find(names, np.frombuffer(self._hashes, np.int64))
+        if num_repeated:
+            raise UserError(f"{self._where}: {num_repeated} images are listed more than once")
+        missing = np.flatnonzero(rows < 0)
+        if missing.size:
+            few = [names[index] for index in missing[: MAX_SHOWN_NAMES + 1].tolist()]
+            raise UserError(
+                f"{self._where}: {missing.size} of {rows.size} images have no label: {some(few)}; label them, or "
+                "take 'labels' out of the file"
+            )
+        numbers = np.frombuffer(self._numbers, np.float64)
+        if not self._label_size:
+            return numbers[rows].astype(np.int64)
+        vectors = numbers.reshape(-1, self._label_size)
+        return vectors if np.array_equal(rows, np.arange(len(vectors))) else vectors[rows]
+
+
+def _find(names: Sequence[str], hashes: np.ndarray) -> tuple[np.ndarray, int]:
+    """Find names by their hashes.
+
+    Returns:
+        For each name the position of its hash, -1 where it is missing; and how many hashes are repetitions.
+    """
+    order = np.argsort(hashes)
+    hashes = hashes[order]
+    wanted = np.fromiter(map(hash, names), np.int64, len(names))
+    at = np.minimum(np.searchsorted(hashes, wanted), hashes.size - 1)
+    rows = np.where(hashes[at] == wanted, order[at], -1)
+    return rows, int(np.count_nonzero(hashes[1:] == hashes[:-1]))
 
 
 def _label_size(entry: Any) -> int | None:

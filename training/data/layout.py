@@ -22,10 +22,10 @@ MIN_RESOLUTION_PX = 4
 MAX_RESOLUTION_PX = 4096
 """At which a loader process takes 160 MiB to decode an image."""
 
-MAX_HEADERS = 10_000
+MAX_HEADERS = 1000
 """Of so many images every header is read; of more, a sample."""
 
-NUM_SAMPLED_HEADERS = 66
+NUM_SAMPLED_HEADERS = 200
 
 
 class ImageLayout(NamedTuple):

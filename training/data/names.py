@@ -15,6 +15,8 @@ MAX_SHOWN_NAMES = 5
 _SEPARATOR = b"\0"
 """Behind each name; no name in a file system or in a zip that is opened contains it."""
 
+_NAMES_PER_CHUNK = 1 << 12
+
 _HIDDEN_FOLDERS = (
     *("__macosx", "lost+found", "$recycle.bin", "system volume information"),
     *("@eadir", "#recycle", "@recycle"),  # of storage servers by Synology and QNAP
@@ -78,7 +80,10 @@ class Names(Sequence[str]):
 
     def encoded(self) -> Iterator[bytes]:
         """The names as UTF-8."""
-        return (self._block[start:end] for start, end in zip(self._starts.tolist(), self._ends.tolist(), strict=True))
+        for first in range(0, len(self), _NAMES_PER_CHUNK):
+            chunk = slice(first, first + _NAMES_PER_CHUNK)
+            for start, end in zip(self._starts[chunk].tolist(), self._ends[chunk].tolist(), strict=True):
+                yield self._block[start:end]
 
     def containing(self, *texts: bytes) -> np.ndarray:
         """Whether each name contains any of ``texts`` (lower-case ASCII), in lower or upper case: bool [N]."""

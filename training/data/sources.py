@@ -188,7 +188,7 @@ def array_source(images: np.ndarray, labels: np.ndarray, path: Path) -> Source:
         num_images=len(images),
         items=lambda: (Item(f"{path.name}[{index}]", image) for index, image in enumerate(images)),
         read=_from_array,
-        labels=Labels(labels.tolist()),
+        labels=Labels(labels.astype(np.int64)),
     )
 
 

@@ -171,7 +171,7 @@ class _Writer:
         report, source = self.report, self._source
         name = f"{report.num_written // 1000:05d}/img{report.num_written:08d}.png"
         save(name, io.BytesIO(prepared.png))
-        label = None if source.labels is None else source.labels.values[index]
+        label = None if source.labels is None else source.labels[index]
         self._records.add(name, label, item.name if source.has_files else None, prepared.objects)
         self._any_resized |= prepared.resizing.is_needed
         report.num_written += 1

@@ -33,6 +33,7 @@ LOCAL_HEADER_MAGIC = b"PK\x03\x04"
 _MAX_TABLE_BYTES = 1 << 30
 _MAX_COMMENT_BYTES = (1 << 16) - 1
 _MAX_VERSION = 63
+_NAMES_PER_CHUNK = 1 << 12
 
 _END = struct.Struct("<4s4H2LH")
 _END_MAGIC = b"PK\x05\x06"
@@ -190,7 +191,11 @@ def _walk(table: bytes) -> list[int]:
 def _encoded_names(table: bytes, starts: np.ndarray, records: np.ndarray) -> list[bytes]:
     begins = starts + _RECORD.itemsize
     ends = begins + records["name_bytes"]
-    raw = [table[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+    raw: list[bytes] = []
+    for first in range(0, begins.size, _NAMES_PER_CHUNK):  # as one list, the positions would take more than the names
+        chunk = slice(first, first + _NAMES_PER_CHUNK)
+        positions = zip(begins[chunk].tolist(), ends[chunk].tolist(), strict=True)
+        raw += [table[begin:end] for begin, end in positions]
     if b"".join(raw).isascii():
         return raw
     try:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from dnnlib.util import Logger, UserError
+from dnnlib.util import Logger, UserError, construct_class_by_name
 from metrics import metric_main
 from torch_utils import distributed
 from torch_utils.device import choose_device
@@ -146,6 +146,7 @@ def prepare_run(request: RunRequest) -> Plan:
     try:
         description, kwargs = resolve(flags, dataset)
         check_options(kwargs, "the flags ask for what cannot be trained")
+        _check_metric_set(kwargs)
         resources = preflight.describe_run(kwargs, dataset, request.outdir, choose_device(request.device))
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -159,10 +160,10 @@ def prepare_run(request: RunRequest) -> Plan:
     print(resources)
     run_dir = make_run_dir(request.outdir, description)
     try:
-        write_options(run_dir, kwargs)
-    except OSError as error:
+        _write_options(run_dir, kwargs)
+    except UserError:
         shutil.rmtree(run_dir, ignore_errors=True)
-        raise UserError(f"{run_dir} cannot be written to: {error.strerror or error}") from error
+        raise
     print(f"Run folder: {run_dir} (options in {run_dir / OPTIONS_FILE})")
     return Plan(run_dir, {**kwargs, **request.runtime}, is_new=True)
 
@@ -191,7 +192,8 @@ def _prepare_continuation(request: RunRequest) -> Plan:
     check_dataset_class(kwargs["training_set_kwargs"]["class_name"], options_file)
     if "metrics" in request.given:
         _check_metrics(request.given["metrics"])
-    kwargs, ignored = change_options(kwargs, request.given)
+    began_with, (kwargs, ignored) = kwargs, change_options(kwargs, request.given)
+    _check_metric_set(kwargs)
     if request.outdir is not None and request.continue_run != "latest":
         ignored.append("--outdir")
     if ignored:
@@ -221,11 +223,20 @@ def _prepare_continuation(request: RunRequest) -> Plan:
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         # Of an edited file.
         raise UserError(f"{options_file} cannot be used: {type(error).__name__}: {str(error)[:200]!a}") from error
-    print(f"Continuing {run_dir} with the options it began with")
+    print(f"Continuing {run_dir}")
     if request.is_dry_run:
         print("Dry run: nothing was written.")
         return Plan(run_dir, kwargs, is_new=False, has_work=False)
+    if kwargs != began_with:  # the next continuation is to need no reminder
+        _write_options(run_dir, kwargs)
     return Plan(run_dir, {**kwargs, **request.runtime}, is_new=False)
+
+
+def _write_options(run_dir: Path, kwargs: dict[str, Any]) -> None:
+    try:
+        write_options(run_dir, kwargs)
+    except OSError as error:
+        raise UserError(f"{run_dir} cannot be written to: {error.strerror or error}") from error
 
 
 def _check_same_size(settings: dict[str, Any], dataset: DatasetInfo) -> None:
@@ -267,6 +278,15 @@ def _check_metrics(metrics: tuple[str, ...]) -> None:
         if not metric_main.is_valid_metric(metric):
             known = ", ".join(metric_main.list_valid_metrics())
             raise UserError(f"--metrics: there is no metric {metric[:100]!a}; choose from {known}, or none")
+
+
+def _check_metric_set(kwargs: dict[str, Any]) -> None:
+    """Open the images that metrics compare with: now, not in mid-training."""
+    if kwargs.get("metric_set_kwargs"):
+        try:
+            construct_class_by_name(**kwargs["metric_set_kwargs"]).close()
+        except UserError as error:
+            raise UserError(f"--metricdata: {error}") from error
 
 
 def _check_resume(kwargs: dict[str, Any], dataset: DatasetInfo, request: RunRequest) -> None:

@@ -5,6 +5,7 @@ import errno
 import itertools
 import json
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -363,6 +364,50 @@ def test_the_dataset_cannot_change(run_dir, tmp_path, data, options):
     other = write_dataset(tmp_path / "other.zip", num=9)
     with pytest.raises(UserError, match=r"dataset of 24 images, this one has 9; .*began with$"):
         make_trainer(run_dir, {**options, "training_set_kwargs": tiny_options(other, 4)["training_set_kwargs"]})
+
+
+def unpacked(path, folder, **changed):
+    """A zip as a folder, some files with other contents."""
+    with zipfile.ZipFile(path) as file:
+        file.extractall(folder)
+    for name, data in changed.items():
+        next(folder.rglob(f"{name}.*")).write_bytes(data)
+    return folder
+
+
+def at(options, path):
+    return {**options, "training_set_kwargs": {**options["training_set_kwargs"], "path": str(path)}}
+
+
+def test_a_dataset_may_be_unpacked_and_packed_again(run_dir, tmp_path, data, options):
+    folder = unpacked(data, tmp_path / "folder")
+    (folder / ".DS_Store").touch()
+    for path, nimg in ((data, 4), (folder, 16), (data, 28), (folder, 40)):
+        assert train_here(run_dir, {**at(options, path), "total_kimg": nimg / 1000})
+    assert train_here(tmp_path / "whole", options | {"total_kimg": 0.04})
+    assert all(map(torch.equal, newest_state(run_dir).values(), newest_state(tmp_path / "whole").values()))
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+@pytest.mark.parametrize("was_folder", [False, True])
+def test_images_under_the_same_names_cannot_change(run_dir, tmp_path, data, options, was_folder, is_folder):
+    before = unpacked(data, tmp_path / "before") if was_folder else data
+    train_here(run_dir, {**at(options, before), "total_kimg": 0.004})
+    changed = unpacked(data, tmp_path / "after", **{"007": encode(random_image(99, (16, 16)))})
+    files = {str(path.relative_to(changed)): path.read_bytes() for path in changed.rglob("*.*")}
+    after = changed if is_folder else write_zip(tmp_path / "after.zip", files)
+    with pytest.raises(UserError, match=rf"the images in {after} have changed since it was saved; restore them, or"):
+        make_trainer(run_dir, at(options, after))
+
+
+def test_settings_that_have_changed_are_named(run_dir, options, capsys):
+    train_here(run_dir, {**options, "total_kimg": 0.004, "progress": "plain"})
+    assert "have changed" not in capsys.readouterr().out
+    train_here(run_dir, {**options, "total_kimg": 0.008, "ada_interval": 2, "progress": "plain"})
+    assert (
+        "Note: Settings that have changed since the checkpoint: ada_interval 4 -> 2, total_kimg 0.004 -> 0.008\n"
+        in (capsys.readouterr().out)
+    )
 
 
 # Trouble

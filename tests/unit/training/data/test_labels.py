@@ -1,12 +1,15 @@
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from dnnlib.util import UserError
 from tests.image_files import write_folder, write_zip
+from training.data import json_stream
 from training.data.archive import open_archive
-from training.data.labels import MAX_CLASSES, Labels, describe_labels, labels_from_subfolders, read_labels
+from training.data.labels import MAX_CLASSES, describe_labels, labels_from_subfolders, read_labels
+from training.data.names import Names, encode_name
 
 NAMES = ["a/1.png", "a/2.png", "b/3.png"]
 
@@ -18,8 +21,10 @@ def read(path, content, names=NAMES):
 
 def test_class_numbers_come_in_the_order_of_the_images(tmp_path):
     labels = read(tmp_path, {"labels": [["b/3.png", 7], ["a/1.png", 0], ["a/2.png", 2]], "class_names": ["x"]})
-    assert labels == Labels([0, 2, 7], ["x"])
+    assert (labels.as_array().tolist(), labels.class_names) == ([0, 2, 7], ["x"])
     assert labels.as_array().dtype == np.int64
+    assert [labels[index] for index in range(3)] == [0, 2, 7]
+    assert type(labels[0]) is int
 
 
 def test_vectors(tmp_path):
@@ -28,12 +33,24 @@ def test_vectors(tmp_path):
     assert labels.as_array().tolist() == [[0.5, 0], [0.5, 1], [0.5, 2]]
 
 
+def test_vectors_keep_their_digits(tmp_path):
+    labels = read(tmp_path, {"labels": [["a/2.png", [0.1, 123456789]], ["a/1.png", [-0.25, 1]]]}, NAMES[:2])
+    assert [json.dumps(labels[index]) for index in range(2)] == ["[-0.25, 1]", "[0.1, 123456789]"]
+
+
+def test_any_order(tmp_path):
+    names = [f"{number:03d}.png" for number in range(100)]
+    order = np.random.RandomState(0).permutation(120)
+    entries = [[f"{number:03d}.png", int(number) * 7] for number in order]
+    assert read(tmp_path, {"labels": entries}, names).as_array().tolist() == [number * 7 for number in range(100)]
+
+
 def test_paths_written_on_windows_are_found(tmp_path):
-    assert read(tmp_path, {"labels": [["a\\1.png", 3]]}, ["a/1.png"]).values == [3]
+    assert read(tmp_path, {"labels": [["a\\1.png", 3]]}, ["a/1.png"])[0] == 3
 
 
 def test_labels_of_absent_images_are_ignored(tmp_path):
-    assert read(tmp_path, {"labels": [["a/1.png", 3], ["gone.png", 4]]}, ["a/1.png"]).values == [3]
+    assert read(tmp_path, {"labels": [["a/1.png", 3], ["gone.png", 4]]}, ["a/1.png"])[0] == 3
 
 
 @pytest.mark.parametrize("content", [{"labels": None}, {"labels": []}, {}])
@@ -57,7 +74,8 @@ def test_unlabelled_images_are_counted_and_listed(tmp_path):
         (b"{", "cannot be read as JSON"),
         (b"\xff\xfe\xfd", "cannot be read as JSON"),
         (b"[" * 100_000, "cannot be read as JSON"),
-        ([], "holds a list"),
+        ([], "holds no object"),
+        (b"1 2", "cannot be read as JSON: something follows the end at character 2"),
         ({"labels": {"a": 1}}, "'labels' is a dict"),
         ({"labels": [["a/1.png", 0], ["a/2.png"]]}, r"labels\[1\] is \[\"a/2.png\"\]"),
         ({"labels": [["a", -1]]}, r"labels\[0\]"),
@@ -70,7 +88,7 @@ def test_unlabelled_images_are_counted_and_listed(tmp_path):
         ({"labels": [[3, 0]]}, r"labels\[0\]"),
         ({"labels": [["a", 0], ["b", [0]]]}, r"labels\[1\] is of another kind"),
         ({"labels": [["a", [1, 2]], ["b", [0]]]}, r"labels\[1\] is of another kind"),
-        ({"labels": [["a", 0], ["a", 1]]}, "1 images are listed more than once"),
+        ({"labels": [["a", 0], ["b", 0], ["a", 1]]}, "1 images are listed more than once"),
         ({"labels": [["a", MAX_CLASSES]]}, r"labels\[0\] is class 100000, but class numbers must be below 100000"),
         ({"labels": [["a", 20230000]]}, r"labels\[0\] is class 20230000, .*number the classes 0, 1, 2"),
         ({"labels": [["a", 10**400]]}, r"labels\[0\] is class 10{96}\.\.\., but"),
@@ -97,19 +115,60 @@ def test_malformed_files_are_refused_in_one_line(tmp_path, content, reason):
 
 
 def test_the_largest_labels(tmp_path):
-    assert read(tmp_path, {"labels": [["a", MAX_CLASSES - 1]]}, ["a"]).values == [MAX_CLASSES - 1]
+    assert read(tmp_path, {"labels": [["a", MAX_CLASSES - 1]]}, ["a"])[0] == MAX_CLASSES - 1
     labels = read(tmp_path, {"labels": [["a", [1e9, -1000000000]]]}, ["a"]).as_array()
     assert np.isfinite(np.square(labels)).all()
 
 
 def test_labels_in_a_zip(tmp_path):
     archive = open_archive(write_zip(tmp_path / "x.zip", {}, labels=[["a", 1]]))
-    assert read_labels(archive, ["a"]) == Labels([1], None)
+    assert read_labels(archive, ["a"])[0] == 1
 
 
 def test_names_in_messages_are_escaped(tmp_path):
     with pytest.raises(UserError, match=r"1 of 1 images have no label: '\\x1b\[2J\.png'"):
         read(tmp_path, {"labels": [["a", 1]]}, ["\x1b[2J.png"])
+
+
+# Memory
+
+
+def long_labels(num):
+    """Contents of ``dataset.json`` that take much memory if they are built whole; names of images, and the content."""
+    names = [f"{number:06d}.png" for number in range(num)]
+    emoji = [f"{number}\U0001f600.png" for number in range(num)]
+    one_hot = [[name, [0] * 99 + [1]] for name in names[: num // 30]]
+    return {
+        "class numbers": (names, {"labels": [[name, 7] for name in names]}),
+        "reversed": (names, {"labels": [[name, 7] for name in reversed(names)]}),
+        "emoji": (emoji, {"labels": [[name, 7] for name in emoji]}),
+        "one emoji": (names, {"labels": [[name, 7] for name in [*names, *emoji[:1]]]}),
+        "absent images": ([], {"labels": [[f"{number:x}", 7] for number in range(num)]}),
+        "one-hot vectors": (names[: num // 30], {"labels": one_hot}),
+        "reversed vectors": (names[: num // 30], {"labels": one_hot[::-1]}),
+        "lists": (names[:1], {"labels": [[names[0], 1]], "other": [[]] * num}),
+        "objects": (names[:1], {"labels": [[names[0], 1]], "other": [{}] * num}),
+        "keys": (names[:1], {"labels": [[names[0], 1]], "other": {f"{number:x}": 0 for number in range(num)}}),
+        "top keys": (names[:1], {"labels": [[names[0], 1]], **{f"{number:x}": 0 for number in range(num)}}),
+    }
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
+@pytest.mark.parametrize("kind", [*long_labels(30)])
+def test_memory_is_a_small_multiple_of_the_file(tmp_path, monkeypatch, kind, encoding):
+    """Less than 10 times its size, with what the labels themselves take."""
+    monkeypatch.setattr(json_stream, "_CHUNK_BYTES", 1 << 10)
+    names, content = long_labels(3000)[kind]
+    packed = Names.of(sorted(map(encode_name, names)))
+    data = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode(encoding)
+    archive = open_archive(write_folder(tmp_path, {"dataset.json": data}))
+    read_labels(archive, packed)
+    tracemalloc.start()
+    labels = read_labels(archive, packed)
+    labels = labels and labels.as_array()
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 10 * len(data)
 
 
 # In words
@@ -136,7 +195,8 @@ def test_vectors_in_words():
 
 
 def test_subfolders():
-    assert labels_from_subfolders(["cat/x/1.png", "ape/1.png", "cat/2.png"]) == Labels([1, 0, 1], ["ape", "cat"])
+    labels = labels_from_subfolders(["cat/x/1.png", "ape/1.png", "cat/2.png"])
+    assert (labels.as_array().tolist(), labels.class_names) == ([1, 0, 1], ["ape", "cat"])
 
 
 def test_images_outside_subfolders_are_listed():

@@ -104,7 +104,7 @@ def test_files(tmp_path):
     files = {f"{name}.png": encode(random_image(seed)) for seed, name in enumerate("ab")}
     labels = [["b.png", 1], ["a.png", 0]]
     source = open_source(write_zip(tmp_path / "in.zip", {**files, "c.txt": b"", ".a.png": b""}, labels))
-    assert (source.num_images, source.labels.values, source.has_files) == (2, [0, 1], True)
+    assert (source.num_images, source.labels.values.tolist(), source.has_files) == (2, [0, 1], True)
     assert sorted(name for names in source.ignored.values() for name in names) == [".a.png", "c.txt"]
     for _ in range(2):
         assert [item.name for item in source.items()] == ["a.png", "b.png"]

@@ -4,6 +4,7 @@ import signal
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -33,7 +34,7 @@ def numbered(num_images, read=read):
         num_images,
         items=lambda: (Item(f"{number:08d}", number) for number in range(num_images)),
         read=read,
-        labels=Labels([7] * num_images),
+        labels=Labels(np.full(num_images, 7)),
         has_files=True,
     )
 

@@ -120,7 +120,7 @@ def test_a_run_continues_with_its_own_options(tmp_path, run_dir, capsys):
     assert plan.run_dir == run_dir
     assert plan.kwargs == {**read_options(run_dir), "progress": "none"}
     text = capsys.readouterr().out
-    assert text.endswith(f"Continuing {run_dir} with the options it began with\n")
+    assert text.endswith(f"Continuing {run_dir}\n")
     assert "Warning: no effect on a run that is continued: --gamma, --con-weight\n" in text
 
 
@@ -140,6 +140,9 @@ def test_what_does_not_influence_the_weights_may_change(run_dir, data):
         "training_set_kwargs": {**before["training_set_kwargs"], "path": str(moved)},
         "progress": "none",
     }
+    assert continued(run_dir).kwargs == kwargs  # from now on
+    assert continued(run_dir, given={"kimg": 8}, is_dry_run=True).kwargs["total_kimg"] == 8
+    assert continued(run_dir).kwargs["total_kimg"] == 7
 
 
 def test_data_that_was_moved(run_dir, data):

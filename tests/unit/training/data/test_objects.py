@@ -1,0 +1,62 @@
+import json
+
+import pytest
+
+from dnnlib.util import UserError
+from tests import image_files
+from training.data.archive import open_archive
+from training.data.objects import read_objects
+from training.dataset import ImageFolderDataset
+
+CAR = {"category": "car", "box": [0, 1, 4.5, 6]}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    files = {f"00/{i}.png": image_files.encode(image_files.random_image(i)) for i in range(4)}
+    return image_files.write_folder(tmp_path / "data", files)
+
+
+def write(folder, content):
+    (folder / "objects.json").write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def test_objects_of_an_item(folder):
+    write(folder, {"objects": {"00/1.png": [CAR], "00/2.png": []}})
+    dataset = ImageFolderDataset(folder, xflip=True)
+    assert [dataset.get_objects(i) for i in range(8)] == [None, [CAR], [], None, None, None, None, None]
+
+
+def test_objects_of_a_subset(folder):
+    write(folder, {"objects": {f"00/{i}.png": [{**CAR, "box": [0, 0, 1, i + 1]}] for i in range(4)}})
+    dataset = ImageFolderDataset(folder, max_size=2)
+    raw = [dataset.get_details(i).raw_idx for i in range(2)]
+    assert [dataset.get_objects(i)[0]["box"][3] - 1 for i in range(2)] == raw
+
+
+def test_datasets_without_objects(folder):
+    assert read_objects(open_archive(folder)) is None
+    assert ImageFolderDataset(folder).get_objects(0) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
+        ([], 'must be {"objects":'),
+        ({"objects": {"a": {}}}, 'must be {"objects":'),
+        ({"objects": {"a": [{"category": 1, "box": [0, 0, 1, 1]}]}}, "delete the file to do without true boxes"),
+        ({"objects": {"a": [{**CAR, "box": [0, 0, 1]}]}}, 'must be {"objects":'),
+        ({"objects": {"a": [{**CAR, "box": [0, 0, 0, 1]}]}}, 'must be {"objects":'),
+        ('{"objects": {"a": [{"category": "car", "box": [0, 0, 1, Infinity]}]}}', 'must be {"objects":'),
+        ({"objects": {"a": [{**CAR, "box": [0, 0, True, 1]}]}}, 'must be {"objects":'),
+    ],
+)
+def test_damaged_files_are_one_line(folder, content, text):
+    write(folder, content)
+    with pytest.raises(UserError) as error:
+        read_objects(open_archive(folder))
+    assert text in str(error.value)
+    assert "objects.json" in str(error.value)
+    assert "\n" not in str(error.value)
