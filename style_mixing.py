@@ -96,8 +96,10 @@ def check_styles(styles: list[int] | None, num_ws: int) -> list[int]:
     """Return the layers to mix: the given ones, or the default.
 
     Raises:
-        UserError: The network has no such layer.
+        UserError: The network has no such layer, or only one for everything, as that of FastGAN.
     """
+    if num_ws < 2:
+        raise UserError("this network takes the same w in all layers, so that there are no styles to mix")
     if styles is None:
         return list(range(min(NUM_DEFAULT_STYLES, num_ws)))
     if max(styles) >= num_ws:

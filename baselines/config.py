@@ -30,6 +30,25 @@ def size_queues(kwargs: dict[str, Any]) -> None:
     loss["fqs"] = loss["fqs"] or loss["rqs"]
 
 
+def schedule_p(kwargs: dict[str, Any]) -> None:
+    """Replace ADA by InsGen's linear schedule, if it was asked for."""
+    loss = kwargs["loss_kwargs"]
+    if not loss["ada_linear"]:
+        return
+    target = kwargs.pop("ada_target", None)
+    if target is None or target <= 0:
+        raise ValueError("--ada-linear=1 needs --aug=ada and --target above 0: the probability grows to --target")
+    loss["final_p"] = min(target, 1.0)
+    loss["final_p_iteration"] = max(kwargs["total_kimg"] * 1000 // kwargs["batch_size"], 1)
+    kwargs["augment_p"] = loss["final_p"] / loss["final_p_iteration"]  # not 0, with which there is no augmentation
+
+
+def complete_insgen(kwargs: dict[str, Any]) -> None:
+    """Set what depends on the data, the batch and the length of training."""
+    size_queues(kwargs)
+    schedule_p(kwargs)
+
+
 PROJECTED_PRESET = Preset(
     ref_gpus=8,
     batch=64,
@@ -85,7 +104,7 @@ CONFIGURATIONS = (
         discriminator="baselines.insgen.discriminator.InsGenDiscriminator",
         loss="baselines.insgen.loss.InsGenLoss",
         loss_settings=InsGenSettings,
-        complete=size_queues,
+        complete=complete_insgen,
     ),
     Configuration(
         name="projected",

@@ -147,6 +147,14 @@ class InsGenSettings:
         default=0.999,
         metadata={"type": click.FloatRange(0, 1), "help": "What the momentum copies keep of themselves per iteration."},
     )
+    ada_linear: bool = field(
+        default=False,
+        metadata={
+            "type": click.BOOL,
+            "help": "Let the probability of --aug=ada grow linearly, to --target at the end, instead of adapting.",
+            "source": "the authors' code, for less than 5000 images",
+        },
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

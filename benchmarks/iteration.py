@@ -12,6 +12,7 @@ import torch
 from dnnlib.util import UserError, construct_class_by_name
 from train import RUNTIME_PARAMETERS, method_settings
 from train import main as train_command
+from training.extensions import Participant
 from training.networks import bfloat16_training
 from training.phases import Phase, Round, make_phases
 from training.run.options import DatasetInfo, Flags, resolve
@@ -30,6 +31,7 @@ class Iteration:
     settings: TrainingSettings
     resolution: int
     loss: Any
+    participants: list[Participant]
     phases: list[Phase]
     rounds: list[Round]
 
@@ -37,6 +39,13 @@ class Iteration:
         """Run a phase as the training loop does, optimizer step included."""
         with bfloat16_training(self.resolution, self.settings.num_bf16_res):
             phase.run(self.loss, self.rounds)
+
+    def run_around(self) -> None:
+        """Run what the loss and its extensions do before and after the phases, such as moving averages."""
+        for participant in self.participants:
+            participant.begin_iteration()
+        for participant in self.participants:
+            participant.end_iteration(1)
 
 
 def parse_flags(args: Sequence[str]) -> Flags:
@@ -60,15 +69,13 @@ def build_iteration(flags: Flags, resolution: int, device: torch.device) -> Iter
     """Construct networks, loss and phases like the training loop, without labels, data loading and processes.
 
     Raises:
-        UserError: Flags contradict each other, or ask for an extension of the loss.
+        UserError: Flags contradict each other.
     """
     try:
         dataset = DatasetInfo("random", resolution, NUM_IMAGES, has_labels=False)
         settings = TrainingSettings(**resolve(flags, dataset)[1], device=device)
     except ValueError as error:
         raise UserError(str(error)) from error
-    if settings.extension_kwargs:
-        raise UserError("benchmarks run losses without extensions; leave out the flags of extensions")
 
     def construct(**kwargs: Any) -> Any:
         return construct_class_by_name(**kwargs).train().requires_grad_(False).to(device)
@@ -82,11 +89,27 @@ def build_iteration(flags: Flags, resolution: int, device: torch.device) -> Iter
         augment_pipe.get_buffer("p").fill_(settings.augment_p or TYPICAL_P)
     networks = {"G_mapping": G.mapping, "G_synthesis": G.synthesis, "D": D, "augment_pipe": augment_pipe}
     loss = construct_class_by_name(device=device, **networks, **settings.loss_kwargs)
-    phases = [
-        *make_phases("G", G, settings.G_opt_kwargs, settings.G_reg_interval),
-        *make_phases("D", D, settings.D_opt_kwargs, settings.D_reg_interval),
+    loss.extensions = [
+        construct_class_by_name(extended_loss=loss, batch_size=settings.batch_size, **kwargs)
+        for kwargs in settings.extension_kwargs
     ]
-    return Iteration(settings, resolution, loss, phases, _random_rounds(settings, G.z_dim, resolution))
+    participants: list[Participant] = [loss, *loss.extensions]
+    phases = [
+        *make_phases("G", G, settings.G_opt_kwargs, settings.G_reg_interval, loss.extensions),
+        *make_phases(
+            "D", _with_others(D, participants), settings.D_opt_kwargs, settings.D_reg_interval, loss.extensions
+        ),
+    ]
+    return Iteration(settings, resolution, loss, participants, phases, _random_rounds(settings, G.z_dim, resolution))
+
+
+def _with_others(D: torch.nn.Module, participants: Sequence[Participant]) -> torch.nn.Module:
+    """Return D, or a list of it and of what the optimizer of D trains, too."""
+    for participant in participants:
+        for network in participant.networks().values():
+            network.requires_grad_(False)
+    others = [module for participant in participants for module in participant.trained_with("D")]
+    return torch.nn.ModuleList([D, *others]) if others else D
 
 
 def _random_rounds(settings: TrainingSettings, z_dim: int, resolution: int) -> list[Round]:

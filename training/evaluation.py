@@ -18,27 +18,40 @@ class Evaluation:
 
     Args:
         opts: Settings of the run (`training.run.settings.TrainingSettings`). Used are ``metrics``, ``metrics_ticks``,
-            ``network_snapshot_ticks``, ``training_set_kwargs``, ``detector_folder`` and ``progress``.
+            ``network_snapshot_ticks``, ``training_set_kwargs``, ``metric_set_kwargs``, ``object_detector``,
+            ``detector_folder`` and ``progress``.
         run_dir: Folder for the results, ``metric-<name>.jsonl``.
         device: Device of this process.
         say: Prints a line, on rank 0 only.
+        pretrained_D: Pretrained network by which D judges (`metrics.metric_utils.MetricOptions`).
     """
 
-    def __init__(self, opts: Any, run_dir: Path, device: torch.device, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        opts: Any,
+        run_dir: Path,
+        device: torch.device,
+        say: Callable[[str], None],
+        pretrained_D: str = "unknown",
+    ) -> None:
         self._run_dir = run_dir
         self._device = device
         self._say = say
-        self._dataset_kwargs = opts.training_set_kwargs
+        self._dataset_kwargs = opts.metric_set_kwargs or opts.training_set_kwargs
+        self._object_detector = opts.object_detector
+        self._pretrained_D = pretrained_D
         self._detector_folder = opts.detector_folder
         self._interval_ticks = opts.metrics_ticks or opts.network_snapshot_ticks
         self._is_main = distributed.rank() == 0
         self._verbose = self._is_main and opts.progress != "none"
         # Missing weights are downloaded, so one process looks for them and tells the others.
-        missing = metric_main.missing_weights(opts.metrics, opts.detector_folder) if self._is_main else {}
-        missing = distributed.from_rank0(missing)
+        missing = distributed.from_rank0(self._missing(opts.metrics) if self._is_main else {})
         for name, reason in missing.items():
             say(f"Metric {name} is switched off: {reason}")
         self.metrics = [name for name in opts.metrics if name not in missing]
+
+    def _missing(self, metrics: list[str]) -> dict[str, str]:
+        return metric_main.missing_weights(metrics, self._detector_folder, self._object_detector, self._dataset_kwargs)
 
     def is_due(self, cur_tick: int, is_done: bool) -> bool:
         """Whether to score at the end of this tick."""
@@ -48,6 +61,7 @@ class Evaluation:
 
     def run(self, G_ema: torch.nn.Module, snapshot_pkl: Path | None) -> dict[str, float]:
         """Score, write the results and return all values; a metric that fails is reported and left out."""
+        distributed.broadcast_(G_ema.buffers())  # batch statistics: each process has its own
         values: dict[str, float] = {}
         for metric in self.metrics:
             try:
@@ -69,4 +83,6 @@ class Evaluation:
             device=self._device,
             progress=ProgressMonitor(verbose=self._verbose),
             detector_folder=self._detector_folder,
+            object_detector=self._object_detector,
+            pretrained_D=self._pretrained_D,
         )

@@ -36,6 +36,8 @@ class InsGenLoss(StyleGAN2Loss):
         G_synthesis: Synthesis network, or its DDP wrapper.
         D: `baselines.insgen.discriminator.InsGenDiscriminator`, or its DDP wrapper.
         augment_pipe: As for `StyleGAN2Loss`.
+        final_p: The probability of ``augment_pipe`` grows linearly to it; None leaves it alone.
+        final_p_iteration: The iteration after which it stays there.
         kwargs: Arguments of `InsGenSettings` and of `StyleGAN2Loss`.
     """
 
@@ -46,8 +48,11 @@ class InsGenLoss(StyleGAN2Loss):
         G_synthesis: torch.nn.Module,
         D: torch.nn.Module,
         augment_pipe: torch.nn.Module | None = None,
+        final_p: float | None = None,
+        final_p_iteration: int = 1,
         **kwargs: Any,
     ) -> None:
+        self.final_p, self.final_p_iteration = final_p, final_p_iteration
         own = {setting.name for setting in fields(InsGenSettings)} & kwargs.keys()
         self.settings = InsGenSettings(**{name: kwargs.pop(name) for name in own})
         super().__init__(device, G_mapping, G_synthesis, D, augment_pipe, **kwargs)
@@ -73,6 +78,11 @@ class InsGenLoss(StyleGAN2Loss):
         online = getattr(self.D, "module", self.D)
         weight = 1 - self.settings.insgen_momentum
         torch._foreach_lerp_(list(self.D_ema.parameters()), [p.detach() for p in online.parameters()], weight)
+
+    def end_iteration(self, batch_idx: int) -> None:
+        """Let p grow; it is a buffer of the pipe, which checkpoints hold."""
+        if self.final_p is not None and self.augment_pipe is not None:
+            self.augment_pipe.get_buffer("p").fill_(self.final_p * min(batch_idx / self.final_p_iteration, 1))
 
     def run_D(self, img: torch.Tensor, c: torch.Tensor, sync: bool) -> InsGenOutput:
         """Discriminator output for augmented images."""

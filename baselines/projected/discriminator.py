@@ -137,6 +137,9 @@ class ProjectedDiscriminator(torch.nn.Module):
         ValueError: The images are not RGB.
     """
 
+    pretrained = "EfficientNet-Lite0 (ImageNet)"
+    """Network that it judges by, and the images that this was trained on: metrics record it."""
+
     def __init__(self, c_dim: int, img_resolution: int, img_channels: int, is_separable: bool = False) -> None:
         super().__init__()
         if img_channels != 3:

@@ -98,7 +98,7 @@ def train_rank(run_dir, options, world, init_method):
     training_loop(run_dir=str(run_dir), rank=world.rank, progress="none", **options)
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_gpus_and_torchrun(data, tmp_path):
     """A run of ``--gpus=2`` that is stopped from outside and continued by torchrun ends like an uninterrupted one."""
     flags = {"gpus": 2, "batch": 64, "tick": 0.06, "kimg": 1, "cbase": 64, "cmax": 16, "map_depth": 1, "workers": 0}
@@ -118,7 +118,7 @@ def test_gpus_and_torchrun(data, tmp_path):
     assert_same_outcome(run_dir, whole)
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_job_with_a_clear_line(data, tmp_path):
     options = tiny_options(data, 10**9, gpus=2)
     run_dir = new_run(tmp_path / "run", options)

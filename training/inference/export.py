@@ -13,7 +13,7 @@ import torch
 from dnnlib.util import UserError
 from training.inference import options as options
 from training.inference import programs
-from training.inference.sampling import check_truncation, load_generator
+from training.inference.sampling import can_truncate, check_truncation, load_generator
 from training.snapshots.portable import CONFIG, WEIGHTS, load_portable, save_portable
 
 MAX_ERROR = 1e-4
@@ -58,10 +58,10 @@ def export(network: str, dest: Path, formats: list[str], trust_pickle: bool) -> 
       python -m training.inference.export --network=snapshot.pkl --dest=exported --format=safetensors,onnx
 
     The files are read back, and their images compared with those of the network, for batches of 1, 3 and 8 images and
-    truncation psi 0.5 and 1.
+    truncation psi 0.5 and 1, or 1 alone if the network cannot truncate; then program mapping has no truncation_psi.
     """  # noqa: D301 -- in a raw string click would not see its mark
     G = load_generator(network, torch.device("cpu"), trust_pickle)
-    check_truncation(G, min(PSIS))
+    check_truncation(G, min(psis(G)))
     if "onnx" in formats:
         programs.check_onnx_packages()
     dest.mkdir(parents=True, exist_ok=True)
@@ -75,9 +75,14 @@ def export(network: str, dest: Path, formats: list[str], trust_pickle: bool) -> 
             paths = [dest / f"{part}.{name}" for part in exported]
             for program, path in zip(exported.values(), paths, strict=True):
                 save(program, path)
-            report_error(G, _draw_with_programs(*map(load, paths)), paths)
+            report_error(G, _draw_with_programs(G, *map(load, paths)), paths)
     if SAFETENSORS in formats:
         options.suggest("generate.py", dest, "out", "--seeds=0-35")
+
+
+def psis(G: Any) -> tuple[float, ...]:
+    """Return the truncations to compare."""
+    return PSIS if can_truncate(G) else (1.0,)
 
 
 def report_error(G: Any, draw: Draw, paths: list[Path]) -> None:
@@ -103,7 +108,7 @@ def largest_error(G: Any, draw: Draw) -> float:
     for num in BATCH_SIZES:
         z = torch.from_numpy(np.random.RandomState(num).randn(num, G.z_dim)).to(torch.float32)
         c = torch.eye(num, G.c_dim)
-        for psi in PSIS:
+        for psi in psis(G):
             errors.append((draw(z, c, psi) - _draw_with(G)(z, c, psi)).abs().max())
     return torch.stack(errors).max().item()
 
@@ -112,10 +117,11 @@ def _draw_with(G: Any) -> Draw:
     return lambda z, c, psi: G(z, c, truncation_psi=psi, noise_mode="const")
 
 
-def _draw_with_programs(mapping: programs.Program, synthesis: programs.Program) -> Draw:
+def _draw_with_programs(G: Any, mapping: programs.Program, synthesis: programs.Program) -> Draw:
     def draw(z: torch.Tensor, c: torch.Tensor, psi: float) -> torch.Tensor:
         labels = {"c": c} if c.shape[1] > 0 else {}
-        return synthesis(ws=mapping(z=z, truncation_psi=torch.tensor(psi), **labels))
+        truncation = {"truncation_psi": torch.tensor(psi)} if can_truncate(G) else {}
+        return synthesis(ws=mapping(z=z, **truncation, **labels))
 
     return draw
 

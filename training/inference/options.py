@@ -63,18 +63,21 @@ class NameList(click.ParamType):
 
     Args:
         known: Returns the allowed names.
+        is_known: Whether a name is allowed. Default: it is one of ``known``.
     """
 
     name = "LIST"
 
-    def __init__(self, known: Callable[[], list[str]]) -> None:
+    def __init__(self, known: Callable[[], list[str]], is_known: Callable[[str], bool] | None = None) -> None:
         self.known = known
+        self.is_known = is_known
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
         """Split the list and refuse unknown names."""
         names = [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
         known = self.known()
-        unknown = [ascii(name[:100]) for name in names if name not in known]
+        is_known = self.is_known or known.__contains__
+        unknown = [ascii(name[:100]) for name in names if not is_known(name)]
         if unknown:
             self.fail(f"{', '.join(unknown)}: choose from {', '.join(known)}", param, ctx)
         return list(dict.fromkeys(names))

@@ -1,7 +1,7 @@
 """A generator as programs that do not depend on this project: ``torch.export`` and ONNX.
 
-Program ``mapping`` takes z, truncation_psi and, if the network is conditional, c, and returns ws; program
-``synthesis`` takes ws and returns img. Both compute in float32, with constant noise, for any batch size.
+Program ``mapping`` takes z, truncation_psi if the network can truncate, and c if it is conditional, and returns ws;
+program ``synthesis`` takes ws and returns img. Both compute in float32, with constant noise, for any batch size.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 
 from dnnlib.atomic import write_atomic
 from dnnlib.util import UserError
+from training.inference.sampling import can_truncate
 
 OUTPUTS = {"mapping": "ws", "synthesis": "img"}
 """The programs and the names of their outputs."""
@@ -36,9 +37,11 @@ class Mapping(torch.nn.Module):
         super().__init__()
         self.mapping = mapping
 
-    def forward(self, z: torch.Tensor, truncation_psi: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, z: torch.Tensor, truncation_psi: torch.Tensor | None = None, c: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Map ``z`` [N, z_dim] and ``c`` [N, c_dim], truncated by ``truncation_psi`` [], to ``[N, num_ws, w_dim]``."""
-        ws: torch.Tensor = self.mapping(z, c, truncation_psi=truncation_psi)
+        ws: torch.Tensor = self.mapping(z, c, truncation_psi=1 if truncation_psi is None else truncation_psi)
         return ws
 
 
@@ -58,7 +61,9 @@ class Synthesis(torch.nn.Module):
 def export_programs(G: Any) -> dict[str, torch.export.ExportedProgram]:
     """Export the mapping and the synthesis network of a generator on the CPU."""
     num = 2  # an example of one image would fix the batch size
-    mapping_inputs = {"z": torch.zeros([num, G.z_dim]), "truncation_psi": torch.tensor(0.5)}
+    mapping_inputs = {"z": torch.zeros([num, G.z_dim])}
+    if can_truncate(G):
+        mapping_inputs["truncation_psi"] = torch.tensor(0.5)
     if G.c_dim > 0:
         mapping_inputs["c"] = torch.zeros([num, G.c_dim])
     return {

@@ -52,6 +52,24 @@ def load_network(network: str, trusted: bool = False, verbose: bool = True) -> t
     return parts["G_ema"].eval(), parts.get("training_set_kwargs")
 
 
+def pretrained_part_of_D(network: str, trusted: bool = False) -> str:
+    """Tell what pretrained network, if any, the discriminator of a snapshot judges by.
+
+    Args:
+        network: As for `load_network`.
+        trusted: Likewise.
+
+    Returns:
+        The network and the images that it was trained on, such as ``EfficientNet-Lite0 (ImageNet)``; ``none``; or
+        ``unknown``, if there is no D in the file, or one of an unknown class.
+    """
+    try:
+        D = None if Path(network).is_dir() else _load_parts(network, ["D"], trusted, verbose=False)["D"]
+    except UserError:
+        return "unknown"
+    return "unknown" if D is None else str(getattr(D, "pretrained", "none"))
+
+
 def load_generator(network: str, device: torch.device, trusted: bool = False) -> Any:
     """Load a generator for inference, as `load_network` does, without gradients; nothing else in the file matters."""
     G = _load_parts(network, ["G_ema"], trusted)["G_ema"]
@@ -68,6 +86,11 @@ def _load_parts(network: str, names: Sequence[str], trusted: bool, verbose: bool
     return snapshot.parts
 
 
+def can_truncate(G: Any) -> bool:
+    """Return whether a network has an average w; that of FastGAN has none."""
+    return getattr(G.mapping, "w_avg", None) is not None
+
+
 def check_truncation(G: Any, truncation_psi: float) -> None:
     """Check that a network can truncate.
 
@@ -76,10 +99,9 @@ def check_truncation(G: Any, truncation_psi: float) -> None:
     """
     if truncation_psi == 1:
         return
-    w_avg = getattr(G.mapping, "w_avg", None)
-    if w_avg is None:
+    if not can_truncate(G):
         raise UserError(f"this network has no average w to truncate towards: use --trunc=1, not {truncation_psi:g}")
-    if not torch.isfinite(w_avg).all():
+    if not torch.isfinite(G.mapping.w_avg).all():
         raise UserError(
             f"the average w of this network (mapping.w_avg) is not finite, as in some snapshots of StyleGAN2-ADA: use "
             f"--trunc=1, not {truncation_psi:g}"

@@ -14,16 +14,20 @@ import torch
 from dnnlib.atomic import write_atomic
 from dnnlib.download import content_fault
 from dnnlib.util import UserError
-from training.networks import Generator
+from training.run.registry import configurations
 from training.snapshots.build import WeightBudget, construct, fill
 from training.snapshots.finite import ensure_finite
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-CLASS_NAME = "training.networks.Generator"
 MAX_CONFIG_BYTES = 1 << 16
 
 _log = logging.getLogger(__name__)
+
+
+def known_generators() -> list[str]:
+    """Return the dotted names of the generators that ``train.py`` can be asked for, those of installed methods too."""
+    return sorted({method.generator for method in configurations().values()})
 
 
 def save_portable(folder: Path, G_ema: torch.nn.Module) -> None:
@@ -34,13 +38,14 @@ def save_portable(folder: Path, G_ema: torch.nn.Module) -> None:
         G_ema: The generator; it stays as it is.
 
     Raises:
-        UserError: It is not an instance of our own class.
+        UserError: It is not one of `known_generators`.
     """
-    if not isinstance(G_ema, Generator):
-        raise UserError(f"a {type(G_ema).__module__}.{type(G_ema).__name__} cannot be described: only {CLASS_NAME} can")
+    class_name = f"{type(G_ema).__module__}.{type(G_ema).__name__}"
+    if class_name not in known_generators():
+        raise UserError(f"a {class_name} cannot be described: only {', '.join(known_generators())} can")
     network: Any = G_ema  # its class was made persistent by a decorator that type checkers do not see through
-    arguments = inspect.signature(Generator).bind(*network.init_args, **network.init_kwargs).arguments
-    config = {"class_name": CLASS_NAME, "init_kwargs": arguments}
+    arguments = inspect.signature(type(G_ema)).bind(*network.init_args, **network.init_kwargs).arguments
+    config = {"class_name": class_name, "init_kwargs": arguments}
     tensors = {name: _own_copy(tensor) for name, tensor in G_ema.state_dict().items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
@@ -55,10 +60,10 @@ def load_portable(folder: Path) -> torch.nn.Module:
     Raises:
         UserError: A file is missing or damaged, or the two do not fit together.
     """
-    init_kwargs = _read_config(folder / CONFIG)
+    class_name, init_kwargs = _read_config(folder / CONFIG)
     tensors = _read_weights(folder / WEIGHTS)
     try:
-        G = construct(CLASS_NAME, (), init_kwargs, WeightBudget(sum(tensor.nbytes for tensor in tensors.values())))
+        G = construct(class_name, (), init_kwargs, WeightBudget(sum(tensor.nbytes for tensor in tensors.values())))
         _check_same_shapes(tensors, G.state_dict())
         G = fill(G, tensors)
         notes = ensure_finite("G_ema", G)
@@ -74,7 +79,7 @@ def _own_copy(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
     if not path.is_file():
         raise UserError(
             f"{path.parent} holds no {CONFIG}: give a snapshot (.pkl), "
@@ -85,12 +90,13 @@ def _read_config(path: Path) -> dict[str, Any]:
         config = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {str(error)[:200]!a}") from error
-    if not isinstance(config, dict) or config.get("class_name") != CLASS_NAME:
-        raise UserError(f"{path}: class_name must be {CLASS_NAME}")
+    class_name = config.get("class_name") if isinstance(config, dict) else None
+    if class_name not in known_generators():
+        raise UserError(f"{path}: class_name must be one of {', '.join(known_generators())}")
     init_kwargs = config.get("init_kwargs")
     if not isinstance(init_kwargs, dict):
         raise UserError(f"{path}: init_kwargs must be the settings of the generator")
-    return init_kwargs
+    return class_name, init_kwargs
 
 
 def _read_small(path: Path) -> bytes:
@@ -120,5 +126,5 @@ def _check_same_shapes(tensors: dict[str, torch.Tensor], expected: dict[str, tor
         shapes = [list(side[name].shape) if name in side else "none" for side in (expected, tensors)]
         if shapes[0] != shapes[1]:
             raise UserError(f"tensor {name[:100]!a}: {CONFIG} asks for {shapes[0]}, {WEIGHTS} has {shapes[1]}")
-        if not tensors[name].is_floating_point():
+        if not tensors[name].is_floating_point() and tensors[name].dtype != expected[name].dtype:  # such as a counter
             raise UserError(f"tensor {name[:100]!a}: {WEIGHTS} has {tensors[name].dtype}, not floating point")

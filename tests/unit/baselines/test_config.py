@@ -39,6 +39,19 @@ def test_diffaug_replaces_ada():
     assert "ada_target" not in kwargs
 
 
+def test_insgen_can_let_p_grow_linearly():
+    flags = {"cfg": "insgen", "batch": 20, "kimg": 2}
+    kwargs = options_of(**flags, target=0.5, settings={"ada_linear": True})
+    assert "ada_target" not in kwargs
+    assert (kwargs["loss_kwargs"]["final_p"], kwargs["loss_kwargs"]["final_p_iteration"]) == (0.5, 100)
+    assert kwargs["augment_p"] == 0.5 / 100
+    assert "final_p" not in options_of(**flags)["loss_kwargs"]
+    assert options_of(**flags)["ada_target"] == 0.6
+    for aug in ("noaug", "diffaug"):
+        with pytest.raises(ValueError, match="--ada-linear=1 needs --aug=ada"):
+            options_of(**flags, aug=aug, settings={"ada_linear": True})
+
+
 def test_projected_has_a_smaller_cutout():
     assert options_of(cfg="projected")["augment_kwargs"]["cutout_ratio"] == 0.2
     assert options_of(cfg="projected", settings={"cutout_ratio": 0.4})["augment_kwargs"]["cutout_ratio"] == 0.4

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import softplus
 
+from baselines.diffaug import DiffAugment
 from baselines.insgen.discriminator import InsGenDiscriminator
 from baselines.insgen.head import ContrastiveHead, info_nce
 from baselines.insgen.loss import InsGenLoss
@@ -150,3 +151,17 @@ def test_regularization_is_that_of_stylegan2():
     expected = gradients(plain, "Dreg", plain.D, arguments)
     assert_close({name.removeprefix("0."): x for name, x in found.items() if name.startswith("0.")}, expected)
     assert all(x is None for name, x in found.items() if not name.startswith("0.")), "heads are left alone"
+
+
+@pytest.mark.parametrize(("batch_idx", "p"), [(1, 0.005), (50, 0.25), (100, 0.5), (150, 0.5)])
+def test_p_grows_linearly_and_stays(batch_idx, p):
+    pipe = DiffAugment()
+    loss = make_insgen(augment_pipe=pipe, final_p=0.5, final_p_iteration=100)
+    loss.end_iteration(batch_idx)
+    assert float(pipe.p) == pytest.approx(p)
+
+
+def test_p_is_left_alone_by_default():
+    pipe = DiffAugment()
+    make_insgen(augment_pipe=pipe).end_iteration(5)
+    assert float(pipe.p) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from benchmarks import train_step
@@ -29,12 +30,35 @@ def test_the_work_pays_what_training_pays():
 
 
 @pytest.mark.usefixtures("settings")
-@pytest.mark.parametrize("cfg", ["stylegan2", pytest.param("msconD", marks=pytest.mark.slow)])
-def test_one_line_of_json(cfg):
-    arguments = ["--res=32", "--cbase=64", "--batch=4", "--repeats=1", f"--cfg={cfg}"]
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        pytest.param(["--cfg=msconD"], marks=pytest.mark.slow),
+        pytest.param(["--small", "--cpu-time", "--cfg=insgen", "--lecam=0.1", "--apa=1"], marks=pytest.mark.slow),
+        pytest.param(["--loss=relativistic"], marks=pytest.mark.slow),
+    ],
+)
+def test_one_line_of_json(flags):
+    arguments = ["--res=32", "--cbase=64", "--batch=4", "--repeats=1", *flags]
     result = json.loads(CliRunner().invoke(train_step.main, arguments, catch_exceptions=False).stdout)
-    assert set(result["phase_sec"]) == set(result["floor_phase_sec"]) == PHASES
-    seconds = train_step.iteration_sec(result["phase_sec"])
+    interval_of = {"Gmain": 1, "Greg": 4, "Dmain": 1, "Dreg": 16, train_step.AROUND: 1}
+    if "--loss=relativistic" in flags:
+        interval_of = {"Gmain": 1, "Greg": 4, "Dboth": 1, train_step.AROUND: 1}
+    assert result["phase_sec"].keys() == result["floor_phase_sec"].keys() == interval_of.keys()
+    seconds = sum(result["phase_sec"][name] / interval for name, interval in interval_of.items())
     assert result["iteration_sec"] == pytest.approx(seconds, abs=1e-3)
     assert result["step_per_floor"] == pytest.approx(result["iteration_sec"] / result["floor_sec"], rel=0.05)
-    assert ("step_per_stylegan2" in result) == (cfg != "stylegan2")
+    assert ("step_per_stylegan2" in result) == bool(flags)
+
+
+def test_the_benchmark_trains_what_training_trains():
+    """Extensions take part, and the optimizer of D has InsGen's heads, too."""
+    flags = ["--small", "--cfg=insgen", "--batch=4", "--lecam=0.1", "--rqs=8"]
+    iteration = train_step.make_iteration(flags, 8)
+    lecam, head = iteration.participants[1], iteration.loss.head_of["DHead"].online
+    before = head[0].weight.clone()
+    for work in train_step.make_work(iteration).values():
+        work()
+    assert lecam.state_dict().keys() == {"real_h1", "fake_h1"}
+    assert not torch.equal(head[0].weight, before)

@@ -30,16 +30,19 @@ def metrics(monkeypatch):
     metric_main.register_metric(broken)
 
 
-def evaluation(run_dir, said=None, **opts):
+def evaluation(run_dir, said=None, pretrained_D="unknown", **opts):
     defaults = {
         "metrics": ["level"],
         "metrics_ticks": None,
         "network_snapshot_ticks": 3,
         "detector_folder": None,
         "training_set_kwargs": {},
+        "metric_set_kwargs": None,
+        "object_detector": None,
         "progress": "none",
     }
-    return Evaluation(EasyDict({**defaults, **opts}), run_dir, CPU, [].append if said is None else said.append)
+    say = [].append if said is None else said.append
+    return Evaluation(EasyDict({**defaults, **opts}), run_dir, CPU, say, pretrained_D)
 
 
 def due_ticks(each, last=12):
@@ -82,6 +85,15 @@ def test_a_metric_that_fails_is_reported_and_left_out(tmp_path):
     assert said == ["Metric broken failed: ZeroDivisionError: no images"]
 
 
+def test_scores_against_other_images_with_the_detector_that_was_chosen(tmp_path):
+    seen = []
+    metric_main.register_metric(lambda opts: seen.append(opts) or {"seen": 1.0}, "seen")
+    opts = {"metric_set_kwargs": {"path": "held-out"}, "object_detector": "scenes", "metrics": ["seen"]}
+    evaluation(tmp_path, pretrained_D="Net (ImageNet)", **opts).run(torch.nn.Identity(), None)
+    assert seen[0].dataset_kwargs == {"path": "held-out"}
+    assert (seen[0].object_detector, seen[0].pretrained_D) == ("scenes", "Net (ImageNet)")
+
+
 def test_results_that_cannot_be_written_are_reported(tmp_path):
     said = []
     evaluation(tmp_path / "absent", said).run(torch.nn.Identity(), None)
@@ -90,7 +102,9 @@ def test_results_that_cannot_be_written_are_reported(tmp_path):
 
 
 def test_a_metric_without_its_network_is_switched_off_with_the_reason(tmp_path, monkeypatch):
-    monkeypatch.setattr(metric_main, "missing_weights", lambda metrics, folder: {"fid50k_full": f"put it in {folder}"})
+    monkeypatch.setattr(
+        metric_main, "missing_weights", lambda metrics, folder, *_: {"fid50k_full": f"put it in {folder}"}
+    )
     said = []
     each = evaluation(tmp_path, said, metrics=["fid50k_full", "level"], detector_folder=str(Path("x")))
     assert each.metrics == ["level"]
@@ -103,21 +117,24 @@ def _evaluate_in_process(folder, world, init_method):
     reasons = {"fid50k_full": "offline"} if world.rank == 0 else {"level": "not asked"}
     said, asked = [], []
 
-    def missing_weights(metrics, detector_folder):
+    def missing_weights(metrics, *_):
         asked.append(metrics)
         return reasons
 
     with mock.patch.object(metric_main, "missing_weights", missing_weights):
         each = evaluation(folder, said, metrics=["fid50k_full", "level"])
     metric_main.register_metric(lambda opts: {"level": opts.rank + 3.0}, "level")
-    values = each.run(torch.nn.Identity(), None)
-    (folder / f"rank{world.rank}.json").write_text(json.dumps([each.metrics, said, len(asked), values]))
+    G_ema = torch.nn.BatchNorm2d(1)
+    G_ema.running_mean.fill_(world.rank + 1)
+    values = each.run(G_ema, None)
+    found = [each.metrics, said, len(asked), values, G_ema.running_mean.item()]
+    (folder / f"rank{world.rank}.json").write_text(json.dumps(found))
 
 
 def test_rank_0_looks_for_weights_writes_results_and_tells_the_others(tmp_path):
     launch(functools.partial(_evaluate_in_process, tmp_path), 2)
     said = ["Metric fid50k_full is switched off: offline"]
-    assert json.loads((tmp_path / "rank0.json").read_text()) == [["level"], said, 1, {"level": 3.0}]
-    assert json.loads((tmp_path / "rank1.json").read_text()) == [["level"], said, 0, {"level": 3.0}]
+    assert json.loads((tmp_path / "rank0.json").read_text()) == [["level"], said, 1, {"level": 3.0}, 1.0]
+    assert json.loads((tmp_path / "rank1.json").read_text()) == [["level"], said, 0, {"level": 3.0}, 1.0]
     (line,) = (tmp_path / "metric-level.jsonl").read_text().splitlines()
     assert json.loads(line)["num_gpus"] == 2

@@ -36,7 +36,7 @@ def mymethod(monkeypatch):
 
 @pytest.fixture
 def data(tmp_path):
-    return write_dataset(tmp_path / "data.zip")
+    return write_dataset(tmp_path / "data.zip", num=12)
 
 
 def test_the_example_has_a_flag(mymethod):
@@ -50,12 +50,12 @@ def test_the_example_has_a_flag(mymethod):
     assert "extension_kwargs" not in resolve(Flags(data="", settings={"logit_decay": 0.0}), info)[1], "its default"
 
 
-@pytest.mark.parametrize("cfg", ["auto", "msconD", "insgen"])
+@pytest.mark.parametrize("cfg", ["auto", *(pytest.param(cfg, marks=pytest.mark.slow) for cfg in ("msconD", "insgen"))])
 def test_the_example_changes_training(mymethod, data, tmp_path, cfg):
     logits = {}
     for weight in (0.0, 1.0):
         scales = {"scales": [1, 8]} if cfg == "msconD" else {}
-        options = tiny_options(data, 60, cfg=cfg, aug="noaug", settings={"logit_decay": weight, **scales})
+        options = tiny_options(data, 12, cfg=cfg, aug="noaug", settings={"logit_decay": weight, **scales})
         trainer = make_trainer(tmp_path / f"{cfg}{weight}", options)
         trainer.run()
         with torch.no_grad():

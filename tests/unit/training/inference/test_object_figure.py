@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+
+from dnnlib.util import UserError
+from metrics.objects.protocol import Detections
+from training.inference.object_figure import COLUMNS, chosen_categories, find_objects, object_figure
+
+CATEGORIES = ("car", "street light", "tree")
+RED = (255, 64, 64)
+
+
+class Finder:
+    name, categories, sha256, min_side_px = "finder", CATEGORIES, "", 0.0
+
+    def detect(self, img):
+        assert (img.dtype, img.shape[1]) == (torch.uint8, 3)
+        return [objects((0, 0.9, (8, 4, 24, 20)), (0, 0.9, (0, 0, 1, 1)), (1, 0.1, (0, 0, 32, 32))) for _ in img]
+
+
+def objects(*rows):
+    labels, scores, boxes = zip(*rows, strict=True) if rows else ((), (), ())
+    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    return Detections(boxes, torch.tensor(scores, dtype=torch.float32), torch.tensor(labels, dtype=torch.int64))
+
+
+def images(num, channels=3):
+    return [np.full((32, 32, channels), 10 * i, np.uint8) for i in range(num)]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_finds_what_counts_for_metrics(channels):
+    found = find_objects(images(20, channels), Finder())
+    assert len(found) == 20
+    assert found[0].boxes.tolist() == [[8, 4, 24, 20]]
+
+
+def test_a_row_per_category_with_the_surest_images_first():
+    found = [objects((0, 0.5 + i / 100, (8, 4, 24, 20))) for i in range(9)] + [objects((2, 0.9, (0, 0, 32, 16)))]
+    figure = np.asarray(object_figure(images(10), found, [0, 1, 2], CATEGORIES))
+    assert figure.shape == (2 * 192, COLUMNS * 192, 3)  # 32 px enlarged six times; no street lights
+    centers = figure[96::192, 96::192, 0]  # inside the boxes
+    assert centers[0].tolist() == [80, 70, 60, 50, 40, 30]
+    assert figure[192 + 150, 96].tolist() == [90, 90, 90]
+    assert figure[192 + 150, 192 + 96].tolist() == [0, 0, 0]
+
+
+def test_boxes_are_outlined():
+    figure = np.asarray(object_figure(images(1), [objects((0, 0.9, (8, 4, 24, 20)))], [0], CATEGORIES))
+    is_red = (figure == RED).all(axis=2)
+    rows, columns = is_red.nonzero()
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (24, 119, 48, 143)
+    assert is_red[24, 48:144].all()
+    assert not is_red[30:110, 60:130].any()
+
+
+def test_nothing_to_draw():
+    assert object_figure(images(1), [objects()], [0], CATEGORIES) is None
+
+
+def test_categories():
+    assert chosen_categories("all", Finder()) == [0, 1, 2]
+    assert chosen_categories("tree, car,tree", Finder()) == [2, 0]
+    with pytest.raises(UserError, match="finder does not know 'bus', only car, street light, tree"):
+        chosen_categories("bus", Finder())

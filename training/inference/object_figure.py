@@ -1,0 +1,104 @@
+"""A figure of the objects in generated images: a row of images per category, with the boxes of its objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from dnnlib.util import UserError
+from metrics.objects.crops import countable, min_side_px
+from metrics.objects.protocol import Detections, ObjectDetector
+
+COLUMNS = 6
+"""Images per row: those with the surest objects of the category."""
+
+MIN_CELL_PX = 192
+"""Smaller images are enlarged by a whole factor, so that the boxes do not hide them."""
+
+MAX_IMAGES = 4096
+"""All images are kept until the figure is drawn."""
+
+_BATCH = 16
+_BOX_COLOUR = (255, 64, 64)
+_TEXT_COLOUR = (255, 255, 255)
+
+
+def find_objects(images: Sequence[np.ndarray], detector: ObjectDetector) -> list[Detections]:
+    """Find the objects that count for metrics in images, uint8 [H, W, 1 or 3]."""
+    found = []
+    for start in range(0, len(images), _BATCH):
+        batch = torch.from_numpy(np.stack(images[start : start + _BATCH])).permute(0, 3, 1, 2)
+        batch = batch.expand(-1, 3, -1, -1)
+        found += [countable(one, min_side_px(detector, *batch.shape[2:])) for one in detector.detect(batch)]
+    return found
+
+
+def chosen_categories(text: str, detector: ObjectDetector) -> list[int]:
+    """Labels of comma-separated categories; ``all`` gives those of the detector.
+
+    Raises:
+        UserError: The detector does not know one of them.
+    """
+    if text == "all":
+        return list(range(len(detector.categories)))
+    names = [name.strip() for name in text.split(",")]
+    unknown = [ascii(name[:50]) for name in names if name not in detector.categories]
+    if unknown:
+        known = ", ".join(detector.categories)
+        raise UserError(f"--boxes: object detector {detector.name} does not know {', '.join(unknown)}, only {known}")
+    return [detector.categories.index(name) for name in dict.fromkeys(names)]
+
+
+def object_figure(
+    images: Sequence[np.ndarray], found: Sequence[Detections], labels: Sequence[int], categories: Sequence[str]
+) -> Image.Image | None:
+    """Draw the figure.
+
+    Args:
+        images: uint8 [H, W, 1 or 3], all of one size.
+        found: The objects in each of them.
+        labels: Categories that get a row, if any image shows one.
+        categories: Names of all categories.
+
+    Returns:
+        An RGB image, or None if nothing was found.
+    """
+    rows = [(label, order) for label in labels if (order := _surest(found, label))]
+    if not rows:
+        return None
+    height, width = images[0].shape[:2]
+    factor = -(-MIN_CELL_PX // max(height, width))
+    figure = Image.new("RGB", (COLUMNS * width * factor, len(rows) * height * factor))
+    for row, (label, order) in enumerate(rows):
+        for column, index in enumerate(order):
+            cell = _cell(images[index], found[index].boxes[found[index].labels == label], factor)
+            figure.paste(cell, (column * cell.width, row * cell.height))
+        _write(figure, categories[label], row * height * factor)
+    return figure
+
+
+def _surest(found: Sequence[Detections], label: int) -> list[int]:
+    """Images with the best scores of a category, best first."""
+    best = {i: float(one.scores[one.labels == label].max()) for i, one in enumerate(found) if label in one.labels}
+    return sorted(best, key=lambda i: (-best[i], i))[:COLUMNS]
+
+
+def _cell(image: np.ndarray, boxes: torch.Tensor, factor: int) -> Image.Image:
+    rgb = np.broadcast_to(image, (*image.shape[:2], 3))
+    cell = Image.fromarray(np.ascontiguousarray(rgb))
+    cell = cell.resize((cell.width * factor, cell.height * factor), Image.Resampling.NEAREST)
+    draw = ImageDraw.Draw(cell)
+    for box in boxes.tolist():
+        x0, y0, x1, y1 = (round(edge * factor) for edge in box)
+        draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=_BOX_COLOUR, width=2)
+    return cell
+
+
+def _write(figure: Image.Image, text: str, top: int) -> None:
+    draw = ImageDraw.Draw(figure)
+    box = draw.textbbox((4, top + 4), text)
+    draw.rectangle((box[0] - 2, box[1] - 2, box[2] + 2, box[3] + 2), fill=(0, 0, 0))
+    draw.text((4, top + 4), text, fill=_TEXT_COLOUR)
