@@ -43,6 +43,28 @@ FAULTS: dict[str, Fault] = {
         "if err.name is None:",
         ("tests/unit/dnnlib/test_util.py",),
     ),
+    # comparison
+    "deviations over seeds are those of a population": Fault(
+        "comparison/statistics.py", "ddof=1", "ddof=0", ("tests/unit/comparison/test_statistics.py",)
+    ),
+    "equal images are those of the longest run": Fault(
+        "comparison/summary.py",
+        "return min((points[-1].kimg",
+        "return max((points[-1].kimg",
+        ("tests/unit/comparison/test_summary.py",),
+    ),
+    "scores are computed again": Fault(
+        "comparison/jobs.py",
+        "if path.name not in known[metric]",
+        "if True",
+        ("tests/unit/comparison/test_jobs.py",),
+    ),
+    "texts on pages are not escaped": Fault(
+        "training/run/page/html.py",
+        'return Html(html.escape("".join(',
+        'return Html(("".join(',
+        ("tests/unit/training/run/page/test_html.py",),
+    ),
     # baselines
     "cutout of even sides is off by a pixel": Fault(
         "baselines/diffaug.py",

@@ -25,7 +25,10 @@ def data(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "flags",
-    [pytest.param(flags, id=case, marks=[] if case == "everything" else pytest.mark.slow) for case, flags in CASES.items()],
+    [
+        pytest.param(flags, id=case, marks=[] if case == "everything" else pytest.mark.slow)
+        for case, flags in CASES.items()
+    ],
 )
 def test_a_stopped_run_goes_on_bit_by_bit(data, tmp_path, flags):
     """It is stopped by SIGTERM in the middle of a tick, twice."""

@@ -1,0 +1,255 @@
+"""Train several methods with several seeds, score them, and show the results on one page."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dnnlib.util import UserError
+from train import main as train
+
+if TYPE_CHECKING:
+    from comparison.plan import Plan
+
+EXIT_FAILED = 1
+EXIT_STOPPED = 75
+"""Exit status of a comparison that was interrupted and can be continued, as of train.py."""
+
+
+def parse_seeds(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
+    """Read a list of seeds and ranges of seeds, such as 0,2,5-7."""
+    seeds: list[int] = []
+    for part in value.split(","):
+        match = re.fullmatch(r"(\d{1,10})(?:-(\d{1,10}))?", part.strip(), re.ASCII)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if not first <= last <= first + 1000:
+            raise click.BadParameter(f"expected numbers and ranges such as 0,2,5-7, got {value[:100]!a}")
+        seeds += range(first, last + 1)
+    if len(set(seeds)) < len(seeds) or max(seeds) >= 2**32:
+        raise click.BadParameter(f"expected different numbers from 0 to {2**32 - 1}, got {value[:100]!a}")
+    return tuple(seeds)
+
+
+def parse_names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Split a list at commas."""
+    return tuple(name.strip() for name in (value or "").split(",") if name.strip())
+
+
+def parse_words(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    """Split as a shell does."""
+    try:
+        return tuple(shlex.split(value))
+    except ValueError as error:
+        raise click.BadParameter(f"{error}: {value[:100]!a}") from None
+
+
+def check_flags(method: str, flags: Sequence[str], data: str, outdir: Path) -> None:
+    """Let train.py check the flags of a method in a dry run.
+
+    Raises:
+        UserError: It refuses them.
+    """
+    arguments = [f"--data={data}", f"--outdir={outdir}", "--metrics=none", "--dry-run", *flags]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            train.main(arguments, prog_name="train.py", standalone_mode=False)
+    except click.ClickException as error:
+        raise UserError(f"{method} cannot be trained: {error.format_message()}") from error
+
+
+def check_metrics(metrics: Sequence[str], score_flags: Sequence[str], data: str) -> None:
+    """Refuse metrics that there are not, or that would fail after hours of training for want of weights.
+
+    Raises:
+        UserError: A metric cannot be computed here.
+    """
+    from metrics import metric_main
+    from training.run.roles import DATASET
+
+    given = dict(flag.removeprefix("--").split("=", 1) for flag in score_flags if "=" in flag)
+    for metric in metrics:
+        if not metric_main.is_valid_metric(metric):
+            known = ", ".join(metric_main.list_valid_metrics())
+            raise UserError(f"--metrics: there is no metric {metric[:100]!a}; choose from {known}")
+    missing = metric_main.missing_weights(
+        metrics,
+        detector_folder=given.get("detectors"),
+        object_detector=given.get("object-detector"),
+        dataset_kwargs={"class_name": DATASET, "path": data},
+    )
+    for metric, reason in missing.items():
+        raise UserError(f"{metric}: {reason}")
+
+
+def run_script(command: click.Command, arguments: list[str]) -> None:
+    """Run another script in this process.
+
+    Raises:
+        UserError: It failed.
+    """
+    try:
+        command.main(arguments, prog_name=command.name, standalone_mode=False)
+    except click.ClickException as error:
+        raise UserError(error.format_message()) from error
+
+
+def work(folder: Path, parent: int | None) -> None:
+    """Do what is missing in the folder of one run.
+
+    Raises:
+        UserError: It failed.
+    """
+    from calc_metrics import calc_metrics
+    from comparison.work import run_job
+    from generate import generate_images
+
+    score, generate = functools.partial(run_script, calc_metrics), functools.partial(run_script, generate_images)
+    run_job(folder, score, generate, parent)
+
+
+@contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Show what the user can mend as a line, without a traceback."""
+    try:
+        yield
+    except (UserError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.command(context_settings={"max_content_width": 120})
+@click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), help="Folder of the comparison.")
+@click.option("--data", type=click.Path(exists=True), help="Training images: a folder or zip made by dataset_tool.py.")
+@click.option("--cfgs", help="Comma-separated methods: name[+option[=value]]...; see docs/comparison.md.")
+@click.option("--seeds", callback=parse_seeds, default="0,1,2", show_default=True, help="Seeds of each method.")
+@click.option("--kimg", type=click.IntRange(min=1), help="Length of each run in thousands of images.")
+@click.option(
+    "--snapshot-kimg", type=click.IntRange(min=1), help="Distance of the scored snapshots.  [default: kimg / 8]"
+)
+@click.option(
+    "--metrics", callback=parse_names, default="fd1k_efflite1", show_default=True, help="Comma-separated metrics."
+)
+@click.option("--small", is_flag=True, help="Give every method a capacity and schedule for a CPU, as train.py --small.")
+@click.option("--scales", callback=parse_names, help="Train msconD and multiscale once with each of these --scales.")
+@click.option("--extra", callback=parse_words, default="", help='Flags of train.py for all methods: "--mirror=1".')
+@click.option("--score-extra", callback=parse_words, default="", help="Flags of calc_metrics.py for all metrics.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at once.")
+@click.option(
+    "--slurm",
+    is_flag=False,
+    flag_value="slurm",
+    type=click.Choice(["slurm", "local"]),
+    help="Submit the runs to a cluster through submitit; local is submitit without a cluster.",
+)
+@click.option("--slurm-extra", callback=parse_words, default="", help='Of submitit: "timeout_min=600 gpus_per_node=1".')
+@click.option("--draw", is_flag=True, help="Only draw what there is in --outdir; neither train nor score.")
+@click.option("--run-job", type=click.Path(exists=True, path_type=Path), hidden=True)
+@click.option("--parent", type=int, hidden=True)
+def main(run_job: Path | None, parent: int | None, outdir: Path | None, **flags: Any) -> None:
+    """Train several methods with several seeds, score them, and show the results on one page.
+
+    \b
+    Examples:
+      python compare.py --data=scenes.zip --outdir=runs/compare --cfgs=stylegan2+diffaug,msconD --kimg=200 --small
+      python compare.py --outdir=runs/compare --draw
+
+    Writes comparison.html and comparison.md in --outdir. The same command again goes on after an interruption, does
+    nothing twice, and takes in more methods, seeds, metrics or kimg. See docs/comparison.md.
+    """  # noqa: D301 -- click needs the control character
+    with errors_in_one_line():
+        if run_job is not None:
+            work(run_job, parent)
+            return
+        if outdir is None:
+            raise UserError("--outdir is missing: the folder of the comparison")
+        from comparison.plan import read_plan
+
+        outdir = outdir.absolute()
+        if flags["draw"]:
+            for path in draw(read_plan(outdir), {}):
+                click.echo(f"Wrote {path}")
+            return
+        compare(make_plan(outdir, **flags), **flags)
+
+
+def make_plan(outdir: Path, data: str | None, cfgs: str | None, kimg: int | None, **flags: Any) -> Plan:
+    """Check everything, then write the manifests of all runs.
+
+    Raises:
+        UserError: Something is missing, cannot be trained, or contradicts runs that exist.
+    """
+    from comparison.plan import plan_runs
+
+    if data is None or cfgs is None or kimg is None:
+        raise UserError("give --data, --cfgs and --kimg; or --draw to draw what there is in --outdir")
+    if not flags["metrics"]:
+        raise UserError("--metrics is empty: name at least one, such as fd1k_efflite1")
+    check_metrics(flags["metrics"], flags["score_extra"], data)
+    return plan_runs(
+        outdir,
+        data=str(Path(data).absolute()),
+        cfgs=cfgs,
+        scales=flags["scales"],
+        seeds=flags["seeds"],
+        kimg=kimg,
+        snapshot_kimg=flags["snapshot_kimg"],
+        metrics=flags["metrics"],
+        flags=["--small"] * flags["small"] + list(flags["extra"]),
+        score_flags=list(flags["score_extra"]),
+        check=check_flags,
+    )
+
+
+def compare(plan: Plan, jobs: int, slurm: str | None, slurm_extra: Sequence[str], **_flags: Any) -> None:
+    """Do what is missing, and draw."""
+    from comparison.executors import Executor, LocalExecutor, SubmititExecutor, job_command, num_cores
+    from comparison.runner import InterruptedRunsError, run_all
+
+    script = Path(__file__).absolute()
+    executor: Executor = LocalExecutor(max(num_cores() // jobs, 1))
+    if slurm is not None:
+        parameters = {name: int(value) if value.isdecimal() else value for name, value in map(_split, slurm_extra)}
+        executor = SubmititExecutor(plan.outdir / "slurm", slurm, parameters)
+    num_at_once = len(plan.jobs) if slurm == "slurm" else jobs
+    try:
+        failures = run_all(
+            plan.jobs,
+            executor,
+            command=lambda folder: job_command(script, folder),
+            num_at_once=num_at_once,
+            redraw=lambda failures: draw(plan, failures),
+        )
+    except InterruptedRunsError:
+        draw(plan, {})
+        click.echo("Stopped; the same command again goes on")
+        raise SystemExit(EXIT_STOPPED) from None
+    for path in draw(plan, failures):
+        click.echo(f"Wrote {path}")
+    if failures:
+        click.echo(f"{len(failures)} of {len(plan.jobs)} runs failed; the same command tries them again", err=True)
+        raise SystemExit(EXIT_FAILED)
+
+
+def _split(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not (name and sign and value):
+        raise UserError(f"--slurm-extra: {text[:100]!a} is not of the form name=value")
+    return name, value
+
+
+def draw(plan: Plan, failures: dict[Path, str]) -> list[Path]:
+    """Write the page and the table; returns their paths."""
+    from comparison.report import write_report
+
+    return write_report(plan, failures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""One run of a comparison: its folder, the manifest in it, and what is still to be done there.
+
+A folder holds ``job.json`` (the manifest), ``log.txt`` (what its process printed), ``samples.png``, and the folder that
+``train.py`` made.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from comparison.records import read_lines
+from comparison.snapshots import scored_snapshots
+from dnnlib.atomic import write_atomic
+from dnnlib.util import UserError
+from training.run.folder import OPTIONS_FILE, RunState, find_state, has_progress, read_status
+
+MANIFEST = "job.json"
+LOG = "log.txt"
+SAMPLES = "samples.png"
+BOXES = "boxes.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a run is, and how far it should go; JSON values only."""
+
+    method: str
+    seed: int
+    flags: list[str]
+    """Arguments of ``train.py`` that make the method."""
+    dataset: dict[str, Any]
+    """What must not change about the images: their name, number and resolution."""
+    data: str
+    """Where they are at present."""
+    kimg: int
+    snapshot_kimg: int
+    metrics: list[str]
+    score_flags: list[str]
+    """Further arguments of ``calc_metrics.py``."""
+
+
+FIXED = ("method", "seed", "flags", "dataset", "snapshot_kimg", "score_flags")
+"""What cannot change once a run has begun."""
+
+
+def write_job(folder: Path, job: Job) -> Job:
+    """Write the manifest, or bring the one that is there up to date; returns it.
+
+    Raises:
+        UserError: The folder holds a run that began with other settings, or its manifest is damaged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / MANIFEST).exists():
+        before = read_job(folder)
+        for name in FIXED:
+            if getattr(before, name) != getattr(job, name):
+                raise UserError(
+                    f"{folder} began with {name} {getattr(before, name)!a}, but now it is {getattr(job, name)!a}: "
+                    "restore that setting, or choose another --outdir"
+                )
+        metrics = list(dict.fromkeys([*before.metrics, *job.metrics]))
+        job = replace(job, kimg=max(job.kimg, before.kimg), metrics=metrics)
+    write_atomic(folder / MANIFEST, (json.dumps(asdict(job), indent=1) + "\n").encode())
+    return job
+
+
+def read_job(folder: Path) -> Job:
+    """Read the manifest.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    path = folder / MANIFEST
+    try:
+        job = Job(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({str(error)[:100]!a}); delete it and repeat the command") from error
+    return job
+
+
+def find_run(folder: Path) -> Path | None:
+    """Find the folder that ``train.py`` made."""
+    return max((path for path in folder.glob("[0-9]*-*") if (path / OPTIONS_FILE).is_file()), default=None)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what ``train.py`` left behind if it was killed before it wrote its options."""
+    for path in folder.glob("[0-9]*-*"):
+        if path.is_dir() and not (path / OPTIONS_FILE).is_file() and not has_progress(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def is_trained(run_dir: Path | None, kimg: int) -> bool:
+    """Whether a run is finished and at least so long; the lock is asked last, as others may be waiting for it."""
+    if run_dir is None or read_status(run_dir).get("kimg", 0) < kimg:
+        return False
+    return find_state(run_dir) is RunState.FINISHED
+
+
+def missing_scores(run_dir: Path, metrics: list[str]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield the snapshots without a record of some metrics, with these, the last snapshot first."""
+    known = {metric: set(_scored(run_dir, metric)) for metric in metrics}
+    for path in reversed(scored_snapshots(run_dir)):
+        missing = [metric for metric in metrics if path.name not in known[metric]]
+        if missing:
+            yield path, missing
+
+
+def _scored(run_dir: Path, metric: str) -> Iterator[str]:
+    for _number, record in read_lines(run_dir / f"metric-{metric}.jsonl"):
+        if isinstance(record.get("snapshot_pkl"), str):
+            yield record["snapshot_pkl"]
+
+
+def is_done(folder: Path, job: Job) -> bool:
+    """Whether a run is as long as it should be, scored and drawn; snapshots that were removed count as scored."""
+    run_dir = find_run(folder)
+    if run_dir is None or not is_trained(run_dir, job.kimg):
+        return False
+    if any(missing_scores(run_dir, job.metrics)):
+        return False
+    pictures = [SAMPLES] + [BOXES] * (object_detector(run_dir, job) is not None)
+    is_drawn = all((folder / name).with_suffix(".json").is_file() for name in pictures)
+    return is_drawn or not scored_snapshots(run_dir)
+
+
+def object_detector(run_dir: Path, job: Job) -> str | None:
+    """Name the detector of the object metrics, as ``--object-detector`` takes it; None without such metrics."""
+    for metric in job.metrics:
+        for _number, record in read_lines(run_dir / f"metric-{metric}.jsonl"):
+            protocol = record.get("protocol")
+            name = protocol.get("object_detector") if isinstance(protocol, dict) else None
+            if isinstance(name, str):
+                given = [flag.partition("=")[2] for flag in job.score_flags if flag.startswith("--object-detector=")]
+                return given[-1] if given else name
+    return None

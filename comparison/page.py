@@ -1,0 +1,258 @@
+"""The page of a comparison: tables, curves and figures, every number with its record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from comparison.curves import logit_charts, score_charts
+from comparison.pictures import boxes, samples
+from comparison.plan import Plan
+from comparison.summary import (
+    PLUS_MINUS,
+    Cell,
+    Comparison,
+    MethodResult,
+    at_kimg,
+    at_sec,
+    best,
+    last,
+    peak_memory_gib,
+    sec_per_kimg,
+)
+from comparison.words import verdicts
+from dnnlib.util import format_time
+from metrics.direction import is_higher_better
+from training.run.page.charts import NUM_COLORS
+from training.run.page.html import Html, document, table, tag
+
+READING = (
+    f"Mean {PLUS_MINUS} sample standard deviation over the seeds. The numbers link to the records of their runs; "
+    "resting the pointer on one names the file and line of each seed.",
+    "Equal images: the largest number of training images that every run has seen and been scored after. Equal time: "
+    "the longest training time, without snapshots and metrics, that every run has had; between two snapshots a score "
+    "is interpolated linearly, and a dash means that a method had no scored snapshot by then. Times are wall-clock "
+    "times of this machine: whatever else ran on it is in them.",
+    "Best is the best snapshot of each run, which favours methods whose scores vary; last is the end of the run.",
+    "Differences are compared by Welch's t interval, which supposes that seeds scatter normally, and takes no account "
+    "of how many methods and scores are compared here.",
+)
+PRETRAINED_NOTE = (
+    "* The discriminator looks through a network trained on ImageNet. Frechet distances in features of related "
+    "networks favour it beyond what people see (arXiv 2203.06026): they are no evidence between it and methods without "
+    "a mark."
+)
+
+
+def page(plan: Plan, comparison: Comparison) -> Html:
+    """Return the page."""
+    sections = [
+        tag("p", _setting(plan)),
+        _states(comparison),
+        *(_score_section(comparison, score) for score in comparison.scores if not is_object_score(score)),
+        _objects(comparison),
+        _cost(comparison),
+        logit_charts(comparison),
+        boxes(comparison),
+        samples(comparison, next(iter(plan.jobs.values())).dataset["resolution"]),
+        _section("How to read this", *(tag("p", paragraph) for paragraph in READING)),
+        _section("Records", *(_records(plan, result) for result in comparison.methods)),
+    ]
+    return document(_title(plan), *(section for section in sections if section))
+
+
+def _title(plan: Plan) -> str:
+    num, dataset = len(plan.methods), next(iter(plan.jobs.values())).dataset
+    return f"{num} method{'s' * (num > 1)} on {dataset['name']}"
+
+
+def _section(title: str, *content: str) -> Html:
+    return tag("section", tag("h2", title), *content)
+
+
+def _setting(plan: Plan) -> str:
+    job = next(iter(plan.jobs.values()))
+    size = job.dataset
+    return (
+        f"{size['num_images']} images of {size['resolution']} px. Training sees {job.kimg} thousand images, and a "
+        f"snapshot is scored every {job.snapshot_kimg} thousand."
+    )
+
+
+def _states(comparison: Comparison) -> Html | None:
+    items = [
+        tag("li", f"{result.method.label}, seed {seed}: {state}")
+        for result in comparison.methods
+        for seed, state in result.states.items()
+    ]
+    return _section("Not complete", tag("ul", *items)) if items else None
+
+
+def _cell(result: MethodResult, cell: Cell, is_timing: bool = False) -> Html:
+    content: str = cell.text
+    if cell.values:
+        content = tag("a", cell.text, href=f"#{_anchor(result)}", title=cell.sources)
+    return tag("td", content, data_timing=is_timing, data_records=cell.sources)
+
+
+def _anchor(result: MethodResult) -> str:
+    return f"records-{result.method.folder}"
+
+
+def _score_section(comparison: Comparison, score: str) -> Html:
+    kimg, sec = comparison.common_kimg(score), comparison.common_sec(score)
+    assert kimg is not None
+    assert sec is not None
+    header = ["method", "seeds", f"at {kimg:.4g} kimg", "at equal time", "best snapshot", "last snapshot"]
+    rows = [
+        [
+            result.name,
+            str(len(result.points(score))),
+            _cell(result, result.cell(at_kimg(score, kimg))),
+            _cell(result, result.cell(at_sec(score, sec)), is_timing=True),
+            _cell(result, result.cell(best(score))),
+            _cell(result, result.cell(last(score))),
+        ]
+        for result in comparison.methods
+    ]
+    sentences = [tag("li", sentence) for sentence in verdicts(comparison, score)]
+    return _section(
+        score,
+        tag("p", f"Equal time is {format_time(sec).strip()} of training.", data_timing=True),
+        table(header, rows, f"{score}, {_direction(score)}"),
+        *_marks(comparison, score),
+        tag("h3", "Is a difference more than the seeds?") if sentences else "",
+        tag("ul", *sentences) if sentences else "",
+        score_charts(comparison, score),
+    )
+
+
+def _marks(comparison: Comparison, score: str) -> Iterator[Html]:
+    """Explain the marks in a table, and name the methods that this score favours."""
+    if any(result.is_pretrained for result in comparison.methods):
+        yield tag("p", PRETRAINED_NOTE, class_="note")
+    favoured = [
+        result.method.label for result in comparison.methods if any(score in run.related for run in result.runs)
+    ]
+    if favoured:
+        words = "whose discriminator looks through a network akin to the one that this score is measured in"
+        yield tag("p", f"This score favours {', '.join(favoured)}, {words}.", class_="note")
+
+
+def _direction(score: str) -> str:
+    direction = is_higher_better(score)
+    return "neither good nor bad" if direction is None else f"{'higher' if direction else 'lower'} is better"
+
+
+def is_object_score(score: str) -> bool:
+    """Whether a score concerns objects of a category."""
+    return score.startswith(("okd", "ofd", "objects"))
+
+
+def _objects(comparison: Comparison) -> Html | None:
+    """Figure 1 of the supplement: distances of objects, a row for each category."""
+    scores = [score for score in comparison.scores if is_object_score(score)]
+    if not scores:
+        return None
+    parts = [
+        tag(
+            "p",
+            "As figure 1 of the supplement: distances between the real and the generated objects of a category, which "
+            "one detector found in both, after as many images as all runs have seen. Counts of objects stand with "
+            "them, since a generator that paints few objects can paint those well.",
+        ),
+        *(
+            table_of_kind
+            for kind in dict.fromkeys(score.partition("_")[0] for score in scores)
+            for table_of_kind in _objects_of_kind(comparison, [score for score in scores if score.startswith(kind)])
+        ),
+    ]
+    return _section("Objects by category", *parts)
+
+
+def _objects_of_kind(comparison: Comparison, scores: Sequence[str]) -> Iterator[Html]:
+    yield from _object_bars(comparison, [score for score in scores if is_higher_better(score) is False])
+    yield from _object_counts(comparison, [score for score in scores if is_higher_better(score) is None])
+
+
+def _object_bars(comparison: Comparison, scores: Sequence[str]) -> Iterator[Html]:
+    found = {score: _at_common(comparison, score) for score in scores}
+    means = [cell.spread.mean for cells in found.values() for cell in cells if cell.spread is not None]
+    longest = max(means, default=0)
+    if longest > 0:
+        rows = [[score, *_bars(comparison, cells, longest)] for score, cells in found.items()]
+        header = ["score", *(result.name for result in comparison.methods)]
+        yield table(
+            header,
+            rows,
+            f"{scores[0].partition('_')[0]}, lower is better; the bars of this table are drawn to one scale",
+        )
+
+
+def _bars(comparison: Comparison, cells: Sequence[Cell], longest: float) -> Iterator[Html]:
+    for color, (result, cell) in enumerate(zip(comparison.methods, cells, strict=True)):
+        yield _bar(color, result, cell, longest)
+
+
+def _bar(color: int, result: MethodResult, cell: Cell, longest: float) -> Html:
+    if cell.spread is None:
+        return tag("td", "-")
+    width = max(100 * cell.spread.mean / longest, 0)
+    rect = tag("rect", width=f"{width:.1f}%", height="100%")
+    bar = tag("svg", rect, class_=f"bar color-{color % NUM_COLORS}", aria_hidden="true")
+    inner = _cell(result, cell)
+    return Html(inner.removesuffix("</td>") + bar + "</td>")
+
+
+def _object_counts(comparison: Comparison, scores: Sequence[str]) -> Iterator[Html]:
+    if scores:
+        rows = [[score, *map(_cell, comparison.methods, _at_common(comparison, score))] for score in scores]
+        yield table(["value", *(result.name for result in comparison.methods)], rows, "Objects per image")
+
+
+def _at_common(comparison: Comparison, score: str) -> list[Cell]:
+    kimg = comparison.common_kimg(score)
+    assert kimg is not None
+    return [result.cell(at_kimg(score, kimg)) for result in comparison.methods]
+
+
+def _cost(comparison: Comparison) -> Html:
+    rows = [
+        [
+            result.name,
+            _cell(result, result.cell(sec_per_kimg), is_timing=True),
+            _cell(result, result.cell(peak_memory_gib), is_timing=True),
+        ]
+        for result in comparison.methods
+    ]
+    header = ["method", "seconds per thousand images", "largest memory, GiB"]
+    caption = "Training alone; memory of the GPU if there is one, else of the process at the ends of ticks"
+    return _section("Cost", table(header, rows, caption))
+
+
+def _records(plan: Plan, result: MethodResult) -> Html:
+    rows = []
+    for run in result.runs:
+        for score, points in run.scores.items():
+            for point in points:
+                file, _, line = point.source.rpartition(":")
+                link = tag("a", tag("code", file), href=file)
+                time = tag("td", f"{point.train_sec:.0f}", data_timing=True)
+                value = tag("td", f"{point.value:.6g}", data_records=point.source)
+                rows.append(
+                    [f"seed {run.seed}", score, f"{point.kimg:.4g}", time, value, tag("td", link, f", line {line}")]
+                )
+    header = ["run", "score", "kimg", "training seconds", "value", "record"]
+    job = next(iter(plan.of(result.method).values()))
+    stats = [
+        tag("li", tag("a", tag("code", name), href=name), f" (seed {run.seed}: time, memory, logits)")
+        for run in result.runs
+        for name in [(run.folder / "stats.jsonl").relative_to(plan.outdir).as_posix()]
+    ]
+    return tag(
+        "details",
+        tag("summary", result.method.label),
+        # The anchor is within: browsers open what they jump into.
+        tag("p", "train.py ", tag("code", " ".join(job.flags)), id=_anchor(result)),
+        tag("ul", *stats),
+        table(header, rows, f"All scores of {result.method.label}"),
+    )

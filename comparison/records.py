@@ -1,0 +1,147 @@
+"""What runs leave behind, each number with the file and line that it stands in."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from comparison.snapshots import TICKS_PER_SNAPSHOT, snapshot_kimg
+
+MAX_LINE_BYTES = 1 << 22
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield number and content of each line of a file of JSON objects.
+
+    A line that is damaged, such as one that was being written when its process was killed, is passed over.
+    """
+    if not path.is_file():
+        return
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            if len(line) > MAX_LINE_BYTES:
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(record, dict):
+                yield number, record
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A line of ``stats.jsonl``."""
+
+    number: int
+    kimg: float
+    train_sec: float
+    """Spent on training since the beginning, without metrics and snapshots."""
+    memory_gib: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """A score of one snapshot."""
+
+    kimg: float
+    train_sec: float
+    value: float
+    source: str
+
+
+@dataclass
+class RunRecords:
+    """Everything the page says of one run."""
+
+    seed: int
+    folder: Path
+    """The folder that ``train.py`` made."""
+    ticks: list[Tick] = field(default_factory=list)
+    scores: dict[str, list[Point]] = field(default_factory=dict)
+    """By the name of the score, in order of images seen."""
+    reasons: dict[str, str] = field(default_factory=dict)
+    """Why metrics that were computed have no value."""
+    related: set[str] = field(default_factory=set)
+    """Scores in features of a network akin to one that D looks through."""
+    pretrained: set[str] = field(default_factory=set)
+    """Names of the pretrained networks that D looks through."""
+
+    @property
+    def sec_per_kimg(self) -> float:
+        """Training time by images seen, over the whole run."""
+        return self.ticks[-1].train_sec / self.ticks[-1].kimg
+
+
+def read_run(seed: int, run_dir: Path, root: Path, metrics: list[str]) -> RunRecords:
+    """Read the records of a run; sources are named relative to ``root``."""
+    records = RunRecords(seed, run_dir, _read_ticks(run_dir / "stats.jsonl", root))
+    for metric in metrics:
+        _read_scores(records, metric, root)
+    return records
+
+
+def _read_ticks(path: Path, root: Path) -> list[Tick]:
+    ticks: list[Tick] = []
+    train_sec = 0.0
+    for number, line in read_lines(path):
+        kimg, tick = _mean(line, "Progress/kimg"), _mean(line, "Progress/tick")
+        sec = _mean(line, "Timing/sec_per_tick")
+        if kimg is None or sec is None or tick is None or kimg <= 0:
+            continue
+        train_sec += sec
+        memory = _mean(line, "Resources/peak_gpu_mem_gb") or _mean(line, "Resources/cpu_mem_gb") or 0.0
+        ticks.append(Tick(round(tick), kimg, train_sec, memory, f"{path.relative_to(root)}:{number}"))
+    return ticks
+
+
+def _mean(line: dict[str, Any], name: str) -> float | None:
+    entry = line.get(name)
+    return _number(entry.get("mean")) if isinstance(entry, dict) else None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) and math.isfinite(value) else None
+
+
+def _read_scores(records: RunRecords, metric: str, root: Path) -> None:
+    path = records.folder / f"metric-{metric}.jsonl"
+    found: dict[str, dict[float, Point]] = {}
+    for number, record in read_lines(path):
+        snapshot, results = record.get("snapshot_pkl"), record.get("results")
+        kimg = snapshot_kimg(snapshot) if isinstance(snapshot, str) else None
+        if not kimg or not isinstance(results, dict):
+            continue
+        tick = _tick_of(records.ticks, kimg)
+        protocol = record.get("protocol")
+        _read_marks(records, list(results), protocol)
+        if isinstance(protocol, dict) and results.get(metric) is None and isinstance(protocol.get("reason"), str):
+            records.reasons[metric] = protocol["reason"]
+        for name, value in results.items():
+            if (score := _number(value)) is not None and tick is not None:
+                point = Point(tick.kimg, tick.train_sec, score, f"{path.relative_to(root)}:{number}")
+                found.setdefault(name, {}).setdefault(kimg, point)
+    for name, points in found.items():
+        records.scores[name] = [points[kimg] for kimg in sorted(points)]
+
+
+def _read_marks(records: RunRecords, names: list[str], protocol: Any) -> None:
+    if not isinstance(protocol, dict):
+        return
+    if protocol.get("related_pretrained_D") is True:
+        records.related.update(names)
+    network = protocol.get("pretrained_D")
+    if isinstance(network, str) and network not in ("none", "unknown"):
+        records.pretrained.add(network)
+
+
+def _tick_of(ticks: list[Tick], kimg: float) -> Tick | None:
+    """Find the tick that ended with a snapshot; its name tells the images seen, usually without the last thousand."""
+    candidates = [tick for tick in ticks if kimg <= tick.kimg + 1e-6 < math.floor(kimg) + 1]
+    due = [tick for tick in candidates if tick.number % TICKS_PER_SNAPSHOT == 0]
+    return next(iter(due or candidates), None)

@@ -1,0 +1,75 @@
+"""The two files that show a comparison: ``comparison.html`` and ``comparison.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from comparison.page import page
+from comparison.plan import Plan
+from comparison.summary import (
+    PLUS_MINUS,
+    Comparison,
+    at_kimg,
+    at_sec,
+    best,
+    collect,
+    last,
+    peak_memory_gib,
+    sec_per_kimg,
+)
+from comparison.words import verdicts
+from dnnlib.atomic import write_atomic
+from dnnlib.util import format_time
+
+MARKDOWN_SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>#|~"})
+
+
+def write_report(plan: Plan, failures: dict[Path, str]) -> list[Path]:
+    """Write both files from the records in the folder of a comparison; returns their paths."""
+    comparison = collect(plan, failures)
+    texts = {"comparison.html": page(plan, comparison), "comparison.md": markdown(comparison)}
+    for name, text in texts.items():
+        write_atomic(plan.outdir / name, text.encode())
+    return [plan.outdir / name for name in texts]
+
+
+def markdown(comparison: Comparison) -> str:
+    """Return the table with a row for each score and method, and what differences are worth."""
+    header = ("score", "method", "seeds", "at equal images", "at equal time", "best snapshot", "last snapshot")
+    rows = [list(header) + ["s/kimg", "largest GiB"], ["---"] * (len(header) + 2), *_rows(comparison)]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    for score in comparison.scores:
+        sentences = [f"- {_escaped(sentence)}" for sentence in verdicts(comparison, score)]
+        if sentences:
+            lines += ["", f"{_escaped(score)}, at equal images:", "", *sentences]
+    states = [
+        f"- {_escaped(f'{result.method.label}, seed {seed}: {state}')}"
+        for result in comparison.methods
+        for seed, state in result.states.items()
+    ]
+    if states:
+        lines += ["", "Not complete:", "", *states]
+    lines += [
+        "",
+        rf"Mean {PLUS_MINUS} sample standard deviation over seeds. \* D looks through a pretrained network.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _rows(comparison: Comparison) -> Iterator[list[str]]:
+    for score in comparison.scores:
+        kimg, sec = comparison.common_kimg(score), comparison.common_sec(score)
+        assert kimg is not None
+        assert sec is not None
+        for result in comparison.methods:
+            values = [at_kimg(score, kimg), at_sec(score, sec), best(score), last(score), sec_per_kimg, peak_memory_gib]
+            at_images, at_time, *others = [result.cell(value).text for value in values]
+            at_images, at_time = f"{at_images} ({kimg:.4g} kimg)", f"{at_time} ({format_time(sec).strip()})"
+            name, num = _escaped(result.name), str(len(result.points(score)))
+            yield [_escaped(score), name, num, at_images, at_time, *others]
+
+
+def _escaped(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text).translate(MARKDOWN_SPECIAL)

@@ -1,0 +1,142 @@
+"""Works through the runs of a comparison, some at once, and tells how far they are."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from comparison.executors import Executor, Handle
+from comparison.jobs import LOG, Job, find_run, is_done
+from comparison.records import read_lines
+from comparison.snapshots import scored_snapshots
+from dnnlib.util import format_time
+
+POLL_SEC = 0.5
+REPORT_SEC = 10.0
+
+
+class InterruptedRunsError(Exception):
+    """The runs were stopped, and the same command goes on with them."""
+
+
+def run_all(
+    jobs: dict[Path, Job],
+    executor: Executor,
+    command: Callable[[Path], list[str]],
+    num_at_once: int,
+    redraw: Callable[[dict[Path, str]], object],
+) -> dict[Path, str]:
+    """Do what is missing in the folders of runs.
+
+    Args:
+        jobs: The runs by folder.
+        executor: Starts processes.
+        command: What works on a folder.
+        num_at_once: Number of processes.
+        redraw: Writes the page; called with the failures so far whenever a run has ended.
+
+    Returns:
+        For each run that failed, why.
+
+    Raises:
+        InterruptedRunsError: By Ctrl-C, SIGTERM or a closed terminal, after all processes have ended.
+    """
+    waiting = [folder for folder, job in jobs.items() if not is_done(folder, job)]
+    num_done, failures = len(jobs) - len(waiting), {}
+    click.echo(f"{len(jobs)} runs, {num_done} of them done")
+    running: dict[Path, Handle] = {}
+    begin_sec = last_sec = time.monotonic()
+    with _stop_on_signals() as stop:
+        while (waiting or running) and not stop:
+            while waiting and len(running) < num_at_once:
+                folder = waiting.pop(0)
+                running[folder] = executor.start(command(folder), folder)
+                click.echo(f"{_name(folder)}: started, output in {folder / LOG}")
+            time.sleep(POLL_SEC)
+            for folder, status in [(folder, handle.poll()) for folder, handle in running.items()]:
+                if status is not None:
+                    del running[folder]
+                    num_done += status == 0
+                    if status != 0:
+                        failures[folder] = _reason(folder, status)
+                    click.echo(f"{_name(folder)}: {'done' if status == 0 else f'FAILED: {failures[folder]}'}")
+                    redraw(failures)
+            if time.monotonic() - last_sec >= REPORT_SEC:
+                last_sec = time.monotonic()
+                places = ", ".join(f"{_name(folder)} {describe(folder, jobs[folder])}" for folder in running)
+                elapsed = format_time(last_sec - begin_sec)
+                click.echo(f"{elapsed}: {num_done} of {len(jobs)} done; {places}")
+        if stop:
+            _stop(running)
+            raise InterruptedRunsError
+    return failures
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[list[int]]:
+    """Collect the signals that ask for an end within the context; the second one is not waited for."""
+    received: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), note) for name in names}
+    try:
+        yield received
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+def _stop(running: dict[Path, Handle]) -> None:
+    for handle in running.values():
+        handle.stop()
+    last_sec = 0.0
+    while left := [folder for folder, handle in running.items() if handle.poll() is None]:
+        if time.monotonic() - last_sec >= REPORT_SEC:
+            last_sec = time.monotonic()
+            click.echo(f"Stopping; waiting for checkpoints of {', '.join(map(_name, left))}")
+        time.sleep(POLL_SEC / 5)
+
+
+def _name(folder: Path) -> str:
+    return f"{folder.parent.name} {folder.name}"
+
+
+def describe(folder: Path, job: Job) -> str:
+    """Say in a few words how far a run is."""
+    run_dir = find_run(folder)
+    if run_dir is None:
+        return "starting"
+    kimg = max((_kimg(line) for _number, line in read_lines(run_dir / "stats.jsonl")), default=0.0)
+    if kimg < job.kimg:
+        return f"at {kimg:.4g} of {job.kimg} kimg"
+    known = [sum(1 for _line in read_lines(run_dir / f"metric-{metric}.jsonl")) for metric in job.metrics]
+    return f"scored {sum(known)} of {len(scored_snapshots(run_dir)) * len(job.metrics)}"
+
+
+def _kimg(line: dict[str, Any]) -> float:
+    entry = line.get("Progress/kimg")
+    return entry["mean"] or 0.0 if isinstance(entry, dict) and "mean" in entry else 0.0
+
+
+def _reason(folder: Path, status: int) -> str:
+    """Find out why a run failed: the last line of its output."""
+    try:
+        with open(folder / LOG, "rb") as file:
+            file.seek(max((folder / LOG).stat().st_size - 4096, 0))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        lines = []
+    last = next((line.strip() for line in reversed(lines) if line.startswith("Error")), None)
+    last = last or next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+    return f"exit status {status}; {ascii(last[:300])[1:-1]}"

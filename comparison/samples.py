@@ -1,0 +1,56 @@
+"""Uncurated samples as in figures 4 to 6 of the supplement: consecutive seeds, truncated, none chosen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from dnnlib.atomic import write_atomic
+from torch_utils.device import choose_device
+from training.data.grid import write_png
+from training.inference.sampling import class_label, load_generator, map_seeds, synthesize
+
+COLUMNS, ROWS = 8, 4
+TRUNCATION_PSI = 0.7
+"""The supplement says that its samples are truncated, but not how much; this is StyleGAN's usual value."""
+
+
+def draw_samples(snapshot: Path, path: Path, device_name: str = "auto") -> None:
+    """Draw the images of seeds 0, 1, ... row by row; beside the file, a record says of what and how.
+
+    The record is written last: where it names this snapshot, nothing is done.
+
+    Args:
+        snapshot: The network.
+        path: The PNG file.
+        device_name: ``auto``, or the name of a device.
+    """
+    record_path = path.with_suffix(".json")
+    record = {"snapshot_pkl": snapshot.name, "seeds": [0, COLUMNS * ROWS - 1], "truncation_psi": TRUNCATION_PSI}
+    if path.is_file() and record_path.is_file() and record_path.read_bytes() == _written(record):
+        return
+    device = choose_device(device_name)
+    G = load_generator(str(snapshot), device)
+    psi = TRUNCATION_PSI if getattr(G.mapping, "w_avg", None) is not None else 1.0
+    record["truncation_psi"] = psi
+    label = class_label(G, 0 if G.c_dim else None, device)
+    img = synthesize(G, map_seeds(G, range(COLUMNS * ROWS), label, psi))
+    height_px, width_px, num_channels = img.shape[1:]
+    grid = img.reshape(ROWS, COLUMNS, height_px, width_px, num_channels).transpose(0, 2, 1, 3, 4)
+    write_png(grid.reshape(ROWS * height_px, COLUMNS * width_px, num_channels), path)
+    write_atomic(record_path, _written(record))
+
+
+def _written(record: dict[str, object]) -> bytes:
+    return (json.dumps(record) + "\n").encode()
+
+
+def real_images(reals: Path, resolution: int) -> np.ndarray | None:
+    """Cut as many images as samples have out of the ``reals.png`` of a run; None if there are too few."""
+    with PIL.Image.open(reals) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    cut = pixels[: ROWS * resolution, : COLUMNS * resolution]
+    return cut if cut.shape[:2] == (ROWS * resolution, COLUMNS * resolution) else None

@@ -1,0 +1,42 @@
+"""What a difference between two methods is worth, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from comparison.statistics import Spread, difference
+from comparison.summary import Cell, Comparison, at_kimg
+from metrics.direction import is_higher_better
+
+
+def verdicts(comparison: Comparison, score: str) -> Iterator[str]:
+    """Yield a sentence for each method after the first, which the others are compared with, at equal images."""
+    kimg = comparison.common_kimg(score)
+    if kimg is None or len(comparison.methods) < 2 or is_higher_better(score) is None:
+        return
+    first, *others = [(each.method.label, each.cell(at_kimg(score, kimg))) for each in comparison.methods]
+    for name, cell in others:
+        yield f"{name} and {first[0]}: {_verdict(first[1], cell, bool(is_higher_better(score)))}"
+
+
+def _verdict(first: Cell, other: Cell, is_higher: bool) -> str:
+    a, b = first.spread, other.spread
+    if a is None or b is None:
+        return "no scores to compare yet."
+    ratio = f", a ratio of {b.mean / a.mean:.3g}" if a.mean > 0 < b.mean else ""
+    if (found := difference(a, b)) is None:
+        return f"the difference is {b.mean - a.mean:+.4g}{ratio}, but {_too_few(a, b)} tells nothing of the deviation."
+    low, high = found.mean - found.half_width, found.mean + found.half_width
+    text = (
+        f"the difference of means is {found.mean:+.4g} with a standard error of {found.std_error:.3g}{ratio}; "
+        f"its 95 % interval by Welch's method reaches from {low:.4g} to {high:.4g}"
+    )
+    if found.is_clear:
+        better = "better" if (found.mean > 0) == is_higher else "worse"
+        return f"{text}. It leaves zero out: {better} than seeds explain."
+    needed = "more than a thousand seeds" if found.num_needed is None else f"about {found.num_needed} seeds per method"
+    return f"{text}. It contains zero: nothing is established. A difference and deviations like these need {needed}."
+
+
+def _too_few(a: Spread, b: Spread) -> str:
+    return "one seed each" if a.num == b.num == 1 else "one seed of a method"

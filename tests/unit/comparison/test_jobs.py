@@ -1,0 +1,127 @@
+"""Manifests, and what is still to be done."""
+
+import json
+
+import pytest
+
+from comparison.jobs import (
+    find_run,
+    is_done,
+    missing_scores,
+    object_detector,
+    read_job,
+    remove_leftovers,
+    write_job,
+)
+from comparison.plan import read_plan
+from dnnlib.util import UserError
+from tests.unit.comparison.fake_runs import METRICS, make_job, score_line, write_comparison, write_run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_run(tmp_path / "stylegan2/seed0", [3.0, 2.0, 1.0], 1.0, 1.0, make_job())
+    return tmp_path / "stylegan2/seed0"
+
+
+def snapshots(folder, *names):
+    for name in names:
+        (folder / f"00000-scenes/network-snapshot-{name}.pkl").touch()
+
+
+def test_a_manifest_comes_back(tmp_path):
+    job = make_job()
+    assert write_job(tmp_path / "a", job) == job == read_job(tmp_path / "a")
+
+
+def test_length_and_metrics_grow(tmp_path):
+    write_job(tmp_path, make_job(kimg=3, metrics=["a"]))
+    job = write_job(tmp_path, make_job(kimg=2, metrics=["b"], data="/moved.zip"))
+    assert (job.kimg, job.metrics, job.data) == (3, ["a", "b"], "/moved.zip")
+    assert write_job(tmp_path, make_job(kimg=5)).kimg == 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"flags": ["--cfg=stylegan2"]}, {"dataset": {}}, {"snapshot_kimg": 2}, {"score_flags": ["--seed=1"]}],
+)
+def test_other_settings_are_refused(tmp_path, change):
+    write_job(tmp_path, make_job())
+    with pytest.raises(UserError, match=f"began with {next(iter(change))} .* choose another --outdir"):
+        write_job(tmp_path, make_job(**change))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"method": 1, "other": 2}', "[" * 100_000])
+def test_damaged_manifests(tmp_path, content):
+    (tmp_path / "job.json").write_text(content)
+    with pytest.raises(UserError, match=r"job\.json cannot be read"):
+        read_job(tmp_path)
+
+
+def test_done_without_weights(folder):
+    assert is_done(folder, make_job())
+    assert not is_done(folder, make_job(kimg=4))
+
+
+@pytest.mark.parametrize("missing", ["00000-scenes/exit_status.json", "00000-scenes/training_options.json"])
+def test_not_done(folder, missing):
+    (folder / missing).unlink()
+    assert not is_done(folder, make_job())
+
+
+@pytest.mark.parametrize("name", ["samples", "boxes"])
+def test_missing_pictures_are_drawn_if_there_is_a_snapshot(folder, name):
+    record = {**score_line("fd_tiny", 3, 1.0), "protocol": {"object_detector": "scenes"}}
+    with open(folder / "00000-scenes/metric-fd_tiny.jsonl", "a") as file:
+        file.write(json.dumps(record) + "\n")
+    (folder / "boxes.json").touch()
+    snapshots(folder, "000003")
+    assert is_done(folder, make_job())
+    (folder / f"{name}.json").unlink()
+    assert not is_done(folder, make_job())
+    (folder / "00000-scenes/network-snapshot-000003.pkl").unlink()
+    assert is_done(folder, make_job())
+
+
+def test_the_detector_of_the_object_metrics(folder):
+    run_dir = folder / "00000-scenes"
+    assert object_detector(run_dir, make_job()) is None
+    record = {**score_line("fd_tiny", 3, 1.0), "protocol": {"object_detector": "scenes"}}
+    (run_dir / "metric-okd_tiny_car.jsonl").write_text(json.dumps(record) + "\n")
+    assert object_detector(run_dir, make_job()) == "scenes"
+    assert object_detector(run_dir, make_job(score_flags=["--object-detector=a/b.onnx"])) == "a/b.onnx"
+
+
+def test_missing_scores(folder):
+    snapshots(folder, "000000", "000000_896", "000001", "000002", "000003")
+    found = [(path.name[-14:], metrics) for path, metrics in missing_scores(folder / "00000-scenes", METRICS)]
+    assert found == [("000000_896.pkl", METRICS)]
+    path = folder / "00000-scenes/metric-fd_tiny.jsonl"
+    path.write_text(json.dumps(score_line("fd_tiny", 2, 1.0)) + "\n")
+    found = [(path.name[-10:-4], metrics) for path, metrics in missing_scores(folder / "00000-scenes", METRICS)]
+    assert found == [("000003", ["fd_tiny"]), ("000001", ["fd_tiny"]), ("00_896", METRICS)]
+
+
+def test_leftovers_of_a_process_killed_at_once(folder):
+    (folder / "00001-scenes").mkdir()
+    (folder / "00002-trained").mkdir()
+    (folder / "00002-trained/stats.jsonl").write_text("{}\n{}\n")
+    assert find_run(folder).name == "00000-scenes"
+    remove_leftovers(folder)
+    assert {path.name for path in folder.glob("0*")} == {"00000-scenes", "00002-trained"}
+
+
+def test_plans_come_back(tmp_path):
+    plan = read_plan(write_comparison(tmp_path))
+    assert [method.label for method in plan.methods] == ["stylegan2", "msconD+con-weight=0.1"]
+    assert [job.seed for job in plan.of(plan.methods[1]).values()] == [0, 1]
+    assert plan.metrics == METRICS
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"cfgs": ["stylegan2"], "folders": ["../../etc"]}', '{"cfgs": 1, "folders": []}']
+)
+def test_damaged_plans(tmp_path, content):
+    (tmp_path / "comparison.json").write_text(content)
+    with pytest.raises(UserError, match=r"comparison\.json cannot be read"):
+        read_plan(tmp_path)

@@ -1,0 +1,185 @@
+"""The page and the table: complete, escaped, self-contained, and every number with a record that holds it."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from comparison.plan import read_plan
+from comparison.report import write_report
+from tests.unit.comparison.fake_runs import write_comparison
+
+
+class Page(HTMLParser):
+    """All elements as (name, attributes, text of the element itself)."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open = [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        element = (tag, dict(attrs), [])
+        self.elements.append(element)
+        if tag not in ("meta", "img"):
+            self.open.append(element)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        if self.open:
+            self.open[-1][2].append(data)
+
+    def all(self, name):
+        return [(attrs, "".join(words)) for tag, attrs, words in self.elements if tag == name]
+
+
+@pytest.fixture
+def outdir(tmp_path):
+    return write_comparison(tmp_path)
+
+
+@pytest.fixture
+def page(outdir):
+    write_report(read_plan(outdir), {})
+    return Page((outdir / "comparison.html").read_text())
+
+
+def test_sections(page):
+    titles = [text for _attrs, text in page.all("h2")]
+    assert titles == [
+        *("fd_tiny", "Objects by category", "Cost", "Logits by scale", "Samples"),
+        *("How to read this", "Records"),
+    ]
+    assert len(page.all("img")) == 3  # real images and two methods
+    assert all(attrs["alt"] for attrs, _text in page.all("img"))
+    assert [attrs["lang"] for attrs, _text in page.all("html")] == ["en"]
+
+
+def test_nothing_is_loaded(page):
+    sources = [attrs[key] for _tag, attrs, _text in page.elements for key in ("src",) if key in attrs]
+    assert all(source.startswith("data:image/") for source in sources)
+    assert not page.all("link")
+    assert not page.all("iframe")
+    links = {attrs["href"] for attrs, _text in page.all("a")}
+    assert not [link for link in links if "//" in link or link.startswith("/")]
+    (policy,) = [attrs["content"] for attrs, _text in page.all("meta") if "http-equiv" in attrs]
+    assert policy.startswith("default-src 'none'")
+
+
+def test_links_within_the_page_lead_somewhere(page):
+    names = {attrs.get("id") for _tag, attrs, _text in page.elements}
+    targets = {attrs["href"][1:] for attrs, _text in page.all("a") if attrs["href"].startswith("#")}
+    assert targets
+    assert targets <= names
+
+
+def test_every_value_stands_in_its_record(page, outdir):
+    checked = 0
+    for attrs, text in page.all("td"):
+        if re.fullmatch(r"[\w./+=-]+:\d+", attrs.get("data-records") or ""):
+            file, _, line = attrs["data-records"].rpartition(":")
+            record = (outdir / file).read_text().splitlines()[int(line) - 1]
+            assert re.search(rf'": {re.escape(text)}(\.0)?[,}}\d]', record), (text, record)
+            checked += 1
+    assert checked == 2 * 2 * 2 * 3  # methods, seeds, scores, snapshots
+
+
+def test_every_mean_names_its_records(page, outdir):
+    cells = [attrs for attrs, _text in page.all("td") if "; seed 1" in (attrs.get("data-records") or "")]
+    assert len(cells) == 2 * (4 + 1 + 2)  # methods; columns of the score, of the objects, of the costs
+    for attrs in cells:
+        files = re.findall(r"([\w./+=-]+):\d+", attrs["data-records"].replace("seed 0:", "").replace("seed 1:", ""))
+        assert len(files) >= 2
+        assert all((outdir / file).is_file() for file in files)
+
+
+def test_texts_are_escaped(outdir):
+    failures = {outdir / "stylegan2/seed0": "<script>alert(1)</script> | *bold* \x1b[31m"}
+    write_report(read_plan(outdir), failures)
+    text = (outdir / "comparison.html").read_text()
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert "a&lt;b&gt;&amp;" in text  # the name of the dataset
+    assert "\x1b" not in text + (outdir / "comparison.md").read_text()
+    assert r"\<script\>alert(1)\</script\> \| \*bold\*" in (outdir / "comparison.md").read_text()
+
+
+def test_markdown(outdir):
+    write_report(read_plan(outdir), {})
+    rows = [re.split(r" \| ", line.strip("| ")) for line in (outdir / "comparison.md").read_text().split("\n")[:6]]
+    assert {len(row) for row in rows} == {9}
+    value = "14.00 \N{PLUS-MINUS SIGN} 2.83"
+    assert rows[2][:6] == ["fd\\_tiny", "stylegan2", "2", f"{value} (3.008 kimg)", f"{value} (30s)", value]
+    assert rows[3][:4] == ["fd\\_tiny", "msconD+con-weight=0.1", "2", "7.000 \N{PLUS-MINUS SIGN} 2.828 (3.008 kimg)"]
+    assert rows[5][0] == "okd\\_tiny\\_car"
+
+
+def test_drawing_again_gives_the_same_files(outdir):
+    first = [path.read_bytes() for path in write_report(read_plan(outdir), {})]
+    assert [path.read_bytes() for path in write_report(read_plan(outdir), {})] == first
+
+
+def test_what_is_not_complete_is_said(outdir):
+    (outdir / "stylegan2/seed1/00000-scenes/exit_status.json").unlink()
+    write_report(read_plan(outdir), {outdir / "stylegan2/seed0": "train.py ended with exit status 1"})
+    page = Page((outdir / "comparison.html").read_text())
+    items = [text for _attrs, text in page.all("li")]
+    assert "stylegan2, seed 0: failed: train.py ended with exit status 1" in items
+    assert any(item.startswith("stylegan2, seed 1: scored") for item in items)
+    assert "Not complete" in (outdir / "comparison.md").read_text()
+
+
+def test_scores_that_favour_a_method(outdir):
+    for path in outdir.glob("stylegan2/*/*/metric-fd_tiny.jsonl"):
+        protocol = '"protocol": {"related_pretrained_D": true, "pretrained_D": "A (ImageNet)"}'
+        path.write_text(path.read_text().replace('"metric":', f'{protocol}, "metric":'))
+    write_report(read_plan(outdir), {})
+    text = (outdir / "comparison.html").read_text()
+    assert "stylegan2 *" in text
+    assert "This score favours stylegan2, whose discriminator looks through a network akin" in text
+
+
+def test_counts_of_objects_have_no_direction(outdir):
+    for path in outdir.glob("*/*/*/metric-okd_tiny_car.jsonl"):
+        path.write_text(
+            path.read_text().replace('{"okd_tiny_car":', '{"okd_tiny_car_fake_per_image": 2, "okd_tiny_car":')
+        )
+    write_report(read_plan(outdir), {})
+    captions = [text for _attrs, text in Page((outdir / "comparison.html").read_text()).all("caption")]
+    assert "Objects per image" in captions
+    assert "okd, lower is better; the bars of this table are drawn to one scale" in captions
+
+
+def test_metrics_without_a_value_are_explained(outdir):
+    protocol = '"protocol": {"reason": "too few <objects>"}'
+    path = outdir / "stylegan2/seed0/00000-scenes/metric-okd_tiny_car.jsonl"
+    path.write_text(
+        f'{{"results": {{"okd_tiny_car": null}}, {protocol}, "snapshot_pkl": "network-snapshot-000003.pkl"}}\n'
+    )
+    write_report(read_plan(outdir), {})
+    items = [text for _attrs, text in Page((outdir / "comparison.html").read_text()).all("li")]
+    assert "stylegan2, seed 0: no value of okd_tiny_car: too few <objects>" in items
+
+
+def test_boxes_are_shown(outdir):
+    (outdir / "stylegan2/seed1/boxes.png").write_bytes((outdir / "stylegan2/seed1/samples.png").read_bytes())
+    write_report(read_plan(outdir), {})
+    page = Page((outdir / "comparison.html").read_text())
+    assert "Detected objects" in [text for _attrs, text in page.all("h2")]
+    assert len(page.all("img")) == 4
+
+
+def test_marks_of_pretrained_discriminators(outdir):
+    plan_file = outdir / "comparison.json"
+    plan_file.write_text(plan_file.read_text().replace("msconD+con-weight=0.1", "projected"))
+    (outdir / "msconD+con-weight=0.1").rename(outdir / "projected")
+    for path in outdir.glob("projected/*/job.json"):
+        path.write_text(path.read_text().replace("msconD+con-weight=0.1", "projected"))
+    write_report(read_plan(outdir), {})
+    text = (outdir / "comparison.html").read_text()
+    assert "projected *" in text
+    assert "arXiv 2203.06026" in text
+    assert r"| projected \* |" in (outdir / "comparison.md").read_text()

@@ -1,0 +1,101 @@
+"""Scores at equal images and at equal time, from records with known numbers."""
+
+import pytest
+
+from comparison.plan import read_plan
+from comparison.summary import (
+    at_kimg,
+    at_sec,
+    best,
+    collect,
+    last,
+    peak_memory_gib,
+    sec_per_kimg,
+)
+from comparison.words import verdicts
+from tests.unit.comparison.fake_runs import write_comparison
+
+
+@pytest.fixture
+def comparison(tmp_path):
+    return collect(read_plan(write_comparison(tmp_path)), {})
+
+
+def means(comparison, value):
+    return [result.cell(value).spread.mean for result in comparison.methods]
+
+
+def test_equal_images(comparison):
+    assert comparison.common_kimg("fd_tiny") == pytest.approx(3.008)
+    assert means(comparison, at_kimg("fd_tiny", 3.008)) == pytest.approx([14, 7])
+    assert means(comparison, at_kimg("fd_tiny", 1.508)) == pytest.approx([27, 16])
+
+
+def test_equal_images_are_what_all_have_seen(comparison):
+    del comparison.methods[1].runs[0].scores["fd_tiny"][-1]
+    assert comparison.common_kimg("fd_tiny") == pytest.approx(2.008)
+
+
+def test_equal_time_is_what_the_fastest_took(comparison):
+    sec = comparison.common_sec("fd_tiny")
+    assert sec == pytest.approx(30.1)
+    # The slower method has then seen half as many images: 1.5 of its snapshots.
+    assert means(comparison, at_sec("fd_tiny", sec)) == pytest.approx([14, 16], rel=1e-2)
+
+
+def test_best_and_last(comparison):
+    assert means(comparison, best("fd_tiny")) == means(comparison, last("fd_tiny")) == [14, 7]
+    comparison.methods[0].runs[0].scores["pr_tiny_recall"] = comparison.methods[0].runs[0].scores["fd_tiny"]
+    assert comparison.methods[0].cell(best("pr_tiny_recall")).spread.mean == 30
+    assert comparison.methods[0].cell(last("pr_tiny_recall")).spread.mean == 12
+
+
+def test_cost(comparison):
+    assert means(comparison, sec_per_kimg) == pytest.approx([30.1 / 3.008, 60.1 / 3.008])
+    assert means(comparison, peak_memory_gib) == [4.5, 4.5]
+
+
+def test_cells_name_their_records(comparison):
+    cell = comparison.methods[0].cell(at_kimg("fd_tiny", 1.508))
+    first = "stylegan2/seed0/00000-scenes/metric-fd_tiny.jsonl"
+    assert cell.values[0].source == f"{first}:3 and {first}:2"  # the last snapshot is on line 1
+    assert cell.text == "27.00 \N{PLUS-MINUS SIGN} 2.83"
+    assert (
+        comparison.methods[0]
+        .cell(last("fd_tiny"))
+        .values[1]
+        .source.endswith("seed1/00000-scenes/metric-fd_tiny.jsonl:1")
+    )
+
+
+def test_a_run_without_the_score_is_left_out(comparison):
+    del comparison.methods[0].runs[1].scores["fd_tiny"]
+    cell = comparison.methods[0].cell(last("fd_tiny"))
+    assert (cell.text, cell.spread.num) == ("12.00", 1)
+    assert comparison.methods[0].cell(last("nothing")).text == "-"
+
+
+def test_verdicts(comparison):
+    (sentence,) = verdicts(comparison, "fd_tiny")
+    assert sentence.startswith(
+        "msconD+con-weight=0.1 and stylegan2: the difference of means is -7 with a standard error"
+    )
+    assert "a ratio of 0.5" in sentence
+    assert "contains zero" in sentence
+    assert "seeds per method" in sentence
+
+
+def test_verdict_of_a_clear_difference(comparison):
+    for result, value in zip(comparison.methods, (100.0, 1.0), strict=True):
+        for i, run in enumerate(result.runs):
+            points = run.scores["fd_tiny"]
+            run.scores["fd_tiny"] = [type(point)(point.kimg, point.train_sec, value + i / 10, "") for point in points]
+    (sentence,) = verdicts(comparison, "fd_tiny")
+    assert sentence.endswith("It leaves zero out: better than seeds explain.")
+
+
+def test_verdict_of_one_seed(comparison):
+    for result in comparison.methods:
+        del result.runs[1]
+    (sentence,) = verdicts(comparison, "fd_tiny")
+    assert sentence.endswith("but one seed each tells nothing of the deviation.")

@@ -1,0 +1,63 @@
+"""The command line of compare.py: what it reads, and what it refuses before anything is trained."""
+
+import pytest
+from click.testing import CliRunner
+
+import compare
+from tests.training_runs import write_dataset
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "images.zip", labelled=False)
+
+
+def run(*arguments):
+    return CliRunner().invoke(compare.main, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("0", (0,)), ("0,2,5-7", (0, 2, 5, 6, 7)), (" 1 , 3", (1, 3))])
+def test_seeds(text, seeds):
+    assert compare.parse_seeds(None, None, text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "-1", "1-", "1,1", "0-2,2", "5-3", str(2**32), "0-99999999999"])
+def test_seeds_that_are_none(text, tmp_path):
+    result = run(f"--outdir={tmp_path}", f"--seeds={text}")
+    assert result.exit_code == 2
+    assert "Invalid value for '--seeds'" in result.output
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "give --data, --cfgs and --kimg"),
+        (["--cfgs=nonsense", "--kimg=1"], "there is no configuration 'nonsense'"),
+        (["--cfgs=stylegan2", "--kimg=1", "--metrics=nonsense"], "there is no metric 'nonsense'"),
+        (["--cfgs=stylegan2", "--kimg=1", "--metrics=,"], "--metrics is empty"),
+        (["--cfgs=stylegan2+nonsense=1", "--kimg=1"], "stylegan2+nonsense=1 cannot be trained: No such option"),
+        (["--cfgs=stylegan2+lecam", "--kimg=1"], "Option '--lecam' requires an argument"),
+        (["--cfgs=stylegan2+con-weight=1", "--kimg=1"], "--con-weight has no effect with --cfg=stylegan2"),
+        (["--cfgs=stylegan2,insgen", "--kimg=1", "--extra=--p=2"], "stylegan2 cannot be trained"),
+    ],
+)
+def test_what_is_refused(tmp_path, data, flags, words):
+    result = run(f"--outdir={tmp_path / 'out'}", f"--data={data}", *flags)
+    assert result.exit_code == 1, result.output
+    assert words in result.output
+    assert result.output.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_is_needed():
+    assert "--outdir is missing" in run("--draw").output
+
+
+def test_nothing_to_draw(tmp_path):
+    assert "comparison.json cannot be read" in run(f"--outdir={tmp_path}", "--draw").output
+
+
+def test_parameters_of_submitit(tmp_path):
+    with pytest.raises(compare.UserError, match="'nonsense' is not of the form name=value"):
+        compare._split("nonsense")
+    assert compare._split("slurm_partition=a=b") == ("slurm_partition", "a=b")

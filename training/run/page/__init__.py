@@ -1,0 +1,1 @@
+"""Pages that need nothing but their one file: text, tables, and curves drawn by uPlot (MIT), which is inlined."""

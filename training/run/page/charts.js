@@ -1,0 +1,47 @@
+// Fills each figure.chart from the JSON in it. Colours come from the style sheet, so that they follow the theme.
+(() => {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const draw = (figure) => {
+    const plot = figure.querySelector(".plot");
+    const data = JSON.parse(figure.querySelector("script").textContent);
+    const columns = [data.x];
+    const series = [{label: data.xLabel}];
+    const bands = [];
+    for (const curve of data.curves) {
+      const stroke = color(`--line-${curve.color}`);
+      const isShort = curve.y.filter((value) => value !== null).length < 20;
+      columns.push(curve.y);
+      series.push({label: curve.label, stroke, width: 2, spanGaps: true, dash: curve.dashed ? [6, 4] : undefined,
+                   points: {show: isShort, size: 6}, value: (_plot, value) => value === null ? "-" : value.toPrecision(4)});
+      if (curve.low) {
+        const first = columns.length;
+        for (const edge of [curve.high, curve.low]) {
+          columns.push(edge);
+          series.push({class: "edge", stroke: "transparent", width: 0, spanGaps: true, points: {show: false}});
+        }
+        bands.push({series: [first, first + 1], fill: stroke + "33"});
+      }
+    }
+    const axis = (label) => ({label, stroke: color("--text"), grid: {stroke: color("--grid")},
+                              ticks: {stroke: color("--grid")}, labelSize: 22, labelFont: "13px system-ui",
+                              font: "12px system-ui"});
+    plot.textContent = "";
+    new uPlot({
+      width: plot.clientWidth,
+      height: Math.max(220, Math.min(360, plot.clientWidth * 0.55)),
+      scales: {x: {time: false}},
+      axes: [axis(data.xLabel), {...axis(data.yLabel), size: 58}],
+      series, bands,
+    }, columns, plot);
+  };
+  const drawAll = () => document.querySelectorAll("figure.chart").forEach(draw);
+  let width = 0;
+  new ResizeObserver(() => {
+    if (document.body.clientWidth !== width) {
+      width = document.body.clientWidth;
+      drawAll();
+    }
+  }).observe(document.body);
+  dark.addEventListener("change", drawAll);
+})();

@@ -1,0 +1,65 @@
+"""Curves with bands, drawn in the browser by uPlot; the numbers stand in the page as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from training.run.page.html import Html, embed_json, tag
+
+NUM_COLORS = 8
+"""Colours ``--line-0`` and so on of style.css; further lines repeat them with dashes."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve; all sequences have one length."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = field(default=())
+    """Lower edge of the band around it; empty for no band."""
+    high: Sequence[float] = field(default=())
+    color: int = 0
+    """Number of the colour; from `NUM_COLORS` on, dashed."""
+
+
+def chart(title: str, x_label: str, y_label: str, lines: Sequence[Line], summary: str, is_timing: bool = False) -> Html:
+    """Return a figure that the script of the page fills.
+
+    Args:
+        title: Caption.
+        x_label: What the horizontal axis shows, with its unit.
+        y_label: What the vertical axis shows.
+        lines: The curves.
+        summary: What the figure shows, in words, for those who do not see it.
+        is_timing: Mark the figure as one that depends on how fast the machine was.
+    """
+    xs = sorted({x for line in lines for x in line.x})
+    curves = [
+        {
+            "label": line.label,
+            "color": line.color % NUM_COLORS,
+            "dashed": line.color >= NUM_COLORS,
+            "y": _on(xs, line.x, line.y),
+            "low": _on(xs, line.x, line.low) if line.low else None,
+            "high": _on(xs, line.x, line.high) if line.high else None,
+        }
+        for line in lines
+    ]
+    data = embed_json({"x": xs, "xLabel": x_label, "yLabel": y_label, "curves": curves})
+    return tag(
+        "figure",
+        tag("figcaption", title),
+        tag("div", class_="plot", role="img", aria_label=f"{title}. {summary}"),
+        tag("script", data, type="application/json"),
+        class_="chart",
+        data_timing=is_timing,
+    )
+
+
+def _on(xs: Sequence[float], x: Sequence[float], y: Sequence[float]) -> list[float | None]:
+    """Return values at all ``xs``, None where the curve has no point."""
+    known = dict(zip(x, y, strict=True))
+    return [known.get(value) for value in xs]
