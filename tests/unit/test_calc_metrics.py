@@ -113,6 +113,31 @@ def test_snapshot_in_a_run_folder(tmp_path, seen):
     assert json.loads(line)["snapshot_pkl"] == "network-snapshot-000001.pkl"
 
 
+def test_scores_against_held_out_images(tmp_path, seen):
+    network = write_snapshot(tmp_path / "network.pkl", tiny.dataset_kwargs(write_images(tmp_path / "training.zip")))
+    held_out = write_images(tmp_path / "held-out.zip", count=5)
+    result = run(f"--network={network}", f"--metricdata={held_out}", "--metrics=note", "--object-detector=scenes")
+    assert result.exit_code == 0, result.output
+    assert seen[0].dataset_kwargs.path == str(held_out)
+    assert seen[0].object_detector == "scenes"
+    assert seen[0].pretrained_D == "none"
+
+
+def test_says_what_pretrained_network_the_discriminator_has(tmp_path, seen, monkeypatch):
+    monkeypatch.setattr(Discriminator, "pretrained", "Net (ImageNet)", raising=False)
+    network = write_snapshot(tmp_path / "network.pkl", {})
+    run(f"--network={network}", f"--data={write_images(tmp_path / 'real.zip')}", "--metrics=note")
+    assert seen[0].pretrained_D == "Net (ImageNet)"
+
+
+def test_names_of_metrics_of_objects_are_known(tmp_path):
+    images = write_images(tmp_path / "images.zip")
+    result = run(f"--data={images}", f"--data2={images}", "--metrics=okd2k_car", "--object-detector=yolo")
+    assert result.exit_code == 1
+    assert "okd2k_car: no object detector 'yolo'" in result.output
+    assert run(f"--data={images}", f"--data2={images}", "--metrics=okd2k_").exit_code == 2
+
+
 def test_snapshot_elsewhere_leaves_no_file(tmp_path, seen):
     network = write_snapshot(tmp_path / "x.pkl", tiny.dataset_kwargs(write_images(tmp_path / "data.zip")))
     outcome = run(f"--network={network}", "--metrics=note")

@@ -36,12 +36,14 @@ def find_objects(images: Sequence[np.ndarray], detector: ObjectDetector) -> list
     return found
 
 
-def chosen_categories(text: str, detector: ObjectDetector) -> list[int]:
+def chosen_categories(text: str, detector: ObjectDetector, num_images: int = 1) -> list[int]:
     """Labels of comma-separated categories; ``all`` gives those of the detector.
 
     Raises:
-        UserError: The detector does not know one of them.
+        UserError: The detector does not know one of them, or there are too many images.
     """
+    if num_images > MAX_IMAGES:
+        raise UserError(f"--boxes chooses among at most {MAX_IMAGES} images, got {num_images}: give fewer --seeds")
     if text == "all":
         return list(range(len(detector.categories)))
     names = [name.strip() for name in text.split(",")]

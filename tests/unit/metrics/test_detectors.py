@@ -9,7 +9,17 @@ import torch
 import dnnlib
 from dnnlib.util import UserError
 from metrics import detectors
-from metrics.detectors import DETECTORS, EFFLITE1, INCEPTION, VGG16, Detector, find_weights, get_detector
+from metrics.detectors import (
+    DETECTORS,
+    DINOV2,
+    EFFLITE1,
+    INCEPTION,
+    NANODET,
+    VGG16,
+    Detector,
+    find_weights,
+    get_detector,
+)
 from metrics.metric_utils import get_feature_detector
 
 
@@ -27,7 +37,7 @@ def downloads(monkeypatch, tmp_path):
 
 
 def test_named_detectors():
-    assert set(DETECTORS) == {INCEPTION, VGG16, EFFLITE1}
+    assert set(DETECTORS) == {INCEPTION, VGG16, EFFLITE1, NANODET, DINOV2}
     assert DETECTORS[INCEPTION].file_name == "inception-2015-12-05.pt"
     assert all(detector.source.startswith("https://") for detector in DETECTORS.values() if not detector.package)
 

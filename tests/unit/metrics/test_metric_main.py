@@ -7,7 +7,7 @@ import torch
 
 from dnnlib.util import UserError
 from metrics import detectors, metric_main, metric_utils, perceptual_path_length
-from metrics.detectors import EFFLITE1, INCEPTION, VGG16
+from metrics.detectors import DINOV2, EFFLITE1, INCEPTION, NANODET, VGG16
 from metrics.frechet_inception_distance import compute_fid
 from metrics.metric_utils import FeatureStats
 from tests.helpers import assert_close, golden_cases
@@ -36,6 +36,9 @@ FEATURE_METRICS = {
     "fd50k_efflite1": (*efflite(50_000), ("",)),
     "kd5k_efflite1": (*efflite(5_000), ("",)),
     "pr5k_efflite1": (*efflite(5_000), PR),
+    "fd5k_nanodet": (NANODET, *efflite(5_000)[1:], ("",)),
+    "fd50k_nanodet": (NANODET, *efflite(50_000)[1:], ("",)),
+    "fd50k_dinov2": (DINOV2, *efflite(50_000)[1:], ("",)),
 }
 OTHER_METRICS = {"is50k", "ppl2_wend", "ppl_zfull", "ppl_wfull", "ppl_zend", "ppl_wend"}
 
@@ -152,6 +155,32 @@ def test_protocol_of_a_real_run(real, tiny_weights, monkeypatch):
     assert all(len(protocol[key]) == 64 for key in ("detector_sha256", "real_fingerprint", "gen_fingerprint"))
     assert protocol["real_resize_filter"] is None
     assert protocol["real_shape"] == protocol["gen_shape"] == [3, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "detector", "is_related"),
+    [
+        ("EfficientNet-Lite0 (ImageNet)", EFFLITE1, True),
+        ("EfficientNet-Lite0 (ImageNet)", INCEPTION, True),
+        ("EfficientNet-Lite0 (ImageNet)", NANODET, False),
+        ("EfficientNet-Lite0 (ImageNet)", "my own", False),
+        ("none", EFFLITE1, False),
+        ("unknown", EFFLITE1, False),
+    ],
+)
+def test_a_result_says_whether_its_discriminator_judged_like_the_detector(
+    pretrained, detector, is_related, two_values, capsys
+):
+    metric_main.register_metric(lambda opts: opts.protocol.update(detector=detector) or {"value": 1.0}, "judged")
+    result = metric_main.calc_metric("judged", G=tiny.generator(), pretrained_D=pretrained, device="cpu")
+    assert (result.protocol.pretrained_D, result.protocol.related_pretrained_D) == (pretrained, is_related)
+    metric_main.report_metric(result)
+    line = capsys.readouterr().out.splitlines()[0]
+    assert ("favored: its discriminator judges by EfficientNet-Lite0 (ImageNet)" in line) == is_related
+
+
+def test_images_without_a_generator_have_no_discriminator(two_values):
+    assert "pretrained_D" not in metric_main.calc_metric("two_values", device="cpu").protocol
 
 
 def test_unknown_metric_is_one_line():

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import pytest
 
@@ -60,3 +61,16 @@ def test_damaged_files_are_one_line(folder, content, text):
     assert text in str(error.value)
     assert "objects.json" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("objects", [[], [CAR] * 3], ids=["empty lists", "objects"])
+def test_memory_is_a_few_times_the_size_of_the_file(folder, objects):
+    write(folder, {"objects": {f"{i}": objects for i in range(4_000)}})
+    archive = open_archive(folder)
+    tracemalloc.start()
+    try:
+        read_objects(archive)
+        _now, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 6 * (folder / "objects.json").stat().st_size + (1 << 20)

@@ -29,9 +29,11 @@ def test_generalized_overlap():
 def outputs(boxes, labels, sure):
     """What a network would say that knows the truth: scores of +-``sure`` and the right box everywhere near."""
     logits = torch.full((1, len(CATEGORIES), 32, 32), -sure)
-    predicted = torch.zeros(1, 4, 32, 32)
+    predicted = torch.zeros(1, len(CATEGORIES), 4, 32, 32)
     maps, is_center = gaussians(boxes)
-    predicted[0] = boxes[maps.argmax(dim=0)].permute(2, 0, 1)
+    for label in set(labels.tolist()):
+        own = labels == label
+        predicted[0, label] = boxes[own][maps[own].argmax(dim=0)].permute(2, 0, 1)
     for label, center in zip(labels, is_center, strict=True):
         logits[0, label][center] = sure
     return logits, predicted

@@ -10,6 +10,8 @@ from training.data.scenes import evaluate_detector, train_detector
 from training.data.scenes.objects import DRAW
 from training.data.scenes.train_detector import Scenes, calibrate, draw_scenes, save_weights, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def scenes():
@@ -35,6 +37,7 @@ def test_the_seed_determines_the_weights_and_a_longer_training_begins_like_a_sho
 
 
 def test_training_reduces_the_loss(scenes, monkeypatch):
+    monkeypatch.setattr(train_detector, "WARMUP_STEPS", 1)
     losses = []
     loss_of = train_detector.detection_loss
     monkeypatch.setattr(train_detector, "detection_loss", lambda *args: losses.append(loss := loss_of(*args)) or loss)

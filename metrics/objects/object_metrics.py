@@ -1,0 +1,171 @@
+"""Distances between the objects of real and of generated images, per category, and how many there are.
+
+The same detector, with the same threshold and the same smallest size, looks at both sides, and its boxes are cut out as
+squares. The kernel distance (arXiv:1801.01401) or the Frechet distance (arXiv:1706.08500) compares the features of
+equally many crops of one category, drawn at random: the idea of SceneFID (arXiv:2003.07449), with detected boxes. Crops
+say nothing of objects that are missing, so that the numbers of objects per image belong to every value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+
+import numpy as np
+import torch
+
+from dnnlib.util import UserError
+from metrics.detectors import EFFLITE1
+from metrics.efficientnet import RESOLUTION_PX
+from metrics.frechet_inception_distance import frechet_distance, gaussian_from_features
+from metrics.joint_failure import fails_together
+from metrics.kernel_inception_distance import squared_mmd
+from metrics.metric_utils import MetricOptions, open_generated_images, open_real_images, prepare_detector
+from metrics.objects.crops import THRESHOLD, CropSample, min_side_px, resized
+from metrics.objects.protocol import ObjectDetector
+from metrics.objects.registry import default_object_detector, load_object_detector
+from metrics.objects.survey import Survey, survey
+from torch_utils.distributed import rank0_first
+
+MIN_CROPS = 50
+"""The kernel distance of fewer crops is mostly chance."""
+
+MIN_PER_IMAGE = 0.01
+"""Categories that are rarer on both sides are not listed."""
+
+_FEATURE_BATCH = 16
+
+
+def category_suffix(category: str) -> str:
+    """A category as part of the name of a metric: ``street_light``."""
+    return category.replace(" ", "_")
+
+
+def kernel(real: np.ndarray, gen: np.ndarray) -> float:
+    """Kernel distance of two sets of features of equal size: one estimate from all of them."""
+    return squared_mmd(gen.astype(np.float64), real.astype(np.float64))
+
+
+def frechet(real: np.ndarray, gen: np.ndarray) -> float:
+    """Frechet distance of two sets of features."""
+    return frechet_distance(gaussian_from_features(real), gaussian_from_features(gen))
+
+
+def object_distance(
+    opts: MetricOptions,
+    name: str,
+    suffix: str,
+    num_images: int,
+    max_crops: int,
+    min_crops: int = MIN_CROPS,
+    distance: Callable[[np.ndarray, np.ndarray], float] = kernel,
+) -> dict[str, float]:
+    """Distance of the objects of one category, and their numbers per image.
+
+    Every process must call this; the values of rank 0 are those that count.
+
+    Args:
+        opts: Both sets of images, and the object detector.
+        name: Name of the metric.
+        suffix: The category, as `category_suffix` writes it.
+        num_images: Images to look at on each side, or all if there are fewer.
+        max_crops: Crops to compare, the same number on both sides.
+        min_crops: With fewer the value is NaN, and ``protocol["reason"]`` says why.
+        distance: Takes the features [n, D] of real and of generated crops.
+
+    Raises:
+        UserError: The detector does not know the category, or something is missing.
+    """
+    features = prepare_detector(opts, EFFLITE1)
+    detector = prepare_object_detector(opts)
+    by_suffix = {category_suffix(category): label for label, category in enumerate(detector.categories)}
+    if suffix not in by_suffix:
+        raise UserError(f"{name}: object detector {detector.name} has no such category: choose from "
+                        f"{', '.join(by_suffix)}")  # fmt: skip
+    label = by_suffix[suffix]
+    real, gen = surveys(opts, detector, num_images, label, max_crops)
+    num_crops = min(len(real.sample.kept), len(gen.sample.kept))
+    opts.protocol["num_crops"] = num_crops
+    value = math.nan
+    if num_crops < min_crops:
+        opts.protocol["reason"] = (
+            f"too few objects: {len(real.sample.kept)} real and {len(gen.sample.kept)} generated ones, {min_crops} of "
+            "each are needed"
+        )
+    elif opts.rank == 0:
+        value = distance(*(crop_features(features, one.sample.best(num_crops), opts.device) for one in (real, gen)))
+    per_image = {f"{name}_{side}_per_image": one.per_image(label) for side, one in (("real", real), ("fake", gen))}
+    return {name: value, **per_image}
+
+
+def objects_per_image(opts: MetricOptions, name: str, num_images: int) -> dict[str, float]:
+    """Objects per image by category on both sides, and the sum of the differences relative to the real ones.
+
+    0 means that both sides have equally many of everything, 1 that all objects are missing. Every process must call
+    this.
+    """
+    detector = prepare_object_detector(opts)
+    real, gen = surveys(opts, detector, num_images)
+    pairs = {
+        category_suffix(category): (real.per_image(label), gen.per_image(label))
+        for label, category in enumerate(detector.categories)
+    }
+    num_real = sum(pair[0] for pair in pairs.values())
+    values = {name: sum(abs(a - b) for a, b in pairs.values()) / num_real if num_real else math.nan}
+    if not num_real:
+        opts.protocol["reason"] = "the detector finds no objects in the real images"
+    for suffix, pair in pairs.items():
+        if max(pair) >= MIN_PER_IMAGE:
+            values.update({f"{name}_{suffix}_real_per_image": pair[0], f"{name}_{suffix}_fake_per_image": pair[1]})
+    return values
+
+
+def prepare_object_detector(opts: MetricOptions) -> ObjectDetector:
+    """Load the object detector and record it in the protocol; rank 0 goes first, so that only one process downloads."""
+    with fails_together(opts.num_gpus):
+        name = opts.object_detector or default_object_detector(opts.dataset_kwargs)
+    with fails_together(opts.num_gpus), rank0_first() if opts.num_gpus > 1 else nullcontext():
+        detector = load_object_detector(name, opts.device, opts.detector_folder, opts.progress.verbose)
+    opts.protocol.update(object_detector=detector.name, object_detector_sha256=detector.sha256)
+    return detector
+
+
+def surveys(
+    opts: MetricOptions, detector: ObjectDetector, num_images: int, label: int | None = None, max_crops: int = 0
+) -> tuple[Survey, Survey]:
+    """Look at ``num_images`` real and as many generated images, and record the settings and the detector's accuracy."""
+    found: list[Survey] = []
+    for tag, start in (("real images", 0.0), ("generated images", 0.5)):
+        with ExitStack() as stack:
+            with fails_together(opts.num_gpus):
+                if tag == "real images":
+                    images = open_real_images(opts, stack, num_images)
+                else:
+                    images = open_generated_images(opts, stack, num_images)
+            progress = opts.progress.sub(f"objects in {tag}", images.num_items, rel_lo=start, rel_hi=start + 0.5)
+            sample = CropSample(max_crops, RESOLUTION_PX, opts.seed)
+            found.append(survey(opts, detector, images, progress, sample, label))
+    real, gen = found
+    opts.protocol.update(object_threshold=THRESHOLD)
+    opts.protocol.update(object_min_side_px=min_side_px(detector, *opts.protocol["real_shape"][1:]))
+    wanted = {detector.categories[label]} if label is not None else set(detector.categories)
+    for side, one in (("real", real), ("gen", gen)):
+        shown = {category: x for category, x in one.accuracies.items() if category in wanted}
+        if shown:
+            opts.protocol[f"object_detector_accuracy_{side}"] = {
+                category: {"recall": x.recall, "precision": x.precision if x.num_boxes else None}
+                for category, x in shown.items()
+            }
+    return real, gen
+
+
+@torch.no_grad()
+def crop_features(features: torch.nn.Module, crops: list[torch.Tensor], device: torch.device) -> np.ndarray:
+    """Features [n, D] of crops of any sizes; the crops are resampled to the size that the network expects."""
+    rows = []
+    for start in range(0, len(crops), _FEATURE_BATCH):
+        batch = torch.stack([resized(crop, RESOLUTION_PX) for crop in crops[start : start + _FEATURE_BATCH]])
+        parts = batch.to(device).split(4 if device.type == "cpu" else _FEATURE_BATCH)
+        rows += [features(part, return_features=True).cpu().numpy() for part in parts]
+    return np.concatenate(rows)
