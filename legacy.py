@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import click
 
 from dnnlib.atomic import write_atomic
 from dnnlib.util import UserError, open_url
+from training.run.latest import find_network, is_state
 from training.snapshots.load import load_network_pkl
+from training.snapshots.state import load_state
 
 __all__ = ["load_network_pkl"]
 
 
 @click.command()
-@click.option("--source", help="Pickle to read: path or https URL.", metavar="PKL", required=True)
+@click.option("--source", help="Pickle to read (path or https URL), or run folder.", metavar="PKL|RUN", required=True)
 @click.option("--dest", help="Snapshot to write.", metavar="PKL", required=True, type=click.Path(dir_okay=False))
 @click.option(
     "--force-fp16",
@@ -30,19 +33,30 @@ __all__ = ["load_network_pkl"]
 def convert_network_pickle(source: str, dest: str, force_fp16: bool, trust_pickle: bool) -> None:
     """Convert an older network pickle to the current format.
 
-    Reads snapshots of this project and of StyleGAN2-ADA (PyTorch), and StyleGAN2(-ADA) pickles from TensorFlow.
+    Reads snapshots of this project and of StyleGAN2-ADA (PyTorch), StyleGAN2(-ADA) pickles from TensorFlow, and
+    checkpoints of this project, which become snapshots.
 
     Example: python legacy.py --source=stylegan2-cat-config-f.pkl --dest=cat.pkl
     """
     try:
         if not Path(dest).parent.is_dir():
             raise UserError(f"--dest={dest}: there is no folder {Path(dest).parent}")
-        with open_url(source) as f:
-            data = load_network_pkl(f, force_fp16=force_fp16, trusted=trust_pickle)
+        data = _read(find_network(source, "--source"), force_fp16, trust_pickle)
         write_atomic(dest, lambda file: pickle.dump(data, file))
     except (UserError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"Wrote {dest}")
+
+
+def _read(source: str, force_fp16: bool, trust_pickle: bool) -> dict[str, Any]:
+    if is_state(source):
+        if force_fp16:
+            raise UserError(
+                f"--force-fp16 is for pickles; {source} is a checkpoint: convert the result of this command"
+            )
+        return load_state(Path(source)).parts
+    with open_url(source) as f:
+        return load_network_pkl(f, force_fp16=force_fp16, trusted=trust_pickle)
 
 
 if __name__ == "__main__":

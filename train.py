@@ -11,12 +11,26 @@ import click
 from dnnlib.util import UserError
 from training.run.options import AUGPIPES, PRECISIONS, Flags
 from training.run.registry import AnyOption, augmentations, configurations, extensions
+from training.run.time_plan import parse_time
+
+TRANSFORMS = ("center-crop", "pad", "stretch")
+"""The first is the default; the last does neither of what the others do."""
 
 EXIT_STOPPED = 75
 """Exit status of a run that was asked to stop and can be continued (EX_TEMPFAIL)."""
 
 RUNTIME_PARAMETERS = {
-    *("continue_run", "outdir", "device", "detectors", "state_minutes", "trust_pickle", "dry_run", "progress"),
+    *(
+        "continue_run",
+        "outdir",
+        "device",
+        "detectors",
+        "state_minutes",
+        "trust_pickle",
+        "dry_run",
+        "progress",
+        "stop_on",
+    ),
     *("snap_format", "trust_detectors"),
 }
 """Flags that concern one part of a run, and are not stored with it."""
@@ -78,6 +92,14 @@ def parse_snapshot_formats(ctx: click.Context, param: click.Parameter, value: st
     return formats
 
 
+def parse_duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Read a time in seconds."""
+    try:
+        return None if value is None else parse_time(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 def given_flags(ctx: click.Context) -> dict[str, Any]:
     """Return the values of the flags on the command line that are stored with a run, by parameter name."""
     return {
@@ -92,7 +114,21 @@ OF_CFG = "[default: set by --cfg]"
 
 @click.command(cls=TrainCommand, context_settings={"max_content_width": 120})
 @click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), help="Folder for the runs.")
-@click.option("--data", type=click.Path(), help="Training images: a folder or zip made by dataset_tool.py.")
+@click.option(
+    "--data",
+    type=click.Path(),
+    help="Training images: a folder or zip made by dataset_tool.py, or with --size any photographs.",
+)
+@click.option(
+    "--size", type=click.IntRange(min=1), help="Prepare the images of --data first, at this many pixels a side."
+)
+@click.option(
+    "--transform",
+    type=click.Choice(TRANSFORMS),
+    default=TRANSFORMS[0],
+    show_default=True,
+    help="With --size: crop to the middle square, add black bands, or stretch.",
+)
 @click.option(
     "--continue", "continue_run", metavar="RUN|latest", help="Continue a run (its folder, or the latest in --outdir)."
 )
@@ -132,6 +168,12 @@ OF_CFG = "[default: set by --cfg]"
 @click.option(
     "--detectors", type=click.Path(exists=True, file_okay=False), help="Folder with the metrics' feature networks."
 )
+@click.option("--metricdata", type=click.Path(), help="Images that metrics compare with.  [default: those of --data]")
+@click.option(
+    "--object-detector",
+    metavar="NAME",
+    help="Detector of the object metrics; see docs/metrics.md.  [default: scenes or nanodet, by the images]",
+)
 @click.option(
     "--trust-detectors", is_flag=True, help="Allow feature networks of unknown origin, which can execute code."
 )
@@ -154,9 +196,23 @@ OF_CFG = "[default: set by --cfg]"
     show_default=True,
     help="Base configuration; see docs/training.md.",
 )
-@click.option("--small", is_flag=True, help="Give --cfg a capacity and schedule for a CPU; see docs/training.md.")
+@click.option(
+    "--small",
+    type=bool,
+    is_flag=False,
+    flag_value=True,
+    default=False,
+    metavar="[BOOL]",
+    help="Give --cfg a capacity and schedule for a CPU; see docs/training.md.  [default: without GPU and --cfg]",
+)
 @click.option("--gamma", type=click.FloatRange(min=0), help=f"R1 regularization weight.  {OF_CFG}")
 @click.option("--kimg", type=click.IntRange(min=1), help=f"Training length in thousands of real images.  {OF_CFG}")
+@click.option(
+    "--time",
+    callback=parse_duration,
+    metavar="TIME",
+    help="Training length as a time, such as 30m, 8h or 2d; it plans ticks and snapshots.",
+)
 @click.option("--batch", type=click.IntRange(min=1), help=f"Total batch size.  {OF_CFG}")
 @click.option("--batch-gpu", type=click.IntRange(min=1), help=f"Images per forward and backward pass.  {OF_CFG}")
 @click.option("--cbase", type=click.IntRange(min=1), help=f"Capacity: channels times resolution.  {OF_CFG}")
@@ -208,11 +264,18 @@ OF_CFG = "[default: set by --cfg]"
     show_default=True,
     help="Console output: lines and a bar on terminals, lines only, or none.",
 )
+@click.option(
+    "--stop-on",
+    type=click.Choice(["divergence"]),
+    help="Stop when training diverges, and keep the last checkpoint.  [default: never]",
+)
 @click.pass_context
 def main(
     ctx: click.Context,
     outdir: Path | None,
     data: str | None,
+    size: int | None,
+    transform: str,
     continue_run: str | None,
     device: str,
     detectors: str | None,
@@ -222,12 +285,14 @@ def main(
     trust_pickle: bool,
     trust_detectors: bool,
     progress: str,
+    stop_on: str | None,
     **others: Any,
 ) -> None:
     """Train a GAN on a folder or zip of square images.
 
     \b
     Examples:
+      python train.py --outdir=runs --data=photos --size=64
       python train.py --outdir=runs --data=datasets/photos.zip --gpus=1 --cfg=msconD --mirror=1
       python train.py --continue=runs/00000-photos-mirror-msconD
 
@@ -237,6 +302,7 @@ def main(
     from metrics.detectors import trust_torchscript
     from torch_utils.distributed import ProcessError
     from training.run.launch import RunRequest, train_run  # here: --help must not wait for torch
+    from training.run.photographs import PhotographFlags
 
     if trust_detectors:
         trust_torchscript()
@@ -254,8 +320,11 @@ def main(
                 "snapshot_formats": snap_format,
                 "trust_pickle": trust_pickle,
                 "progress": progress,
+                "stop_on": stop_on,
             },
             is_dry_run=dry_run,
+            photographs=None if size is None else PhotographFlags(size, transform),
+            chooses=True,
             given=given,
         )
         is_finished = train_run(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
+import importlib.util
 import io
 import os
 import sys
@@ -49,6 +49,20 @@ class EasyDict(dict):
 
 # Objects by name
 
+HOME = __name__.removesuffix("dnnlib.util")
+"""What the names of this project's modules begin with here: nothing, or ``mscond.modules.`` in programs of others."""
+
+
+def name_of_class(cls: type) -> str:
+    """Return the dotted name that `get_obj_by_name` finds a class by, for files: ours without `HOME`."""
+    return f"{cls.__module__.removeprefix(HOME)}.{cls.__qualname__}"
+
+
+def module_name_here(module_name: str) -> str:
+    """Return the name of a module in this process; ours may be below `HOME`."""
+    is_below = HOME and importlib.util.find_spec(HOME + module_name.partition(".")[0]) is not None
+    return HOME + module_name if is_below else module_name
+
 
 def get_obj_by_name(name: str) -> Any:
     """Import the object with a dotted path, e.g. ``'training.networks.Generator'`` or ``'torch.optim.Adam'``.
@@ -58,7 +72,7 @@ def get_obj_by_name(name: str) -> Any:
     """
     parts = name.split(".")
     for num_module_parts in range(len(parts) if all(parts) else 0, 0, -1):
-        module_name = ".".join(parts[:num_module_parts])
+        module_name = module_name_here(".".join(parts[:num_module_parts]))
         try:
             obj: Any = importlib.import_module(module_name)
         except ModuleNotFoundError as err:

@@ -142,7 +142,7 @@ def find_newest_checkpoint(run_dir: Path) -> tuple[Path | None, list[str]]:
     """
     warnings: list[str] = []
     for path in reversed(list_checkpoints(run_dir)):
-        problem = _damage(path)
+        problem = damage(path)
         if problem is None:
             return path, warnings
         path.replace(path.with_name(path.name + ".damaged"))
@@ -164,7 +164,7 @@ def remove_leftovers(run_dir: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _damage(path: Path) -> str | None:
+def damage(path: Path) -> str | None:
     """Say what is wrong with a checkpoint; None if it is intact."""
     try:
         expected = _checksum_path(path).read_text(encoding="ascii").strip()

@@ -12,13 +12,13 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, redirect_stdout
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from dnnlib.util import UserError, construct_class_by_name, open_url, write_to_log
+from dnnlib.util import UserError, construct_class_by_name, write_to_log
 from torch_utils import distributed, misc, training_stats
 from torch_utils.rng import GlobalGenerators, seed_everything
 from training import checkpoint
@@ -34,15 +34,17 @@ from training.image_grid import SampleGrid, setup_snapshot_image_grid
 from training.loss import Loss
 from training.networks import bfloat16_training
 from training.phases import make_phases
-from training.run import health
+from training.run.counters import Counters
 from training.run.folder import lock_run, refuse_to_start_over, write_status
+from training.run.length import RunLength
 from training.run.log import Console, RunLog, TickTimes, describe_pace, report_tick
 from training.run.settings import TrainingSettings, settings_signature
 from training.run.stored_options import comparable_options, describe_changes
-from training.snapshots.load import load_networks
+from training.run.time_plan import describe_length
+from training.run.watch import RunWatch
 from training.snapshots.portable import save_portable
 from training.snapshots.save import save_snapshot
-from training.snapshots.transfer import transfer_weights
+from training.snapshots.transfer import transfer_snapshot
 from training.stop_request import listen_for_stop
 
 __all__ = ["save_image_grid", "setup_snapshot_image_grid", "training_loop"]
@@ -93,35 +95,6 @@ def _construct_trainer(settings: TrainingSettings) -> Trainer:
         raise UserError(f"there is too little shared memory (/dev/shm): {error}; enlarge it") from error
 
 
-@dataclass
-class Counters:
-    """How far a run is."""
-
-    cur_nimg: int = 0
-    batch_idx: int = 0
-    cur_tick: int = 0
-    tick_start_nimg: int = 0
-    last_snapshot_nimg: int = -1
-    """At the last network snapshot or sample grid; -1 before the first."""
-    total_sec: float = 0.0
-    """Since the run began, not counting the time between its parts."""
-    tick_sec: float = 0.0
-    """Spent on training in this tick."""
-    data_wait_sec: float = 0.0
-    """The part of it spent waiting for images."""
-    maintenance_sec: float = 0.0
-    """Between the previous tick and this one."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all of them."""
-        return asdict(self)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned; a counter that older versions did not have keeps its value."""
-        for name, value in Counters(**state).state_dict().items():
-            setattr(self, name, value)
-
-
 class Trainer:
     """One process's part of a run.
 
@@ -135,6 +108,7 @@ class Trainer:
         self.device = torch.device(settings.device)
         self.console = Console(settings.is_main, settings.progress)
         self.counters = Counters()
+        self.length = RunLength(settings, self.counters)
         self.start_sec = time.perf_counter()
         self.last_checkpoint_sec = -math.inf
         self.last_checkpoint_nimg = -1
@@ -151,6 +125,7 @@ class Trainer:
         self.evaluation = Evaluation(settings, self.run_dir, self.device, self.console.say, pretrained_D)
         log_bytes = self._restore()
         self.log = self._open_log(log_bytes) if settings.is_main else None
+        self.watch = RunWatch(settings, self.training_set, self.samples.real_img, self.console.say)
 
     # Construction, in order.
 
@@ -185,16 +160,9 @@ class Trainer:
 
     def _transfer_from(self, resume_pkl: str) -> None:
         self.console.say(f"Resuming from {resume_pkl}")
-        with open_url(resume_pkl) as file:
-            snapshot = load_networks(file, ["G", "D", "G_ema"], trusted=self.settings.trust_pickle)
-        for note in snapshot.notes:
-            self.console.say(f"  {note}")
-        for name, source in snapshot.parts.items():
-            try:
-                transfer = transfer_weights(source, getattr(self, name))
-            except UserError as error:
-                raise UserError(f"--resume={resume_pkl}: {name}: {error}") from error
-            self.console.say(f"  {name}: {transfer.describe()}")
+        networks = {"G": self.G, "D": self.D, "G_ema": self.G_ema}
+        for line in transfer_snapshot(resume_pkl, networks, self.settings.trust_pickle):
+            self.console.say(f"  {line}")
 
     def _log_summaries(self) -> None:
         batch = self.settings.batch_gpu
@@ -298,7 +266,9 @@ class Trainer:
                         self._end_tick()
                         if self._is_aborted():
                             break
-                self._save_checkpoint_unless_saved()
+                if not self.watch.must_stop():  # the last checkpoint is better than this state
+                    self._save_checkpoint_unless_saved()
+                    self._leave_pictures()
                 self._finish()
         except KeyboardInterrupt:  # the second Ctrl-C
             self._write_status("interrupted")
@@ -308,13 +278,14 @@ class Trainer:
     @contextmanager
     def _console(self) -> Iterator[None]:
         with (
-            self.console.running(self.settings.total_nimg, self.counters.cur_nimg),
+            self.console.running(self.length.total_nimg, self.counters.cur_nimg),
             self.console.doing("training"),
         ):
             yield
 
     def _begin(self) -> None:
         self.start_sec = time.perf_counter() - self.counters.total_sec
+        self.length.look_at_clock(self._elapsed_sec())
         self._write_status("running")
         if self.counters.cur_nimg == 0 and self.settings.is_main:
             self._try_to_write(
@@ -324,7 +295,8 @@ class Trainer:
                 ),
             )
             self._save_samples("fakes_init.png")
-        self.console.say(f"Training for {self.settings.total_kimg:g} kimg...")
+        limit_sec = self.settings.time_limit_sec
+        self.console.say(f"Training for {describe_length(self.settings.total_kimg, limit_sec)}...")
 
     def _iterate(self) -> None:
         """One optimizer step of every phase that is due, then the moving average and adaptive augmentation."""
@@ -348,10 +320,12 @@ class Trainer:
             self.ada.update(counters.batch_idx)
         counters.tick_sec += time.perf_counter() - begin_sec
         counters.data_wait_sec += self.batches.wait_sec - begin_wait_sec
+        self.length.look_at_clock(self._elapsed_sec())
 
     def _end_tick(self) -> None:
         begin_sec = time.perf_counter()
         counters, settings = self.counters, self.settings
+        self.length.plan(self._elapsed_sec(), self._sec_per_kimg())
         self._report_tick()
         tick, is_done = counters.cur_tick, self._is_done()
         if tick == 0 and not is_done:
@@ -360,7 +334,7 @@ class Trainer:
         saves_snapshot = _is_due(tick, settings.network_snapshot_ticks, is_done)
         name = self._kimg_name()
         if draws_samples:
-            self._save_samples(f"fakes{name}.png")
+            self.watch.add_samples(self._save_samples(f"fakes{name}.png"), self.augment_pipe)
             if not self._is_average_warm():
                 self._save_samples(f"fakes{name}_G.png", copy.deepcopy(self.G).eval())
         snapshot = self._save_snapshot(f"network-snapshot-{name}.pkl") if saves_snapshot else None
@@ -376,20 +350,24 @@ class Trainer:
             self._save_checkpoint_unless_saved()
         if is_evaluated:
             values = self.evaluation.run(self.G_ema, snapshot)
+            self.watch.add_scores(counters.cur_nimg / 1000, values, snapshot)
             if self.log is not None:
                 self.log.write_metrics(counters.cur_nimg, values)
+        if draws_samples or saves_snapshot or is_evaluated:
+            self.watch.write_page()
         counters.maintenance_sec = time.perf_counter() - begin_sec
 
     def _is_done(self) -> bool:
-        return self.counters.cur_nimg >= self.settings.total_nimg
+        return self.length.is_over
 
     def _is_tick_over(self) -> bool:
         tick_nimg = self.counters.cur_nimg - self.counters.tick_start_nimg
         # The first tick ends after one iteration, so that there is soon something to look at.
-        return self._is_done() or self.counters.cur_tick == 0 or tick_nimg >= self.settings.kimg_per_tick * 1000
+        return self._is_done() or self.counters.cur_tick == 0 or tick_nimg >= self.length.tick_nimg
 
     def _is_aborted(self) -> bool:
-        return self.settings.abort_fn is not None and distributed.any_process(bool(self.settings.abort_fn()))
+        abort_fn = self.settings.abort_fn
+        return self.watch.must_stop() or (abort_fn is not None and distributed.any_process(bool(abort_fn())))
 
     # What a tick leaves behind.
 
@@ -405,37 +383,39 @@ class Trainer:
             counters.cur_tick,
             counters.cur_nimg,
             counters.cur_nimg - counters.tick_start_nimg,
-            self.settings.total_nimg,
+            self.length.total_nimg,
             0.0 if self.augment_pipe is None else float(self.augment_pipe.get_buffer("p")),
             times,
             self.device,
         )
-        self.console.say(line)
         for phase in self.phases:
             seconds = phase.stopwatch.read_sec()
             training_stats.report0(f"Timing/{phase.name}", [] if seconds is None else seconds)
         training_stats.report0("Health/skipped_images", sum(distributed.gather(self.training_set.num_skipped)))
         self.stats.update()
-        for warning in health.warnings(self.stats):
-            self.console.say(warning)
+        alarms = self.watch.add_tick(self.stats)
+        self.console.say(line + self.watch.describe())
         log = self.log
         if log is not None:
-            self._try_to_write("stats.jsonl", lambda: log.write(counters.cur_nimg, self.stats))
+            self._try_to_write("stats.jsonl", lambda: log.write(counters.cur_nimg, self.stats, alarms))
         if self.settings.progress_fn is not None:
-            self.settings.progress_fn(counters.cur_nimg, self.settings.total_nimg)
+            self.settings.progress_fn(counters.cur_nimg, self.length.total_nimg)
 
     def _describe_pace(self) -> None:
         """Tell how long things will take, from the times of the phases, as soon as each has run once."""
         settings, counters = self.settings, self.counters
-        iteration_sec = sum((phase.stopwatch.read_sec() or 0.0) / phase.interval for phase in self.phases)
         ticks = min(filter(None, (settings.image_snapshot_ticks, settings.network_snapshot_ticks)), default=None)
         self.console.say(
             describe_pace(
-                sec_per_kimg=iteration_sec / settings.batch_size * 1000,
-                kimg_left=(settings.total_nimg - counters.cur_nimg) / 1000,
-                kimg_to_snapshot=None if ticks is None else ticks * settings.kimg_per_tick,
+                sec_per_kimg=self._sec_per_kimg(),
+                kimg_left=(self.length.total_nimg - counters.cur_nimg) / 1000,
+                kimg_to_snapshot=None if ticks is None else ticks * self.length.tick_nimg / 1000,
             )
         )
+
+    def _sec_per_kimg(self) -> float:
+        iteration_sec = sum((phase.stopwatch.read_sec() or 0.0) / phase.interval for phase in self.phases)
+        return iteration_sec / self.settings.batch_size * 1000
 
     def _kimg_name(self) -> str:
         """Thousands of images, six digits; with the rest of them if the last snapshot had the same thousands."""
@@ -447,16 +427,24 @@ class Trainer:
         settings, cur_nimg = self.settings, self.counters.cur_nimg
         return settings.ema_rampup is not None or cur_nimg >= settings.ema_kimg * 1000
 
-    def _save_samples(self, name: str, G: Any = None) -> None:
-        """Draw the sample grid with G_ema, or another generator in evaluation mode."""
+    def _save_samples(self, name: str, G: Any = None) -> np.ndarray | None:
+        """Draw the sample grid with G_ema, or another generator in evaluation mode; returns it on the main process."""
         if not self.settings.is_main:
-            return
+            return None
         with self.console.doing(f"drawing {name}"):
             images = self.samples.draw(self.G_ema if G is None else G, self.settings.batch_gpu)
         self._try_to_write(
             name,
             lambda: save_image_grid(images, self.run_dir / name, drange=(-1, 1), grid_size=self.samples.size),
         )
+        if (log := self.log) is not None:
+            tag, columns, cur_nimg = (
+                "Samples" if G is None else "Samples of G",
+                self.samples.size[0],
+                self.counters.cur_nimg,
+            )
+            self._try_to_write("event files", lambda: log.write_samples(tag, cur_nimg, images, columns))
+        return images
 
     def _save_snapshot(self, name: str) -> Path:
         for key, network in self.networks().items():
@@ -567,21 +555,37 @@ class Trainer:
 
     # The end.
 
+    def _leave_pictures(self) -> None:
+        """Save samples and a snapshot of a run that was stopped between two of them; its continuation ignores them."""
+        settings, counters = self.settings, self.counters
+        if self._is_done() or counters.last_snapshot_nimg == counters.cur_nimg:
+            return
+        if settings.network_snapshot_ticks is not None:
+            self._save_snapshot(f"network-snapshot-{self._kimg_name()}.pkl")
+        if settings.image_snapshot_ticks is not None:
+            self._save_samples(f"fakes{self._kimg_name()}.png")
+
     def _finish(self) -> None:
         if self.log is None:
             return
         self._try_to_write("stats.jsonl", self.log.close)
+        if self.watch.has_diverged:
+            self._write_status("diverged")
+            self.watch.write_page()
+            raise UserError(self.watch.describe_divergence())
         results = ("a checkpoint", "the network snapshot") if self._is_done() else ("a checkpoint",)
         for what in results:
             if what in self.unwritten:
                 self._write_status("unsaved")
                 raise UserError(f"{self.run_dir}: training has ended without {what}: {self.unwritten[what]}")
         self._write_status("finished" if self._is_done() else "stopped")
+        self.watch.write_page()
 
     def _write_status(self, reason: str) -> None:
         if self.settings.is_main:
-            kimg, total_kimg = self.counters.cur_nimg / 1000, self.settings.total_kimg
-            self._try_to_write("the status", lambda: write_status(self.run_dir, reason, kimg, total_kimg))
+            kimg, total_kimg = self.counters.cur_nimg / 1000, self.length.total_nimg / 1000
+            signs = self.watch.describe_signs()
+            self._try_to_write("the status", lambda: write_status(self.run_dir, reason, kimg, total_kimg, **signs))
 
     def _elapsed_sec(self) -> float:
         return time.perf_counter() - self.start_sec

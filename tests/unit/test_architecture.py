@@ -38,7 +38,10 @@ CORE = (
     *("networks", "augment", "extensions", "loss", "dataset", "phases", "ada", "ema", "batches"),
     *("checkpoint", "evaluation", "image_grid", "stop_request"),
 )
-SCRIPTS = ("train", "generate", "style_mixing", "projector", "calc_metrics", "dataset_tool", "legacy", "demo")
+SCRIPTS = (
+    *("train", "generate", "style_mixing", "projector", "edit", "calc_metrics", "dataset_tool", "legacy", "demo"),
+    *("compare", "report"),
+)
 
 LEVELS: tuple[tuple[Room, ...], ...] = (
     (Room("dnnlib", "files, downloads, objects by name; without torch", ("dnnlib/",), without=("torch",)),),
@@ -63,8 +66,13 @@ LEVELS: tuple[tuple[Room, ...], ...] = (
         Room("msconD", "the method", ("msconD/",)),
         Room("baselines", "its rivals", ("baselines/",)),
     ),
+    (Room("comparison", "methods and seeds side by side, on one page", ("comparison/",)),),
     (Room("scripts", "the commands", tuple(f"{name}.py" for name in SCRIPTS)),),
-    (Room("benchmarks, tests", "import anything", ("benchmarks/", "tests/")),),
+    (Room("package", "what is installed: one name, one command", ("package/",)),),
+    (
+        Room("benchmarks, tests", "import anything", ("benchmarks/", "tests/")),
+        Room("build_backend", "makes the wheel", ("build_backend/",)),
+    ),
 )
 """The rooms, from bottom to top."""
 

@@ -128,7 +128,7 @@ def test_what_is_imported_is_declared():
 
 def test_commands_that_install_extras_name_those_there_are():
     texts = [(REPOSITORY / name).read_text() for name in FILES if name.endswith((".py", ".md"))]
-    named = {extra for text in texts for extra in re.findall(r"pip install '\.\[(\w+)\]'", text)}
+    named = {extra for text in texts for extra in re.findall(r"pip install '(?:\.|mscond)\[(\w+)\]'", text)}
     assert "metrics" in named
     assert named <= set(PROJECT["project"]["optional-dependencies"])
 
@@ -139,11 +139,13 @@ def test_lock_pins_exact_versions_and_names_no_place():
 
 
 def test_packaging_lists_are_complete():
-    folders = {Path(name).parent for name in SOURCES if not name.startswith(("tests/", "benchmarks/"))}
-    packages = {folder.as_posix().replace("/", ".") for folder in folders if folder != Path()}
-    scripts = {Path(name).stem for name in SOURCES if Path(name).parent == Path()}
+    elsewhere = ("tests/", "benchmarks/", "build_backend/", "package/")
+    folders = {Path(name).parent for name in SOURCES if not name.startswith(elsewhere)}
+    packages = {f"mscond.code.{folder.as_posix().replace('/', '.')}" for folder in folders if folder != Path()}
+    scripts = {f"mscond.code.{Path(name).stem}" for name in SOURCES if Path(name).parent == Path()}
     declared = PROJECT["tool"]["setuptools"]
-    assert (set(declared["packages"]), set(declared["py-modules"])) == (packages, scripts)
+    assert (set(declared["packages"]), set(declared["py-modules"])) == ({"mscond", *packages}, scripts)
+    assert declared["package-dir"] == {"mscond": "package", "mscond.code": "."}
 
 
 @pytest.mark.parametrize("name", [".ci/run", "docker_run.sh"])

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from dnnlib.commands import how_to_run
 from dnnlib.util import UserError
 from training.data.archive import Archive
 from training.data.codec import BadImageError, open_image
@@ -26,6 +27,15 @@ MAX_HEADERS = 1000
 """Of so many images every header is read; of more, a sample."""
 
 NUM_SAMPLED_HEADERS = 200
+
+
+class UnequalImagesError(UserError):
+    """Images that are not equal squares; ``dataset_tool.py`` can make them so."""
+
+    def __init__(self, text: str, side_px: int) -> None:
+        super().__init__(text)
+        self.side_px = side_px
+        """A size that suits them."""
 
 
 class ImageLayout(NamedTuple):
@@ -73,7 +83,8 @@ def common_layout(archive: Archive, names: Sequence[str]) -> ImageLayout:
             continue
         first = first or layout
         if layout != first or not layout.is_trainable:
-            raise UserError(f"{archive.path}: {shown(name)} is {layout}; {mend(archive, layout, first)}")
+            text = f"{archive.path}: {shown(name)} is {layout}; {mend(archive, layout, first)}"
+            raise UnequalImagesError(text, _suitable_side(layout, first))
     if first is None:
         raise UserError(f"{archive.path}: none of the {len(names)} image files in it can be read")
     return first
@@ -93,14 +104,18 @@ def mend(archive: Archive, wrong: ImageLayout, first: ImageLayout) -> str:
         wrong: Layout of an image that cannot be used.
         first: Layout of the first image, which sets the size if it is usable itself.
     """
-    side_px = first.width if first.is_trainable else max(min(wrong.width, wrong.height), MIN_RESOLUTION_PX)
-    side_px = min(1 << (side_px.bit_length() - 1), MAX_RESOLUTION_PX)
+    side_px = _suitable_side(wrong, first)
     dest = archive.path.parent / f"{archive.path.absolute().stem}-{side_px}.zip"
     options = [f"--source={archive.path}", f"--dest={dest}", f"--width={side_px}", f"--height={side_px}"]
     if wrong.width != wrong.height:
         options.append("--transform=center-crop")
     if wrong.mode != first.mode:
         options.append("--mode=rgb")
-    return "training needs equal squares with a power-of-two side, all RGB or all grey; make them with: " + shlex.join(
-        ["python", "dataset_tool.py", *options]
+    return "training needs equal squares with a power-of-two side, all RGB or all grey; make them with: " + " ".join(
+        [how_to_run("dataset_tool.py"), shlex.join(options)]
     )
+
+
+def _suitable_side(wrong: ImageLayout, first: ImageLayout) -> int:
+    side_px = first.width if first.is_trainable else max(min(wrong.width, wrong.height), MIN_RESOLUTION_PX)
+    return min(1 << (side_px.bit_length() - 1), MAX_RESOLUTION_PX)

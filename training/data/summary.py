@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from dnnlib.commands import how_to_run
 from training.data.names import shown
 from training.data.report import Groups, Report
 
@@ -45,7 +46,7 @@ def summary(report: Report, dest: Path, bits: int) -> Iterator[str]:
         yield f"All skipped images are listed in {report.listing}"
     yield from _resizing(report)
     yield from _values(report, bits)
-    yield f"Next: {shlex.join(['python', 'train.py', '--outdir=runs', f'--data={dest}'])}"
+    yield f"Next: {how_to_run('train.py')} --outdir=runs {shlex.quote(f'--data={dest}')}"
 
 
 def _classes(report: Report) -> Iterator[str]:

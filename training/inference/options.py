@@ -5,24 +5,30 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
+from dnnlib.commands import how_to_run
 from dnnlib.util import UserError
 from metrics.detectors import trust_torchscript
 from torch_utils.out_of_memory import out_of_memory_means
-from training.inference.sampling import class_label
+from training.inference.sampling import class_label, class_number
 from training.networks import NOISE_MODES
+from training.run.latest import find_network
 
 MAX_SEED = 2**32 - 1
 MAX_NUMBERS = 1_000_000
 """Length limit of a list of numbers: a range such as 0-4294967295 would exhaust the memory."""
+DEFAULT_SWEEP, MAX_SWEEP = 7, 1000
+"""Images per seed of a range of psi."""
 _MAX_DIGITS = 100
 """Python refuses to parse numbers with thousands of digits."""
 
@@ -96,20 +102,81 @@ class FiniteFloat(click.ParamType):
         return number
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """Truncation psi from ``low`` to ``high``, in ``num`` steps of a grid."""
+
+    low: float
+    high: float
+    num: int
+
+
+class Truncation(FiniteFloat):
+    """One psi, or a `Sweep`: ``LOW:HIGH`` or ``LOW:HIGH:NUM``."""
+
+    name = "FLOAT|LOW:HIGH[:NUM]"
+
+    def convert(  # type: ignore[override]
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | Sweep:
+        """Return the number or the range."""
+        if not isinstance(value, str) or ":" not in value:
+            return super().convert(value, param, ctx)
+        low, high, *rest = value.split(":")
+        num = rest[0] if rest else str(DEFAULT_SWEEP)
+        if len(rest) > 1 or not (
+            num.isascii() and num.isdecimal() and len(num) <= len(str(MAX_SWEEP)) and 2 <= int(num) <= MAX_SWEEP
+        ):
+            self.fail(f"{value[:100]!a}: give LOW:HIGH or LOW:HIGH:NUM, NUM from 2 to {MAX_SWEEP}", param, ctx)
+        return Sweep(super().convert(low, param, ctx), super().convert(high, param, ctx), int(num))
+
+
+class Network(click.ParamType):
+    """What `find_network` finds: a run folder or ``latest`` becomes the path of its newest networks."""
+
+    name = "PKL|RUN|latest|DIR"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the path or URL."""
+        try:
+            found = find_network(str(value))
+        except UserError as error:
+            raise click.ClickException(str(error)) from error
+        if found != value:
+            click.echo(f"Network: {found}", err=True)
+        return found
+
+
+def _number_of_class(ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    """Return a class number as it is, and that of a class name out of the dataset of ``--network``."""
+    if value is None or re.fullmatch(rf"-?[0-9]{{1,{_MAX_DIGITS}}}", value):
+        return None if value is None else int(value)
+    try:
+        return class_number(ctx.params["network"], value)
+    except UserError as error:
+        raise click.ClickException(str(error)) from error
+
+
 SEEDS = NumberList(MAX_SEED)
-NETWORK_HELP = "Network snapshot (path or https URL), or exported folder."
+NETWORK = Network()
+NETWORK_HELP = "Snapshot (path or https URL), run folder, 'latest' for the latest run in runs/, or exported folder."
 
 network_option = click.option(
     "--network",
     required=True,
-    metavar="PKL|DIR",
+    metavar=NETWORK.name,
+    is_eager=True,  # --class may need it
     help=NETWORK_HELP,
 )
 outdir_option = click.option(
     "--outdir", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Output folder."
 )
 class_option = click.option(
-    "--class", "class_idx", type=int, metavar="INT", help="Class index; required by conditional networks."
+    "--class",
+    "class_idx",
+    callback=_number_of_class,
+    metavar="INT|NAME",
+    help="Class number, or name if the training set has names; required by conditional networks.",
 )
 trunc_option = click.option(
     "--trunc",
@@ -160,8 +227,8 @@ def warn(text: str) -> None:
 
 def suggest(script: str, network: object, outdir: object, *arguments: str) -> None:
     """Print a command that the user may want to run next."""
-    command = ["python", script, f"--network={network}", f"--outdir={outdir}", *arguments]
-    click.echo(f"Next: {shlex.join(command)}")
+    flags = [f"--network={network}", f"--outdir={outdir}", *arguments]
+    click.echo(f"Next: {how_to_run(script)} {shlex.join(flags)}")
 
 
 def choose_label(G: Any, class_idx: int | None, device: torch.device) -> torch.Tensor:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -16,10 +18,15 @@ import numpy as np
 import torch
 
 from dnnlib.download import content_fault
-from dnnlib.util import UserError, open_url
+from dnnlib.util import UserError
 from metrics.generated import ItemNoise, to_uint8
-from training.snapshots.load import load_networks
+from training.data.archive import open_archive
+from training.data.codec import require_images
+from training.data.labels import read_labels
+from training.data.names import some
+from training.run.latest import find_network
 from training.snapshots.portable import load_portable
+from training.snapshots.state import open_snapshot
 
 T = TypeVar("T")
 
@@ -38,7 +45,8 @@ def load_network(network: str, trusted: bool = False, verbose: bool = True) -> t
     The log tells what was repaired in the network and what else the file contains.
 
     Args:
-        network: Snapshot, by path or https URL; or a folder with ``model.safetensors`` and ``config.json``.
+        network: Snapshot, by path or https URL; checkpoint (``training-state-*.safetensors``) in its run folder; what
+            `find_network` takes; or a folder with ``model.safetensors`` and ``config.json``.
         trusted: Allow the snapshot to execute code.
         verbose: Announce a download.
 
@@ -77,10 +85,12 @@ def load_generator(network: str, device: torch.device, trusted: bool = False) ->
 
 
 def _load_parts(network: str, names: Sequence[str], trusted: bool, verbose: bool = True) -> dict[str, Any]:
+    named, network = network, find_network(network)
+    if network != named:
+        print(f"Network: {network}", file=sys.stderr)
     if Path(network).is_dir():
         return {"G_ema": load_portable(Path(network))}
-    with open_url(network, verbose=verbose) as file:
-        snapshot = load_networks(file, names, trusted)
+    snapshot = open_snapshot(network, names, trusted, verbose)
     for note in snapshot.notes:
         _log.warning("%s: %s", network, note)
     return snapshot.parts
@@ -106,6 +116,32 @@ def check_truncation(G: Any, truncation_psi: float) -> None:
             f"the average w of this network (mapping.w_avg) is not finite, as in some snapshots of StyleGAN2-ADA: use "
             f"--trunc=1, not {truncation_psi:g}"
         )
+
+
+def class_number(network: str, name: str) -> int:
+    """Return the number of the class of a name, in the ``dataset.json`` that a network was trained on.
+
+    Args:
+        network: As for `load_network`.
+        name: Name of the class.
+
+    Raises:
+        UserError: There is no such class, or the names are not known: the dataset was moved, or has none.
+    """
+    where = f"--class={name[:100]!a}"
+    network = find_network(network)
+    settings = {} if Path(network).is_dir() else open_snapshot(network, ["training_set_kwargs"]).parts
+    path = (settings.get("training_set_kwargs") or {}).get("path")
+    if not isinstance(path, str) or not Path(path).exists():
+        reason = "does not tell its training set" if path is None else f"was trained on {str(path)[:1000]!a}, now gone"
+        raise UserError(f"{where}: {network} {reason}, which holds the names of the classes: give the number")
+    with closing(open_archive(path)) as archive:
+        labels = read_labels(archive, require_images(archive))
+    names = (None if labels is None else labels.class_names) or []
+    if name not in names:
+        known = f"its classes are {some(names)}" if names else "its dataset.json has no class_names: give the number"
+        raise UserError(f"{where}: {network} was trained on {path}; {known}")
+    return names.index(name)
 
 
 def class_label(G: Any, class_idx: int | None, device: torch.device) -> torch.Tensor:
@@ -177,6 +213,22 @@ def check_grid(columns: int, rows: int, resolution_px: int) -> None:
         raise UserError(
             f"a grid of {columns} x {rows} images of {resolution_px} px is too large: a side may have {MAX_GRID_PX} px"
         )
+
+
+def fit_grid(size: tuple[int, int], num: int, resolution_px: int) -> tuple[int, int]:
+    """Return (columns, rows) for ``num`` images; ``size`` (0, 0) asks for an approximately square grid.
+
+    Raises:
+        UserError: The images do not fit in the grid, or the grid is too large.
+    """
+    columns, rows = size
+    if size == (0, 0):
+        columns = math.ceil(math.sqrt(num))
+        rows = math.ceil(num / columns)
+    if columns * rows < num:
+        raise UserError(f"--grid={columns}x{rows}: {num} images do not fit in {columns * rows} cells")
+    check_grid(columns, rows, resolution_px)
+    return columns, rows
 
 
 def load_projected_w(path: Path, G: Any, device: torch.device) -> torch.Tensor:

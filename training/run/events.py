@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 class EventFiles:
@@ -28,6 +30,22 @@ class EventFiles:
         Raises:
             OSError: For example, the disk is full; the next call tries again, in a new file.
         """
+
+        def add(writer: Any) -> None:
+            for name, value in values.items():
+                writer.add_scalar(name, value, global_step=step, walltime=timestamp)
+
+        self._write(add, step)
+
+    def write_image(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """Write an image, uint8 ``[H, W, C]`` with 1 or 3 channels.
+
+        Raises:
+            OSError: As of `write`.
+        """
+        self._write(lambda writer: writer.add_image(name, pixels, global_step=step, dataformats="HWC"), step)
+
+    def _write(self, add: Callable[[Any], None], step: int) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter  # takes a second to import
         except ImportError:
@@ -36,8 +54,7 @@ class EventFiles:
         try:
             if self._writer is None:
                 self._writer = SummaryWriter(str(self._run_dir), purge_step=self._purge_step)
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, global_step=step, walltime=timestamp)
+            add(self._writer)
             self._writer.flush()
         except OSError:
             self._purge_step = step or None

@@ -100,26 +100,27 @@ def find_run_dir(run: str, outdir: Path | None) -> Path:
         UserError: There is no such run.
     """
     if run != "latest":
-        if not _is_run(Path(run)):
+        if not is_run(Path(run)):
             raise UserError(f"--continue={run}: not a run folder, {OPTIONS_FILE} is missing; give a folder or 'latest'")
         return Path(run)
     if outdir is None:
         raise UserError("--continue=latest needs --outdir, the folder that holds the runs")
-    runs = [] if not outdir.is_dir() else [path for path in _runs_by_age(outdir) if _is_run(path)]
+    runs = [] if not outdir.is_dir() else [path for path in runs_by_age(outdir) if is_run(path)]
     if not runs:
         raise UserError(f"--continue=latest: no run in {outdir}; start one without --continue")
     return next((path for path in reversed(runs) if has_progress(path)), runs[-1])
 
 
-def _is_run(path: Path) -> bool:
+def is_run(path: Path) -> bool:
+    """Tell whether a folder is that of a run."""
     try:
         return (path / OPTIONS_FILE).is_file()
     except PermissionError:  # another user's
         return False
 
 
-def _runs_by_age(outdir: Path) -> list[Path]:
-    """Order runs by number; of several with one number, copies of a run come before the run itself."""
+def runs_by_age(outdir: Path) -> list[Path]:
+    """List the numbered folders in ``outdir`` by number; of several with one, copies of a run come before the run."""
 
     def key(numbered: tuple[int, Path]) -> tuple[int, bool, int]:
         number, path = numbered

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from dnnlib.commands import how_to_run
 from dnnlib.util import Logger, UserError, construct_class_by_name
 from metrics import metric_main
 from torch_utils import distributed
@@ -21,8 +22,10 @@ from torch_utils.device import choose_device
 from torch_utils.distributed import World
 from torch_utils.host_memory import keep_freed_memory
 from torch_utils.out_of_memory import out_of_memory_means
+from training.data.layout import UnequalImagesError
 from training.dataset import ImageFolderDataset
 from training.run import preflight
+from training.run.choice import choose_for_cpu
 from training.run.folder import (
     OPTIONS_FILE,
     RunState,
@@ -37,16 +40,16 @@ from training.run.folder import (
     refuse_to_start_over,
     write_options,
 )
+from training.run.latest import find_network
+from training.run.memory import out_of_memory_advice
 from training.run.options import DatasetInfo, Flags, change_options, resolve
+from training.run.photographs import PhotographFlags, describe_photographs, is_dataset_of, prepare_photographs
 from training.run.processes import check_num_processes
 from training.run.roles import check_class_names
 from training.run.settings import check_stored_settings
 from training.run.stored_options import check_dataset_class, check_options
+from training.run.time_plan import time_name
 from training.training_loop import training_loop
-
-MEMORY_ADVICE = (
-    "stop other programs, or start a run with a smaller --batch-gpu, --batch or --cbase; checkpoints can be continued"
-)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,10 @@ class RunRequest:
     runtime: dict[str, Any]
     """Arguments of the training loop that are not stored with the run."""
     is_dry_run: bool
+    photographs: PhotographFlags | None = None
+    """How the images of a new run are prepared first; None to train on them as they are."""
+    chooses: bool = False
+    """Whether to choose a configuration that suits a machine without a GPU, if the flags choose none."""
     given: Mapping[str, Any] = field(default_factory=dict)
     """Values of the flags on the command line, by parameter name, as far as a continued run is concerned."""
 
@@ -140,10 +147,14 @@ def prepare_run(request: RunRequest) -> Plan:
         raise UserError("--data is empty: give a folder or zip of images")
     _check_outdir(request.outdir)
     check_stored_settings({"state_interval_sec": request.runtime.get("state_interval_sec", 0)}, "--state-minutes")
-    flags = replace(request.flags, data=str(Path(request.flags.data).absolute()))
-    dataset = inspect_dataset(flags.data, flags.cond)
-    _check_metrics(flags.metrics)
+    _check_metrics(request.flags.metrics)
+    flags, dataset = _find_dataset(request, request.flags)
     try:
+        if request.chooses:
+            flags, lines = choose_for_cpu(flags, dataset, choose_device(request.device))
+            print("".join(f"{line}\n" for line in lines), end="")
+        if flags.resume is not None:
+            flags = replace(flags, resume=find_network(flags.resume, "--resume"))
         description, kwargs = resolve(flags, dataset)
         check_options(kwargs, "the flags ask for what cannot be trained")
         _check_metric_set(kwargs)
@@ -168,6 +179,29 @@ def prepare_run(request: RunRequest) -> Plan:
     return Plan(run_dir, {**kwargs, **request.runtime}, is_new=True)
 
 
+def _find_dataset(request: RunRequest, flags: Flags) -> tuple[Flags, DatasetInfo]:
+    """Open the dataset of a new run, which may have to be prepared from photographs first."""
+    assert request.outdir is not None
+    if request.photographs is None or _is_prepared(flags, request.photographs):
+        flags = replace(flags, data=str(Path(flags.data).absolute()))
+        try:
+            return flags, inspect_dataset(flags.data, flags.cond)
+        except UnequalImagesError as error:
+            raise UserError(f"{error}; or let train.py do that: add --size={error.side_px}") from error
+    if request.is_dry_run:
+        return flags, describe_photographs(flags.data, request.photographs, flags.cond)
+    data = prepare_photographs(flags.data, request.photographs, flags.cond, request.outdir)
+    return replace(flags, data=str(data)), inspect_dataset(str(data), flags.cond)
+
+
+def _is_prepared(flags: Flags, photographs: PhotographFlags) -> bool:
+    """Whether the images are a dataset of the wanted size already."""
+    try:
+        return inspect_dataset(flags.data, False).resolution == photographs.size_px
+    except UserError:
+        return False
+
+
 def _check_outdir(outdir: Path) -> None:
     """Make sure, as far as that can be known beforehand, that a run folder can be made; a dry run makes none."""
     parent = preflight.existing_parent(outdir)
@@ -190,20 +224,20 @@ def _prepare_continuation(request: RunRequest) -> Plan:
     check_options(kwargs, options_file)
     check_class_names(kwargs, options_file, request.runtime.get("trust_pickle", False))
     check_dataset_class(kwargs["training_set_kwargs"]["class_name"], options_file)
-    if "metrics" in request.given:
-        _check_metrics(request.given["metrics"])
-    began_with, (kwargs, ignored) = kwargs, change_options(kwargs, request.given)
+    _check_metrics(request.given.get("metrics", ()))
+    given = dict(request.given)
+    if is_dataset_of(str(kwargs["training_set_kwargs"].get("path")), str(given.get("data", ""))):
+        del given["data"]  # photographs, whose dataset the run goes on with
+    began_with, (kwargs, ignored) = kwargs, change_options(kwargs, given)
     _check_metric_set(kwargs)
     if request.outdir is not None and request.continue_run != "latest":
         ignored.append("--outdir")
     if ignored:
         print(f"Warning: no effect on a run that is continued: {', '.join(ignored)}")
     done_kimg = read_status(run_dir).get("kimg", 0)
-    if state is RunState.FINISHED and done_kimg >= kwargs["total_kimg"]:
-        print(
-            f"{run_dir} is finished: {done_kimg:g} of {kwargs['total_kimg']:g} kimg. To train it further: "
-            f"python train.py --continue={run_dir} --kimg={2 * round(done_kimg + 1)}"
-        )
+    if state is RunState.FINISHED and (end := _end_of_finished(kwargs, given, done_kimg)):
+        how = f"{how_to_run('train.py')} --continue={run_dir} {end[1]}"
+        print(f"{run_dir} is finished: {end[0]}. To train it further: {how}")
         return Plan(run_dir, kwargs, is_new=False, has_work=False)
     if state is RunState.DAMAGED:
         refuse_to_start_over(run_dir)
@@ -230,6 +264,16 @@ def _prepare_continuation(request: RunRequest) -> Plan:
     if kwargs != began_with:  # the next continuation is to need no reminder
         _write_options(run_dir, kwargs)
     return Plan(run_dir, {**kwargs, **request.runtime}, is_new=False)
+
+
+def _end_of_finished(kwargs: dict[str, Any], given: Mapping[str, Any], done_kimg: float) -> tuple[str, str] | None:
+    """Say how far a finished run has come, and which flag makes it longer; None if the flags given now do."""
+    limit_sec = kwargs.get("time_limit_sec")
+    if limit_sec is not None and not {"time", "kimg"} & given.keys():
+        return f"{done_kimg:g} kimg in {time_name(limit_sec)}", f"--time={time_name(2 * limit_sec)}"
+    if done_kimg < kwargs["total_kimg"]:
+        return None
+    return f"{done_kimg:g} of {kwargs['total_kimg']:g} kimg", f"--kimg={2 * round(done_kimg + 1)}"
 
 
 def _write_options(run_dir: Path, kwargs: dict[str, Any]) -> None:
@@ -268,7 +312,9 @@ def inspect_dataset(path: str, use_labels: bool, hint: str | None = None) -> Dat
             label_summary=dataset.label_summary,
         )
     except UserError as error:
-        raise UserError(f"{error}; {hint}" if hint else str(error)) from error
+        if hint is None:
+            raise
+        raise UserError(f"{error}; {hint}") from error
     dataset.close()
     return info
 
@@ -305,7 +351,8 @@ def _launch(plan: Plan, device: str) -> bool:
             raise
         if isinstance(error, UserError):
             raise
-        print(f"Interrupted; to continue from the last checkpoint: python train.py --continue={plan.run_dir}")
+        how = f"{how_to_run('train.py')} --continue={plan.run_dir}"
+        print(f"Interrupted; to continue from the last checkpoint: {how}")
         return False
     return read_status(plan.run_dir).get("reason") == "finished"
 
@@ -322,7 +369,7 @@ def _train(world: World, plan: Plan, device: torch.device) -> bool:
     log_file = plan.run_dir / "log.txt" if world.rank == 0 else None
     with _files_of(plan.run_dir), Logger(log_file, file_mode="a", should_flush=True) as logger:
         logger.write_to_file(f"Training options:\n{json.dumps(plan.kwargs, indent=2)}\n")
-        with out_of_memory_means(MEMORY_ADVICE):
+        with out_of_memory_means(out_of_memory_advice(plan.kwargs, plan.run_dir)):
             is_finished = training_loop(run_dir=str(plan.run_dir), rank=world.rank, device=device, **plan.kwargs)
         if world.rank == 0:
             print(_closing_line(plan.run_dir, is_finished))
@@ -341,9 +388,10 @@ def _files_of(run_dir: Path) -> Iterator[None]:
 
 def _closing_line(run_dir: Path, is_finished: bool) -> str:
     if not is_finished:
-        return f"Stopped; to continue: python train.py --continue={run_dir}"
+        return f"Stopped; to continue: {how_to_run('train.py')} --continue={run_dir}"
     snapshot = max(run_dir.glob("network-snapshot-*.pkl"), default=None)
     line = f"Finished. Run folder: {run_dir}"
     if snapshot is None:
         return line
-    return f"{line}\nTo draw images: python generate.py --network={snapshot} --seeds=0-35 --grid --outdir=out"
+    how = f"{how_to_run('generate.py')} --network={snapshot} --seeds=0-35 --grid --outdir=out"
+    return f"{line}\nTo draw images: {how}"

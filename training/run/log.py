@@ -9,17 +9,20 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
+import numpy as np
 import psutil
 import torch
 from tqdm import tqdm
 
 from dnnlib.util import format_time
 from torch_utils import training_stats
+from training.data.grid import overview
 from training.run.events import EventFiles
 
 SILENCE_SEC = 10.0
@@ -200,12 +203,18 @@ class RunLog:
         """Length of ``stats.jsonl`` so far."""
         return self._file.seek(0, os.SEEK_END)
 
-    def write(self, cur_nimg: int, stats: training_stats.Collector) -> None:
-        """Add the statistics of one tick; a number that is not finite becomes null."""
+    def write(
+        self,
+        cur_nimg: int,
+        stats: training_stats.Collector,
+        alarms: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+    ) -> None:
+        """Add the statistics of one tick, and further ones by name; a number that is not finite becomes null."""
         timestamp = time.time()
-        values = {name: {key: _finite(x) for key, x in each.items()} for name, each in stats.as_dict().items()}
+        found: dict[str, Mapping[str, float]] = {**stats.as_dict(), **alarms}
+        values = {name: {key: _finite(x) for key, x in each.items()} for name, each in found.items()}
         self._append(json.dumps({**values, "timestamp": timestamp}, allow_nan=False).encode() + b"\n")
-        self._events.write({name: stats[name] for name in stats.names()}, self._step(cur_nimg), timestamp)
+        self._events.write({name: each["mean"] for name, each in found.items()}, self._step(cur_nimg), timestamp)
 
     def _append(self, line: bytes) -> None:
         """Add a line durably, as the next checkpoint relies on it; on a full disk nothing of it stays."""
@@ -222,6 +231,17 @@ class RunLog:
         """Add metric values to the event file; ``metrics.metric_main`` writes them to their own files."""
         values = {f"Metrics/{name}": value for name, value in results.items()}
         self._events.write(values, self._step(cur_nimg))
+
+    def write_samples(self, name: str, cur_nimg: int, img: np.ndarray, columns: int) -> None:
+        """Add a sample grid to the event file.
+
+        Args:
+            name: Its name there.
+            cur_nimg: Images seen.
+            img: Its images row by row, float32 ``[N, C, H, W]`` of about [-1, 1].
+            columns: Number of images in a row.
+        """
+        self._events.write_image(name, overview(img, columns), self._step(cur_nimg))
 
     def close(self) -> None:
         """Close the files."""

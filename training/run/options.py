@@ -22,6 +22,7 @@ from training.run.registry import (
     extensions,
     setting_values,
 )
+from training.run.time_plan import UNLIMITED_KIMG, ticks_per_snapshot, time_name
 
 CHANNELS_AT_FULL_WIDTH = 32768
 """channel_base of StyleGAN2's own configuration."""
@@ -103,6 +104,8 @@ class Flags:
     noise: bool | None = None
     small: bool = False
     tick: float = 4
+    time: float | None = None
+    """Seconds."""
     aug: str | None = None
     p: float | None = None
     target: float | None = None
@@ -117,6 +120,8 @@ class Flags:
     allow_tf32: bool = False
     workers: int = 3
     desc: str | None = None
+    metricdata: str | None = None
+    object_detector: str | None = None
     explicit: frozenset[str] = frozenset()
     """Names of the flags that stood on the command line."""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -144,8 +149,8 @@ def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
     flags = dataclasses.replace(flags, settings={**configuration.defaults, **flags.settings})
     kwargs: dict[str, Any] = {
         "num_gpus": flags.gpus,
-        "image_snapshot_ticks": flags.snap,
-        "network_snapshot_ticks": flags.snap,
+        "image_snapshot_ticks": _snap(flags),
+        "network_snapshot_ticks": _snap(flags),
         "metrics": list(flags.metrics),
         "metrics_ticks": flags.metrics_ticks,
         "random_seed": flags.seed,
@@ -163,6 +168,12 @@ def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
         **_extension_kwargs(flags),
         **configuration.training_kwargs,
     }
+    if flags.time is not None:
+        kwargs["time_limit_sec"] = flags.time
+    if flags.metricdata is not None:
+        kwargs["metric_set_kwargs"] = _metric_set_kwargs(flags.metricdata, kwargs["training_set_kwargs"])
+    if flags.object_detector is not None:
+        kwargs["object_detector"] = flags.object_detector
     if flags.resume is not None and flags.resume != "noresume":
         kwargs["resume_pkl"] = RESUME_SOURCES.get(flags.resume, flags.resume)
         kwargs["ada_kimg"] = 100  # so that p catches up with a trained D
@@ -176,7 +187,10 @@ def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
     return _describe(flags, dataset), kwargs
 
 
-CHANGEABLE_FLAGS = ("data", "kimg", "metrics", "metrics_ticks", "nobench", "snap", "tick", "workers")
+CHANGEABLE_FLAGS = (
+    *("data", "kimg", "metricdata", "metrics", "metrics_ticks", "nobench", "object_detector", "snap", "tick"),
+    *("time", "workers"),
+)
 """Flags that may change when a run is continued: they do not influence the weights."""
 
 
@@ -195,14 +209,18 @@ def change_options(kwargs: dict[str, Any], given: Mapping[str, Any]) -> tuple[di
         "kimg": {"total_kimg": given.get("kimg")},
         "metrics": {"metrics": list(given.get("metrics", ()))},
         "metrics_ticks": {"metrics_ticks": given.get("metrics_ticks")},
+        "object_detector": {"object_detector": given.get("object_detector")},
         "nobench": {"cudnn_benchmark": not given.get("nobench")},
         "snap": {"image_snapshot_ticks": given.get("snap"), "network_snapshot_ticks": given.get("snap")},
         "tick": {"kimg_per_tick": given.get("tick")},
+        "time": {"time_limit_sec": given.get("time")},
     }
     for name in given:
         kwargs.update(changes.get(name, {}))
     if "data" in given:
         kwargs["training_set_kwargs"] = {**kwargs["training_set_kwargs"], "path": str(Path(given["data"]).absolute())}
+    if "metricdata" in given:
+        kwargs["metric_set_kwargs"] = _metric_set_kwargs(given["metricdata"], kwargs["training_set_kwargs"])
     if "workers" in given:
         kwargs["data_loader_kwargs"] = _loader_kwargs(given["workers"])
     return kwargs, ["--" + name.replace("_", "-") for name in given if name not in CHANGEABLE_FLAGS]
@@ -213,13 +231,22 @@ def _overridden(preset: Preset, flags: Flags) -> Preset:
         raise ValueError(f"--gamma has no effect with --cfg={flags.cfg}, whose loss has no R1 term")
     given: dict[str, Any] = {
         "gamma": flags.gamma,
-        "kimg": flags.kimg,
+        "kimg": UNLIMITED_KIMG if flags.kimg is None and flags.time is not None else flags.kimg,
         "map_depth": flags.map_depth,
         "mbstd": flags.mbstd_group,
         "cmax": flags.cmax,
         "noise": flags.noise,
     }
     return dataclasses.replace(preset, **{name: value for name, value in given.items() if value is not None})
+
+
+def _snap(flags: Flags) -> int:
+    """Ticks between snapshots; a run of a given time plans its ticks, so that the two flags do not go together."""
+    if flags.time is None:
+        return flags.snap
+    if "tick" in flags.explicit:
+        raise ValueError("--tick has no effect with --time, which plans the ticks itself; --snap counts them")
+    return flags.snap if "snap" in flags.explicit else ticks_per_snapshot(flags.time)
 
 
 def _data_kwargs(flags: Flags, dataset: DatasetInfo) -> dict[str, Any]:
@@ -238,6 +265,12 @@ def _data_kwargs(flags: Flags, dataset: DatasetInfo) -> dict[str, Any]:
     if flags.subset is not None and flags.subset < dataset.num_images:
         training_set_kwargs["random_seed"] = flags.seed
     return {"training_set_kwargs": training_set_kwargs, "data_loader_kwargs": _loader_kwargs(flags.workers)}
+
+
+def _metric_set_kwargs(path: str, training_set_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The dataset that metrics compare with, used as the training set is; all of it."""
+    shared = {name: training_set_kwargs.get(name) for name in ("use_labels", "xflip", "resolution")}
+    return {"class_name": "training.dataset.ImageFolderDataset", "path": str(Path(path).absolute()), **shared}
 
 
 def _loader_kwargs(num_workers: int) -> dict[str, Any]:
@@ -397,6 +430,7 @@ def _describe(flags: Flags, dataset: DatasetInfo) -> str:
     parts += ["small"] * flags.small
     parts += [f"gamma{flags.gamma:g}"] if flags.gamma is not None else []
     parts += [f"kimg{flags.kimg}"] if flags.kimg is not None else []
+    parts += [time_name(flags.time)] if flags.time is not None else []
     parts += [f"batch{flags.batch}"] if flags.batch is not None else []
     default_aug = configurations()[flags.cfg].aug
     parts += [str(flags.aug)] if flags.aug != default_aug or "aug" in flags.explicit else []

@@ -8,20 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
-from dnnlib.util import UserError, construct_class_by_name, open_url
-from training.run.options import CHANNELS_AT_FULL_WIDTH, DatasetInfo
-from training.run.presets import Preset
-from training.snapshots.load import load_networks
-from training.snapshots.transfer import transfer_weights
+from dnnlib.util import construct_class_by_name, format_time
+from training.run.memory import describe_memory
+from training.run.options import DatasetInfo
+from training.run.time_plan import describe_length, num_ticks
+from training.snapshots.transfer import transfer_snapshot
 
 BYTES_PER_FLOAT = 4
-ACTIVATIONS_PER_CHANNEL = 14
-"""Floats that a pass keeps per channel and pixel of every resolution, G and D together (measured on a CPU)."""
-BASE_GIB = 0.45
-"""Memory of a process without any network: Python, torch and its libraries (measured)."""
 MIN_RESOLUTION_PX = 8
 """The discriminator has a block per resolution above 4 px, and at least one."""
 MAX_TRIED_PX = 64
@@ -35,10 +30,6 @@ def describe_run(kwargs: dict[str, Any], dataset: DatasetInfo, outdir: Path, dev
         ValueError: Settings contradict each other or the dataset.
     """
     num_G, num_D = check_networks(kwargs, dataset)
-    # Weights, gradients and the two moments of Adam; the moving average of G.
-    weights = BYTES_PER_FLOAT * (4 * (num_G + num_D) + num_G)
-    activations = BYTES_PER_FLOAT * ACTIVATIONS_PER_CHANNEL * kwargs["batch_gpu"] * _num_activations(kwargs, dataset)
-    memory_gib = BASE_GIB + (weights + activations) / 2**30
     snapshot_gib = BYTES_PER_FLOAT * (2 * num_G + num_D) / 2**30
     checkpoint_gib = BYTES_PER_FLOAT * (4 * num_G + 3 * num_D) / 2**30
     num_snapshots = _num_snapshots(kwargs)
@@ -49,16 +40,13 @@ def describe_run(kwargs: dict[str, Any], dataset: DatasetInfo, outdir: Path, dev
         f"Images:     {dataset.num_images} of {dataset.resolution} px, {dataset.label_summary}",
         f"Networks:   G {num_G / 1e6:.1f} M parameters, D {num_D / 1e6:.1f} M ({method})",
         f"Batch:      {kwargs['batch_size']} images, {kwargs['num_gpus']} process(es), {kwargs['batch_gpu']} per pass",
-        f"Length:     {kwargs['total_kimg']:g} kimg; samples and a snapshot every "
-        f"{kwargs['kimg_per_tick'] * (kwargs['network_snapshot_ticks'] or math.inf):g} kimg",
-        f"Memory:     about {memory_gib:.1f} GiB per process ({_describe_memory(device)})",
+        _describe_length(kwargs),
+        *describe_memory(kwargs, dataset, device),
         f"Disk:       about {disk_gib:.1f} GiB for {num_snapshots} snapshots and the checkpoints, "
         f"{free_gib:.1f} GiB free",
     ]
     if disk_gib > free_gib:
         lines.append("Warning: the disk may run full; raise --snap, lower --kimg or choose another --outdir")
-    if memory_gib * (1 if device.type == "cuda" else kwargs["num_gpus"]) > _memory_gib(device):
-        lines.append("Warning: memory may run out; lower --batch-gpu, --batch or --cbase")
     if kwargs.get("num_bf16_res") and not _is_bfloat16_fast(device):
         lines.append("Warning: bfloat16 is slower than float32 here; see docs/training.md")
     return "\n".join(lines)
@@ -72,21 +60,22 @@ def _is_bfloat16_fast(device: torch.device) -> bool:
     return capabilities.get("amx_bf16", False)
 
 
+def _describe_length(kwargs: dict[str, Any]) -> str:
+    ticks = kwargs["network_snapshot_ticks"] or math.inf
+    limit_sec = kwargs.get("time_limit_sec")
+    if limit_sec is None:
+        every = f"{kwargs['kimg_per_tick'] * ticks:g} kimg"
+    else:
+        every = format_time(limit_sec / num_ticks(limit_sec) * min(ticks, num_ticks(limit_sec)))
+    return f"Length:     {describe_length(kwargs['total_kimg'], limit_sec)}; samples and a snapshot every {every}"
+
+
 def _num_snapshots(kwargs: dict[str, Any]) -> int:
     if kwargs["network_snapshot_ticks"] is None:
         return 0
+    if kwargs.get("time_limit_sec") is not None:
+        return math.ceil(num_ticks(kwargs["time_limit_sec"]) / kwargs["network_snapshot_ticks"]) + 1
     return math.ceil(kwargs["total_kimg"] / kwargs["kimg_per_tick"] / kwargs["network_snapshot_ticks"]) + 1
-
-
-def _describe_memory(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"float32; the GPU has {_memory_gib(device):.1f} GiB"
-    return f"this machine has {_memory_gib(device):.1f} GiB of main memory"
-
-
-def _memory_gib(device: torch.device) -> float:
-    num_bytes = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else psutil.virtual_memory().total
-    return num_bytes / 2**30
 
 
 def check_networks(kwargs: dict[str, Any], dataset: DatasetInfo) -> tuple[int, int]:
@@ -131,22 +120,9 @@ def try_transfer(kwargs: dict[str, Any], dataset: DatasetInfo, is_trusted: bool)
     Raises:
         UserError: It cannot be read, or does not fit.
     """
-    with open_url(kwargs["resume_pkl"]) as file:
-        snapshot = load_networks(file, ["G", "D", "G_ema"], trusted=is_trusted)
-    yield from snapshot.notes
     G, D = _construct_networks(kwargs, dataset)
-    for name, target in (("G", G), ("D", D), ("G_ema", G)):
-        try:
-            yield f"Resume:     {name}: {transfer_weights(snapshot.parts[name], target).describe()}"
-        except UserError as error:
-            raise UserError(f"--resume={kwargs['resume_pkl']}: {name}: {error}") from error
-
-
-def _num_activations(kwargs: dict[str, Any], dataset: DatasetInfo) -> int:
-    """Channels times pixels, summed over resolutions."""
-    capacity = {"channel_base": CHANNELS_AT_FULL_WIDTH, "channel_max": Preset.cmax, **kwargs["D_kwargs"]}
-    resolutions = [2**i for i in range(2, dataset.resolution.bit_length())]
-    return sum(min(capacity["channel_base"] // res, capacity["channel_max"]) * res**2 for res in resolutions)
+    for line in transfer_snapshot(kwargs["resume_pkl"], {"G": G, "D": D, "G_ema": G}, is_trusted):
+        yield f"Resume:     {line}"
 
 
 def existing_parent(path: Path) -> Path:

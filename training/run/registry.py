@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dnnlib.util import HOME, get_obj_by_name
 from training.run.presets import PRESETS, Preset, auto_preset
 
 
@@ -175,6 +175,7 @@ def _found(kind: str) -> Iterator[Any]:
     root = Path(__file__).parents[2]
     for path in sorted(root.glob("*/config.py")):
         if (path.parent / "__init__.py").exists():
-            yield from getattr(importlib.import_module(f"{path.parent.name}.config"), kind.upper(), ())
-    for entry_point in entry_points(group=f"mscond.{kind}"):
-        yield from entry_point.load()
+            yield from getattr(get_obj_by_name(f"{path.parent.name}.config"), kind.upper(), ())
+    if not HOME:  # other packages import this one by the names that it has in commands
+        for entry_point in entry_points(group=f"mscond.{kind}"):
+            yield from entry_point.load()

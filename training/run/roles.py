@@ -11,12 +11,15 @@ DATASET = "training.dataset.ImageFolderDataset"
 AUGMENTATION = "training.augment.AugmentPipe"
 OPTIMIZERS = ("torch.optim.Adam", "torch.optim.AdamW")
 
+OPTIONAL = ("augment_kwargs", "metric_set_kwargs")
+
 
 def allowed_classes() -> dict[str, tuple[str, ...]]:
     """Return the dotted names that may stand as ``class_name``, by argument of the training loop."""
     methods = configurations().values()
     return {
         "training_set_kwargs": (DATASET,),
+        "metric_set_kwargs": (DATASET,),
         "G_kwargs": tuple(sorted({method.generator for method in methods})),
         "D_kwargs": tuple(sorted({method.discriminator for method in methods})),
         "loss_kwargs": tuple(sorted({method.loss for method in methods})),
@@ -50,5 +53,5 @@ def _class_names(role: str, settings: Any) -> list[Any]:
     if role == "extension_kwargs":
         each_settings = settings if isinstance(settings, list) else [] if settings is None else [settings]
     else:
-        each_settings = [] if settings is None and role == "augment_kwargs" else [settings]
+        each_settings = [] if settings is None and role in OPTIONAL else [settings]
     return [each.get("class_name") if isinstance(each, dict) else None for each in each_settings]

@@ -20,7 +20,7 @@ Kwargs = dict[str, Any]
 
 POSITIVE = {
     *("num_gpus", "batch_size", "batch_gpu", "G_reg_interval", "D_reg_interval", "ada_interval", "ada_kimg"),
-    *("kimg_per_tick", "image_snapshot_ticks", "network_snapshot_ticks", "metrics_ticks"),
+    *("kimg_per_tick", "image_snapshot_ticks", "network_snapshot_ticks", "metrics_ticks", "time_limit_sec"),
 }
 """Settings that must be greater than 0; other numbers must not be negative."""
 
@@ -113,6 +113,14 @@ class TrainingSettings:
     """Called after every tick with (cur_nimg, total_nimg)."""
     num_bf16_res: int = 0
     """Highest resolutions at which G and D train in bfloat16 (`training.networks.bfloat16_training`)."""
+    metric_set_kwargs: Kwargs | None = None
+    """Dataset that metrics compare with; None for the training set."""
+    object_detector: str | None = None
+    """Detector of the metrics of objects; None for one that suits the dataset (`metrics.objects.registry`)."""
+    time_limit_sec: float | None = None
+    """Longest time of all parts of the run together; ticks are planned for it (`training.run.time_plan`)."""
+    stop_on: str | None = None
+    """'divergence' stops a run that diverges, without a checkpoint of that state; None never stops early."""
 
     @property
     def total_nimg(self) -> float:

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import torch
 
-from dnnlib.util import EasyDict, UserError
+from dnnlib.util import EasyDict, UserError, module_name_here
 from torch_utils import safe_pickle
 from torch_utils.safe_pickle import PersistentObject, RefusedPickleError, TFNetwork, Unknown
 from training.run.registry import augmentations, configurations
@@ -195,9 +195,16 @@ def _kind(value: Any) -> str:
     return ascii(name[:60])[1:-1] if name else type(value).__name__
 
 
+class _TrustingUnpickler(pickle.Unpickler):
+    """Finds our modules by the names in snapshots, whatever they are called in this process."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        return super().find_class(module_name_here(module), name)
+
+
 def _unpickle_trusted(f: IO[bytes], names: Collection[str]) -> tuple[dict[str, Any], list[str]]:
     try:
-        data = pickle.load(f)
+        data = _TrustingUnpickler(f).load()
     except Exception as error:  # code in the file can raise anything
         text = f"{type(error).__name__}: {str(error)[:200]!a}"
         raise UserError(f"cannot be unpickled here ({text}); try without --trust-pickle") from error

@@ -12,8 +12,9 @@ import safetensors.torch
 import torch
 
 from dnnlib.atomic import write_atomic
+from dnnlib.commands import how_to_run
 from dnnlib.download import content_fault
-from dnnlib.util import UserError
+from dnnlib.util import UserError, name_of_class
 from training.run.registry import configurations
 from training.snapshots.build import WeightBudget, construct, fill
 from training.snapshots.finite import ensure_finite
@@ -40,7 +41,7 @@ def save_portable(folder: Path, G_ema: torch.nn.Module) -> None:
     Raises:
         UserError: It is not one of `known_generators`.
     """
-    class_name = f"{type(G_ema).__module__}.{type(G_ema).__name__}"
+    class_name = name_of_class(type(G_ema))
     if class_name not in known_generators():
         raise UserError(f"a {class_name} cannot be described: only {', '.join(known_generators())} can")
     network: Any = G_ema  # its class was made persistent by a decorator that type checkers do not see through
@@ -83,7 +84,7 @@ def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
     if not path.is_file():
         raise UserError(
             f"{path.parent} holds no {CONFIG}: give a snapshot (.pkl), "
-            "or a folder that python -m training.inference.export wrote"
+            f"or a folder that {how_to_run('-m training.inference.export')} wrote"
         )
     data = _read_small(path)
     try:

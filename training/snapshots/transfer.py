@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 
 from dnnlib.util import UserError
 from torch_utils.misc import named_params_and_buffers
+from training.snapshots.state import open_snapshot
 
 SETTINGS = ("architecture", "activation", "kind", "up", "down", "use_noise")
 """Attributes of layers that change what a weight means, though not its shape."""
@@ -32,6 +34,26 @@ class Transfer:
         if any(name.startswith("mapping.fc") for name in self.new + self.unused):
             text += "; the mapping networks differ in depth, see --map-depth"
         return text
+
+
+def transfer_snapshot(resume: str, networks: Mapping[str, torch.nn.Module], trusted: bool = False) -> Iterator[str]:
+    """Copy the weights of a snapshot or checkpoint into networks, and yield lines about it.
+
+    Args:
+        resume: As for `training.snapshots.state.open_snapshot`.
+        networks: Networks to copy into, by the name of the part of the snapshot.
+        trusted: Allow the snapshot to execute code.
+
+    Raises:
+        UserError: It cannot be read, or does not fit.
+    """
+    snapshot = open_snapshot(resume, list(networks), trusted)
+    yield from snapshot.notes
+    for name, network in networks.items():
+        try:
+            yield f"{name}: {transfer_weights(snapshot.parts[name], network).describe()}"
+        except UserError as error:
+            raise UserError(f"--resume={resume}: {name}: {error}") from error
 
 
 def transfer_weights(source: torch.nn.Module, target: torch.nn.Module) -> Transfer:

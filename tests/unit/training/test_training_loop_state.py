@@ -24,7 +24,7 @@ CASES = {
     "msconD": everything_random(cfg="msconD", settings={"scales": [1, 8], "con_ramp_kimg": 1.0}),
 }
 
-LEFT_OUT = {"settings", "console", "log", "evaluation", "_listens"}
+LEFT_OUT = {"settings", "console", "log", "evaluation", "watch", "_listens"}
 """Attributes that hold options, open files, and what is remembered of a regular expression."""
 
 DERIVED = {

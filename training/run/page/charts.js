@@ -2,6 +2,10 @@
 (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const range = (_plot, low, high) => {
+    if (low !== high) return uPlot.rangeNum(low, high, 0.1, true);
+    return low ? [low - Math.abs(low) / 2, low + Math.abs(low) / 2] : [0, 1];
+  };
   const draw = (figure) => {
     const plot = figure.querySelector(".plot");
     const data = JSON.parse(figure.querySelector("script").textContent);
@@ -30,17 +34,18 @@
     new uPlot({
       width: plot.clientWidth,
       height: Math.max(220, Math.min(360, plot.clientWidth * 0.55)),
-      scales: {x: {time: false}},
+      scales: {x: {time: false}, y: {range}},
       axes: [axis(data.xLabel), {...axis(data.yLabel), size: 58}],
       series, bands,
     }, columns, plot);
   };
   const drawAll = () => document.querySelectorAll("figure.chart").forEach(draw);
-  let width = 0;
+  let width = document.body.clientWidth;
+  drawAll();
   new ResizeObserver(() => {
     if (document.body.clientWidth !== width) {
       width = document.body.clientWidth;
-      drawAll();
+      setTimeout(drawAll);  // not within the notification, which may not cause another
     }
   }).observe(document.body);
   dark.addEventListener("change", drawAll);

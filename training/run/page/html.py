@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 _FOLDER = Path(__file__).parent
-_VOID = {"img", "meta", "br", "link"}
+_VOID = {"img", "meta", "br", "link", "input"}
 
 
 class Html(str):
@@ -80,12 +80,16 @@ def embed_json(values: Any) -> Html:
     return Html(written.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def document(title: str, *body: str) -> Html:
-    """Return a whole page: with its styles and scripts, and forbidden to load or to send anything."""
-    scripts = [_asset("uPlot.iife.min.js"), _asset("charts.js")]
-    hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'" for code in scripts
-    )
+def document(title: str, *body: str, scripts: Sequence[str] = ()) -> Html:
+    """Return a whole page: with its styles and scripts, and forbidden to load or to send anything.
+
+    Args:
+        title: Heading and title.
+        *body: What stands below the heading.
+        scripts: Further scripts in this folder, besides those that draw charts.
+    """
+    codes = [_asset(name) for name in ("uPlot.iife.min.js", "charts.js", *scripts)]
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'" for code in codes)
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {hashes}"
     licence = Html(f"<!-- uPlot, which draws the curves:\n{_asset('uPlot.LICENSE')}\n-->\n")
     head = tag(
@@ -98,7 +102,7 @@ def document(title: str, *body: str) -> Html:
         tag("style", Html(_asset("uPlot.min.css") + _asset("style.css"))),
     )
     main = tag("main", tag("h1", title), *body)
-    page = tag("html", head, tag("body", main, *(tag("script", Html(code)) for code in scripts)), lang="en")
+    page = tag("html", head, tag("body", main, *(tag("script", Html(code)) for code in codes)), lang="en")
     return Html(f"<!doctype html>\n{licence}{page}\n")
 
 

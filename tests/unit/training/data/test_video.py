@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from dnnlib.util import UserError
+from training.data import video
 from training.data.video import write_video
 
 
@@ -78,3 +80,21 @@ def test_large_frames_are_shrunk_for_webp(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with Image.open(write_video(frames(1, height=1024, width=2048), tmp_path / "video.mp4")) as video:
         assert video.size == (1024, 512)
+
+
+def test_other_rates_and_gif(tmp_path):
+    path = write_video(iter(frames(5)), tmp_path / "video.gif", fps=10)
+    assert path == tmp_path / "video.gif"
+    actual, fps = read_video(path)
+    assert (len(actual), fps) == (5, 10)
+    assert np.abs(actual.astype(int) - 40 * np.arange(5)[:, None, None, None]).max() <= 4
+    assert read_video(write_video(iter(frames(5)), tmp_path / "video.webp", fps=10))[1] == 10
+    assert read_video(write_video(iter(frames(5)), tmp_path / "video.mp4", fps=10))[1] == 10
+
+
+def test_frames_that_would_fill_the_memory_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "MAX_KEPT_BYTES", 3 * 16 * 32 * 3)
+    write_video(frames(3), tmp_path / "video.gif")
+    with pytest.raises(UserError, match=r"long\.gif has more than 0 MiB of frames: make it smaller or shorter"):
+        write_video(frames(4), tmp_path / "long.gif")
+    assert not (tmp_path / "long.gif").exists()

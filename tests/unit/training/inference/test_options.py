@@ -9,7 +9,16 @@ from generate import generate_images
 from projector import run_projection
 from style_mixing import generate_style_mix
 from training.inference.export import export
-from training.inference.options import SEEDS, FiniteFloat, NameList, NumberList, errors_in_one_line, suggest
+from training.inference.options import (
+    SEEDS,
+    FiniteFloat,
+    NameList,
+    NumberList,
+    Sweep,
+    Truncation,
+    errors_in_one_line,
+    suggest,
+)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +48,19 @@ def test_names_may_have_blanks_and_repetitions():
 def test_unknown_names_are_refused_in_printable_text(text, said):
     with pytest.raises(click.BadParameter, match=f"^{said}: choose from a, b$"):
         NameList(lambda: ["a", "b"]).convert(text, None, None)
+
+
+def test_ranges_of_psi():
+    trunc = Truncation()
+    assert trunc.convert("0.7", None, None) == trunc.convert(0.7, None, None) == 0.7
+    assert trunc.convert("0:1", None, None) == Sweep(0, 1, 7)
+    assert trunc.convert("-0.5:0.7:3", None, None) == Sweep(-0.5, 0.7, 3)
+
+
+@pytest.mark.parametrize("text", ["0:", ":1", "0:1:1", "0:1:x", "0:1:2:3", "0:nan", "0:1:" + "9" * 5000, "0:1:\u0663"])
+def test_no_ranges_of_psi(text):
+    with pytest.raises(click.BadParameter):
+        Truncation().convert(text, None, None)
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "1e999", "x"])

@@ -7,7 +7,7 @@ import torch
 from tests import tiny_snapshot
 from tests.helpers import assert_close
 from training.inference import projection
-from training.inference.projection import project
+from training.inference.projection import project, project_many
 from training.inference.sampling import class_label
 
 CPU = torch.device("cpu")
@@ -153,3 +153,37 @@ def test_detector_sees_images_of_moderate_size(size_px, seen_px):
     detector = Pixels()
     projection.perceptual_features(detector, torch.zeros(1, 1, size_px, size_px))
     assert detector.sizes == [seen_px]
+
+
+@pytest.mark.parametrize("per_layer", [False, True])
+def test_each_of_many_targets_is_projected_as_if_alone(per_layer):
+    G = tiny_snapshot.generator()
+    label = class_label(G, None, CPU)
+    targets = torch.cat([target_of(G, label), 255 * torch.rand(1, 3, 16, 16)])
+    arguments = (Pixels(), label, 6, 1, 50)
+    *_, together = project_many(G, targets, *arguments, per_layer=per_layer)
+    assert together.ws.shape == (2, G.num_ws if per_layer else 1, 8)
+    for i in range(2):
+        *_, alone = project_many(G, targets[i : i + 1], *arguments, per_layer=per_layer)
+        assert_close(together.ws[i], alone.ws[0], rel=1e-3)
+        assert together.distances[i].item() == pytest.approx(alone.distances[0].item(), rel=1e-3)
+
+
+@pytest.mark.slow
+def test_w_plus_comes_closer_than_w():
+    G = tiny_snapshot.generator()
+    label = class_label(G, None, CPU)
+    target = 255 * torch.rand(1, 3, 16, 16)
+    lasts = [list(project_many(G, target, Pixels(), label, 60, 1, 50, per_layer=each))[-1] for each in (False, True)]
+    assert lasts[1].distances < 0.9 * lasts[0].distances
+    assert not torch.equal(lasts[1].ws[0, 0], lasts[1].ws[0, 1])
+
+
+def test_maps_in_a_batch_are_penalized_and_normalized_one_by_one():
+    maps = 2 + 3 * torch.randn(2, 1, 16, 16)
+    penalties = projection.noise_map_penalty(maps)
+    assert_close(penalties[:, 0], torch.stack([projection.noise_map_penalty(each) for each in maps[:, 0]]))
+    alone = {str(i): each.clone() for i, each in enumerate(maps[:, 0])}
+    projection.normalize_(alone)
+    projection.normalize_({"": maps})
+    assert_close(maps[:, 0], torch.stack(list(alone.values())))

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from dnnlib.util import UserError
-from tests.image_files import images, write_folder
+from tests.image_files import encode, images, random_image, write_folder
 from tests.training_runs import write_dataset
 from torch_utils.distributed import World
 from training.run import launch
 from training.run.folder import OPTIONS_FILE, STATUS_FILE, read_options, write_options, write_status
 from training.run.launch import RunRequest, prepare_run, train_run
 from training.run.options import Flags
+from training.run.photographs import PhotographFlags
 
 
 @pytest.fixture
@@ -101,6 +102,74 @@ def test_settings_of_a_network_are_checked_before_anything_is_written(tmp_path, 
 def test_a_metric_that_does_not_exist(tmp_path, data):
     with pytest.raises(UserError, match=r"there is no metric 'fid5k'; choose from fid50k_full, .*, or none$"):
         prepare_run(request(tmp_path, {"data": str(data), "metrics": ("fid50k_full", "fid5k")}))
+
+
+# Photographs, and choices for this machine
+
+PHOTOGRAPHS = PhotographFlags(16)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return write_folder(
+        tmp_path / "photos", {f"{side}.png": encode(random_image(size=(side, 20))) for side in (17, 20)}
+    )
+
+
+def test_photographs_are_prepared_beside_the_runs(tmp_path, photos):
+    plan = prepare_run(request(tmp_path, {"data": str(photos)}, photographs=PHOTOGRAPHS))
+    assert plan.run_dir.name == "00000-photos-16px-auto1"
+    assert plan.kwargs["training_set_kwargs"]["path"] == str(tmp_path / "runs/datasets/photos-16px.zip")
+    # The flags of the first part, given again, lead to the prepared images.
+    kwargs = prepare_run(
+        request(tmp_path, continue_run="latest", given={"data": str(photos)}, photographs=PHOTOGRAPHS)
+    ).kwargs
+    assert kwargs["training_set_kwargs"] == plan.kwargs["training_set_kwargs"]
+
+
+def test_a_dataset_of_the_wanted_size_is_not_prepared_again(tmp_path, data):
+    plan = prepare_run(request(tmp_path, {"data": str(data)}, photographs=PHOTOGRAPHS))
+    assert plan.kwargs["training_set_kwargs"]["path"] == str(data)
+
+
+def test_a_dry_run_prepares_nothing(tmp_path, photos, capsys):
+    train_run(request(tmp_path, {"data": str(photos)}, photographs=PHOTOGRAPHS, is_dry_run=True))
+    assert "Images:     2 of 16 px, no labels" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_photographs_without_a_size(tmp_path, photos):
+    with pytest.raises(UserError, match=r"; or let train.py do that: add --size=16$"):
+        prepare_run(request(tmp_path, {"data": str(photos)}))
+
+
+def test_a_machine_without_a_gpu_trains_small_networks(tmp_path, data, capsys):
+    plan = prepare_run(request(tmp_path, {"data": str(data)}, chooses=True))
+    assert plan.run_dir.name == "00000-cats-auto1-small"
+    assert "Chosen:     --small" in capsys.readouterr().out
+    chosen = {"data": str(data), "explicit": frozenset({"cfg"})}
+    assert prepare_run(request(tmp_path, chosen, chooses=True)).run_dir.name == "00001-cats-auto1"
+
+
+def test_a_run_to_resume_from(tmp_path, data):
+    run_dir = prepare_run(request(tmp_path, {"data": str(data)})).run_dir
+    flags = {"data": str(data), "resume": "runs"}
+    with pytest.raises(UserError, match=r"^--resume=.*: this run has saved neither a snapshot nor a checkpoint yet$"):
+        prepare_run(request(tmp_path, {**flags, "resume": str(run_dir)}))
+    (run_dir / "network-snapshot-000000.pkl").touch()
+    kwargs = prepare_run(request(tmp_path, {**flags, "resume": str(run_dir)})).kwargs
+    assert kwargs["resume_pkl"] == str(run_dir / "network-snapshot-000000.pkl")
+
+
+def test_a_run_of_a_given_time_that_is_over(tmp_path, data, capsys):
+    run_dir = prepare_run(request(tmp_path, {"data": str(data), "time": 3600.0})).run_dir
+    assert run_dir.name == "00000-cats-auto1-1h"
+    write_status(run_dir, "finished", 12, 12)
+    assert not continued(run_dir).has_work
+    assert f"is finished: 12 kimg in 1h. To train it further: python train.py --continue={run_dir} --time=2h" in (
+        capsys.readouterr().out
+    )
+    assert continued(run_dir, given={"time": 7200.0}).kwargs["time_limit_sec"] == 7200
 
 
 # Continuing

@@ -58,7 +58,7 @@ def test_settings_that_contradict_each_other_are_found():
 
 def test_memory_is_that_of_the_device(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 30, 24 << 30))
-    assert "per process (float32; the GPU has 24.0 GiB)" in described(tmp_path, device="cuda")
+    assert "per process (the GPU has 24.0 GiB; --batch-gpu up to " in described(tmp_path, device="cuda")
 
 
 def test_what_is_said(tmp_path):

@@ -1,0 +1,53 @@
+"""The commands, and how they are called: ``python train.py`` in a checkout, ``mscond train`` where it is installed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+_FOLDER = Path(__file__).parents[1]
+IS_INSTALLED = _FOLDER.name == "code" and _FOLDER.with_name("modules.py").is_file()
+"""Whether these sources lie in the installed package, whose scripts nobody calls by path."""
+
+
+@dataclass(frozen=True)
+class Subcommand:
+    """A script, and what the command ``mscond`` makes of it."""
+
+    module: str
+    function: str
+    """Its click command in the module, or a function without arguments."""
+    summary: str
+
+    @property
+    def script(self) -> str:
+        """How ``python`` is asked for it in a checkout."""
+        return f"-m {self.module}" if "." in self.module else f"{self.module}.py"
+
+
+SUBCOMMANDS = {
+    "dataset": Subcommand("dataset_tool", "main", "Make a dataset of photographs, or verify one."),
+    "train": Subcommand("train", "main", "Train on a dataset, or continue a run."),
+    "generate": Subcommand("generate", "generate_images", "Generate images with a trained network."),
+    "mix": Subcommand("style_mixing", "generate_style_mix", "Mix the styles of generated images."),
+    "project": Subcommand("projector", "run_projection", "Find the latent code of a photograph."),
+    "edit": Subcommand("edit", "edit", "Find and apply directions of editing, and centers of truncation."),
+    "score": Subcommand("calc_metrics", "calc_metrics", "Score a network, or one set of images against another."),
+    "report": Subcommand("report", "main", "Write the page of a run, or one that compares several."),
+    "compare": Subcommand("compare", "main", "Train and score methods and seeds side by side."),
+    "convert": Subcommand("legacy", "convert_network_pickle", "Convert an older snapshot."),
+    "export": Subcommand("training.inference.export", "export", "Export a generator: safetensors, ONNX, torch.export."),
+    "plots": Subcommand("msconD.plots", "main", "Plot the logits and the contrastive task of runs."),
+    "demo": Subcommand("demo", "main", "Draw scenes, train on them for minutes, generate images, score them."),
+    "doctor": Subcommand("torch_utils.doctor", "main", "Say what this machine has, and what is missing."),
+}
+
+
+def how_to_run(script: str) -> str:
+    """Return how a script is called, for messages.
+
+    Args:
+        script: ``train.py``, or ``-m training.inference.export``.
+    """
+    names = [name for name, subcommand in SUBCOMMANDS.items() if subcommand.script == script]
+    return f"mscond {names[0]}" if IS_INSTALLED and names else f"python {script}"

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dnnlib.util import UserError
+from tests.image_files import random_image
+from training.inference import targets
+from training.inference.targets import Crop, distance_name, distances, mean_distances, parse_crop, read_targets
+
+
+@pytest.fixture
+def photo(tmp_path):
+    image = random_image(size=(40, 24))
+    image.save(tmp_path / "photo.png")
+    return tmp_path / "photo.png", image
+
+
+@pytest.mark.parametrize(
+    ("text", "box", "square"),
+    [("center", (8, 0, 32, 24), (8, 0, 24)), ("3,5,16", (3, 5, 19, 21), (3, 5, 16)), ("pad", None, (0, -8, 40))],
+)
+def test_the_stated_square_is_taken(photo, text, box, square):
+    path, image = photo
+    crop = parse_crop(text)
+    assert str(crop) == text
+    [target] = read_targets(path, crop, 16, 3)
+    if box is None:
+        whole = Image.new("RGB", (40, 40))
+        whole.paste(image, (0, 8))
+    else:
+        whole = image.crop(box)
+    expected = np.asarray(whole.convert("RGB").resize((16, 16), Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(target.pixels, expected)
+    assert (target.file, target.square) == (str(path), square)
+
+
+@pytest.mark.parametrize("text", ["", "middle", "1,2", "1,2,0", "-1,2,3", "1,2,3,4", "1,2,9999999", "\u0661,2,3"])
+def test_other_crops_are_refused(text):
+    assert parse_crop(text) is None
+
+
+def test_a_square_outside_of_the_image_is_refused(photo):
+    for crop in (Crop("box", (25, 0, 16)), Crop("box", (0, 9, 16))):
+        with pytest.raises(UserError, match=f"has 40x24 pixels: the square --crop={crop} is not inside it"):
+            read_targets(photo[0], crop, 16, 3)
+
+
+def test_a_folder_is_read_in_the_order_of_names(tmp_path, monkeypatch):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for value, name in enumerate(("b.png", "a.jpg", "c.png")):
+        Image.new("RGB", (20, 10), (50 * value,) * 3).save(folder / name)
+    (folder / "notes.txt").write_text("text")
+    found = read_targets(folder, Crop("center"), 8, 1)
+    assert [target.file for target in found] == ["a.jpg", "b.png", "c.png"]
+    assert [int(target.pixels[0, 0, 0]) for target in found] == [50, 0, 100]
+    assert found[0].pixels.shape == (8, 8, 1)
+    monkeypatch.setattr(targets, "MAX_TARGETS", 2)
+    with pytest.raises(UserError, match="holds 3 images, more than 2 at once"):
+        read_targets(folder, Crop("center"), 8, 1)
+
+
+def test_networks_of_other_channels_are_refused(photo):
+    with pytest.raises(UserError, match="1 or 3 color channels, this one has 4"):
+        read_targets(photo[0], Crop("center"), 8, 4)
+
+
+def test_only_the_calibrated_network_is_called_lpips():
+    assert distance_name("vgg16") == "LPIPS (VGG16)"
+    assert distance_name("efficientnet_lite1") == "perceptual (efflite)"
+    assert distance_name("/home/me/mine\x1b.pt") == r"perceptual ('mine\x1b')"
+
+
+class Mean(torch.nn.Module):
+    def forward(self, img, resize_images, return_lpips):
+        return img.mean(dim=(2, 3)) / 255
+
+
+def test_distances():
+    a, b = np.zeros([4, 4, 3], np.uint8), np.full([4, 4, 3], 51, np.uint8)
+    b[:2] = 0
+    found = distances(a, b, Mean(), "mean", torch.device("cpu"))
+    assert found == {"pixels": pytest.approx(51 / 2**0.5), "mean": pytest.approx(3 * 0.1**2, rel=1e-4)}
+    assert mean_distances([{"a": 1, "b": 2}, {"a": 3, "b": 6}]) == {"a": 2, "b": 4}

@@ -1,0 +1,183 @@
+"""The page of a run, and of several: complete, escaped, bounded, and made of whatever is there."""
+
+import json
+import os
+import re
+import shlex
+
+import pytest
+from PIL import Image
+
+from dnnlib.util import UserError
+from tests.fake_run import write_run
+from training.run.page.pictures import CACHE_FOLDER, find_grids, sample_pictures, small_picture
+from training.run.page.records import read_curves, read_records
+from training.run.page.run_page import PAGE_FILE, commands, run_page, write_comparison, write_run_page
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("runs") / "00000-<b>cats & dogs", Loss__D__loss=200.0)
+
+
+@pytest.fixture(scope="module")
+def page(run_dir):
+    return write_run_page(run_dir).read_text()
+
+
+def charts_of(page):
+    found = re.findall(
+        r'<figure class="chart"><figcaption>(.*?)</figcaption>.*?<script type="application/json">(.*?)</script>', page
+    )
+    return {title: json.loads(data) for title, data in found}
+
+
+def test_sections(page):
+    assert re.findall("<h2>(.*?)</h2>", page) == [
+        *("Health", "Samples over time", "Scores", "Training", "Logits by scale", "Method"),
+        *("What the samples are like", "Time and memory", "Commands", "Options"),
+    ]
+    assert "<h1>00000-&lt;b&gt;cats &amp; dogs</h1>" in page
+    assert "<b>" not in page
+    assert "<strong>Warning: </strong>training diverges: Loss/D/loss is 200, where" in page
+    assert '<code class="flag">--glr</code>' in page
+    assert "<dt>Images seen</dt><dd>100 of 100 thousand</dd>" in page
+
+
+def test_charts(page):
+    charts = charts_of(page)
+    assert {"fid50k_full", "Losses", "Height 1", "Height 16", "Con/top1", "Memory"} < set(charts)
+    assert [curve["label"] for curve in charts["Con/top1"]["curves"]] == ["height 1", "height 8", "height 16"]
+    assert charts["fid50k_full"]["x"] == [25, 50, 75, 100]
+    assert charts["fid50k_full"]["curves"][0]["y"] == [300, 150, 100, 75]
+    assert [curve["label"] for curve in charts["Memory"]["curves"]] == ["of the process"]  # no GPU
+    (real, _fake) = charts["Height 8"]["curves"]
+    assert real["high"][0] - real["low"][0] == pytest.approx(0.6)
+    assert len(charts["Losses"]["x"]) == 25
+
+
+def test_commands_can_be_pasted(run_dir):
+    found = dict(commands(read_records(run_dir)))
+    assert shlex.split(found["Train further"])[-2:] == [f"--continue={run_dir}", "--kimg=202"]
+    network = f"--network={run_dir}/network-snapshot-000100.pkl"
+    assert network in shlex.split(found["Generate images"])
+    assert shlex.split(found["Score"])[-2:] == [network, "--metrics=fid50k_full"]
+
+
+def test_states_and_time_left(tmp_path):
+    folder = write_run(tmp_path / "run")
+
+    def state_and_facts(reason):
+        status = {"reason": reason, "kimg": 100, "total_kimg": 300}
+        (folder / "exit_status.json").write_text(json.dumps(status))
+        records = read_records(folder)
+        return records.state, dict(re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", run_page([records])))
+
+    assert state_and_facts("stopped")[0] == "stopped"
+    state, facts = state_and_facts("running")  # but no process holds the lock
+    assert state == "interrupted"
+    assert facts["Time left"] == "50m 00s of training"  # a minute for each 4 of the 200 kimg
+    assert "Time left" not in state_and_facts("finished")[1]
+
+
+def test_several_runs(tmp_path, run_dir):
+    other = write_run(tmp_path / "00001-other", num_ticks=11, kimg_per_tick=5)
+    write_comparison([run_dir, other], tmp_path / "comparison.html")
+    page = (tmp_path / "comparison.html").read_text()
+    assert "<h1>2 runs</h1>" in page
+    assert "Samples of 00001-other" in page
+    losses = charts_of(page)["Losses"]["curves"]
+    names = [
+        f"{run}, {kind}" for run in ("00000-<b>cats & dogs", "00001-other") for kind in ("generator", "discriminator")
+    ]
+    assert [curve["label"] for curve in losses] == names
+    assert [(curve["color"], curve["dashed"]) for curve in losses] == [(0, False), (0, True), (1, False), (1, True)]
+    assert len(set(re.findall(r'id="(slider-\d)"', page))) == 2
+
+
+def test_curves_are_thinned_by_averaging(tmp_path):
+    lines = [
+        {"Progress/kimg": {"num": 1, "mean": i, "std": 0}, "a": {"num": 1, "mean": 2 * i, "std": i}}
+        for i in range(1, 11)
+    ]
+    lines[9]["a"]["mean"] = None
+    lines[0]["b"] = {"num": 0, "mean": 7, "std": 0}
+    (tmp_path / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"torn')
+    curves = read_curves(tmp_path / "stats.jsonl", 3)
+    assert curves.keys() == {"Progress/kimg", "a"}
+    assert curves["a"].kimg == [2, 5, 8]
+    assert curves["a"].mean == [4, 10, 16]
+    assert curves["a"].std == [2, 5, 8]
+    assert len(read_curves(tmp_path / "stats.jsonl", 300)["a"].mean) == 9
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(UserError, match="not a run folder that has finished a tick"):
+        write_run_page(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["training_options.json", "exit_status.json", "metric-fid50k_full.jsonl", "reals.png"])
+@pytest.mark.parametrize("content", [b"", b"\xff{[", b'{"a": {"b": 1}, "results": 3}\n', b"[1]"])
+def test_damaged_files(tmp_path, name, content):
+    folder = write_run(tmp_path / "run", num_ticks=2, num_grids=1)
+    (folder / name).write_bytes(content)
+    assert "<h2>Training</h2>" in write_run_page(folder).read_text()
+
+
+# Pictures
+
+
+def test_grids_in_order(tmp_path):
+    names = ["_init", "000000", "000001_500", "000001", "000001_G", "000200", "_other", "12"]
+    for name in names:
+        (tmp_path / f"fakes{name}.png").touch()
+    assert [(label, path.stem) for label, path in find_grids(tmp_path)] == [
+        ("before training", "fakes_init"),
+        ("after 1 kimg, without averaging of weights", "fakes000001_G"),
+        ("after 1.5 kimg", "fakes000001_500"),
+        ("after 200 kimg", "fakes000200"),
+    ]
+
+
+def test_pictures_show_the_upper_left(tmp_path, run_dir):
+    picture = small_picture(run_dir / "reals.png", 32, "reals")
+    assert (picture.width_px, picture.height_px) == (14 * 32, 8 * 32)
+    grid = Image.new("RGB", (2 * 512, 512), "red")
+    grid.paste("blue", (512, 0, 1024, 512))
+    grid.save(tmp_path / "fakes000001.png")
+    picture = small_picture(tmp_path / "fakes000001.png", 512, "")
+    assert (picture.width_px, picture.height_px) == (256, 128)
+    assert small_picture(tmp_path / "missing.png", 32, "") is None
+
+
+def test_pictures_are_kept_until_the_grid_changes(tmp_path):
+    path = tmp_path / "fakes000001.png"
+    Image.new("RGB", (64, 64), "red").save(path)
+    first = small_picture(path, 32, "")
+    cached = tmp_path / CACHE_FOLDER / "fakes000001.webp"
+    assert cached.read_bytes() == first.data
+    cached.write_bytes(b"damaged")
+    assert small_picture(path, 32, "").data == first.data
+    Image.new("RGB", (8, 8)).save(cached)
+    assert small_picture(path, 32, "").width_px == 8  # the grid itself is not read
+    os.utime(cached, (0, 0))
+    assert small_picture(path, 32, "").data == first.data
+
+
+def test_pictures_fit(run_dir):
+    pictures = sample_pictures(run_dir, 32, 1 << 30)
+    total = sum(len(picture.data) for picture in pictures)
+    fewer = sample_pictures(run_dir, 32, total // 2)
+    assert 1 < len(fewer) < len(pictures)
+    assert sum(len(picture.data) for picture in fewer) <= total // 2
+    assert (fewer[0].label, fewer[-1].label) == (pictures[0].label, pictures[-1].label)
+    assert [picture.label for picture in sample_pictures(run_dir, 32, 1)] == ["after 100 kimg"]
+
+
+def test_a_kill_leaves_the_old_page(tmp_path, monkeypatch):
+    folder = write_run(tmp_path / "run", num_ticks=2, num_grids=1)
+    before = write_run_page(folder).read_bytes()
+    monkeypatch.setattr("dnnlib.atomic.commit", lambda temp, path: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        write_run_page(folder)
+    assert (folder / PAGE_FILE).read_bytes() == before

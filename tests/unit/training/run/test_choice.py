@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+from training.run import choice
+from training.run.choice import choose_for_cpu
+from training.run.options import DatasetInfo, Flags, resolve
+
+DATASET = DatasetInfo("cats", 32, 500, has_labels=False)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _known_machine(monkeypatch):
+    monkeypatch.setattr(choice, "measure_operations_per_sec", lambda: 1e11)
+    monkeypatch.setattr(choice, "rehearsed", lambda *args: type("Rehearsal", (), {"flops": 3.2e11}))
+
+
+def test_without_a_gpu_and_a_choice_it_is_small():
+    flags, lines = choose_for_cpu(Flags(data=""), DATASET, CPU)
+    assert (flags.small, flags.snap) == (True, 5)
+    # 3.2e11 operations for 32 images (or 16) at a quarter of 1e11 per second: 400 (800) s per kimg
+    assert lines[1:] == [
+        "  --cfg=auto:             about 115d 17h 46m for 25000 kimg",
+        "  --cfg=auto --small:     about 1d 20h 26m for 200 kimg",
+        "Chosen:     --small --snap=5; --small=0 or --cfg=auto trains the full width",
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(choice.CHOOSING))
+def test_a_choice_of_the_user_stays(name):
+    flags = Flags(data="", explicit=frozenset({name}))
+    assert choose_for_cpu(flags, DATASET, CPU) == (flags, [])
+
+
+def test_a_gpu_trains_the_full_width():
+    flags = Flags(data="")
+    assert choose_for_cpu(flags, DATASET, torch.device("cuda")) == (flags, [])
+
+
+@pytest.mark.parametrize(("name", "snap"), [("snap", 50), ("tick", 50), ("kimg", 5)])
+def test_snapshots_are_the_users_too(name, snap):
+    flags, lines = choose_for_cpu(Flags(data="", explicit=frozenset({name})), DATASET, CPU)
+    assert flags.snap == snap
+    assert ("--snap" in lines[-1]) == (snap == 5)
+
+
+def test_a_given_time():
+    flags, lines = choose_for_cpu(Flags(data="", time=3600, explicit=frozenset({"time"})), DATASET, CPU)
+    assert lines[1] == "  --cfg=auto:             about 9 kimg in 1h 00m 00s"
+    assert resolve(flags, DATASET)[1]["network_snapshot_ticks"] == 5
+
+
+def test_the_speed_of_this_machine(monkeypatch):
+    monkeypatch.undo()
+    assert 1e8 < choice.measure_operations_per_sec() < 1e15

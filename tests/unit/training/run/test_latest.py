@@ -1,0 +1,76 @@
+import pytest
+
+from dnnlib.util import UserError
+from training.run.folder import write_options
+from training.run.latest import find_network, is_state, newest_networks
+
+
+def new_run(folder, *names):
+    folder.mkdir(parents=True)
+    write_options(folder, {})
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "newest"),
+    [
+        (["network-snapshot-000000.pkl", "network-snapshot-000200.pkl"], "network-snapshot-000200.pkl"),
+        (["network-snapshot-000012.pkl", "network-snapshot-000012_008.pkl"], "network-snapshot-000012_008.pkl"),
+        (["network-snapshot-000012_400.pkl", "network-snapshot-000012_512.pkl"], "network-snapshot-000012_512.pkl"),
+        (["network-snapshot-1000000.pkl", "network-snapshot-999999.pkl"], "network-snapshot-1000000.pkl"),
+        (
+            ["network-snapshot-000004.pkl", "training-state-000009000.safetensors"],
+            "training-state-000009000.safetensors",
+        ),
+        (["network-snapshot-000009.pkl", "training-state-000009600.safetensors"], "network-snapshot-000009.pkl"),
+        (["training-state-000009600.safetensors.damaged", "fakes000000.png"], None),
+    ],
+)
+def test_the_newest_networks_of_a_run(tmp_path, names, newest):
+    run_dir = new_run(tmp_path / "00000-cats", *names)
+    found = newest_networks(run_dir)
+    assert (None if found is None else found.name) == newest
+    if newest is not None:
+        assert find_network(str(run_dir)) == str(found)
+
+
+def test_the_latest_run_that_has_networks(tmp_path, monkeypatch):
+    for name, *files in (
+        ("00000-a", "network-snapshot-000000.pkl"),
+        ("00001-b", "network-snapshot-000000.pkl"),
+        ("00002-c",),
+    ):
+        new_run(tmp_path / "runs" / name, *files)
+    monkeypatch.chdir(tmp_path)
+    assert find_network("latest") == "runs/00001-b/network-snapshot-000000.pkl"
+    assert find_network(str(tmp_path / "runs")) == str(tmp_path / "runs/00001-b/network-snapshot-000000.pkl")
+    (tmp_path / "latest").touch()
+    assert find_network("latest") == "latest"
+
+
+@pytest.mark.parametrize("network", ["https://example.com/net.pkl", "net.pkl", "training-state-000000004.safetensors"])
+def test_everything_else_stays_as_it_is(tmp_path, monkeypatch, network):
+    monkeypatch.chdir(tmp_path)
+    assert find_network(network) == network
+
+
+def test_a_folder_without_runs_stays_as_it_is(tmp_path):
+    (tmp_path / "config.json").touch()
+    assert find_network(str(tmp_path)) == str(tmp_path)
+
+
+def test_there_is_nothing_yet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^--network=latest: no run in .*runs has saved networks; give a snapshot or"):
+        find_network("latest")
+    run_dir = new_run(tmp_path / "runs/00000-a")
+    with pytest.raises(UserError, match=r"^--resume=.*00000-a: this run has saved neither a snapshot nor a checkpoint"):
+        find_network(str(run_dir), "--resume")
+
+
+def test_checkpoints_are_told_by_their_names():
+    assert is_state("runs/00000-a/training-state-000009600.safetensors")
+    assert not is_state("https://example.com/net.pkl")
+    assert not is_state("model.safetensors")

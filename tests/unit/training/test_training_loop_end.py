@@ -1,0 +1,83 @@
+"""How a run ends: in time, or stopped between two snapshots, with pictures either way."""
+
+import itertools
+
+import pytest
+import torch
+
+from tests.training_runs import BATCH, newest_state, tiny_options, train_here, write_dataset
+from training.run import length
+from training.run.folder import read_status
+
+TICK = 3 * BATCH
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "data.zip")
+
+
+@pytest.fixture
+def options(data):
+    return {**tiny_options(data, 1000), "image_snapshot_ticks": 50, "network_snapshot_ticks": 50}
+
+
+def pictures(run_dir):
+    return sorted(path.name for path in run_dir.iterdir() if path.name.startswith(("fakes0", "network-")))
+
+
+def test_a_stop_leaves_samples_and_a_snapshot(tmp_path, options):
+    answers = itertools.chain([False], itertools.repeat(True))  # after tick 0 it goes on, after tick 1 it stops
+    assert not train_here(tmp_path / "run", options, abort_fn=lambda: next(answers))
+    stopped_at = BATCH + TICK
+    status = read_status(tmp_path / "run")
+    assert (status["reason"], status["kimg"]) == ("stopped", stopped_at / 1000)
+    first = ["fakes000000.png", "network-snapshot-000000.pkl"]
+    last = [f"fakes000000_{stopped_at:03d}.png", f"network-snapshot-000000_{stopped_at:03d}.pkl"]
+    assert pictures(tmp_path / "run") == sorted([*first, *last])
+
+
+def test_a_stop_at_a_snapshot_leaves_no_second_one(tmp_path, options):
+    assert not train_here(tmp_path / "run", options, abort_fn=lambda: True)
+    assert pictures(tmp_path / "run") == ["fakes000000.png", "network-snapshot-000000.pkl"]
+
+
+def test_a_run_without_pictures_stops_without(tmp_path, options):
+    options.update(image_snapshot_ticks=None, network_snapshot_ticks=None)
+    assert not train_here(tmp_path / "run", options, abort_fn=lambda: True)
+    assert pictures(tmp_path / "run") == []
+
+
+class Clock:
+    """Time goes on by a second per iteration: `RunLength` asks once at the beginning and after each."""
+
+    def __init__(self, monkeypatch):
+        self.seconds = 0.0
+        look = length.RunLength.look_at_clock
+
+        def look_at_own(run_length, elapsed_sec):
+            look(run_length, self.seconds)
+            self.seconds += 1
+
+        monkeypatch.setattr(length.RunLength, "look_at_clock", look_at_own)
+
+
+def test_a_run_ends_when_its_time_is_over_and_can_go_on(tmp_path, options, monkeypatch):
+    Clock(monkeypatch)
+    assert train_here(tmp_path / "run", options, time_limit_sec=7.0)
+    status = read_status(tmp_path / "run")
+    assert (status["reason"], status["kimg"]) == ("finished", 7 * BATCH / 1000)
+    assert f"network-snapshot-000000_{7 * BATCH:03d}.pkl" in pictures(tmp_path / "run")
+    assert train_here(tmp_path / "run", options, time_limit_sec=10.0)  # the clock goes on from 8
+    assert read_status(tmp_path / "run")["kimg"] == 9 * BATCH / 1000
+
+
+def test_time_does_not_matter_for_the_weights(tmp_path, options, monkeypatch):
+    Clock(monkeypatch)
+    train_here(tmp_path / "time", options, time_limit_sec=7.0)
+    train_here(tmp_path / "kimg", {**options, "total_kimg": 7 * BATCH / 1000})
+    in_time, in_images = (newest_state(tmp_path / name) for name in ("time", "kimg"))
+    assert in_time.keys() == in_images.keys()
+    weights = [name for name in in_time if name.startswith(("/modules", "/optimizers"))]
+    assert weights
+    assert all(torch.equal(in_time[name], in_images[name]) for name in weights)

@@ -1,0 +1,72 @@
+"""Which configuration a machine without a GPU can train: how long the default one takes, and the choice of ``--small``.
+
+It is made where nothing was chosen on the command line; `training.run.options.resolve` knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import torch
+
+from dnnlib.util import format_time
+from training.run.memory import rehearsed
+from training.run.options import DatasetInfo, Flags, resolve
+
+CHOOSING = {"cfg", "small", "cbase", "cmax", "batch_gpu", "gamma", "glr", "dlr", "map_depth", "resume", "freezed"}
+"""Flags after which the choice is the user's."""
+
+SNAP = 5
+"""Ticks between snapshots: there are to be pictures before the end."""
+
+TRAINING_EFFICIENCY = 0.25
+"""Speed of an iteration relative to that of a large matrix product: a guess, hence "rough"."""
+PROBE_SIDE = 512
+PROBE_SEC = 0.2
+
+
+def choose_for_cpu(flags: Flags, dataset: DatasetInfo, device: torch.device) -> tuple[Flags, list[str]]:
+    """Choose ``--small`` where there is no GPU and the user has not chosen.
+
+    Args:
+        flags: As they were given.
+        dataset: The images.
+        device: Of the run.
+
+    Returns:
+        The flags to use, and lines that say what was chosen, why, and how to choose otherwise.
+    """
+    if device.type != "cpu" or flags.explicit & CHOOSING:
+        return flags, []
+    chosen, shown = dataclasses.replace(flags, small=True), "--small"
+    if not flags.explicit & {"snap", "tick", "time"}:
+        chosen, shown = dataclasses.replace(chosen, snap=SNAP), f"--small --snap={SNAP}"
+    operations_per_sec = measure_operations_per_sec()
+    lines = ["No GPU and no --cfg: rough estimates of what this machine can train"]
+    for each, name in ((flags, f"--cfg={flags.cfg}"), (chosen, f"--cfg={flags.cfg} --small")):
+        lines.append(f"  {name + ':':<24}{_describe_time(each, dataset, device, operations_per_sec)}")
+    lines.append(f"Chosen:     {shown}; --small=0 or --cfg={flags.cfg} trains the full width")
+    return chosen, lines
+
+
+def _describe_time(flags: Flags, dataset: DatasetInfo, device: torch.device, operations_per_sec: float) -> str:
+    _description, kwargs = resolve(flags, dataset)
+    rehearsal = rehearsed(kwargs, dataset, device)
+    if rehearsal is None:
+        return "unknown"
+    sec_per_kimg = rehearsal.flops / kwargs["batch_size"] * 1000 / (operations_per_sec * TRAINING_EFFICIENCY)
+    if flags.time is not None:
+        return f"about {flags.time / sec_per_kimg:.2g} kimg in {format_time(flags.time)}"
+    return f"about {format_time(sec_per_kimg * kwargs['total_kimg'])} for {kwargs['total_kimg']:g} kimg"
+
+
+def measure_operations_per_sec() -> float:
+    """Measure the floating-point operations per second of a matrix product in float32, which takes half a second."""
+    a = torch.ones([PROBE_SIDE, PROBE_SIDE])
+    a @ a  # the first one prepares
+    begin_sec, num = time.perf_counter(), 0
+    while (sec := time.perf_counter() - begin_sec) < PROBE_SEC or num == 0:
+        a @ a
+        num += 1
+    return num * 2 * PROBE_SIDE**3 / max(sec, 1e-9)

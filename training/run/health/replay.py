@@ -1,0 +1,50 @@
+"""The monitor of a run that has already trained, from its files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from metrics.direction import is_higher_better
+from training.run.health.monitor import Monitor
+from training.run.jsonl import read_lines
+
+_SNAPSHOT = re.compile(r"network-snapshot-(\d{6,9})(?:_(\d{3}))?\.pkl")
+
+
+def replay(run_dir: Path, options: Mapping[str, Any]) -> Monitor:
+    """Read what a run has logged so far.
+
+    Args:
+        run_dir: Run folder.
+        options: Arguments of the training loop.
+    """
+    monitor = Monitor(options)
+    for _number, line in read_lines(run_dir / "stats.jsonl"):
+        monitor.add_tick(line)
+    metrics = options.get("metrics")
+    if isinstance(metrics, (list, tuple)) and metrics and isinstance(metrics[0], str):
+        for kimg, results in read_scores(run_dir / f"metric-{metrics[0]}.jsonl"):
+            first = first_score(results)
+            if first is not None:
+                monitor.add_score(kimg, *first)
+    return monitor
+
+
+def first_score(results: Mapping[str, float]) -> tuple[str, float] | None:
+    """Return name and value of the first score that is better one way or the other: snapshots are compared by it."""
+    return next((item for item in results.items() if is_higher_better(item[0]) is not None), None)
+
+
+def read_scores(path: Path) -> Iterator[tuple[float, dict[str, float]]]:
+    """Yield thousands of images seen, as its name tells, and the scores of each snapshot, the oldest snapshot first."""
+    found: dict[float, dict[str, float]] = {}
+    for _number, record in read_lines(path):
+        name, results = record.get("snapshot_pkl"), record.get("results")
+        match = _SNAPSHOT.fullmatch(name) if isinstance(name, str) else None
+        if match is not None and isinstance(results, dict):
+            values = {key: float(x) for key, x in results.items() if type(x) in (int, float) and abs(x) < 1e30}
+            found[int(match[1]) + int(match[2] or 0) / 1000] = values
+    yield from sorted(found.items())

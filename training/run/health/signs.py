@@ -1,0 +1,199 @@
+"""The signs, one function each: from the history of a run to a message, or None while all is well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from metrics.direction import is_higher_better
+from training.run.health.history import DIVERSITY, LEAK, NEAREST_REAL, WINDOW_TICKS, History
+
+NONFINITE = "Health/nonfinite_grads/"
+HUGE_LOSS = 100.0
+"""Losses of -log sigmoid are about the logits once those are large: D is then certain to e^-100, and nothing learns."""
+CERTAIN = 0.95
+"""Mean sign of logits. ADA (arXiv 2006.06676, section 3) aims at 0.6 and calls 1 complete overfitting; runs that go
+well were seen to reach 0.93."""
+LEAK_P = 0.8
+"""Below it augmentations do not leak into samples in practice (arXiv 2006.06676, section 2.2)."""
+LEAK_SHARE = 0.5
+"""Samples are this many times closer to augmented images than to the images themselves."""
+COLLAPSED = 0.15
+"""Diversity relative to real images. Samples of runs that went well were seen above 0.4 once they showed anything."""
+FALLEN = 0.4
+"""The same relative to its own highest value."""
+SEEN_DIVERSITY = 0.3
+"""Diversity that samples must have had before a fall counts: the first grids show hardly anything."""
+COLLAPSE_KIMG = 20.0
+"""Samples that all look alike are normal before."""
+COPIED = 0.35
+"""Distance to the nearest real image relative to that between real images. The mean of all images, which copies none,
+has 0.7 in high dimension: its distance to each is the standard deviation, that between two is sqrt(2) times as much."""
+PATIENCE = 8
+"""Scores without a new best one, before they count as stagnating."""
+PATIENCE_SHARE = 0.4
+"""Part of the run that must have passed since the best one."""
+
+
+@dataclass(frozen=True)
+class Sign:
+    """Something that is going wrong."""
+
+    kind: str
+    """Its name in ``stats.jsonl`` and the status line."""
+    value: float
+    """What was measured."""
+    text: str
+    """What was measured, what it means and what to try, in one line."""
+
+
+def divergence(history: History) -> Sign | None:
+    """Gradients or losses that are not finite, or losses beyond any use."""
+    tick = history.ticks[-1]
+    counts = {phase: count for phase, count in tick.below(NONFINITE).items() if count}
+    advice = "lower --glr and --dlr or raise --gamma"
+    if counts:
+        phase, count = max(counts.items(), key=lambda item: item[1] or 0.0)
+        assert count is not None
+        text = f"{count:.0f} gradient values per step of phase {phase} were not finite and were replaced"
+        return Sign("divergence", count, f"training diverges: {text}; {advice}")
+    for name in ("Loss/G/loss", "Loss/D/loss"):
+        value = tick.means.get(name, 0.0)
+        if value is None or abs(value) > HUGE_LOSS:
+            shown = "not finite" if value is None else f"{value:.4g}"
+            text = f"{name} is {shown}, where at most a few tens are usual"
+            return Sign("divergence", HUGE_LOSS if value is None else value, f"training diverges: {text}; {advice}")
+    return None
+
+
+def discriminator_ahead(history: History) -> Sign | None:
+    """D is certain of all images, so that G learns little from it."""
+    signs = [
+        min(tick.means.get("Loss/signs/real") or 0.0, -(tick.means.get("Loss/signs/fake") or 0.0))
+        for tick in history.ticks
+    ]
+    if len(signs) < WINDOW_TICKS or min(signs) < CERTAIN:
+        return None
+    sure = (1 + signs[-1]) / 2
+    return Sign(
+        "discriminator_ahead",
+        signs[-1],
+        f"the discriminator is far ahead: for {WINDOW_TICKS} ticks it has told at least {sure:.1%} of real and of "
+        "generated images apart, and the generator learns little from that; raise --gamma, lower --dlr, or add "
+        "--aug=ada if there are few images",
+    )
+
+
+def _lasting_p(history: History) -> float:
+    """Return the smallest probability of augmentation in the window, 0 before the window is full."""
+    ps = [tick.means.get("Progress/augment") or 0.0 for tick in history.ticks]
+    return min(ps) if len(ps) == WINDOW_TICKS else 0.0
+
+
+def augmentation_at_limit(history: History) -> Sign | None:
+    """ADA would augment more than it may."""
+    p = _lasting_p(history)
+    if not history.is_adaptive or history.max_p is None or p <= 0 or p < history.max_p - 1e-3:
+        return None
+    return Sign(
+        "augmentation_at_limit",
+        p,
+        f"the augmentation probability has been at its limit of {history.max_p:g} for {WINDOW_TICKS} ticks and the "
+        "discriminator still overfits: there are too few images for these networks; halve --cbase, add --mirror=1, or "
+        "start from another snapshot with --resume and --freezed",
+    )
+
+
+def augmentation_may_leak(history: History) -> Sign | None:
+    """ADA augments so often that the generator cannot tell what is part of the images."""
+    p = _lasting_p(history)
+    if not history.is_adaptive or not history.has_leaky_augmentation or p <= LEAK_P:
+        return None
+    return Sign(
+        "augmentation_may_leak",
+        p,
+        f"the augmentation probability has been above {LEAK_P:g} for {WINDOW_TICKS} ticks (now {p:.2f}): from there on "
+        "its rotations and colours can leak into the samples; look for them, and continue from an earlier snapshot "
+        "with --ada-max-p=0.8 or --augpipe=bg if you see any",
+    )
+
+
+def augmentation_leaks(history: History) -> Sign | None:
+    """Samples look like augmented images rather than like the images."""
+    values = history.measured.get(LEAK, [])
+    if len(values) < 2 or max(values) > LEAK_SHARE:
+        return None
+    return Sign(
+        "augmentation_leaks",
+        values[-1],
+        f"augmentations leak into the samples: in colour, contrast and direction these are {1 / values[-1]:.1f} times "
+        "closer to augmented images than to the images; start from an earlier snapshot with --ada-max-p=0.8 or fewer "
+        "transforms (--augpipe=bg)",
+    )
+
+
+def mode_collapse(history: History) -> Sign | None:
+    """Samples become alike."""
+    values = history.measured.get(DIVERSITY, [])
+    if len(values) < 2:
+        return None
+    highest = history.highest_diversity
+    has_fallen = highest >= SEEN_DIVERSITY and max(values) < FALLEN * highest
+    if not has_fallen and (max(values) > COLLAPSED or history.kimg < COLLAPSE_KIMG):
+        return None
+    before = f", down from {highest:.0%}" if has_fallen else ""
+    return Sign(
+        "mode_collapse",
+        values[-1],
+        f"mode collapse: the samples differ from one another by {values[-1]:.0%} of what real images differ by"
+        f"{before}; start again from an earlier snapshot with a higher --gamma, a larger --batch or a lower --glr",
+    )
+
+
+def memorisation(history: History) -> Sign | None:
+    """Samples repeat training images."""
+    values = history.measured.get(NEAREST_REAL, [])
+    if len(values) < 2 or max(values) > COPIED:
+        return None
+    return Sign(
+        "memorisation",
+        values[-1],
+        f"samples repeat training images: half of them are closer to one than {values[-1]:.0%} of the usual distance "
+        "between two training images; stop earlier, halve --cbase, use --aug=ada or --mirror=1, or add images",
+    )
+
+
+def stagnation(history: History) -> Sign | None:
+    """The score has not improved for a long time."""
+    if not history.scores:
+        return None
+    sign = -1 if is_higher_better(history.score) else 1
+    values = [sign * value for _kimg, value in history.scores]
+    best = values.index(min(values))
+    best_kimg, best_value = history.scores[best]
+    num_since, kimg = len(values) - 1 - best, history.scores[-1][0]
+    if num_since < PATIENCE or kimg - best_kimg < PATIENCE_SHARE * kimg:
+        return None
+    return Sign(
+        "stagnation",
+        float(num_since),
+        f"{history.score} has not improved for {num_since} evaluations: its best value {best_value:.4g} was at "
+        f"{best_kimg:g} kimg and it is {history.scores[-1][1]:.4g} now; stop and take the best snapshot, or try more "
+        "images, another --gamma or lower learning rates (--glr, --dlr)",
+    )
+
+
+def find_signs(history: History) -> Iterator[Sign]:
+    """Yield what is going wrong at the last tick."""
+    checks = (
+        divergence,
+        discriminator_ahead,
+        augmentation_at_limit,
+        augmentation_may_leak,
+        augmentation_leaks,
+        mode_collapse,
+        memorisation,
+        stagnation,
+    )
+    if history.ticks:
+        yield from (sign for check in checks if (sign := check(history)) is not None)

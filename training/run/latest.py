@@ -1,0 +1,65 @@
+"""What ``--network`` and ``--resume`` name: a file or URL, a run folder, or the latest run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dnnlib.util import UserError
+from training.run.folder import is_run, runs_by_age
+
+LATEST = "latest"
+RUNS_FOLDER = "runs"
+"""Where 'latest' looks."""
+
+_SNAPSHOT = re.compile(r"network-snapshot-(\d{6,})(?:_(\d{3}))?\.pkl")
+_STATE = re.compile(r"training-state-(\d{9,})\.safetensors")
+
+
+def find_network(network: str, flag: str = "--network") -> str:
+    """Return the path of the networks that a flag names.
+
+    Args:
+        network: A run folder, for its newest networks; a folder of runs, or 'latest' for that named 'runs', for those
+            of the newest run that has any; anything else is returned as it is.
+        flag: The flag, for the error.
+
+    Raises:
+        UserError: There are none yet.
+    """
+    path = Path(network)
+    if network == LATEST and not path.exists():
+        return _newest_of_runs(Path(RUNS_FOLDER), f"{flag}={LATEST}")
+    if not path.is_dir():
+        return network
+    if is_run(path):
+        found = newest_networks(path)
+        if found is None:
+            raise UserError(f"{flag}={network}: this run has saved neither a snapshot nor a checkpoint yet")
+        return str(found)
+    is_of_runs = any(is_run(each) for each in runs_by_age(path))
+    return _newest_of_runs(path, f"{flag}={network}") if is_of_runs else network
+
+
+def _newest_of_runs(folder: Path, shown: str) -> str:
+    runs = [each for each in runs_by_age(folder) if is_run(each)] if folder.is_dir() else []
+    found = next(filter(None, map(newest_networks, reversed(runs))), None)
+    if found is None:
+        raise UserError(f"{shown}: no run in {folder.absolute()} has saved networks; give a snapshot or a run folder")
+    return str(found)
+
+
+def newest_networks(run_dir: Path) -> Path | None:
+    """Return the newest snapshot of a run, or its newest checkpoint if that is of a later kimg; None for neither."""
+    found: dict[tuple[int, bool, int], Path] = {}
+    for path in run_dir.iterdir():
+        if match := _SNAPSHOT.fullmatch(path.name):  # the second of the same kimg has three more digits
+            found[int(match[1]), True, int(match[2] or 0)] = path
+        elif match := _STATE.fullmatch(path.name):
+            found[int(match[1]) // 1000, False, int(match[1])] = path
+    return found[max(found)] if found else None
+
+
+def is_state(network: str) -> bool:
+    """Tell whether a path is that of a checkpoint, which `training.snapshots.state` reads."""
+    return _STATE.fullmatch(Path(network).name) is not None

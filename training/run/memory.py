@@ -1,0 +1,134 @@
+"""How much memory a process of a run needs, told before it is spent: a rehearsal, and what was measured on top of it.
+
+docs/benchmarks.md compares the estimates with measured peaks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+
+from training.data.progress import heartbeat
+from training.run.options import DatasetInfo
+from training.run.rehearsal import Rehearsal, rehearse
+from training.run.settings import TrainingSettings
+
+BASE_BYTES = {"cpu": 455 << 20, "cuda": 500 << 20}
+"""Of a process without networks: Python, torch and its libraries in main memory (measured); the context and libraries
+of a GPU (a guess)."""
+WORKSPACE_GRADIENTS = {"cpu": 5, "cuda": 1}
+"""What convolutions take besides tensors, in copies of the gradients of the larger network: weights in other layouts,
+partial sums of weight gradients, gaps between blocks (measured on a CPU)."""
+FILL = 0.9
+"""Part of the memory that a run may take: other programs need some, and the estimate may be wrong."""
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """What one process takes at its peak, in bytes."""
+
+    base_bytes: int
+    lasting_bytes: int
+    """Weights and moments of Adam."""
+    gradient_bytes: int
+    """Gradients, and workspaces, which grow with the weights too."""
+    pass_bytes: float
+    """Activations and second derivatives of the images of a pass."""
+    batch_gpu: int
+
+    def peak_bytes(self, batch_gpu: int | None = None) -> float:
+        """Return the peak with so many images per pass; default: as many as in the run."""
+        of_images = self.pass_bytes * (batch_gpu or self.batch_gpu) / self.batch_gpu
+        return self.base_bytes + self.lasting_bytes + self.gradient_bytes + of_images
+
+
+def legal_batch_gpus(kwargs: dict[str, Any]) -> list[int]:
+    """List the numbers of images per pass that a run could have, in ascending order."""
+    share = kwargs["batch_size"] // kwargs["num_gpus"]
+    group = kwargs["D_kwargs"].get("epilogue_kwargs", {}).get("mbstd_group_size") or 1
+    return [num for num in range(1, share + 1) if share % num == 0 and num % min(group, num) == 0]
+
+
+def estimate_memory(kwargs: dict[str, Any], dataset: DatasetInfo, device: torch.device) -> MemoryEstimate | None:
+    """Estimate the memory of one process; None if a method has operators that cannot be rehearsed."""
+    rehearsal = rehearsed(kwargs, dataset, device)
+    if rehearsal is None:
+        return None
+    kind = "cuda" if device.type == "cuda" else "cpu"
+    return MemoryEstimate(
+        base_bytes=BASE_BYTES[kind],
+        lasting_bytes=rehearsal.weight_bytes + rehearsal.optimizer_bytes,
+        gradient_bytes=(1 + WORKSPACE_GRADIENTS[kind]) * rehearsal.gradient_bytes,
+        pass_bytes=max(rehearsal.pass_bytes - rehearsal.gradient_bytes, 0),
+        batch_gpu=kwargs["batch_gpu"],
+    )
+
+
+def rehearsed(kwargs: dict[str, Any], dataset: DatasetInfo, device: torch.device) -> Rehearsal | None:
+    """Rehearse an iteration of a run; None if a method has operators that the meta device lacks."""
+    labels = {"use_labels": bool(kwargs["training_set_kwargs"].get("use_labels"))}
+    relevant = {**kwargs, "training_set_kwargs": labels, "metric_set_kwargs": None, "resume_pkl": None}
+    images = dataclasses.replace(dataset, name="", num_images=0, label_summary="")
+    with heartbeat(lambda: "Still estimating memory and time ..."):
+        return _rehearsed(json.dumps(relevant, sort_keys=True), images, device.type)
+
+
+@functools.lru_cache(maxsize=16)
+def _rehearsed(kwargs: str, dataset: DatasetInfo, device_type: str) -> Rehearsal | None:
+    settings = TrainingSettings(**json.loads(kwargs))
+    try:
+        return rehearse(settings, dataset, on_cpu=device_type != "cuda")
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
+def device_bytes(device: torch.device) -> int:
+    """Return the memory of a GPU, or of this machine for all processes together."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    return int(psutil.virtual_memory().total)
+
+
+def limit_per_process(kwargs: dict[str, Any], device: torch.device) -> float:
+    """Return how many bytes a process of a run may take."""
+    return FILL * device_bytes(device) / (1 if device.type == "cuda" else kwargs["num_gpus"])
+
+
+def fitting_batch_gpu(kwargs: dict[str, Any], estimate: MemoryEstimate, limit_bytes: float) -> int | None:
+    """Return the most images per pass of a run that fit into some memory, None if not even one does."""
+    return max((num for num in legal_batch_gpus(kwargs) if estimate.peak_bytes(num) <= limit_bytes), default=None)
+
+
+def describe_memory(kwargs: dict[str, Any], dataset: DatasetInfo, device: torch.device) -> list[str]:
+    """Say in one line what a run needs and which ``--batch-gpu`` fits; in a second one if that is not enough."""
+    gib = 2**30
+    place = "the GPU" if device.type == "cuda" else "this machine"
+    has = f"{place} has {device_bytes(device) / gib:.1f} GiB" + (" of main memory" if device.type != "cuda" else "")
+    estimate = estimate_memory(kwargs, dataset, device)
+    if estimate is None:
+        return [f"Memory:     not known for this method ({has})"]
+    fitting = fitting_batch_gpu(kwargs, estimate, limit_per_process(kwargs, device))
+    fits = "no --batch-gpu fits" if fitting is None else f"--batch-gpu up to {fitting} fits"
+    lines = [f"Memory:     about {estimate.peak_bytes() / gib:.1f} GiB per process ({has}; {fits})"]
+    if fitting is None:
+        lines.append("Warning: memory may run out; lower --cbase or --cmax, or use smaller images")
+    elif fitting < kwargs["batch_gpu"]:
+        lines.append(f"Warning: memory may run out; --batch-gpu={fitting} fits")
+    return lines
+
+
+def out_of_memory_advice(kwargs: dict[str, Any], run_dir: object) -> str:
+    """Say what to do when memory has run out in the middle of a run: the next smaller ``--batch-gpu``."""
+    smaller = max((each for each in legal_batch_gpus(kwargs) if each < kwargs["batch_gpu"]), default=None)
+    if smaller is None:
+        return "stop other programs, or start a run with a smaller --cbase; checkpoints can be continued"
+    return (
+        f"stop other programs, or set batch_gpu to {smaller} in {run_dir}/training_options.json and continue from the "
+        f"last checkpoint (python train.py --continue={run_dir}); a new run may take --batch-gpu={smaller}"
+    )

@@ -1,0 +1,128 @@
+"""Sample grids of a run, scaled down to what a page can hold."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import PIL.Image
+
+from dnnlib.atomic import write_atomic
+from training.data.grid import OVERVIEW_PX, TILE_PX, overview_size
+
+T = TypeVar("T")
+CACHE_FOLDER = "report-files"
+"""In the run folder: the pictures of its page, so that a large grid is read once."""
+WEBP_QUALITY = 80
+MAX_FRAMES = 60
+MAX_GRID_BYTES = 1 << 28
+_GRID = re.compile(r"fakes(?:_init|(\d{6,9})(?:_(\d{3}))?(_G)?)\.png")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a grid."""
+
+    label: str
+    data: bytes
+    """WebP."""
+    width_px: int
+    height_px: int
+
+    @property
+    def source(self) -> str:
+        """Return it as a URL that holds the bytes."""
+        return f"data:image/webp;base64,{base64.b64encode(self.data).decode()}"
+
+
+def sample_pictures(run_dir: Path, side_px: int | None, max_bytes: int) -> list[Picture]:
+    """Return pictures of the sample grids over time, so few of them that they fit, first and last among them.
+
+    Args:
+        run_dir: Run folder.
+        side_px: Side of the images, None if unknown.
+        max_bytes: Largest sum of their sizes.
+    """
+    grids = _spread(find_grids(run_dir), MAX_FRAMES)
+    pictures = [picture for label, path in grids if (picture := small_picture(path, side_px, label)) is not None]
+    while len(pictures) > 1 and sum(len(picture.data) for picture in pictures) > max_bytes:
+        pictures = _spread(pictures, max(len(pictures) * 2 // 3, 1))
+    return pictures
+
+
+def find_grids(run_dir: Path) -> list[tuple[str, Path]]:
+    """List what there is to see over time, in order, each with words that say what it is.
+
+    Where G was drawn as well, because its moving average shows little so early, G is taken.
+    """
+    found: dict[float, tuple[str, Path]] = {}
+    for path in sorted(run_dir.glob("fakes*.png")):  # fakes000001.png comes before fakes000001_G.png
+        match = _GRID.fullmatch(path.name)
+        if match is None:
+            continue
+        if match[1] is None:
+            found[-1.0] = ("before training", path)
+            continue
+        kimg = int(match[1]) + int(match[2] or 0) / 1000
+        note = ", without averaging of weights" if match[3] else ""
+        found[kimg] = (f"after {kimg:g} kimg{note}", path)
+    if len(found) > 2 and -1.0 in found:
+        found.pop(0.0, None)  # after one iteration, like before training
+    return [found[kimg] for kimg in sorted(found)]
+
+
+def _spread(items: Sequence[T], num: int) -> list[T]:
+    """Choose evenly from a sequence, first and last included."""
+    if len(items) <= num:
+        return list(items)
+    if num == 1:
+        return [items[-1]]
+    return [items[round(i * (len(items) - 1) / (num - 1))] for i in range(num)]
+
+
+def small_picture(path: Path, side_px: int | None, label: str) -> Picture | None:
+    """Return the upper left of a grid with images of at most 128 px; None if the file cannot be read."""
+    cached = path.parent / CACHE_FOLDER / f"{path.stem}.webp"
+    try:
+        if cached.stat().st_mtime >= path.stat().st_mtime:
+            return _describe(cached.read_bytes(), label)
+    except (OSError, SyntaxError, ValueError):
+        pass
+    try:
+        data = _draw(path, side_px)
+        picture = _describe(data, label)
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
+        return None
+    with contextlib.suppress(OSError):  # of a folder that cannot be written to
+        cached.parent.mkdir(exist_ok=True)
+        write_atomic(cached, data)
+    return picture
+
+
+def _describe(data: bytes, label: str) -> Picture:
+    with PIL.Image.open(io.BytesIO(data), formats=["WEBP"]) as opened:
+        return Picture(label, data, *opened.size)
+
+
+def _draw(path: Path, side_px: int | None) -> bytes:
+    if path.stat().st_size > MAX_GRID_BYTES:
+        raise ValueError("too large")
+    with PIL.Image.open(path, formats=["PNG"]) as opened:
+        width, height = opened.size
+        if side_px and width % side_px == 0 and height % side_px == 0:
+            columns, rows = overview_size(width // side_px, height // side_px, side_px, side_px)
+            picture = opened.convert("RGB").crop((0, 0, columns * side_px, rows * side_px))
+            tile_px = min(side_px, TILE_PX)
+            picture = picture.resize((columns * tile_px, rows * tile_px), PIL.Image.Resampling.BOX)
+        else:
+            picture = opened.convert("RGB")
+            picture.thumbnail(OVERVIEW_PX)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="WEBP", quality=WEBP_QUALITY)
+    return buffer.getvalue()

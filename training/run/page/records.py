@@ -1,0 +1,163 @@
+"""What the page says of a run, read from its folder: state, options, curves, scores, health."""
+
+from __future__ import annotations
+
+import json
+import math
+from array import array
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dnnlib.util import UserError
+from training.run.best import read_best
+from training.run.folder import is_locked, read_options, read_status
+from training.run.health.monitor import Monitor
+from training.run.health.replay import read_scores, replay
+from training.run.jsonl import read_lines
+
+MAX_POINTS = 300
+"""Points of a curve; of each of several runs on one page, a part of them."""
+MAX_SHOWN = 1e30
+"""Larger values are taken for infinite: axes cannot show them."""
+ENDED = ("stopped", "finished", "interrupted", "unsaved", "diverged")
+
+
+@dataclass
+class Curve:
+    """One statistic over training, each point the mean of some consecutive ticks."""
+
+    kimg: list[float] = field(default_factory=list)
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
+
+
+@dataclass
+class RunRecords:
+    """One run."""
+
+    folder: Path
+    name: str
+    state: str
+    """'running', 'new', or how it ended: one of `ENDED`."""
+    kimg: float
+    total_kimg: float
+    options: dict[str, Any]
+    curves: dict[str, Curve]
+    scores: dict[str, list[tuple[float, float]]]
+    """By name: (kimg, value) of each snapshot."""
+    monitor: Monitor
+    best: dict[str, Any] | None
+    """What best.json says."""
+
+    @property
+    def resolution(self) -> int | None:
+        """Side of the images in pixels, if it is known."""
+        settings = self.options.get("training_set_kwargs")
+        resolution = settings.get("resolution") if isinstance(settings, dict) else None
+        return resolution if type(resolution) is int and resolution > 0 else None
+
+    @property
+    def sec_per_kimg(self) -> float | None:
+        """Recent pace, snapshots and metrics included; that of training alone after the first tick."""
+        ticks = [tick for tick in self.monitor.history.ticks if tick.means.get("Timing/total_sec") is not None]
+        if not ticks:
+            return None
+        first, last = ticks[0], ticks[-1]
+        if last.kimg > first.kimg:
+            sec = (last.means["Timing/total_sec"] or 0.0) - (first.means["Timing/total_sec"] or 0.0)
+            return sec / (last.kimg - first.kimg)
+        return last.means.get("Timing/sec_per_kimg")
+
+
+def read_records(run_dir: Path, monitor: Monitor | None = None, max_points: int = MAX_POINTS) -> RunRecords:
+    """Read the files of a run, which may be running, of any age, or of StyleGAN2-ADA.
+
+    Args:
+        run_dir: Run folder.
+        monitor: Health of the run; without one it is read from the files.
+        max_points: Largest number of points of a curve.
+
+    Raises:
+        UserError: There is no run.
+        OSError: A file cannot be read.
+    """
+    stats = run_dir / "stats.jsonl"
+    if not stats.is_file():
+        raise UserError(f"{run_dir}: not a run folder that has finished a tick, stats.jsonl is missing")
+    status = read_status(run_dir)
+    options = _read_options(run_dir)
+    monitor = monitor or replay(run_dir, options)
+    curves = read_curves(stats, max_points)
+    kimg = monitor.history.kimg or float(status.get("kimg", 0.0))
+    return RunRecords(
+        folder=run_dir,
+        name=run_dir.absolute().name,
+        state=_state(run_dir, status.get("reason", "")),
+        kimg=kimg,
+        total_kimg=float(status.get("total_kimg", 0.0)) or monitor.history.total_kimg or kimg,
+        options=options,
+        curves=curves,
+        scores=_read_all_scores(run_dir, max_points),
+        monitor=monitor,
+        best=read_best(run_dir),
+    )
+
+
+def _state(run_dir: Path, reason: str) -> str:
+    if reason in ENDED:
+        return reason
+    return "running" if reason == "running" and is_locked(run_dir) else "interrupted"
+
+
+def _read_options(run_dir: Path) -> dict[str, Any]:
+    try:
+        return read_options(run_dir)
+    except UserError:  # of StyleGAN2-ADA's train.py, or damaged; the curves are still there
+        try:
+            options = json.loads((run_dir / "training_options.json").read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return options if isinstance(options, dict) else {}
+
+
+def read_curves(path: Path, max_points: int = MAX_POINTS) -> dict[str, Curve]:
+    """Read all statistics from ``stats.jsonl``, averaged over consecutive ticks so that no curve has more points."""
+    values: dict[str, tuple[array[float], array[float], array[float]]] = {}
+    for _number, line in read_lines(path):
+        kimg = _finite(line.get("Progress/kimg"), "mean")
+        if kimg is None:
+            continue
+        for name, entry in line.items():
+            mean = _finite(entry, "mean")
+            if mean is not None and _finite(entry, "num"):
+                columns = values.setdefault(name, (array("d"), array("d"), array("d")))
+                for column, value in zip(columns, (kimg, mean, _finite(entry, "std") or 0.0), strict=True):
+                    column.append(value)
+    return {name: Curve(*(_thinned(column, max_points) for column in columns)) for name, columns in values.items()}
+
+
+def _finite(entry: Any, key: str) -> float | None:
+    value: Any = entry.get(key) if isinstance(entry, dict) else None
+    return float(value) if type(value) in (int, float) and abs(value) <= MAX_SHOWN else None
+
+
+def _thinned(values: array[float], max_points: int) -> list[float]:
+    """Average groups of consecutive values; 5 significant digits are all that a curve can show."""
+    size = math.ceil(len(values) / max_points)
+    groups = (values[i : i + size] for i in range(0, len(values), size))
+    return [float(f"{sum(group) / len(group):.5g}") for group in groups]
+
+
+def _read_all_scores(run_dir: Path, max_points: int) -> dict[str, list[tuple[float, float]]]:
+    scores: dict[str, list[tuple[float, float]]] = {}
+    for path in sorted(run_dir.glob("metric-*.jsonl")):
+        for kimg, results in read_scores(path):
+            for name, value in results.items():
+                scores.setdefault(name, []).append((kimg, value))
+    return {name: points[:: math.ceil(len(points) / max_points)] for name, points in scores.items()}
+
+
+def updated_sec(run_dir: Path) -> float:
+    """Return when the run last reported, in seconds since 1970."""
+    return (run_dir / "stats.jsonl").stat().st_mtime

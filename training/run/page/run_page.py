@@ -1,0 +1,239 @@
+"""The page of a run, ``report.html`` in its folder, and the page that compares several runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from dnnlib.atomic import write_atomic
+from dnnlib.commands import how_to_run
+from dnnlib.util import format_time
+from training.run.best import BEST_SNAPSHOT
+from training.run.health.monitor import Monitor
+from training.run.latest import newest_networks
+from training.run.page.html import Html, document, embed_json, image, join, table, tag
+from training.run.page.pictures import Picture, sample_pictures, small_picture
+from training.run.page.records import MAX_POINTS, RunRecords, read_records, updated_sec
+from training.run.page.run_charts import (
+    cost_section,
+    health_section,
+    logit_section,
+    method_section,
+    score_section,
+    training_section,
+)
+
+PAGE_FILE = "report.html"
+MAX_RUNS = 12
+MIN_POINTS = 60
+MAX_PICTURE_BYTES = 5 << 20
+"""Sum of all pictures of a page; base64 makes 4/3 of it, which leaves 3 MB of 10 for curves and text."""
+STATES = {
+    "running": "running",
+    "finished": "finished",
+    "stopped": "stopped, and can be continued",
+    "interrupted": "interrupted: no process is training, and it can be continued from its last checkpoint",
+    "unsaved": "ended without a checkpoint",
+    "diverged": "stopped because training diverged",
+}
+
+
+def write_run_page(run_dir: Path, monitor: Monitor | None = None) -> Path:
+    """Write the page of one run into its folder, replacing it atomically; returns its path.
+
+    Args:
+        run_dir: Run folder.
+        monitor: Its health; without one it is read from its files.
+
+    Raises:
+        UserError: There is no run.
+        OSError: The page cannot be written.
+    """
+    path = run_dir / PAGE_FILE
+    write_atomic(path, run_page([read_records(run_dir, monitor)]).encode())
+    return path
+
+
+def write_comparison(run_dirs: Sequence[Path], path: Path) -> None:
+    """Write a page that compares runs.
+
+    Raises:
+        UserError: One of the folders holds no run.
+        OSError: The page cannot be written.
+    """
+    max_points = max(MAX_POINTS // len(run_dirs), MIN_POINTS)
+    write_atomic(path, run_page([read_records(run_dir, None, max_points) for run_dir in run_dirs]).encode())
+
+
+def run_page(runs: Sequence[RunRecords]) -> Html:
+    """Return the page of one run, or of several."""
+    title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
+    charts = (score_section, training_section, logit_section, method_section, health_section, cost_section)
+    sections = [
+        *([_overview(runs)] if len(runs) > 1 else [_status(runs[0])]),
+        _health(runs),
+        *(_samples(runs, number) for number in range(len(runs))),
+        *(draw(runs) for draw in charts),
+        *([_commands(runs[0]), _options(runs[0])] if len(runs) == 1 else []),
+    ]
+    return document(title, *(section for section in sections if section is not None), scripts=("slider.js",))
+
+
+def _status(run: RunRecords) -> Html:
+    rows = [tag("div", tag("dt", name), tag("dd", value)) for name, value in _facts(run)]
+    progress = tag(
+        "progress",
+        value=f"{run.kimg:g}",
+        max=f"{max(run.total_kimg, run.kimg):g}",
+        aria_label="Part of the run that is done",
+    )
+    return tag("section", progress, tag("dl", *rows, class_="facts"))
+
+
+def _facts(run: RunRecords) -> Iterator[tuple[str, str]]:
+    yield "State", STATES.get(run.state, run.state)
+    yield "Images seen", f"{run.kimg:.4g} of {run.total_kimg:.4g} thousand"
+    pace = run.sec_per_kimg
+    if pace is not None:
+        yield "Pace", f"{pace:.3g} s per thousand images, snapshots and scores included"
+        if run.state != "finished" and run.total_kimg > run.kimg:
+            left = format_time(pace * (run.total_kimg - run.kimg)).strip()
+            yield "Time left", f"{left} of training"
+    if run.best is not None:
+        best = run.best
+        yield "Best snapshot", f"{best['snapshot']}: {best['score']} {best['value']:.4g} after {best['kimg']:g} kimg"
+    written = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(updated_sec(run.folder)))
+    yield "Last report", f"{written}; reload this page after the next snapshot"
+
+
+def _overview(runs: Sequence[RunRecords]) -> Html:
+    rows = [
+        [
+            run.name,
+            STATES.get(run.state, run.state).partition(",")[0].partition(":")[0],
+            f"{run.kimg:.4g} of {run.total_kimg:.4g}",
+            "-" if run.sec_per_kimg is None else f"{run.sec_per_kimg:.3g}",
+            "-" if run.best is None else f"{run.best['score']} {run.best['value']:.4g} at {run.best['kimg']:g} kimg",
+            str(len(run.monitor.signs)),
+        ]
+        for run in runs
+    ]
+    header = ["run", "state", "kimg", "s per kimg", "best snapshot", "warnings"]
+    return tag("section", table(header, rows, "All runs"))
+
+
+def _health(runs: Sequence[RunRecords]) -> Html:
+    prefix = {id(run): f"{run.name}: " if len(runs) > 1 else "" for run in runs}
+    now = [
+        tag("li", tag("strong", "Warning: "), prefix[id(run)], _with_flags(sign.text))
+        for run in runs
+        for sign in run.monitor.signs
+    ]
+    earlier = [
+        tag("li", f"{prefix[id(run)]}{_span(first, last)}: ", _with_flags(sign.text))
+        for run in runs
+        for first, last, sign in run.monitor.seen.values()
+        if sign.kind not in run.monitor.kinds()
+    ]
+    content = [
+        tag("ul", *now, class_="warnings") if now else tag("p", "Nothing unusual at the last report.", class_="fine")
+    ]
+    if earlier:
+        content.append(tag("details", tag("summary", f"Earlier warnings ({len(earlier)})"), tag("ul", *earlier)))
+    return tag("section", tag("h2", "Health"), *content)
+
+
+def _with_flags(text: str) -> Html:
+    """Mark the flags in a text, which are not to be broken at their hyphens."""
+    parts = re.split(r"(--[a-z][a-z-]*(?:=[\w.]+)?)", text)
+    return join(*(tag("code", part, class_="flag") if number % 2 else part for number, part in enumerate(parts)))
+
+
+def _span(first_kimg: float, last_kimg: float) -> str:
+    return f"at {first_kimg:.4g} kimg" if first_kimg == last_kimg else f"from {first_kimg:.4g} to {last_kimg:.4g} kimg"
+
+
+def _samples(runs: Sequence[RunRecords], number: int) -> Html | None:
+    run, max_bytes = runs[number], MAX_PICTURE_BYTES // len(runs)
+    pictures = sample_pictures(run.folder, run.resolution, max_bytes * 4 // 5)
+    reals = small_picture(run.folder / "reals.png", run.resolution, "real images")
+    figures = []
+    if pictures:
+        figures.append(_slider(f"slider-{number}", pictures))
+    if reals is not None and len(reals.data) <= max_bytes // 5:
+        shown = _picture(reals, "Grid of real images of the training set")
+        figures.append(tag("figure", tag("figcaption", "Real images of the training set"), shown, class_="reals"))
+    if not figures:
+        return None
+    title = f"Samples of {run.name}" if len(runs) > 1 else "Samples over time"
+    return tag("section", tag("h2", title), tag("div", *figures, class_="pair"))
+
+
+def _slider(name: str, pictures: Sequence[Picture]) -> Html:
+    frames = [
+        {"label": each.label, "alt": f"Grid of generated images {each.label}", "source": each.source}
+        for each in pictures
+    ]
+    last = pictures[-1]
+    slider = tag(
+        "input", type="range", id=name, min="0", max=str(len(frames) - 1), value=str(len(frames) - 1), step="1"
+    )
+    return tag(
+        "figure",
+        tag("figcaption", "Generated ", tag("span", last.label, class_="moment")),
+        _picture(last, frames[-1]["alt"]),
+        tag("div", tag("label", "Time", for_=name), slider, class_="slide"),
+        tag("script", embed_json(frames), type="application/json"),
+        class_="samples",
+    )
+
+
+def _picture(picture: Picture, alt: str) -> Html:
+    scale = max(512 // picture.width_px, 1)
+    return image(picture.data, "image/webp", alt, picture.width_px * scale, picture.height_px * scale)
+
+
+def _commands(run: RunRecords) -> Html:
+    items = [tag("div", tag("dt", what), tag("dd", tag("code", command))) for what, command in commands(run)]
+    return tag("section", tag("h2", "Commands"), tag("dl", *items, class_="commands"))
+
+
+def commands(run: RunRecords) -> Iterator[tuple[str, str]]:
+    """Yield what can be done with a run, and the exact command for it."""
+    folder = shlex.quote(str(run.folder))
+    longer = f" --kimg={2 * round(run.kimg + 1)}" if run.state == "finished" else ""
+    yield "Train further" if longer else "Continue", f"{how_to_run('train.py')} --continue={folder}{longer}"
+    networks = newest_networks(run.folder)
+    if networks is not None:
+        newest = shlex.quote(str(networks))
+        yield "Generate images", f"{how_to_run('generate.py')} --network={newest} --seeds=0-35 --grid --outdir=out"
+        metrics = run.options.get("metrics")
+        known = metrics if isinstance(metrics, list) and metrics else ["fid50k_full"]
+        names = shlex.quote(",".join(str(name) for name in known))
+        yield "Score", f"{how_to_run('calc_metrics.py')} --network={newest} --metrics={names}"
+    best = run.folder / BEST_SNAPSHOT
+    if best.is_file():
+        command = f"{how_to_run('generate.py')} --network={shlex.quote(str(best))} --seeds=0-35 --grid --outdir=out"
+        yield "Generate images with the best snapshot", command
+    yield "Compare with another run", f"{how_to_run('report.py')} {folder} OTHER_RUN --out=comparison.html"
+    yield "All statistics, live", f"tensorboard --logdir={folder}"
+
+
+def _options(run: RunRecords) -> Html | None:
+    if not run.options:
+        return None
+    rows = [[name, str(value)] for name, value in sorted(_flat(run.options))]
+    content = table(["option", "value"], rows, "Arguments of the training loop")
+    return tag("section", tag("h2", "Options"), tag("details", tag("summary", f"All {len(rows)} options"), content))
+
+
+def _flat(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in options.items():
+        if isinstance(value, dict) and len(prefix) < 100:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"[:200], str(value)[:200]

@@ -1,0 +1,224 @@
+"""Photographs of any size as training data: prepared once, into a dataset beside the runs.
+
+``OUTDIR/datasets/NAME-64px.zip`` is the dataset of ``--data=NAME --size=64``; ``NAME-64px.source.json`` says of which
+files and how it was made. Photographs that have changed are prepared into another dataset, ``NAME-64px-2.zip``, because
+runs that began with the first one continue with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from dnnlib.atomic import write_atomic
+from dnnlib.util import UserError
+from training.data.archive import open_archive
+from training.data.codec import require_images
+from training.data.container import check_dest
+from training.data.file_tree import list_files
+from training.data.labels import read_labels
+from training.data.layout import MIN_RESOLUTION_PX, is_resolution
+from training.data.names import is_hidden
+from training.data.preparation import MAX_BITS, Preparation
+from training.data.progress import heartbeat
+from training.data.sources import Source, open_source
+from training.data.summary import summary
+from training.data.writer import write_dataset
+from training.run.options import DatasetInfo
+
+FOLDER = "datasets"
+FORMAT = 1
+"""Raised when the same photographs would become another dataset."""
+DEFAULT_TRANSFORM = "center-crop"
+STRETCH = "stretch"
+"""The value of ``--transform`` for neither cropping nor bands."""
+MAX_KEY_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class PhotographFlags:
+    """How photographs become training images."""
+
+    size_px: int
+    """Side of the images."""
+    transform: str = DEFAULT_TRANSFORM
+    """One of `training.data.preparation.TRANSFORMS`, or `STRETCH`."""
+
+
+def prepare_photographs(data: str, flags: PhotographFlags, use_labels: bool, outdir: Path) -> Path:
+    """Return the dataset of some photographs, which is prepared now unless that was done before.
+
+    Args:
+        data: Folder or zip of images, or another source that ``dataset_tool.py`` reads.
+        flags: Size and transform.
+        use_labels: Without labels in a ``dataset.json``, number the top-level folders.
+        outdir: Folder of the runs.
+
+    Raises:
+        UserError: They cannot be read, or the dataset cannot be written.
+    """
+    _check_size(flags.size_px)
+    source = Path(data).absolute()
+    with heartbeat(lambda: f"Still listing {data} ..."):
+        key = _key(source, flags, use_labels)
+    folder = outdir.absolute() / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            dest, is_ready = _place(folder, source, flags, key)
+            if is_ready:
+                print(f"Dataset:    {dest}, prepared before from the same files of {data}")
+                return dest
+            _prepare(source, dest, flags, use_labels, key)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written to: {error.strerror or error}") from error
+    return dest
+
+
+def describe_photographs(data: str, flags: PhotographFlags, use_labels: bool) -> DatasetInfo:
+    """Describe the dataset that `prepare_photographs` would make, as far as listing the files tells; writes nothing.
+
+    Raises:
+        UserError: They cannot be read.
+    """
+    _check_size(flags.size_px)
+    source = Path(data).absolute()
+    with heartbeat(lambda: f"Still listing {data} ..."):
+        images = _open(source, use_labels)
+    labels = images.labels if use_labels else None
+    num_classes = 0
+    if labels is not None:
+        values = labels.as_array()
+        num_classes = int(values.max()) + 1 if values.ndim == 1 else values.shape[1]
+    return DatasetInfo(
+        name=_base_name(source, flags),
+        resolution=flags.size_px,
+        num_images=images.num_images,
+        has_labels=num_classes > 0,
+        label_dim=num_classes,
+        label_summary=f"{num_classes} classes" if num_classes else "no labels",
+    )
+
+
+def is_dataset_of(dataset: str, data: str) -> bool:
+    """Tell whether a dataset was prepared from the photographs at ``data``."""
+    return _read_key(_key_file(Path(dataset))).get("source") == str(Path(data).absolute())
+
+
+def _check_size(size_px: int) -> None:
+    if not is_resolution(size_px):
+        raise UserError(f"--size must be a power of two from {MIN_RESOLUTION_PX} pixels, not {size_px}")
+
+
+def _key(source: Path, flags: PhotographFlags, use_labels: bool) -> dict[str, Any]:
+    """Say what a dataset depends on; the files by their names, sizes and times, as reading them would take minutes."""
+    return {
+        "format": FORMAT,
+        "source": str(source),
+        "size_px": flags.size_px,
+        "transform": flags.transform,
+        "folders_as_labels": use_labels and _takes_folders_as_labels(source),
+        "files": _hash_files(source),
+    }
+
+
+def _hash_files(source: Path) -> str:
+    if not source.exists():
+        raise UserError(f"no such file or folder: {source}")
+    names = sorted(name for name in list_files(source).files if not is_hidden(name)) if source.is_dir() else [""]
+    digest = hashlib.sha256()
+    for name in names:
+        try:
+            status = (source / name if name else source).stat()
+        except OSError as error:  # it has just been removed
+            raise UserError(f"{source / name} cannot be read: {error.strerror or error}") from error
+        digest.update(os.fsencode(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0"))
+    return digest.hexdigest()
+
+
+def _takes_folders_as_labels(source: Path) -> bool:
+    """Whether classes are to be made of folders: where there are folders, and no labels of their own."""
+    if not (source.is_dir() or source.suffix.lower() == ".zip"):
+        return False
+    with closing(open_archive(source)) as archive:
+        names = require_images(archive)
+        return any("/" in name for name in names) and read_labels(archive, names) is None
+
+
+def _open(source: Path, use_labels: bool) -> Source:
+    return open_source(source, subfolders_as_labels=use_labels and _takes_folders_as_labels(source))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one run at a time prepare datasets in ``folder``: the second finds that of the first."""
+    lock = filelock.FileLock(folder / ".lock")
+    with heartbeat(lambda: None if lock.is_locked else f"Waiting for another run that prepares a dataset in {folder}"):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _base_name(source: Path, flags: PhotographFlags) -> str:
+    name = source.name.removesuffix(".zip") or "photographs"
+    return f"{name}-{flags.size_px}px" + (f"-{flags.transform}" if flags.transform != DEFAULT_TRANSFORM else "")
+
+
+def _place(folder: Path, source: Path, flags: PhotographFlags, key: dict[str, Any]) -> tuple[Path, bool]:
+    """Find the dataset of ``key``, or a free name for it, and whether it is complete."""
+    base = _base_name(source, flags)
+    for number in count(1):
+        dest = folder / (f"{base}.zip" if number == 1 else f"{base}-{number}.zip")
+        stored = _read_key(_key_file(dest))
+        if stored == key and dest.is_file():
+            return dest, True
+        if not dest.exists():  # new, or its preparation was interrupted
+            if number > 1:
+                print(f"The photographs or the way to prepare them have changed; {base}.zip stays for earlier runs")
+            return dest, False
+    raise AssertionError
+
+
+def _prepare(source: Path, dest: Path, flags: PhotographFlags, use_labels: bool, key: dict[str, Any]) -> None:
+    print(f"Preparing {source} for training at {flags.size_px} px ({flags.transform}) ...", flush=True)
+    check_dest(dest, source)
+    transform = None if flags.transform == STRETCH else flags.transform
+    preparation = Preparation(
+        mode="rgb", transform=transform, width_px=flags.size_px, height_px=flags.size_px, resize_filter="lanczos"
+    )
+    with heartbeat(lambda: f"Still reading {source} ..."):
+        images = _open(source, use_labels)
+    # The key comes first: a dataset without one would never be used.
+    write_atomic(_key_file(dest), json.dumps(key, indent=2).encode())
+    report = write_dataset(images, dest, preparation, skip_bad=True, num_workers=os.cpu_count() or 1)
+    if _hash_files(source) != key["files"]:
+        dest.unlink()
+        raise UserError(f"{source} has changed while it was prepared; start again when it is complete")
+    lines = list(summary(report, dest, MAX_BITS))
+    print("\n".join(lines[:-1]))  # the last one says how to train
+
+
+def _key_file(dataset: Path) -> Path:
+    return dataset.with_name(f"{dataset.stem}.source.json")
+
+
+def _read_key(path: Path) -> dict[str, Any]:
+    """Read what is known about a dataset; empty if that is nothing."""
+    try:
+        if path.stat().st_size > MAX_KEY_BYTES:
+            return {}
+        key = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return key if isinstance(key, dict) else {}

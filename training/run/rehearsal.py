@@ -1,0 +1,245 @@
+"""A rehearsal of one iteration on the meta device, whose tensors have no data: what it keeps in memory, and computes.
+
+Every phase runs once with its real networks, loss, extensions and augmentation, of any method. What operators return is
+counted as long as something refers to it, so that the peak includes activations, gradients and second derivatives;
+what an operator uses while it runs (workspaces of convolutions, changes of layout) is not.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.fx.experimental._config as fx_config
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from dnnlib.util import construct_class_by_name
+from training.networks import bfloat16_training
+from training.phases import Phase, Round, make_phases
+from training.run.options import DatasetInfo
+from training.run.settings import TrainingSettings
+
+META = torch.device("meta")
+TYPICAL_P = 0.3
+"""Probability of adaptive augmentation: training begins at 0, where less is computed."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What an iteration of one process takes."""
+
+    weight_bytes: int
+    """Parameters and buffers of everything that is trained, and of the average of G."""
+    optimizer_bytes: int
+    """Moments of Adam."""
+    gradient_bytes: int
+    """Gradients of the larger of the trained networks."""
+    pass_bytes: int
+    """Peak of what comes on top during a pass of ``batch_gpu`` images: activations and gradients."""
+    generator_bytes: int
+    """The same while G draws as many images without gradients."""
+    flops: float
+    """Floating-point operations of matrix products and convolutions per iteration; a regularization counts once per
+    interval."""
+
+
+def rehearse(settings: TrainingSettings, dataset: DatasetInfo, on_cpu: bool) -> Rehearsal:
+    """Run all phases of an iteration on the meta device.
+
+    Args:
+        settings: Of the run.
+        dataset: The images and labels.
+        on_cpu: Compute in float32, as CPUs do whatever ``--precision`` says, but for bfloat16.
+
+    Raises:
+        RuntimeError: An operator of a method does not exist for the meta device.
+    """
+    with torch.random.fork_rng([]), fx_config.patch(meta_nonzero_assume_all_nonzero=True):  # type: ignore[attr-defined]
+        torch.manual_seed(0)
+        parts = _build(settings, dataset, on_cpu)
+        pass_bytes, flops = 0, 0.0
+        rounds = [_inputs(settings, dataset, parts.G.z_dim)]
+        with bfloat16_training(dataset.resolution, settings.num_bf16_res):
+            for phase in parts.phases:
+                with _watched() as watch:
+                    _run(phase, parts.loss, rounds)
+                pass_bytes = max(pass_bytes, watch.peak_bytes)
+                num_rounds = settings.batch_size // settings.num_gpus // settings.batch_gpu
+                flops += watch.flops * num_rounds / phase.interval
+        with _watched() as watch, torch.no_grad():
+            parts.G(rounds[0].gen_z, rounds[0].gen_c, noise_mode="const")
+    trained = [_num_bytes(list(phase.module.parameters())) for phase in (parts.phases[0], parts.phases[-1])]
+    return Rehearsal(
+        weight_bytes=_num_bytes([*parts.tensors, *_tensors(parts.G)]),
+        optimizer_bytes=2 * sum(trained),
+        gradient_bytes=max(trained),
+        pass_bytes=pass_bytes,
+        generator_bytes=watch.peak_bytes,
+        flops=flops,
+    )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    G: Any
+    loss: Any
+    phases: list[Phase]
+    tensors: list[torch.Tensor]
+
+
+def _build(settings: TrainingSettings, dataset: DatasetInfo, on_cpu: bool) -> _Parts:
+    """Construct what the training loop constructs."""
+
+    def construct(**kwargs: Any) -> Any:
+        with META:
+            network = construct_class_by_name(**kwargs)
+        return network.train().requires_grad_(False).to(META)
+
+    common = {
+        "c_dim": dataset.label_dim if settings.training_set_kwargs.get("use_labels") else 0,
+        "img_resolution": dataset.resolution,
+        "img_channels": dataset.num_channels,
+    }
+    G = construct(**_as_computed(settings.G_kwargs, on_cpu), **common)
+    D = construct(**_as_computed(settings.D_kwargs, on_cpu), **common)
+    augment_pipe = None
+    if settings.has_augmentation:
+        augment_pipe = construct(**(settings.augment_kwargs or {}))
+        augment_pipe.get_buffer("p").fill_(settings.augment_p or TYPICAL_P)
+    loss = construct_class_by_name(
+        device=META,
+        G_mapping=G.mapping,
+        G_synthesis=G.synthesis,
+        D=D,
+        augment_pipe=augment_pipe,
+        **settings.loss_kwargs,
+    )
+    if getattr(loss, "style_mixing_prob", 0) > 0:
+        loss.style_mixing_prob = 1
+    loss.extensions = [
+        construct_class_by_name(extended_loss=loss, batch_size=settings.batch_size, **kwargs)
+        for kwargs in settings.extension_kwargs
+    ]
+    participants = [loss, *loss.extensions]
+    tensors = [*_tensors(G), *_tensors(D), *([] if augment_pipe is None else _tensors(augment_pipe))]
+    for participant in participants:
+        for network in participant.networks().values():
+            tensors += _tensors(network.requires_grad_(False))
+    others = {name: [m for each in participants for m in each.trained_with(name)] for name in ("G", "D")}
+    G_trained, D_trained = (
+        torch.nn.ModuleList([network, *others[name]]) if others[name] else network
+        for name, network in (("G", G), ("D", D))
+    )
+    phases = [
+        *make_phases("G", G_trained, settings.G_opt_kwargs, settings.G_reg_interval, loss.extensions),
+        *make_phases("D", D_trained, settings.D_opt_kwargs, settings.D_reg_interval, loss.extensions),
+    ]
+    return _Parts(G, loss, phases, tensors)
+
+
+def _as_computed(kwargs: dict[str, Any], on_cpu: bool) -> dict[str, Any]:
+    """Leave float16 out on CPUs."""
+    if not on_cpu:
+        return kwargs
+    changed = {**kwargs, **({"num_fp16_res": 0} if "num_fp16_res" in kwargs else {})}
+    if "synthesis_kwargs" in kwargs:
+        changed["synthesis_kwargs"] = _as_computed(kwargs["synthesis_kwargs"], on_cpu)
+    return changed
+
+
+def _inputs(settings: TrainingSettings, dataset: DatasetInfo, z_dim: int) -> Round:
+    num, c_dim = settings.batch_gpu, dataset.label_dim if settings.training_set_kwargs.get("use_labels") else 0
+    sizes = [num, dataset.num_channels, dataset.resolution, dataset.resolution]
+    img, z, c = (torch.zeros(size, device=META) for size in (sizes, [num, z_dim], [num, c_dim]))
+    return Round(real_img=img, real_c=c, gen_z=z, gen_c=c)
+
+
+def _run(phase: Phase, loss: Any, rounds: Sequence[Round]) -> None:
+    """Run a phase up to its optimizer step, which takes no memory that lasts."""
+    phase.module.requires_grad_(True)
+    for inputs in rounds:
+        loss.accumulate_gradients(
+            phase=phase.name,
+            real_img=inputs.real_img,
+            real_c=inputs.real_c,
+            gen_z=inputs.gen_z,
+            gen_c=inputs.gen_c,
+            sync=True,
+            gain=phase.interval,
+        )
+    phase.module.requires_grad_(False)
+    phase.optimizer.zero_grad(set_to_none=True)
+
+
+def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+def _num_bytes(tensors: Sequence[torch.Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+@contextmanager
+def _watched() -> Iterator[_Watch]:
+    watch = _Watch()
+    with watch:
+        yield watch
+
+
+class _Watch(TorchDispatchMode):
+    """Counts the bytes of all tensors on the meta device that are alive, and the operations that made them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak_bytes = 0
+        self.flops = 0.0
+        self._live_bytes = 0
+        self._alive: set[int] = set()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and to be hidden from the compiler would import all of it
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operator and count what it returns."""
+        kwargs = kwargs or {}
+        if (answer := _answer(func, args, kwargs)) is not None:
+            return answer
+        result = func(*args, **kwargs)
+        if func.is_view:
+            return result
+        if formula := flop_registry.get(func._overloadpacket):
+            self.flops += formula(*args, **kwargs, out_val=result)
+        for leaf in [result] if isinstance(result, torch.Tensor) else tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and leaf.device == META:
+                self._add(leaf.untyped_storage())
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key, num_bytes = storage._cdata, storage.nbytes()
+        if key in self._alive:
+            return
+        self._alive.add(key)
+        self._live_bytes += num_bytes
+        self.peak_bytes = max(self.peak_bytes, self._live_bytes)
+        weakref.finalize(storage, self._remove, key, num_bytes)
+
+    def _remove(self, key: int, num_bytes: int) -> None:
+        self._alive.discard(key)
+        self._live_bytes -= num_bytes
+
+
+def _answer(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Return ones where values are read from tensors that have none; None elsewhere."""
+    name = func._schema.name
+    if name == "aten::_local_scalar_dense" and args[0].device == META:
+        return torch.ones([], dtype=args[0].dtype).item()
+    if name == "aten::_to_copy" and args[0].device == META and kwargs.get("device", META) != META:
+        return torch.ones(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype, device=kwargs["device"])
+    return None
