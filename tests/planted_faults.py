@@ -43,6 +43,55 @@ FAULTS: dict[str, Fault] = {
         "if err.name is None:",
         ("tests/unit/dnnlib/test_util.py",),
     ),
+    # package
+    "modules of the package import those of the user": Fault(
+        "package/modules.py",
+        "if level > 0 or not is_ours(name):",
+        "if level >= 0:",
+        ("tests/unit/package/test_modules.py",),
+    ),
+    "classes are looked up among the user's": Fault(
+        "dnnlib/util.py",
+        "return HOME + module_name if is_below else module_name",
+        "return module_name",
+        ("tests/unit/package/test_modules.py",),
+    ),
+    "files name classes as the package does": Fault(
+        "dnnlib/util.py",
+        "cls.__module__.removeprefix(HOME)",
+        "cls.__module__",
+        ("tests/unit/package/test_generator.py",),
+    ),
+    "a trusted snapshot imports the user's modules": Fault(
+        "training/snapshots/load.py",
+        "super().find_class(module_name_here(module), name)",
+        "super().find_class(module, name)",
+        ("tests/unit/package/test_generator.py",),
+    ),
+    "all images have the label of the first": Fault(
+        "package/generator.py",
+        "self._map(part, c[start : start + batch_size], truncation)",
+        "self._map(part, c[:1], truncation)",
+        ("tests/unit/package/test_generator.py",),
+    ),
+    "everything in a repository is downloaded": Fault(
+        "package/hub.py", ", allow_patterns=list(FILES))", ")", ("tests/unit/package/test_hub.py",)
+    ),
+    "the help of the script is rewritten": Fault(
+        "package/command.py", "command = copy.copy(command)", "pass", ("tests/unit/package/test_command.py",)
+    ),
+    "the wheel keeps the permissions of the files": Fault(
+        "build_backend/reproducible.py",
+        "entry.external_attr = (0o100000 | FILE_MODE) << 16",
+        "entry.external_attr = source.getinfo(name).external_attr",
+        ("tests/unit/build_backend/test_reproducible.py",),
+    ),
+    "the sdist keeps the owner of the files": Fault(
+        "build_backend/reproducible.py",
+        "entry = tarfile.TarInfo(member.name)",
+        "entry = member",
+        ("tests/unit/build_backend/test_reproducible.py",),
+    ),
     # comparison
     "deviations over seeds are those of a population": Fault(
         "comparison/statistics.py", "ddof=1", "ddof=0", ("tests/unit/comparison/test_statistics.py",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from dnnlib.commands import how_to_run
 from dnnlib.util import UserError
 
 
@@ -22,9 +23,8 @@ def choose_device(name: str, num_gpus: int = 1, local_rank: int = 0) -> torch.de
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":
         if not torch.cuda.is_available():
-            raise UserError(
-                "--device=cuda: torch finds no CUDA device; see python -m torch_utils.doctor, or use --device=cpu"
-            )
+            how = how_to_run("-m torch_utils.doctor")
+            raise UserError(f"--device=cuda: torch finds no CUDA device; see {how}, or use --device=cpu")
         num_found = torch.cuda.device_count()
         if local_rank >= num_found:
             raise UserError(f"--gpus={num_gpus}: CUDA devices on this machine: {num_found}; use --gpus={num_found}")

@@ -91,4 +91,5 @@ def test_dockerfile_installs_a_working_environment(checkout):
     subprocess.run([python, "-m", "torch_utils.doctor"], cwd=checkout, env=env, check=True)
     install = [python, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index", "."]
     subprocess.run(install, cwd=checkout, env=env, check=True)
-    subprocess.run([python, "-c", "import training.networks, msconD"], cwd=workspace, env=env, check=True)
+    subprocess.run([venv / "bin/mscond", "train", "--help"], cwd=workspace, env=env, check=True)
+    subprocess.run([python, "-c", "import mscond.modules.training.networks"], cwd=workspace, env=env, check=True)

@@ -4,7 +4,7 @@ from tests.helpers import REPOSITORY
 from tests.planted_faults import FAULTS, Fault
 
 FOLDERS = (
-    *("dnnlib/", "torch_utils/", "torch_utils/ops/", "metrics/", "msconD/"),
+    *("package/", "build_backend/", "dnnlib/", "torch_utils/", "torch_utils/ops/", "metrics/", "msconD/"),
     *("training/", "training/data/", "training/snapshots/", "training/run/", "training/inference/"),
 )
 

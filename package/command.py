@@ -1,0 +1,68 @@
+"""The command ``mscond``: every script of a checkout as a subcommand with the same flags."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import click
+
+from .modules import CODE
+
+if TYPE_CHECKING:
+    from dnnlib.commands import Subcommand
+
+
+def subcommands() -> dict[str, Subcommand]:
+    """Return the subcommands by name. From now on the names of our modules come first: this process is ours."""
+    if str(CODE) not in sys.path[:1]:
+        sys.path.insert(0, str(CODE))
+    from dnnlib.commands import SUBCOMMANDS
+
+    return SUBCOMMANDS
+
+
+def renamed(command: click.Command, names: Mapping[str, str]) -> click.Command:
+    """Return a copy of a command, and of those below it, whose help calls scripts by other names."""
+    command = copy.copy(command)
+    for old, new in names.items():
+        command.help = (command.help or "").replace(old, new)
+    if isinstance(command, click.Group):
+        command.commands = {name: renamed(below, names) for name, below in command.commands.items()}
+    return command
+
+
+class Subcommands(click.Group):
+    """Imports the module of a subcommand only when it is called: ``mscond --help`` need not wait for PyTorch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names."""
+        return list(subcommands())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a subcommand; its help names it as it is called here."""
+        known = subcommands()
+        if cmd_name not in known:
+            return None
+        subcommand = known[cmd_name]
+        command = getattr(import_module(subcommand.module), subcommand.function)
+        if not isinstance(command, click.Command):
+            return click.Command(cmd_name, callback=command, help=subcommand.summary)
+        return renamed(command, {f"python {each.script}": f"mscond {name}" for name, each in known.items()})
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the names and what they do."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.summary) for name, each in subcommands().items()])
+
+
+@click.command(cls=Subcommands)
+@click.version_option(package_name="mscond")
+def main() -> None:
+    """Train GANs on images, and use them.
+
+    Each command takes the flags of the script of a checkout: mscond train is python train.py.
+    """

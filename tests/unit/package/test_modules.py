@@ -1,0 +1,80 @@
+"""Our modules below a name of the package: they find each other there, and nothing of another name appears."""
+
+import importlib
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from package import modules
+from tests import tiny_snapshot
+from tests.helpers import REPOSITORY
+
+BELOW = modules.__name__
+
+
+@pytest.mark.parametrize("name", ["train", "training", "training.networks", "msconD.config", "legacy"])
+def test_ours(name):
+    assert modules.is_ours(name)
+
+
+@pytest.mark.parametrize("name", ["torch", "os", "os.path", "trainer", "docs", ""])
+def test_not_ours(name):
+    assert not modules.is_ours(name)
+
+
+def test_imports_find_each_other():
+    summary = importlib.import_module(f"{BELOW}.training.data.summary")
+    assert summary.Report.__module__ == f"{BELOW}.training.data.report"  # from ... import
+    doctor = importlib.import_module(f"{BELOW}.torch_utils.doctor")
+    assert doctor.torch_utils is sys.modules[f"{BELOW}.torch_utils"]  # import torch_utils.ops
+    assert doctor.os is os
+
+
+def test_classes_by_name():
+    util = importlib.import_module(f"{BELOW}.dnnlib.util")
+    generator = util.get_obj_by_name("training.networks.Generator")
+    assert generator.__module__ == f"{BELOW}.training.networks"
+    assert util.name_of_class(generator) == "training.networks.Generator"
+    assert util.get_obj_by_name("os.path.join") is os.path.join
+    with pytest.raises(util.UserError, match="cannot find"):
+        util.get_obj_by_name("training.nothing.Nothing")
+
+
+def test_no_such_module():
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module(f"{BELOW}.nothing")
+
+
+SCRIPT = """
+import pickle, sys
+import metrics, train, training
+before = set(sys.modules)
+import package
+generator = package.load("tiny.pkl", device="cpu")
+images = generator.sample([1, 2], truncation=0.5)
+generator.save("saved")
+assert (package.from_pretrained("saved", device="cpu").sample([1, 2], truncation=0.5) == images).all()
+ours = {"training", "metrics", "torch_utils", "dnnlib", "msconD", "baselines", "train", "legacy"}
+new = {name for name in set(sys.modules) - before if name.partition(".")[0] in ours}
+assert not new, new
+assert (metrics.OWNER, train.OWNER, training.OWNER) == ("them",) * 3
+pickle.dump(generator.network, open("pickled", "wb"))
+"""
+UNPICKLE = "import pickle, training; print(type(pickle.load(open('pickled', 'rb'))).__module__, training.OWNER)"
+
+
+@pytest.mark.slow
+def test_a_program_with_modules_of_these_names(tmp_path):
+    for name in ("metrics", "training"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("OWNER = 'them'")
+    (tmp_path / "train.py").write_text("OWNER = 'them'")
+    tiny_snapshot.write(tmp_path / "tiny.pkl")
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    subprocess.run([sys.executable, "-c", SCRIPT], cwd=tmp_path, env=env, check=True)
+    unpickled = subprocess.check_output([sys.executable, "-c", UNPICKLE], cwd=tmp_path, env=env, text=True)
+    assert unpickled.split()[1] == "them"
+    assert pickle.loads(pickle.dumps(tiny_snapshot.generator())).z_dim == 8
