@@ -107,7 +107,7 @@ def main(outdir: Path, kimg: int) -> None:
     outdir = outdir.absolute()
     outdir.mkdir(parents=True, exist_ok=True)
     run_dir = train(outdir, kimg)
-    first, *_, snapshot = sorted(run_dir.glob("network-snapshot-*.pkl"))
+    first, *_, snapshot = sorted(run_dir.glob("network-snapshot-[0-9]*.pkl"))
     generated = run_dir / "generated"
     must_run("generate.py", f"--network={snapshot}", "--seeds=0-31", "--trunc=0.8", "--grid", f"--outdir={generated}")
     run_python("-m", "msconD.plots", str(run_dir))

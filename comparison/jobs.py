@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from comparison.records import read_lines
 from comparison.snapshots import scored_snapshots
 from dnnlib.atomic import write_atomic
 from dnnlib.util import UserError
 from training.run.folder import OPTIONS_FILE, RunState, find_state, has_progress, read_status
+from training.run.jsonl import read_lines
 
 MANIFEST = "job.json"
 LOG = "log.txt"

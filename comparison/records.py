@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from comparison.snapshots import TICKS_PER_SNAPSHOT, snapshot_kimg
-
-MAX_LINE_BYTES = 1 << 22
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield number and content of each line of a file of JSON objects.
-
-    A line that is damaged, such as one that was being written when its process was killed, is passed over.
-    """
-    if not path.is_file():
-        return
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            if len(line) > MAX_LINE_BYTES:
-                continue
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(record, dict):
-                yield number, record
+from training.run.jsonl import read_lines
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import click
 
 from comparison.executors import Executor, Handle
 from comparison.jobs import LOG, Job, find_run, is_done
-from comparison.records import read_lines
 from comparison.snapshots import scored_snapshots
 from dnnlib.util import format_time
+from training.run.jsonl import read_lines
 
 POLL_SEC = 0.5
 REPORT_SEC = 10.0

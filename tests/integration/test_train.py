@@ -63,7 +63,7 @@ def test_every_kind_of_dataset(tmp_path, mode, side_px, labelled, write):
 
 STATUS_LINE = re.compile(
     r"tick \d+ +kimg [\d.]+ +time .+? +sec/tick [\d.]+ +sec/kimg [\d.]+ +maintenance [\d.]+ +"
-    r"cpumem [\d.]+ +gpumem [\d.]+ +augment [\d.]+ eta .+? +data [\d.]+%"
+    r"cpumem [\d.]+ +gpumem [\d.]+ +augment [\d.]+ eta .+? +data [\d.]+%( warnings [a-z_,]+)?"
 )
 
 
@@ -107,7 +107,7 @@ def test_a_run_in_a_terminal(tmp_path):
         *("training_options.json", "log.txt", "stats.jsonl", "exit_status.json", "events.out.tfevents"),
         *("reals.png", "fakes_init.png", *(f"fakes{kimg}.png" for kimg in kimgs)),
         *(f"network-snapshot-{kimg}.pkl" for kimg in kimgs),
-        ".lock",
+        *(".lock", "report.html", "report-files"),
         *(f"training-state-{nimg:09d}.{end}" for nimg in (40, 1000) for end in ("safetensors", "sha256")),
     }
 

@@ -38,8 +38,8 @@ class Objects:
 
     def get(self, name: str) -> list[dict[str, Any]] | None:
         """Return the objects of an image as in the file; None if it is not listed."""
-        found = np.flatnonzero(np.frombuffer(self._hashes, np.int64) == hash(name)) if self._hashes else ()
-        if not len(found):
+        found = np.flatnonzero(np.asarray(self._hashes) == hash(name))
+        if found.size == 0:
             return None
         image = int(found[0])
         categories = list(self._categories)

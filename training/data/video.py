@@ -1,4 +1,4 @@
-"""Videos: mp4 if the packages of extra ``video`` are installed, else animated WebP."""
+"""Videos: mp4 if the packages of extra ``video`` are installed, animated WebP and GIF."""
 
 from __future__ import annotations
 
@@ -13,56 +13,72 @@ import numpy as np
 from PIL import Image
 
 from dnnlib.atomic import write_atomic
+from dnnlib.util import UserError
 
 FRAMES_PER_SEC = 20
 MAX_WEBP_PX = 512
-"""Maximum height of the frames of a WebP, all of which Pillow keeps in memory."""
+"""Maximum height of the frames of a WebP or GIF, all of which Pillow keeps in memory."""
+MAX_KEPT_BYTES = 1 << 30
+"""Limit of all frames of a WebP or GIF together."""
 
 
-def write_video(frames: Iterable[np.ndarray], path: Path) -> Path:
+def write_video(frames: Iterable[np.ndarray], path: Path, fps: int = FRAMES_PER_SEC) -> Path:
     """Write a video; it appears complete or not at all.
 
     Args:
         frames: uint8 ``[H, W, C]``, at least one, all of one size, with 1 or 3 channels. In an mp4, an odd height or
-            width grows by a pixel that repeats the edge, because its chroma has half the resolution.
-        path: ``<name>.mp4``.
+            width grows by a pixel that repeats the edge, because its chroma has half the resolution. Those of a WebP or
+            GIF are shrunk to a height of `MAX_WEBP_PX`.
+        path: ``<name>.mp4``, ``<name>.webp`` or ``<name>.gif``.
+        fps: Frames per second. Players show a GIF at 50 at most.
 
     Returns:
-        ``path``, or ``<name>.webp`` if mp4 cannot be written here.
+        ``path``, or ``<name>.webp`` if an mp4 was asked for and cannot be written here.
 
     Raises:
+        UserError: A WebP or GIF would not fit into memory.
         ValueError: The frames of an mp4 are not all of one size.
     """
-    if find_spec("imageio") is None or find_spec("imageio_ffmpeg") is None:
+    if path.suffix == ".mp4" and (find_spec("imageio") is None or find_spec("imageio_ffmpeg") is None):
         path = path.with_suffix(".webp")
-        write_atomic(path, _encode_webp(frames))
-    else:
-        write_atomic(path, _encode_mp4(frames))
+    encoded = _encode_mp4(frames, fps) if path.suffix == ".mp4" else _encode_animation(frames, path, fps)
+    write_atomic(path, encoded)
     return path
 
 
-def _encode_mp4(frames: Iterable[np.ndarray]) -> bytes:
+def _encode_mp4(frames: Iterable[np.ndarray], fps: int) -> bytes:
     from imageio.v2 import get_writer
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "video.mp4")
         writer: Any
-        with get_writer(path, fps=FRAMES_PER_SEC, quality=9, macro_block_size=2) as writer:
+        with get_writer(path, fps=fps, quality=9, macro_block_size=2) as writer:
             for frame in frames:
                 height, width, _channels = frame.shape
                 writer.append_data(np.pad(frame, [(0, height % 2), (0, width % 2), (0, 0)], mode="edge"))
         return path.read_bytes()
 
 
-def _encode_webp(frames: Iterable[np.ndarray]) -> bytes:
-    first, *rest = map(_webp_frame, frames)  # one by one, so that only small ones are kept
+def _encode_animation(frames: Iterable[np.ndarray], path: Path, fps: int) -> bytes:
+    kept: list[Image.Image] = []
+    num_bytes = 0
+    for frame in frames:  # one by one, so that only small ones are kept
+        kept.append(_small(frame))
+        num_bytes += kept[-1].width * kept[-1].height * len(kept[-1].getbands())
+        if num_bytes > MAX_KEPT_BYTES:
+            raise UserError(
+                f"{path.name} has more than {MAX_KEPT_BYTES >> 20} MiB of frames: make it smaller or shorter, or write "
+                "an mp4 (pip install '.[video]')"
+            )
     buffer = io.BytesIO()
-    duration_ms = 1000 // FRAMES_PER_SEC
-    first.save(buffer, "WEBP", save_all=True, append_images=rest, duration=duration_ms, loop=0, quality=90)
+    options: dict[str, Any] = {"quality": 90} if path.suffix == ".webp" else {}
+    kept[0].save(
+        buffer, path.suffix[1:].upper(), save_all=True, append_images=kept[1:], duration=1000 // fps, loop=0, **options
+    )
     return buffer.getvalue()
 
 
-def _webp_frame(frame: np.ndarray) -> Image.Image:
+def _small(frame: np.ndarray) -> Image.Image:
     image = Image.fromarray(frame.squeeze(2) if frame.shape[2] == 1 else frame)
     image.thumbnail((image.width, MAX_WEBP_PX))
     return image

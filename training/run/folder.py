@@ -182,7 +182,7 @@ def refuse_to_start_over(run_dir: Path) -> None:
     """
     if not has_progress(run_dir):
         return
-    snapshot = max(run_dir.glob("network-snapshot-*.pkl"), default=None)
+    snapshot = max(run_dir.glob("network-snapshot-[0-9]*.pkl"), default=None)
     way_out = f"a new run with --resume={snapshot}" if snapshot else "a new run"
     raise UserError(
         f"{run_dir} has trained, but has no intact checkpoint (training-state-*.safetensors with its .sha256) to "

@@ -389,7 +389,7 @@ def _files_of(run_dir: Path) -> Iterator[None]:
 def _closing_line(run_dir: Path, is_finished: bool) -> str:
     if not is_finished:
         return f"Stopped; to continue: {how_to_run('train.py')} --continue={run_dir}"
-    snapshot = max(run_dir.glob("network-snapshot-*.pkl"), default=None)
+    snapshot = max(run_dir.glob("network-snapshot-[0-9]*.pkl"), default=None)
     line = f"Finished. Run folder: {run_dir}"
     if snapshot is None:
         return line

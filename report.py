@@ -1,0 +1,36 @@
+"""Write the page of a run, or one page that compares several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dnnlib.util import UserError
+
+
+@click.command()
+@click.argument("runs", metavar="RUN [RUN ...]", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The page.  [default: see above]")
+def main(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Write report.html into the folder of a run, or comparison.html here that compares several runs.
+
+    Training writes the page of a run by itself, at every snapshot. This makes it for older runs and for those of
+    StyleGAN2-ADA. The page is one file that loads nothing.
+    """
+    from training.run.page.run_page import MAX_RUNS, PAGE_FILE, write_comparison  # here: --help must not wait for torch
+
+    if len(runs) > MAX_RUNS:
+        raise click.ClickException(f"{len(runs)} runs are too many for a page; give up to {MAX_RUNS}")
+    path = out or (runs[0] / PAGE_FILE if len(runs) == 1 else Path("comparison.html"))
+    try:
+        write_comparison(runs, path)
+    except UserError as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or path}: {error.strerror or error}") from error
+    print(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser")
+
+
+if __name__ == "__main__":
+    main()

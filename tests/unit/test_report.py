@@ -1,0 +1,30 @@
+from click.testing import CliRunner
+
+from report import main
+from tests.fake_run import write_run
+
+
+def test_one_run(tmp_path):
+    run_dir = write_run(tmp_path / "run", num_ticks=2, num_grids=1)
+    result = CliRunner().invoke(main, [str(run_dir)])
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith(f"Wrote {run_dir}/report.html (")
+    assert (run_dir / "report.html").is_file()
+
+
+def test_several_runs(tmp_path):
+    runs = [str(write_run(tmp_path / name, num_ticks=2, num_grids=1)) for name in "ab"]
+    result = CliRunner().invoke(main, [*runs, f"--out={tmp_path / 'page.html'}"])
+    assert result.exit_code == 0, result.output
+    assert "<h1>2 runs</h1>" in (tmp_path / "page.html").read_text()
+
+
+def test_mistakes_take_one_line(tmp_path):
+    result = CliRunner().invoke(main, [str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.output == f"Error: {tmp_path}: not a run folder that has finished a tick, stats.jsonl is missing\n"
+    run_dir = write_run(tmp_path / "run", num_ticks=2, num_grids=1)
+    result = CliRunner().invoke(main, [str(run_dir), f"--out={tmp_path / 'missing/page.html'}"])
+    assert result.output.count("\n") == 1
+    assert "No such file or directory" in result.output
+    assert "13 runs are too many" in CliRunner().invoke(main, ["a"] * 13).output
