@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,18 @@ import numpy as np
 import torch
 
 from dnnlib.progress import progress_bar
-from dnnlib.util import UserError
+from metrics.objects.protocol import ObjectDetector
+from metrics.objects.registry import ALLOWED as OBJECT_DETECTORS
+from metrics.objects.registry import load_object_detector
 from torch_utils.device import choose_device
 from training.data.grid import save_image_grid, write_png
 from training.inference import options as options
-from training.inference.sampling import (
-    check_grid,
-    check_truncation,
-    in_batches,
-    load_generator,
-    load_projected_w,
-    map_seeds,
-    synthesize,
-)
+from training.inference.film_command import FilmJob, write_moving, write_training
+from training.inference.film_options import FilmSettings, film_options
+from training.inference.latents import Latents, ProjectedLatents, seed_latents
+from training.inference.object_figure import chosen_categories, find_objects, object_figure
+from training.inference.run_film import run_dir_of
+from training.inference.sampling import fit_grid, in_batches, load_generator, load_projected_w, synthesize
 
 
 class GridSize(click.ParamType):
@@ -48,7 +46,20 @@ class GridSize(click.ParamType):
 @options.network_option
 @options.outdir_option
 @click.option("--seeds", type=options.SEEDS, metavar="LIST", help="Random seeds, such as 0-35 or 1,2,3.")
-@options.trunc_option
+@click.option(
+    "--trunc",
+    type=options.Truncation(),
+    metavar="FLOAT|LOW:HIGH[:NUM]",
+    default=1,
+    show_default=True,
+    help="Truncation psi; lower values trade variety for fidelity. A range is drawn as truncation.png, a row per seed.",
+)
+@click.option(
+    "--centers",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Truncate towards the nearest center in a file of edit.py, not towards the mean.",
+)
 @options.class_option
 @options.noise_mode_option
 @click.option(
@@ -62,8 +73,24 @@ class GridSize(click.ParamType):
     is_flag=False,
     flag_value="auto",
     metavar="[COLUMNSxROWS|auto]",
-    help="Also write all images as grid.png; auto is approximately square.",
+    help="Also write all images as grid.png; auto is approximately square. With --video, one walk per cell.",
 )
+@film_options
+@click.option(
+    "--boxes",
+    is_flag=False,
+    flag_value="all",
+    metavar="[CATEGORY,...]",
+    help="Also draw boxes.png: a row per category with the boxes of the objects found; default: every category.",
+)
+@click.option(
+    "--object-detector",
+    metavar="NAME",
+    default="nanodet",
+    show_default=True,
+    help=f"Detector for --boxes: {OBJECT_DETECTORS}.",
+)
+@options.detectors_option
 @options.batch_option
 @options.device_option
 @options.trust_option
@@ -72,11 +99,16 @@ def generate_images(
     network: str,
     outdir: Path,
     seeds: list[int] | None,
-    trunc: float,
+    trunc: float | options.Sweep,
+    centers: Path | None,
     class_idx: int | None,
     noise_mode: str,
     projected_w: Path | None,
     grid: tuple[int, int] | None,
+    film: FilmSettings | None,
+    boxes: str | None,
+    object_detector: str,
+    detectors: str | None,
     batch: int,
     device: str,
     trust_pickle: bool,
@@ -88,70 +120,116 @@ def generate_images(
       python generate.py --outdir=out --network=snapshot.pkl --seeds=0-35 --trunc=0.7
       python generate.py --outdir=out --network=snapshot.pkl --seeds=0-35 --class=1 --grid=9x4
       python generate.py --outdir=out --network=snapshot.pkl --projected-w=out/projected_w.npz
+      python generate.py --outdir=out --network=snapshot.pkl --seeds=0-99 --boxes=car,person
+      python generate.py --outdir=out --network=snapshot.pkl --seeds=0-15 --grid=2x2 --video
+      python generate.py --outdir=out --network=snapshot.pkl --seeds=0-5 --trunc=0:1
+      python generate.py --outdir=out --network=RUN --video --over-training
 
     Writes seedNNNN.png for each seed, or projNN.png for each projected w. With --batch=1 the pixels of a seed do not
     depend on the other seeds; larger batches are faster and may change the last bit.
+
+    With --video, a film passes through the images instead: film.mp4; with --trunc=LOW:HIGH, truncation.mp4; with
+    --over-training, training.mp4.
     """  # noqa: D301 -- in a raw string click would not see its mark
+    where = choose_device(device)
+    is_moving = film is not None or (isinstance(trunc, options.Sweep) and projected_w is None)
+    if is_moving and boxes is not None:
+        raise click.UsageError("--boxes goes with single images, not with films and ranges of --trunc")
+    job = FilmJob(outdir, film, grid, batch, noise_mode, where)
+    if film is not None and film.is_over_training:
+        if projected_w is not None or centers is not None:
+            raise click.UsageError("a film of a training takes --seeds, not --projected-w or --centers")
+        chosen = functools.partial(seed_latents, seeds=seeds or [], trunc=trunc, class_idx=class_idx, device=where)
+        write_training(job, run_dir_of(network), chosen if seeds else None, trunc, trust_pickle)
+        return
     if projected_w is None and not seeds:
         raise click.UsageError("give --seeds or --projected-w")
-    where = choose_device(device)
     G = load_generator(network, where, trust_pickle)
-    to_ws: Callable[[Sequence[int]], torch.Tensor]
-    if projected_w is None:
-        check_truncation(G, trunc)
-        label = options.choose_label(G, class_idx, where)
-        to_ws = functools.partial(map_seeds, G, label=label, truncation_psi=trunc)
-        numbers, name = seeds or [], "seed{:04d}.png"
-    else:
-        if seeds or class_idx is not None or trunc != 1:
-            options.warn("--seeds, --class and --trunc have no effect on --projected-w")
-        projected = load_projected_w(projected_w, G, where)
-        to_ws = projected.__getitem__
-        numbers, name = list(range(len(projected))), "proj{:02d}.png"
+    latents = choose_latents(G, seeds or [], projected_w, trunc, class_idx, centers, where)
+    psi = trunc if projected_w is None else 1.0
+    if is_moving:
+        write_moving(job, G, latents, psi)
+        return
+    assert not isinstance(psi, options.Sweep)
+    numbers, name = latents.numbers, latents.name
     grid_size = None if grid is None else fit_grid(grid, len(numbers), G.img_resolution)
+    detector = None if boxes is None else load_object_detector(object_detector, where, detectors, verbose=True)
+    labels = [] if detector is None else chosen_categories(str(boxes), detector, len(numbers))
 
     outdir.mkdir(parents=True, exist_ok=True)
     images = (
         image
         for part in in_batches(numbers, batch)
-        for image in synthesize(G, to_ws(part), noise_mode, noise_seeds=part)
+        for image in synthesize(G, latents.ws(part, psi), noise_mode, noise_seeds=part)
     )
-    kept = []
-    with progress_bar("images", len(numbers), unit="img") as progress:
-        for number, image in zip(numbers, images, strict=True):
-            write_png(image, outdir / name.format(number))
-            if grid_size is not None:
-                kept.append(image)
-            progress.update()
+    files = [outdir / name.format(number) for number in numbers]
+    kept = write_images(images, files, keep=grid_size is not None or detector is not None)
+    extras = []
     if grid_size is not None:
         save_grid(kept, outdir / "grid.png", grid_size)
-    report(outdir, [name.format(number) for number in numbers], grid_size is not None)
-    if projected_w is None and len(numbers) > 1:
-        arguments = [f"--rows={numbers[0]}", f"--cols={numbers[-1]}"] + ([f"--class={class_idx}"] if G.c_dim else [])
-        options.suggest("style_mixing.py", network, outdir, *arguments)
+        extras.append("grid.png")
+    if detector is not None and save_boxes(kept, outdir / "boxes.png", detector, labels):
+        extras.append("boxes.png")
+    report(outdir, [file.name for file in files], extras)
+    if projected_w is None and len(numbers) > 1 and G.num_ws > 1:
+        suggest_mixing(network, outdir, numbers, class_idx if G.c_dim else None)
 
 
-def report(outdir: Path, names: list[str], with_grid: bool) -> None:
+def write_images(images: Iterable[np.ndarray], files: list[Path], keep: bool) -> list[np.ndarray]:
+    """Write images as they come; return them if they are to be kept."""
+    kept = []
+    with progress_bar("images", len(files), unit="img") as progress:
+        for file, image in zip(files, images, strict=True):
+            write_png(image, file)
+            if keep:
+                kept.append(image)
+            progress.update()
+    return kept
+
+
+def suggest_mixing(network: str, outdir: Path, numbers: Sequence[int], class_idx: int | None) -> None:
+    """Print the command that mixes the styles of the first seed and of the last."""
+    arguments = [f"--rows={numbers[0]}", f"--cols={numbers[-1]}"]
+    options.suggest(
+        "style_mixing.py", network, outdir, *arguments, *([] if class_idx is None else [f"--class={class_idx}"])
+    )
+
+
+def choose_latents(
+    G: Any,
+    seeds: list[int],
+    projected_w: Path | None,
+    trunc: float | options.Sweep,
+    class_idx: int | None,
+    centers: Path | None,
+    device: torch.device,
+) -> Latents:
+    """Return the latents of --seeds or --projected-w; of the latter, warn about options without effect."""
+    if projected_w is None:
+        return seed_latents(G, seeds, trunc, class_idx, device, centers)
+    if seeds or class_idx is not None or trunc != 1:
+        options.warn("--seeds, --class and --trunc have no effect on --projected-w")
+    if centers is not None:
+        options.warn("--centers has no effect on --projected-w")
+    return ProjectedLatents(load_projected_w(projected_w, G, device))
+
+
+def report(outdir: Path, names: list[str], extras: list[str]) -> None:
     """Print which files were written."""
     files = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
     images = "1 image" if len(names) == 1 else f"{len(names)} images"
-    click.echo(f"Wrote {images} to {outdir}: {files}{' and grid.png' if with_grid else ''}")
+    click.echo(f"Wrote {images} to {outdir}: {' and '.join([files, *extras])}")
 
 
-def fit_grid(size: tuple[int, int], num: int, resolution_px: int) -> tuple[int, int]:
-    """Return (columns, rows) for ``num`` images; ``size`` (0, 0) asks for an approximately square grid.
-
-    Raises:
-        UserError: The images do not fit in the grid, or the grid is too large.
-    """
-    columns, rows = size
-    if size == (0, 0):
-        columns = math.ceil(math.sqrt(num))
-        rows = math.ceil(num / columns)
-    if columns * rows < num:
-        raise UserError(f"--grid={columns}x{rows}: {num} images do not fit in {columns * rows} cells")
-    check_grid(columns, rows, resolution_px)
-    return columns, rows
+def save_boxes(images: list[np.ndarray], path: Path, detector: ObjectDetector, labels: list[int]) -> bool:
+    """Draw the objects in images ``[H, W, C]``, and return whether there were any."""
+    with progress_bar("finding objects", None):
+        figure = object_figure(images, find_objects(images, detector), labels, detector.categories)
+    if figure is None:
+        options.warn(f"object detector {detector.name} found nothing: no {path.name} was drawn")
+        return False
+    write_png(np.asarray(figure), path)
+    return True
 
 
 def save_grid(images: list[np.ndarray], path: Path, size: tuple[int, int]) -> None:

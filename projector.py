@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,28 @@ from dnnlib.util import UserError, format_time
 from metrics.detectors import EFFLITE1, VGG16
 from metrics.metric_utils import get_feature_detector
 from torch_utils.device import choose_device
-from training.data.codec import BadImageError, load_image, open_image
-from training.data.grid import write_png
-from training.data.preparation import Preparation
-from training.data.video import write_video
 from training.inference import options as options
-from training.inference.projection import Step, project
-from training.inference.sampling import load_generator, synthesize
+from training.inference.projection import Steps, project_many
+from training.inference.projection_results import Results, draw
+from training.inference.sampling import load_generator
+from training.inference.targets import Crop, distance_name, parse_crop, read_targets, to_tensor
+from training.inference.tuning import LEARNING_RATE, Tuning, num_tuning_steps, save_tuned, tune
 
 MAX_FRAMES = 200
 """Maximum number of frames of the video; of more steps, evenly spaced ones are shown."""
+
+
+class CropType(click.ParamType):
+    """``center``, ``pad`` or ``LEFT,TOP,SIDE``."""
+
+    name = "center|pad|LEFT,TOP,SIDE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Crop:
+        """Return the crop."""
+        crop = value if isinstance(value, Crop) else parse_crop(str(value))
+        if crop is None:
+            self.fail(f"{str(value)[:100]!a}: give center, pad or LEFT,TOP,SIDE in pixels", param, ctx)
+        return crop
 
 
 @click.command()
@@ -35,9 +48,51 @@ MAX_FRAMES = 200
 @click.option(
     "--target",
     required=True,
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Target image.",
+    metavar="FILE|DIR|ZIP",
+    type=click.Path(exists=True, path_type=Path),
+    help="Target image, or a folder or zip of them.",
+)
+@click.option(
+    "--crop",
+    type=CropType(),
+    metavar="center|pad|LEFT,TOP,SIDE",
+    default="center",
+    show_default=True,
+    help="Part of the image that is projected: the middle square, all of it with black bands, or a square in pixels.",
+)
+@click.option("--w-plus", is_flag=True, help="Optimize one w per layer, in the space W+: closer, but harder to edit.")
+@click.option(
+    "--pti",
+    type=click.IntRange(min=1),
+    metavar="[STEPS]",
+    is_flag=False,
+    flag_value=350,
+    help="Then tune the network, so that it draws the targets (pivotal tuning), in this number of steps per target; "
+    "default: 350.",
+)
+@click.option(
+    "--pti-lr",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="FLOAT",
+    default=LEARNING_RATE,
+    show_default=True,
+    help="Learning rate of --pti.",
+)
+@click.option(
+    "--pti-locality",
+    type=click.FloatRange(0, 1e6),
+    metavar="FLOAT",
+    default=0,
+    show_default=True,
+    help="Weight of the penalty of --pti for changing other images; it doubles the time.",
+)
+@click.option(
+    "--pti-shared",
+    is_flag=True,
+    help="Let --pti tune one network for all targets; default: one for each, which is closer.",
+)
+@click.option(
+    "--batch", type=click.IntRange(min=1), metavar="INT", default=4, show_default=True, help="Targets at a time."
 )
 @click.option(
     "--num-steps",
@@ -80,6 +135,13 @@ def run_projection(
     network: str,
     outdir: Path,
     target: Path,
+    crop: Crop,
+    w_plus: bool,
+    pti: int | None,
+    pti_lr: float,
+    pti_locality: float,
+    pti_shared: bool,
+    batch: int,
     num_steps: int,
     seed: int,
     save_video: bool,
@@ -89,61 +151,67 @@ def run_projection(
     device: str,
     trust_pickle: bool,
 ) -> None:
-    """Project an image into the latent space W of a network.
+    """Project images into the latent space W or W+ of a network.
 
     \b
-    Example:
+    Examples:
       python projector.py --outdir=out --network=snapshot.pkl --target=photo.png
       python generate.py --outdir=out --network=snapshot.pkl --projected-w=out/projected_w.npz
+      python projector.py --outdir=out --network=snapshot.pkl --target=photos --pti
+      python generate.py --outdir=out --network=out/tuned00.pkl --projected-w=out/projected_w.npz
 
-    The target is cropped to its center square; it should be framed like the training images. Writes target.png,
-    proj.png, projected_w.npz (w, [1, num_ws, w_dim]) and proj.mp4, or proj.webp without package imageio-ffmpeg.
+    A target should be framed like the training images. Writes target.png, proj.png, projected_w.npz (w, [1, num_ws,
+    w_dim]) and proj.mp4, or proj.webp without package imageio-ffmpeg. Of a folder, the files are numbered, and
+    projected_w.npz holds all w. With --pti, tuned.pkl is the tuned network and tuned.png what it draws, numbered
+    likewise; with --pti-shared there is one tuned.pkl.
+
+    With a folder, --w-plus or --pti, distances.json has the distances between targets and results, and
+    comparison.png shows them side by side.
     """  # noqa: D301 -- in a raw string click would not see its mark
     where = choose_device(device)
     G = load_generator(network, where, trust_pickle)
     label = options.choose_label(G, class_idx, where)
-    pixels = read_target(target, G.img_resolution, G.img_channels)
+    targets = read_targets(target, crop, G.img_resolution, G.img_channels)
     features = load_features(detector, where, detectors)
+    job = Results(outdir, targets, is_collection(target), features, distance_name(detector), where)
     outdir.mkdir(parents=True, exist_ok=True)
-    write_png(pixels, outdir / "target.png")
+    job.write("target", [each.pixels for each in targets])
 
-    target_img = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(where, torch.float32)
-    ws = optimize(project(G, target_img, features, label, num_steps, seed), num_steps)
-    projected_w = ws[-1:, None].repeat(1, G.num_ws, 1).cpu().numpy()
-    write_atomic(outdir / "projected_w.npz", lambda file: np.savez(file, w=projected_w))
-    write_png(draw(G, ws[-1]), outdir / "proj.png")
-    names = ["target.png", "proj.png", "projected_w.npz"]
+    pixels = to_tensor([each.pixels for each in targets], torch.device("cpu"))
+    steps = [
+        project_many(G, part.to(where), features, label, num_steps, seed, per_layer=w_plus)
+        for part in pixels.split(batch)
+    ]
+    way = optimize(steps, num_steps)
+    ws = way[-1].expand(-1, G.num_ws, -1)
+    write_atomic(outdir / "projected_w.npz", lambda file: np.savez(file, w=ws.cpu().numpy()))
+    job.add("proj", [draw(G, w) for w in ws])
+    job.names.append("projected_w.npz")
+    drawn_by: Path | str = network
+    if pti is not None:
+        settings = Tuning(pti, pti_lr, pti_locality, batch, seed)
+        drawn_by = run_tuning(job, G, network, pixels, ws, label, settings, pti_shared, trust_pickle)
+    if w_plus or pti is not None or is_collection(target):
+        asked = {
+            "w_plus": w_plus,
+            "pti": pti,
+            "pti_shared": pti_shared,
+            "num_steps": num_steps,
+            "seed": seed,
+            "crop": str(crop),
+        }
+        job.write_summary({"network": network, "detector": detector, **asked})
     if save_video:
-        names.append(write_video(video_frames(G, ws, pixels), outdir / "proj.mp4").name)
-    click.echo(f"Wrote {', '.join(names)} to {outdir}")
-    if names[-1].endswith(".webp"):
+        job.write_videos(G, way)
+    click.echo(f"Wrote {job.listing()} to {outdir}")
+    if any(name.endswith(".webp") for name in job.names):
         click.echo("The video is a WebP because an mp4 needs: pip install '.[video]'")
-    options.suggest("generate.py", network, outdir, f"--projected-w={outdir / 'projected_w.npz'}")
+    options.suggest("generate.py", drawn_by, outdir, f"--projected-w={outdir / 'projected_w.npz'}")
 
 
-def read_target(path: Path, resolution_px: int, num_channels: int) -> np.ndarray:
-    """Return the center square of an image file at the resolution of the network, uint8 ``[R, R, C]``.
-
-    Raises:
-        UserError: The file is not an image, or the network is neither grayscale nor RGB.
-    """
-    if num_channels not in (1, 3):
-        raise UserError(f"projection supports networks with 1 or 3 color channels, this one has {num_channels}")
-    if not path.is_file():
-        raise UserError(f"{path} is not a regular file")
-    prepare = Preparation(
-        mode="grey" if num_channels == 1 else "rgb",
-        transform="center-crop",
-        width_px=resolution_px,
-        height_px=resolution_px,
-        resize_filter="lanczos",
-    )
-    try:
-        with open(path, "rb") as file:
-            image = prepare(load_image(open_image(file)))
-    except BadImageError as error:
-        raise UserError(f"{path} {error}") from error
-    return np.array(image).reshape(resolution_px, resolution_px, num_channels)
+def is_collection(path: Path) -> bool:
+    """Whether the target is a folder or a zip of images."""
+    return path.is_dir() or path.suffix.lower() == ".zip"
 
 
 def load_features(detector: str, device: torch.device, folder: str | None) -> torch.nn.Module:
@@ -155,32 +223,73 @@ def load_features(detector: str, device: torch.device, folder: str | None) -> to
         raise UserError(f"{error}{alternative}") from error
 
 
-def optimize(steps: Iterator[Step], num_steps: int) -> torch.Tensor:
-    """Run the projection, show its progress, and return the w after each step, ``[num_steps, w_dim]``."""
+def optimize(parts: Sequence[Iterator[Steps]], num_steps: int) -> torch.Tensor:
+    """Run projections one after the other and show their progress.
+
+    Args:
+        parts: The projection of each batch of targets.
+        num_steps: Steps of each.
+
+    Returns:
+        The w of all N targets after up to `MAX_FRAMES` of the steps, the last one among them,
+        ``[steps, N, 1 or L, w_dim]``.
+    """
     start = time.monotonic()
-    ws, distances = [], []
-    with progress_bar("steps", num_steps, unit="step") as progress:
-        for step in steps:
-            ws.append(step.w)
-            distances.append(step.distance)
-            progress.set_postfix(distance=f"{step.distance:.4f}", refresh=False)
-            progress.update()
+    chosen = set(chosen_steps(num_steps))
+    ways, first, last = [], list[torch.Tensor](), list[torch.Tensor]()
+    with progress_bar("steps", num_steps * len(parts), unit="step") as progress:
+        for part in parts:
+            way = []
+            for i, step in enumerate(part):
+                if i in chosen:
+                    way.append(step.ws)
+                if i == 0:
+                    first.append(step.distances)
+                progress.set_postfix(distance=f"{step.distances.mean():.4f}", refresh=False)
+                progress.update()
+            last.append(step.distances)
+            ways.append(torch.stack(way))
+    means = [torch.cat(values).mean().item() for values in (first, last)]
     elapsed = format_time(time.monotonic() - start)
-    click.echo(f"Distance {distances[0]:.4f} -> {distances[-1]:.4f} in {num_steps} steps, {elapsed}")
-    return torch.stack(ws)
+    click.echo(f"Distance {means[0]:.4f} -> {means[1]:.4f} in {num_steps} steps, {elapsed}")
+    return torch.cat(ways, dim=1)
 
 
-def draw(G: Any, w: torch.Tensor) -> np.ndarray:
-    """Return the image of ``w`` [w_dim] with the noise maps of the network, uint8 ``[R, R, C]``."""
-    image: np.ndarray = synthesize(G, w.expand(1, G.num_ws, -1))[0]
-    return image
+def run_tuning(
+    job: Results,
+    G: Any,
+    network: str,
+    pixels: torch.Tensor,
+    ws: torch.Tensor,
+    label: torch.Tensor,
+    settings: Tuning,
+    is_shared: bool,
+    trusted: bool,
+) -> Path:
+    """Tune one network for each target, or one for all, and write the networks and what they draw.
+
+    Returns:
+        The first of the networks.
+    """
+    parts = [slice(0, len(ws))] if is_shared else [slice(i, i + 1) for i in range(len(ws))]
+    images, paths = list[np.ndarray](), list[Path]()
+    with progress_bar("tuning", len(parts) * num_tuning_steps(len(ws[parts[0]]), settings), unit="step") as progress:
+        for number, part in enumerate(parts):
+            tuned = copy.deepcopy(G)
+            for loss in tune(tuned, pixels[part], ws[part], job.features, label, settings):
+                progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
+                progress.update()
+            images += [draw(tuned, w) for w in ws[part]]
+            stem = "tuned" if is_shared else job.name("tuned", number, "")
+            paths.append(save_tuned(tuned, network, job.outdir / stem, trusted, options.warn))
+    job.add("tuned", images)
+    job.names += [path.name for path in paths]
+    return paths[0]
 
 
-def video_frames(G: Any, ws: torch.Tensor, target: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the target next to the projection at increasing steps."""
-    chosen = np.linspace(0, len(ws) - 1, min(len(ws), MAX_FRAMES)).round()
-    for i in chosen.astype(int):
-        yield np.concatenate([target, draw(G, ws[i])], axis=1)
+def chosen_steps(num_steps: int) -> list[int]:
+    """Steps that the video shows."""
+    return np.linspace(0, num_steps - 1, min(num_steps, MAX_FRAMES)).round().astype(int).tolist()
 
 
 if __name__ == "__main__":

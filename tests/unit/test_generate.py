@@ -7,6 +7,8 @@ from PIL import Image
 from generate import fit_grid, generate_images
 from metrics.objects.protocol import Detections
 from tests import tiny_snapshot
+from training.inference import film_command
+from training.inference.stored import StoredVectors, save_vectors
 from training.networks import Generator
 from training.snapshots.portable import save_portable
 
@@ -223,7 +225,9 @@ class Everywhere:
     name, categories, sha256, min_side_px = "everywhere", ("tree", "car"), "", 0.0
 
     def detect(self, img):
-        return [Detections(torch.tensor([[1.0, 1, 7, 7]]), torch.ones(1), torch.zeros(1, dtype=torch.int64)) for _ in img]
+        return [
+            Detections(torch.tensor([[1.0, 1, 7, 7]]), torch.ones(1), torch.zeros(1, dtype=torch.int64)) for _ in img
+        ]
 
 
 def test_draws_boxes_of_objects(network, outdir, monkeypatch):
@@ -245,4 +249,151 @@ def test_unknown_object_detectors_are_refused_before_anything_is_drawn(network, 
     result = run(f"--network={network[0]}", f"--outdir={outdir}", "--seeds=0", "--boxes", "--object-detector=yolo")
     assert result.exit_code == 1
     assert "no object detector 'yolo': --object-detector takes scenes, nanodet, torchvision:MODEL" in result.output
+    assert not outdir.exists()
+
+
+@pytest.fixture
+def films(monkeypatch):
+    """The frames of each film as they are encoded, by file name."""
+    written = {}
+
+    def write(frames, path, fps):
+        written[path.name] = [frame.copy() for frame in frames]
+        return path
+
+    monkeypatch.setattr(film_command, "write_video", write)
+    return written
+
+
+@pytest.mark.parametrize("easing", ["linear", "smooth", "spline"])
+def test_a_film_passes_through_the_images_of_its_seeds_and_closes(network, outdir, films, easing):
+    path, G = network
+    arguments = ("--seeds=3,7,8", "--video", "--frames=4", f"--easing={easing}", "--trunc=0.7")
+    result = run(f"--network={path}", f"--outdir={outdir}", *arguments)
+    assert result.output.splitlines()[-1] == f"Wrote {outdir / 'film.mp4'}: 13 frames, 0.7 s"
+    frames = films["film.mp4"]
+    assert len(frames) == 13
+    for number, seed in ((0, 3), (4, 7), (8, 8), (12, 3)):
+        np.testing.assert_array_equal(frames[number], expected(G, seed, truncation_psi=0.7))
+    assert (frames[2] != frames[4]).any()
+    assert list(outdir.iterdir()) == []  # no single images
+
+
+def test_a_film_without_a_loop_ends_at_the_last_seed(network, outdir, films):
+    path, G = network
+    assert (
+        run(f"--network={path}", f"--outdir={outdir}", "--seeds=3,7", "--video=gif", "--loop=0", "--frames=2").exit_code
+        == 0
+    )
+    frames = films["film.gif"]
+    assert len(frames) == 3
+    np.testing.assert_array_equal(frames[0], expected(G, 3))
+    np.testing.assert_array_equal(frames[-1], expected(G, 7))
+
+
+def test_a_grid_of_walks(network, outdir, films):
+    path, G = network
+    arguments = ("--seeds=0-7", "--grid=2x2", "--video", "--frames=2")
+    assert run(f"--network={path}", f"--outdir={outdir}", *arguments).exit_code == 0
+    frames = films["film.mp4"]
+    for number, seeds in ((0, (0, 2, 4, 6)), (2, (1, 3, 5, 7)), (4, (0, 2, 4, 6))):
+        a, b, c, d = (expected(G, seed) for seed in seeds)
+        np.testing.assert_array_equal(
+            frames[number], np.concatenate([np.concatenate([a, b], 1), np.concatenate([c, d], 1)])
+        )
+
+
+def test_a_film_through_projected_w(network, outdir, films, tmp_path):
+    path, G = network
+    np.savez(tmp_path / "w.npz", w=np.random.RandomState(0).randn(2, G.num_ws, G.w_dim))
+    projected_w = f"--projected-w={tmp_path / 'w.npz'}"
+    assert run(f"--network={path}", f"--outdir={outdir}", projected_w, "--video", "--frames=3").exit_code == 0
+    assert run(f"--network={path}", f"--outdir={outdir}", projected_w).exit_code == 0
+    for number, name in ((0, "proj00.png"), (3, "proj01.png"), (6, "proj00.png")):
+        np.testing.assert_array_equal(films["film.mp4"][number], pixels(outdir / name))
+
+
+def test_a_range_of_psi_as_a_picture_and_as_a_film(network, outdir, films):
+    path, G = network
+    shared = (f"--network={path}", f"--outdir={outdir}", "--seeds=3,7")
+    result = run(*shared, "--trunc=0:1:3")
+    assert result.exit_code == 0
+    assert [file.name for file in outdir.iterdir()] == ["truncation.png"]
+    rows = [np.concatenate([expected(G, s, truncation_psi=psi) for psi in (0, 0.5, 1)], axis=1) for s in (3, 7)]
+    np.testing.assert_array_equal(pixels(outdir / "truncation.png"), np.concatenate(rows))
+    assert run(*shared, "--trunc=0:1", "--video", "--frames=3").exit_code == 0
+    frames = films["truncation.mp4"]
+    assert len(frames) == 5
+    for frame, psi in zip(frames, (0, 0.5, 1, 0.5, 0), strict=True):
+        images = [expected(G, seed, truncation_psi=psi) for seed in (3, 7)]
+        np.testing.assert_array_equal(frame, np.concatenate(images, axis=1))
+
+
+def test_truncation_towards_the_nearest_center(network, outdir, tmp_path):
+    path, G = network
+    centers = StoredVectors("centers", torch.randn(5, 8), torch.ones(5), {"class": None})
+    save_vectors(tmp_path / "centers.safetensors", centers, G)
+    arguments = ("--seeds=3", "--trunc=0.3", f"--centers={tmp_path / 'centers.safetensors'}")
+    assert run(f"--network={path}", f"--outdir={outdir}", *arguments).exit_code == 0
+    z = torch.from_numpy(np.random.RandomState(3).randn(1, 8).astype(np.float32))
+    w = G.mapping(z, None)[0, 0]
+    center = min(centers.vectors, key=lambda each: (each - w).norm().item())
+    ws = (center + 0.3 * (w - center)).repeat(1, G.num_ws, 1)
+    np.testing.assert_array_equal(
+        pixels(outdir / "seed0003.png"), tiny_snapshot.pixels(G.synthesis(ws, noise_mode="const"))
+    )
+    assert (pixels(outdir / "seed0003.png") != expected(G, 3, truncation_psi=0.3)).any()
+
+
+def test_centers_of_another_class_are_refused(tmp_path, outdir):
+    G = tiny_snapshot.write(tmp_path / "network.pkl", c_dim=2)
+    save_vectors(
+        tmp_path / "c.safetensors", StoredVectors("centers", torch.randn(5, 8), torch.ones(5), {"class": 0}), G
+    )
+    arguments = ("--seeds=3", "--trunc=0.3", "--class=1", f"--centers={tmp_path / 'c.safetensors'}")
+    said = run(f"--network={tmp_path / 'network.pkl'}", f"--outdir={outdir}", *arguments).output
+    assert said == f"Error: {tmp_path / 'c.safetensors'} was made for class 0, not --class=1\n"
+
+
+def test_a_film_of_a_training(tmp_path, outdir, films):
+    first = tiny_snapshot.write(tmp_path / "network-snapshot-000000.pkl")
+    second = tiny_snapshot.write(tmp_path / "network-snapshot-000012.pkl", img_channels=3)
+    arguments = (f"--network={tmp_path}", f"--outdir={outdir}", "--video", "--frames=2", "--over-training")
+    assert run(*arguments, "--seeds=3,7").exit_code == 0
+    frames = films["training.mp4"]
+    assert len(frames) == 4
+    for number, G in ((0, first), (3, second)):
+        images = np.concatenate([expected(G, 3), expected(G, 7)], axis=1)
+        np.testing.assert_array_equal(frames[number][:16], images)
+    assert (frames[0][16:] != frames[3][16:]).any()  # kimg
+    np.testing.assert_array_equal(frames[0], frames[1])
+    said = run(*arguments).output
+    assert said.startswith(f"Error: {tmp_path} holds no fakes*.png")
+    Image.new("RGB", (32, 32), (9, 0, 0)).save(tmp_path / "fakes000000.png")
+    assert run(*arguments).exit_code == 0
+    assert [frame[0, 0, 0] for frame in films["training.mp4"]] == [9, 9]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--seeds=0-2", "--frames=3"], "--frames needs --video"),
+        (["--seeds=0-2", "--loop=1"], "--loop needs --video"),
+        (["--over-training"], "--over-training needs --video"),
+        (["--over-training", "--video", "--trunc=0:1"], "--trunc: a film of a training takes one psi, not a range"),
+        (["--seeds=0", "--video"], "a film needs the same number of key frames"),
+        (["--seeds=0-4", "--video", "--grid=2x1"], "a film of 2 walks needs the same number of key frames"),
+        (["--seeds=0-3", "--video", "--grid"], "--video needs the number of walks"),
+        (["--seeds=0-3", "--video", "--boxes"], "--boxes goes with single images"),
+        (["--seeds=0-3", "--trunc=0:1", "--boxes"], "--boxes goes with single images"),
+        (["--seeds=0-3", "--trunc=0:1", "--grid"], "has a row per seed and a column per psi; leave it out"),
+        (["--seeds=0-4999", "--trunc=0:1"], "a grid of 7 x 5000 images of 16 px is too large"),
+        (["--seeds=0-3", "--centers=absent.safetensors"], "no such file: absent.safetensors; python edit.py centers"),
+        (["--seeds=0-3", "--video=avi"], "'avi' is not one of 'mp4', 'webp', 'gif'"),
+    ],
+)
+def test_films_that_cannot_be_made(network, outdir, arguments, said):
+    result = run(f"--network={network[0]}", f"--outdir={outdir}", *arguments)
+    assert result.exit_code != 0
+    assert said in result.output.splitlines()[-1]
     assert not outdir.exists()

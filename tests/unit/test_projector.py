@@ -1,4 +1,6 @@
+import json
 import os
+import re
 import sys
 import warnings
 
@@ -11,11 +13,15 @@ from PIL import Image
 import dnnlib.util
 import projector
 from dnnlib.download import DownloadError
+from generate import generate_images
 from metrics import detectors
 from projector import run_projection
 from tests import tiny_snapshot
 from tests.image_files import random_image
 from tests.unit.metrics import tiny
+from training.inference import projection_results
+from training.inference.projection import Steps
+from training.inference.sampling import load_generator
 
 
 @pytest.fixture(autouse=True)
@@ -64,10 +70,12 @@ def drawn(G, w):
 def test_files(tmp_path, target, outdir):
     G = tiny_snapshot.write(tmp_path / "snapshot.pkl")
     result = run(tmp_path / "snapshot.pkl", target, outdir, "--num-steps=30", "--detector=tiny")
-    distance, wrote, why, following = result.output.splitlines()[-4:]
+    lines = [line for line in result.output.splitlines() if not re.match("(steps|frames): ", line)]
+    distance, differs, wrote, why, following = lines[-5:]
     words = distance.split()
     assert (words[0], words[2], words[4:7]) == ("Distance", "->", ["in", "30", "steps,"])
     assert float(words[3]) < float(words[1])
+    assert re.fullmatch(r"proj.png differs from its target: pixels [\d.]+, perceptual \(tiny\) [\d.]+", differs)
     assert wrote == f"Wrote target.png, proj.png, projected_w.npz, proj.webp to {outdir}"
     assert why == "The video is a WebP because an mp4 needs: pip install '.[video]'"
     network = tmp_path / "snapshot.pkl"
@@ -99,8 +107,10 @@ def test_conditional_grey_network(tmp_path, target, outdir):
 
 def test_video_has_a_maximum_of_frames(monkeypatch):
     monkeypatch.setattr(projector, "MAX_FRAMES", 3)
-    monkeypatch.setattr(projector, "draw", lambda G, w: np.full([2, 2, 3], int(w), np.uint8))
-    frames = list(projector.video_frames(None, torch.arange(10), np.full([2, 2, 3], 99, np.uint8)))
+    monkeypatch.setattr(projection_results, "draw", lambda G, w: np.full([2, 2, 3], int(w), np.uint8))
+    steps = (Steps(torch.full([2, 1, 1], i), torch.zeros(2)) for i in range(10))
+    way = projector.optimize([steps], 10)
+    frames = list(projection_results.video_frames(None, way[:, 1], np.full([2, 2, 3], 99, np.uint8)))
     assert [frame[0, :, 0].tolist() for frame in frames] == [[99, 99, i, i] for i in (0, 4, 9)]
 
 
@@ -160,3 +170,89 @@ def test_target_that_is_no_image(tmp_path, outdir):
     (tmp_path / "photo.jpg").write_text("text")
     result = run(tmp_path / "snapshot.pkl", tmp_path / "photo.jpg", outdir, "--detector=tiny")
     assert result.output.startswith(f"Error: {tmp_path / 'photo.jpg'} is not an image in a known format")
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_folder_in_w_plus_with_tuning(tmp_path, outdir, is_shared):
+    """What is saved draws the pictures of the projection: w by the network, and by the tuned one."""
+    G = tiny_snapshot.write(tmp_path / "snapshot.pkl")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(3):
+        random_image(size=(30, 20 + i)).save(folder / f"{i}.png")
+    arguments = ("--detector=tiny", "--num-steps=4", "--batch=2", "--w-plus", "--pti=3", "--pti-lr=0.01")
+    result = run(
+        tmp_path / "snapshot.pkl",
+        folder,
+        outdir,
+        *arguments,
+        "--save-video=0",
+        "--crop=2,1,16",
+        *["--pti-shared"] * is_shared,
+    )
+    assert result.exit_code == 0, result.output
+    numbered = {f"{kind}0{i}.png" for kind in ("target", "proj", "tuned") for i in range(3)}
+    tuned = ["tuned.pkl"] * 3 if is_shared else [f"tuned0{i}.pkl" for i in range(3)]
+    others = {"projected_w.npz", *tuned, "distances.json", "comparison.png"}
+    assert {file.name for file in outdir.iterdir()} == numbered | others
+
+    with np.load(outdir / "projected_w.npz") as data:
+        w = data["w"]
+    assert w.shape == (3, G.num_ws, G.w_dim)
+    assert (w[:, 0] != w[:, 1]).any()
+    for i in range(3):
+        for kind, path in (("proj", tmp_path / "snapshot.pkl"), ("tuned", outdir / tuned[i])):
+            again = tmp_path / f"again_{kind}"
+            given = [f"--network={path}", f"--projected-w={outdir / 'projected_w.npz'}", f"--outdir={again}"]
+            assert CliRunner().invoke(generate_images, given).exit_code == 0
+            picture = pixels(outdir / f"{kind}0{i}.png")
+            np.testing.assert_array_equal(picture, pixels(again / f"proj0{i}.png"))
+            G = load_generator(str(path), torch.device("cpu"))
+            np.testing.assert_array_equal(picture, drawn(G, w[i : i + 1]))
+
+    summary = json.loads((outdir / "distances.json").read_text())
+    assert (summary["detector"], summary["w_plus"], summary["pti"], summary["crop"]) == ("tiny", True, 3, "2,1,16")
+    assert [row["file"] for row in summary["targets"]] == ["0.png", "1.png", "2.png"]
+    assert summary["targets"][0]["square_px"] == [2, 1, 16]
+    for i, row in enumerate(summary["targets"]):
+        error = pixels(outdir / f"tuned0{i}.png").astype(float) - pixels(outdir / f"target0{i}.png")
+        assert row["tuned"]["pixels"] == pytest.approx(np.sqrt((error**2).mean()))
+        assert set(row["proj"]) == {"pixels", "perceptual (tiny)"}
+    means = [summary["mean"][kind]["pixels"] for kind in ("proj", "tuned")]
+    assert means[1] == pytest.approx(np.mean([row["tuned"]["pixels"] for row in summary["targets"]]))
+    assert f"tuned.png differs from its target: pixels {means[1]:.4g}, perceptual (tiny) " in result.output
+    rows = [
+        np.concatenate([pixels(outdir / f"{kind}0{i}.png") for kind in ("target", "proj", "tuned")], 1)
+        for i in range(3)
+    ]
+    np.testing.assert_array_equal(pixels(outdir / "comparison.png"), np.concatenate(rows))
+
+
+def test_videos_of_a_folder_are_numbered(tmp_path, target, outdir):
+    tiny_snapshot.write(tmp_path / "snapshot.pkl")
+    result = run(tmp_path / "snapshot.pkl", target.parent / "only", outdir, "--detector=tiny")
+    assert "does not exist" in result.output
+    (tmp_path / "only").mkdir()
+    target.rename(tmp_path / "only" / "photo.jpg")
+    result = run(tmp_path / "snapshot.pkl", tmp_path / "only", outdir, "--detector=tiny", "--num-steps=2")
+    assert (outdir / "proj00.webp").is_file()
+    assert (
+        "Wrote target00.png, proj00.png, projected_w.npz, distances.json, comparison.png, proj00.webp" in result.output
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--crop=left"], "'left': give center, pad or LEFT,TOP,SIDE in pixels"),
+        (["--crop=390,0,20"], "has 400x200 pixels: the square --crop=390,0,20 is not inside it"),
+        (["--pti=0"], "0 is not in the range"),
+        (["--pti", "--pti-lr=0"], "0.0 is not in the range"),
+    ],
+)
+def test_options_out_of_range(tmp_path, target, outdir, arguments, said):
+    tiny_snapshot.write(tmp_path / "snapshot.pkl")
+    result = run(tmp_path / "snapshot.pkl", target, outdir, "--detector=tiny", *arguments)
+    assert result.exit_code != 0
+    assert said in result.output.splitlines()[-1]
+    assert not outdir.exists()

@@ -1,1 +1,1 @@
-"""Uses of a trained generator: sampling, projection, export."""
+"""Uses of a trained generator: sampling, films, projection, editing, export."""

@@ -1,4 +1,4 @@
-"""Projection: find the w whose image resembles a given one most (arXiv:1912.04958, appendix D).
+"""Projection: find the w whose image resembles a given one most (arXiv:1912.04958, appendix D), for one or many images.
 
 w starts at the mean of W and is optimized together with the noise maps. The distance of two images is that of their
 perceptual features. Decaying noise on w widens the search; a penalty keeps the noise maps from encoding the image.
@@ -49,6 +49,19 @@ class Step:
     distance: float
 
 
+@dataclass(frozen=True)
+class Steps:
+    """Results of one optimization step for N targets.
+
+    Attributes:
+        ws: ``[N, 1, w_dim]``, or ``[N, L, w_dim]`` with one w per layer.
+        distances: As of `Step`, float32 [N].
+    """
+
+    ws: torch.Tensor
+    distances: torch.Tensor
+
+
 def project(
     G: Any,
     target: torch.Tensor,
@@ -72,29 +85,64 @@ def project(
     Yields:
         The result of each step.
     """
-    rng = torch.Generator(target.device).manual_seed(seed)
+    for steps in project_many(G, target, detector, label, num_steps, seed, num_w_samples):
+        yield Step(steps.ws[0, 0], steps.distances[0].item())
+
+
+def project_many(
+    G: Any,
+    targets: torch.Tensor,
+    detector: torch.nn.Module,
+    label: torch.Tensor,
+    num_steps: int = 1000,
+    seed: int = 303,
+    num_w_samples: int = NUM_W_SAMPLES,
+    per_layer: bool = False,
+) -> Iterator[Steps]:
+    """Optimize the w of several targets at once; each gets the same noise on w and its own noise maps.
+
+    Args:
+        G: As for `project`.
+        targets: ``[N, C, R, R]`` in 0..255.
+        detector: Likewise.
+        label: Likewise.
+        num_steps: Likewise.
+        seed: Likewise.
+        num_w_samples: Likewise.
+        per_layer: Optimize one w for each of the L layers: the space W+ (arXiv:1904.03189).
+
+    Yields:
+        The results of each step.
+    """
+    num = len(targets)
+    rng = torch.Generator(targets.device).manual_seed(seed)
     w_mean, w_std = w_statistics(G, label, num_w_samples)
     noise_maps = {
-        name: torch.randn(buffer.shape, generator=rng, device=target.device).requires_grad_()
+        name: torch.randn(buffer.shape, generator=rng, device=targets.device).repeat(num, 1, 1, 1).requires_grad_()
         for name, buffer in G.synthesis.named_buffers()
         if name.endswith("noise_const")
     }
-    target_features = perceptual_features(detector, target)
-    w = w_mean.clone().requires_grad_()
-    optimizer = torch.optim.Adam([w, *noise_maps.values()])
+    target_features = perceptual_features(detector, targets)
+    ws = w_mean.repeat(num, G.num_ws if per_layer else 1, 1).requires_grad_()
+    optimizer = torch.optim.Adam([ws, *noise_maps.values()])
     for step in range(num_steps):
         progress = step / num_steps
         optimizer.param_groups[0]["lr"] = learning_rate(progress)
         spread = W_NOISE * w_std * max(0, 1 - progress / W_NOISE_PART) ** 2
-        noisy_w = w + spread * torch.randn(w.shape, generator=rng, device=w.device)
-        img = synthesize_with(G, noisy_w, noise_maps)
-        distance = (perceptual_features(detector, (img + 1) * 127.5) - target_features).square().sum()
-        penalty = sum(noise_map_penalty(noise_map) for noise_map in noise_maps.values())
+        noisy_ws = ws + spread * torch.randn(ws.shape[1:], generator=rng, device=ws.device)
+        img = synthesize_with(G, noisy_ws, noise_maps)
+        distances = squared_distances(perceptual_features(detector, (img + 1) * 127.5), target_features)
+        penalty = sum(noise_map_penalty(noise_map).sum() for noise_map in noise_maps.values())
         optimizer.zero_grad()
-        (distance + NOISE_MAP_WEIGHT * penalty).backward()
+        (distances.sum() + NOISE_MAP_WEIGHT * penalty).backward()
         optimizer.step()
         normalize_(noise_maps)
-        yield Step(w.detach().clone(), distance.item())
+        yield Steps(ws.detach().clone(), distances.detach())
+
+
+def squared_distances(features: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Squared distances between rows of two ``[N, P]``: [N]."""
+    return (features - others).square().sum(dim=1)
 
 
 def w_statistics(G: Any, label: torch.Tensor, num_samples: int) -> tuple[torch.Tensor, float]:
@@ -111,9 +159,9 @@ def learning_rate(progress: float) -> float:
     return LEARNING_RATE * min(1, progress / RAMP_UP) * 0.5 * (1 - math.cos(math.pi * ramp_down))
 
 
-def synthesize_with(G: Any, w: torch.Tensor, noise_maps: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Image ``[1, C, R, R]`` of ``w`` [w_dim], with the given noise maps in place of those of ``G``."""
-    ws = w.expand(1, G.num_ws, -1)
+def synthesize_with(G: Any, ws: torch.Tensor, noise_maps: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Images ``[N, C, R, R]`` of ``ws`` [N, 1 or L, w_dim], with the given noise maps in place of those of ``G``."""
+    ws = ws.expand(-1, G.num_ws, -1)
     img: torch.Tensor = torch.func.functional_call(G.synthesis, noise_maps, (ws,), {"noise_mode": "const"})
     return img
 
@@ -130,20 +178,21 @@ def perceptual_features(detector: torch.nn.Module, img: torch.Tensor) -> torch.T
 
 
 def noise_map_penalty(noise_map: torch.Tensor) -> torch.Tensor:
-    """Squared autocorrelation of ``noise_map`` [R, R] at a shift of one pixel, summed over scales down to 8 px."""
-    penalty = noise_map.new_zeros([])
+    """Squared autocorrelation of maps ``[..., R, R]`` at a shift of one pixel, over scales down to 8 px: [...]."""
+    penalty = noise_map.new_zeros(noise_map.shape[:-2])
     while True:
-        for dim in (0, 1):
-            penalty = penalty + (noise_map * noise_map.roll(1, dim)).mean().square()
-        if noise_map.shape[0] <= MIN_NOISE_MAP_PX:
+        for dim in (-2, -1):
+            penalty = penalty + (noise_map * noise_map.roll(1, dim)).mean(dim=(-2, -1)).square()
+        if noise_map.shape[-1] <= MIN_NOISE_MAP_PX:
             return penalty
         # Averaging 2x2 independent values halves the standard deviation.
-        noise_map = 2 * F.avg_pool2d(noise_map[None], 2)[0]
+        halved = 2 * F.avg_pool2d(noise_map.reshape(-1, *noise_map.shape[-2:]), 2)
+        noise_map = halved.reshape(*penalty.shape, *halved.shape[-2:])
 
 
 def normalize_(noise_maps: dict[str, torch.Tensor]) -> None:
-    """Normalize each map to mean 0 and mean square 1, in place."""
+    """Normalize each map ``[..., R, R]`` to mean 0 and mean square 1, in place."""
     with torch.no_grad():
         for noise_map in noise_maps.values():
-            noise_map -= noise_map.mean()
-            noise_map *= noise_map.square().mean().rsqrt()
+            noise_map -= noise_map.mean(dim=(-2, -1), keepdim=True)
+            noise_map *= noise_map.square().mean(dim=(-2, -1), keepdim=True).rsqrt()

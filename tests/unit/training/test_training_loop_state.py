@@ -33,11 +33,12 @@ DERIVED = {
         ada._target ada._interval ada._step ada._max_p
         batches._batch_size batches._batch_gpu batches._share batches._z_dim
         stats._keep_previous ada._signs._keep_previous
-        batches._sampler._rank batches._sampler._num_replicas batches._sampler._order.window""",
+        batches._sampler._rank batches._sampler._num_replicas batches._sampler._order.window
+        length._settings watch._stop_on""",
     "from the options of msconD": """loss.settings loss.adv_weights loss.con_scale_weights
         loss.views.recolor..p loss.views.recolor..Hz_geom loss.views.recolor..Hz_fbank""",
     "from the dataset": "samples.size samples.real_img",
-    "clocks": """start_sec last_checkpoint_sec batches.wait_sec
+    "clocks": """start_sec last_checkpoint_sec batches.wait_sec length._is_time_up
         phases.stopwatch._is_cuda phases.stopwatch._used phases.stopwatch._times""",
 }
 """Numbers and tensors of a trainer that need not be in a state, and why."""

@@ -1,0 +1,297 @@
+"""Edit generated images along directions in W, and find them: ``python edit.py --help``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from dnnlib.commands import how_to_run
+from dnnlib.progress import progress_bar
+from dnnlib.util import UserError
+from torch_utils.device import choose_device
+from training.data.grid import write_png
+from training.inference import directions as finding
+from training.inference import options as options
+from training.inference.centers import k_means
+from training.inference.editor import Editor, EditorServer, is_loopback
+from training.inference.film import draw_frames
+from training.inference.latents import Latents, ProjectedLatents, seed_latents
+from training.inference.sampling import check_grid, fit_grid, load_generator, load_projected_w
+from training.inference.stored import StoredVectors, load_vectors, save_vectors
+
+DIRECTIONS_FILE = "directions.safetensors"
+CENTERS_FILE = "centers.safetensors"
+MAX_SAMPLES = 1_000_000
+
+sample_seed_option = click.option(
+    "--sample-seed", type=click.IntRange(0, options.MAX_SEED), metavar="INT", default=0, show_default=True,
+    help="Random seed of the samples.",
+)  # fmt: skip
+
+
+@click.group()
+def edit() -> None:
+    """Find directions and centers in the latent space W of a network, and edit images with them."""
+
+
+@edit.command()
+@options.network_option
+@options.outdir_option
+@click.option(
+    "--method",
+    type=click.Choice(["sefa", "ganspace"]),
+    default="sefa",
+    show_default=True,
+    help="From the weights of the network (SeFa), or from the variation of w (GANSpace).",
+)
+@click.option(
+    "--num", type=click.IntRange(1, 999), metavar="INT", default=5, show_default=True, help="Number of directions."
+)
+@click.option(
+    "--layers",
+    type=options.NumberList(largest=999),
+    metavar="LIST",
+    help="Layers that they change; low ones change the shape, high ones the color.  [default: all]",
+)
+@click.option(
+    "--seeds", type=options.SEEDS, metavar="LIST", default="0-3", show_default=True, help="Seeds of the images shown."
+)
+@click.option(
+    "--projected-w",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Show the images of the w in a file of projector.py, not of seeds.",
+)
+@click.option(
+    "--strength",
+    type=click.FloatRange(0, 100, min_open=True),
+    metavar="FLOAT",
+    default=3,
+    show_default=True,
+    help="Largest change shown, in standard deviations of w along the direction.",
+)
+@click.option(
+    "--steps", type=click.IntRange(2, 999), metavar="INT", default=7, show_default=True, help="Images per row."
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(2, MAX_SAMPLES),
+    metavar="INT",
+    default=10_000,
+    show_default=True,
+    help="Number of samples of w.",
+)
+@sample_seed_option
+@options.trunc_option
+@options.class_option
+@options.noise_mode_option
+@options.batch_option
+@options.device_option
+@options.trust_option
+@options.errors_in_one_line()
+def directions(
+    network: str,
+    outdir: Path,
+    method: str,
+    num: int,
+    layers: list[int] | None,
+    seeds: list[int],
+    projected_w: Path | None,
+    strength: float,
+    steps: int,
+    samples: int,
+    sample_seed: int,
+    trunc: float,
+    class_idx: int | None,
+    noise_mode: str,
+    batch: int,
+    device: str,
+    trust_pickle: bool,
+) -> None:
+    """Find directions and show what they change.
+
+    \b
+    Examples:
+      python edit.py directions --outdir=out --network=snapshot.pkl --layers=0-3
+      python edit.py directions --outdir=out --network=snapshot.pkl --method=ganspace --seeds=0-7
+
+    Writes directions.safetensors, and directionNN.png for each: a row per seed, from -strength to +strength.
+    """  # noqa: D301 -- in a raw string click would not see its mark
+    where = choose_device(device)
+    G = load_generator(network, where, trust_pickle)
+    latents: Latents = seed_latents(G, seeds, trunc, class_idx, where)
+    label = options.choose_label(G, class_idx, where)
+    if projected_w is not None:
+        latents = ProjectedLatents(load_projected_w(projected_w, G, where))
+    chosen = finding.layers_in(layers, G.num_ws)
+    check_grid(steps, len(latents.numbers), G.img_resolution)
+    with progress_bar("samples of w", None):
+        w = finding.sample_w(G, label, samples, sample_seed)
+    found = (finding.sefa(G, chosen) if method == "sefa" else finding.ganspace(w))[:num]
+    settings = {"method": method, "layers": chosen, "class": class_idx, "samples": samples, "sample_seed": sample_seed}
+    stored = StoredVectors("directions", found.float(), finding.deviations(w, found).float(), settings)
+    outdir.mkdir(parents=True, exist_ok=True)
+    save_vectors(outdir / DIRECTIONS_FILE, stored, G)
+
+    strengths = finding.strengths(strength, steps)
+    with progress_bar("directions", len(found)) as progress:
+        for i in range(len(found)):
+            cells = edited(latents, stored, i, strengths, chosen, trunc)
+            noise_seeds = [number for number in latents.numbers for _ in strengths]
+            [picture] = draw_frames(G, [[w] for w in cells], steps, batch, noise_mode, noise_seeds)
+            write_png(picture, outdir / f"direction{i:02d}.png")
+            progress.update()
+    pictures = "direction00.png" + (f" to direction{len(found) - 1:02d}.png" if len(found) > 1 else "")
+    click.echo(f"Wrote {DIRECTIONS_FILE} and {pictures} to {outdir}")
+    serving = ["serve", f"--network={network}", f"--directions={outdir / DIRECTIONS_FILE}"]
+    click.echo(f"Next: {how_to_run('edit.py')} {shlex.join(serving)}")
+
+
+def edited(
+    latents: Latents, stored: StoredVectors, index: int, strengths: list[float], layers: list[int], psi: float
+) -> torch.Tensor:
+    """Move latents along a direction: ws ``[rows * steps, L, w_dim]``, a row for each."""
+    step = stored.vectors[index] * stored.deviations[index]
+    rows = [latents.ws([number], psi) for number in latents.numbers]
+    return torch.cat([finding.move(ws, strength * step, layers) for ws in rows for strength in strengths])
+
+
+@edit.command()
+@options.network_option
+@options.outdir_option
+@click.option(
+    "--num", type=click.IntRange(1, 4096), metavar="INT", default=64, show_default=True, help="Number of centers."
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(1, MAX_SAMPLES),
+    metavar="INT",
+    default=60_000,
+    show_default=True,
+    help="Number of samples of w.",
+)
+@sample_seed_option
+@options.class_option
+@options.batch_option
+@options.device_option
+@options.trust_option
+@options.errors_in_one_line()
+def centers(
+    network: str,
+    outdir: Path,
+    num: int,
+    samples: int,
+    sample_seed: int,
+    class_idx: int | None,
+    batch: int,
+    device: str,
+    trust_pickle: bool,
+) -> None:
+    """Find centers of w by k-means, for truncation of varied images.
+
+    \b
+    Example:
+      python edit.py centers --outdir=out --network=snapshot.pkl --num=16
+      python generate.py --outdir=out --network=snapshot.pkl --seeds=0-35 --trunc=0.5 --centers=out/centers.safetensors
+
+    Writes centers.safetensors and centers.png, the images of the centers, those with the most samples first.
+    """  # noqa: D301 -- in a raw string click would not see its mark
+    if num > samples:
+        raise UserError(f"--num={num}: {samples} samples cannot have so many centers; raise --samples")
+    where = choose_device(device)
+    G = load_generator(network, where, trust_pickle)
+    label = options.choose_label(G, class_idx, where)
+    columns, _rows = fit_grid((0, 0), num, G.img_resolution)
+    with progress_bar("k-means", None):
+        found = k_means(finding.sample_w(G, label, samples, sample_seed), num, sample_seed)
+    settings = {"method": "k-means", "class": class_idx, "samples": samples, "sample_seed": sample_seed}
+    outdir.mkdir(parents=True, exist_ok=True)
+    save_vectors(outdir / CENTERS_FILE, StoredVectors("centers", found, torch.ones(num), settings), G)
+    with progress_bar("images", None):
+        ws = found.to(where)[:, None].repeat(1, G.num_ws, 1)
+        [picture] = draw_frames(G, [[w] for w in ws], columns, batch)
+    write_png(picture, outdir / "centers.png")
+    click.echo(f"Wrote {CENTERS_FILE} and centers.png to {outdir}")
+    arguments = ["--seeds=0-35", "--trunc=0.5", f"--centers={outdir / CENTERS_FILE}"]
+    options.suggest("generate.py", network, outdir, *arguments)
+
+
+@edit.command()
+@options.network_option
+@click.option(
+    "--directions",
+    "directions_file",
+    required=True,
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File of: edit.py directions.",
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address to listen at; any other than the default lets other machines draw images.",
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="INT", default=8000, show_default=True, help="Port; 0 for any."
+)
+@options.class_option
+@options.device_option
+@options.trust_option
+@options.errors_in_one_line()
+def serve(
+    network: str,
+    directions_file: Path,
+    host: str,
+    port: int,
+    class_idx: int | None,
+    device: str,
+    trust_pickle: bool,
+) -> None:
+    """Serve a page with a slider for each direction, to browsers on this machine.
+
+    \b
+    Example:
+      python edit.py serve --network=snapshot.pkl --directions=out/directions.safetensors
+    """  # noqa: D301 -- in a raw string click would not see its mark
+    where = choose_device(device)
+    G = load_generator(network, where, trust_pickle)
+    label = options.choose_label(G, class_idx, where)
+    stored = load_vectors(directions_file, "directions", G)
+    editor = Editor(G, stored, layers_of(stored, G, directions_file), label)
+    try:
+        server = EditorServer(editor, host, port)
+    except OSError as error:
+        raise UserError(f"--host={host} --port={port}: {error.strerror or error}") from error
+    if not is_loopback(host):
+        options.warn("other machines in the network can reach this page; it asks for no password")
+    with server:
+        click.echo(f"Serving {server.url} until Ctrl-C")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            click.echo("Stopped")
+
+
+def layers_of(stored: StoredVectors, G: Any, path: Path) -> list[int]:
+    """Return the layers that directions were found for.
+
+    Raises:
+        UserError: The file names none of this network.
+    """
+    layers = stored.settings.get("layers")
+    if (
+        not isinstance(layers, list)
+        or not 0 < len(layers) <= G.num_ws
+        or not all(type(layer) is int and 0 <= layer < G.num_ws for layer in layers)
+    ):
+        raise UserError(f"{path}: its settings name no layers of this network; make it anew")
+    return layers
+
+
+if __name__ == "__main__":
+    edit()

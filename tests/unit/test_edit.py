@@ -1,0 +1,158 @@
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+import edit as script
+from edit import edit
+from tests import tiny_snapshot
+from training.inference.sampling import class_label, map_seeds
+from training.inference.stored import StoredVectors, load_vectors, save_vectors
+
+CPU = torch.device("cpu")
+
+
+def run(command, *args):
+    return CliRunner().invoke(edit, [command, *map(str, args), "--device=cpu"])
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+@pytest.fixture
+def network(tmp_path):
+    path = tmp_path / "network.pkl"
+    return path, tiny_snapshot.write(path)
+
+
+@pytest.fixture
+def outdir(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize("method", ["sefa", "ganspace"])
+def test_directions_and_their_grids(network, outdir, method):
+    path, G = network
+    arguments = ("--num=2", "--layers=1-2", "--seeds=3,7", "--strength=2", "--steps=3", "--samples=100", "--trunc=0.7")
+    result = run("directions", f"--network={path}", f"--outdir={outdir}", f"--method={method}", *arguments)
+    assert result.exit_code == 0, result.output
+    assert f"Wrote directions.safetensors and direction00.png to direction01.png to {outdir}" in result.output
+    stored = load_vectors(outdir / "directions.safetensors", "directions", G)
+    assert stored.settings == {
+        "method": method, "layers": [1, 2], "class": None, "samples": 100, "sample_seed": 0,
+    }  # fmt: skip
+    torch.testing.assert_close(stored.vectors.norm(dim=1), torch.ones(2))
+    for i in range(2):
+        rows = []
+        for seed in (3, 7):
+            cells = []
+            for strength in (-2, 0, 2):
+                ws = map_seeds(G, [seed], class_label(G, None, CPU), 0.7)
+                ws[:, 1:3] += strength * (stored.vectors[i] * stored.deviations[i])
+                cells.append(tiny_snapshot.pixels(G.synthesis(ws, noise_mode="const")))
+            rows.append(np.concatenate(cells, axis=1))
+        np.testing.assert_array_equal(pixels(outdir / f"direction{i:02d}.png"), np.concatenate(rows))
+
+
+def test_directions_of_projected_w(network, outdir, tmp_path):
+    path, G = network
+    w = np.random.RandomState(0).randn(1, G.num_ws, G.w_dim).astype(np.float32)
+    np.savez(tmp_path / "w.npz", w=w)
+    arguments = (f"--projected-w={tmp_path / 'w.npz'}", "--num=1", "--steps=3", "--samples=10")
+    assert run("directions", f"--network={path}", f"--outdir={outdir}", *arguments).exit_code == 0
+    grid = pixels(outdir / "direction00.png")
+    np.testing.assert_array_equal(
+        grid[:, 16:32], tiny_snapshot.pixels(G.synthesis(torch.from_numpy(w), noise_mode="const"))
+    )
+
+
+def test_centers_of_a_class(tmp_path, outdir):
+    G = tiny_snapshot.write(tmp_path / "network.pkl", c_dim=2)
+    network = f"--network={tmp_path / 'network.pkl'}"
+    result = run("centers", network, f"--outdir={outdir}", "--num=3", "--samples=200", "--class=1")
+    assert result.exit_code == 0, result.output
+    stored = load_vectors(outdir / "centers.safetensors", "centers", G)
+    assert stored.settings == {"method": "k-means", "class": 1, "samples": 200, "sample_seed": 0}
+    grid = pixels(outdir / "centers.png")
+    assert grid.shape == (32, 32, 3)
+    ws = stored.vectors[1].repeat(1, G.num_ws, 1)
+    np.testing.assert_array_equal(grid[:16, 16:], tiny_snapshot.pixels(G.synthesis(ws, noise_mode="const")))
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "said"),
+    [
+        ("directions", ["--layers=9"], "--layers: there is no layer 9, this network has layers 0-5"),
+        ("directions", ["--class=0", "--seeds=0-99999"], "a grid of 7 x 100000 images"),
+        ("centers", ["--num=3", "--samples=2"], "--num=3: 2 samples cannot have so many centers; raise --samples"),
+        ("centers", ["--num=0"], "0 is not in the range"),
+    ],
+)
+def test_user_errors_are_one_line(network, outdir, command, arguments, said):
+    result = run(command, f"--network={network[0]}", f"--outdir={outdir}", *arguments)
+    assert result.exit_code != 0
+    assert said in result.output.splitlines()[-1]
+    assert not outdir.exists()
+
+
+class Server:
+    """Ends at once."""
+
+    url = "http://127.0.0.1:8000/"
+    started = []
+
+    def __init__(self, editor, host, port):
+        self.started.append((editor, host, port))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def serve_forever(self):
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def started(monkeypatch):
+    monkeypatch.setattr(script, "EditorServer", Server)
+    monkeypatch.setattr(Server, "started", [])
+    return Server.started
+
+
+def save(path, G, layers):
+    save_vectors(path, StoredVectors("directions", torch.eye(8)[:2], torch.ones(2), {"layers": layers}), G)
+
+
+def test_serving_is_local_unless_asked(network, tmp_path, started):
+    path, G = network
+    save(tmp_path / "d.safetensors", G, [0, 2])
+    arguments = (f"--network={path}", f"--directions={tmp_path / 'd.safetensors'}")
+    result = run("serve", *arguments)
+    assert result.output == "Serving http://127.0.0.1:8000/ until Ctrl-C\nStopped\n"
+    editor, host, port = started[0]
+    assert (host, port, editor.layers) == ("127.0.0.1", 8000, [0, 2])
+    result = run("serve", *arguments, "--host=0.0.0.0", "--port=80")
+    assert "Warning: other machines in the network can reach this page; it asks for no password" in result.output
+    assert started[1][1:] == ("0.0.0.0", 80)
+
+
+@pytest.mark.parametrize("layers", [None, [], [99], ["0"], [True], [0.5], "0", [0] * 99])
+def test_layers_in_a_file_are_checked(network, tmp_path, started, layers):
+    path, G = network
+    save(tmp_path / "d.safetensors", G, layers)
+    said = run("serve", f"--network={path}", f"--directions={tmp_path / 'd.safetensors'}").output
+    assert said.endswith("its settings name no layers of this network; make it anew\n")
+    assert not started
+
+
+def test_a_port_that_cannot_be_had_is_told(network, tmp_path):
+    path, G = network
+    save(tmp_path / "d.safetensors", G, [0])
+    said = run("serve", f"--network={path}", f"--directions={tmp_path / 'd.safetensors'}", "--host=203.0.113.1").output
+    assert said.startswith("Error: --host=203.0.113.1 --port=8000: ")
+    assert len(said.splitlines()) == 1

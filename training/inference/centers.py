@@ -1,0 +1,61 @@
+"""Multi-modal truncation: w moves towards the nearest of several centres, not towards the one mean.
+
+Self-Distilled StyleGAN (arXiv:2202.12211, section 3.2): for varied images the mean of w shows nothing in particular, so
+that truncation towards it loses both variety and quality. The centres are those of k-means in W; the nearest one is
+that of the smallest Euclidean distance in W.
+"""
+
+from __future__ import annotations
+
+import torch
+
+MAX_ITERATIONS = 100
+
+
+def k_means(w: torch.Tensor, num_centers: int, seed: int) -> torch.Tensor:
+    """Cluster samples by Lloyd's algorithm, from the start of k-means++ (Arthur and Vassilvitskii, 2007).
+
+    Args:
+        w: Samples ``[N, w_dim]``, N at least ``num_centers``.
+        num_centers: Number of centres.
+        seed: Of the random start.
+
+    Returns:
+        ``[num_centers, w_dim]``, float32, on the CPU, those of the largest clusters first.
+    """
+    w = w.cpu().double()
+    centers = _spread_start(w, num_centers, torch.Generator().manual_seed(seed))
+    nearest = torch.cdist(w, centers).argmin(dim=1)
+    for _ in range(MAX_ITERATIONS):
+        for i in range(num_centers):
+            if (members := w[nearest == i]).shape[0]:  # an empty cluster keeps its centre
+                centers[i] = members.mean(dim=0)
+        previous, nearest = nearest, torch.cdist(w, centers).argmin(dim=1)
+        if torch.equal(previous, nearest):
+            break
+    order = torch.bincount(nearest, minlength=num_centers).argsort(descending=True, stable=True)
+    return centers[order].float()
+
+
+def _spread_start(w: torch.Tensor, num_centers: int, rng: torch.Generator) -> torch.Tensor:
+    """Choose samples one by one, with probabilities that grow with the squared distance from those chosen."""
+    chosen = [int(torch.randint(len(w), [], generator=rng))]
+    distances = (w - w[chosen[0]]).square().sum(dim=1)
+    while len(chosen) < num_centers:
+        weights = distances if distances.sum() > 0 else torch.ones_like(distances)
+        chosen.append(int(torch.multinomial(weights, 1, generator=rng)))
+        distances = torch.minimum(distances, (w - w[chosen[-1]]).square().sum(dim=1))
+    return w[chosen].clone()
+
+
+def truncate(ws: torch.Tensor, centers: torch.Tensor, psi: float) -> torch.Tensor:
+    """Move ws ``[N, L, w_dim]`` of single w, the same in all layers, towards the nearest centre.
+
+    Args:
+        ws: The latents, without truncation.
+        centers: ``[K, w_dim]``.
+        psi: 1 changes nothing, 0 gives the centre.
+    """
+    centers = centers.to(ws)
+    center = centers[torch.cdist(ws[:, 0], centers).argmin(dim=1)][:, None]
+    return ws if psi == 1 else center + psi * (ws - center)

@@ -1,0 +1,166 @@
+"""What ``generate.py --video`` and ranges of ``--trunc`` write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from dnnlib.progress import progress_bar
+from dnnlib.util import UserError
+from training.data.grid import write_png
+from training.data.video import write_video
+from training.inference import film as films
+from training.inference import run_film
+from training.inference.film_options import DEFAULT_FRAMES, DEFAULT_HELD_FRAMES, FilmSettings
+from training.inference.latents import Latents
+from training.inference.options import Sweep
+from training.inference.sampling import check_grid, fit_grid, load_generator
+
+
+@dataclass(frozen=True)
+class FilmJob:
+    """Where to write, and how to draw.
+
+    Attributes:
+        outdir: Output folder.
+        settings: Of the film; None for a picture of a range of psi.
+        grid: (columns, rows) of the cells; (0, 0) for approximately square, None for what suits.
+        batch: Images drawn at a time.
+        noise_mode: As for `synthesize`.
+        device: Where snapshots of a run are loaded to.
+    """
+
+    outdir: Path
+    settings: FilmSettings | None
+    grid: tuple[int, int] | None
+    batch: int
+    noise_mode: str
+    device: torch.device
+
+    def draw(
+        self, G: Any, walks: Sequence[Iterable[torch.Tensor]], columns: int, seeds: Sequence[int]
+    ) -> Iterator[np.ndarray]:
+        """Frames of walks in a grid, each with the random noise of a seed."""
+        return films.draw_frames(G, walks, columns, self.batch, self.noise_mode, seeds)
+
+    def save(self, frames: Iterable[np.ndarray], total: int, name: str) -> None:
+        """Write a film and say so."""
+        assert self.settings is not None
+        self.outdir.mkdir(parents=True, exist_ok=True)
+        path = self.outdir / f"{name}.{self.settings.suffix}"
+        with progress_bar("frames", total, unit="frame") as progress:
+            written = write_video(films.counted(frames, progress), path, self.settings.fps)
+        click.echo(f"Wrote {written}: {total} frames, {total / self.settings.fps:.1f} s")
+        if written != path:
+            click.echo("The video is a WebP because an mp4 needs: pip install '.[video]'")
+
+
+def write_moving(job: FilmJob, G: Any, latents: Latents, trunc: float | Sweep) -> None:
+    """Write a film of walks, or the latents at increasing psi as a film or a picture.
+
+    Raises:
+        UserError: The latents do not fit the grid, or it is too large.
+    """
+    if isinstance(trunc, Sweep):
+        (write_sweep if job.settings is None else write_sweep_film)(job, G, latents, trunc)
+    else:
+        write_walks(job, G, latents, trunc)
+
+
+def write_walks(job: FilmJob, G: Any, latents: Latents, psi: float) -> None:
+    """Write ``film.mp4``: walks through the latents in their order, one in each cell of the grid."""
+    settings = job.settings
+    assert settings is not None
+    if job.grid == (0, 0):
+        raise UserError("--video needs the number of walks: give --grid=COLUMNSxROWS, or leave it out for one walk")
+    columns, rows = job.grid or (1, 1)
+    check_grid(columns, rows, G.img_resolution)
+    parts = films.split_walks(latents.numbers, columns * rows)
+    num_per_key = settings.frames or DEFAULT_FRAMES
+    walks = [films.walk(keys_of(latents, part, psi), num_per_key, settings.is_loop, settings.easing) for part in parts]
+    total = films.num_frames(len(parts[0]), num_per_key, settings.is_loop)
+    job.save(job.draw(G, walks, columns, [part[0] for part in parts]), total, "film")
+
+
+def keys_of(latents: Latents, numbers: Sequence[int], psi: float) -> torch.Tensor:
+    """Return ws ``[K, L, w_dim]``, mapped one by one as single images are, since batches may change the last bit."""
+    return torch.cat([latents.ws([number], psi) for number in numbers])
+
+
+def write_sweep(job: FilmJob, G: Any, latents: Latents, trunc: Sweep) -> None:
+    """Write ``truncation.png``: a row per seed, psi increases to the right."""
+    if job.grid is not None:
+        raise UserError("--grid: a picture of a range of psi has a row per seed and a column per psi; leave it out")
+    psis = films.sweep(trunc.low, trunc.high, trunc.num, is_loop=False)
+    check_grid(len(psis), len(latents.numbers), G.img_resolution)
+    cells = [(number, psi) for number in latents.numbers for psi in psis]
+    ws = [[latents.ws([number], psi)[0]] for number, psi in cells]
+    with progress_bar("images", None):
+        [picture] = job.draw(G, ws, len(psis), [number for number, _psi in cells])
+    job.outdir.mkdir(parents=True, exist_ok=True)
+    write_png(picture, job.outdir / "truncation.png")
+    what = f"psi from {trunc.low:g} to {trunc.high:g} in {trunc.num} steps, a row per seed"
+    click.echo(f"Wrote {job.outdir / 'truncation.png'}: {what}")
+
+
+def write_sweep_film(job: FilmJob, G: Any, latents: Latents, trunc: Sweep) -> None:
+    """Write ``truncation.mp4``: psi increases, and falls again in a loop."""
+    settings = job.settings
+    assert settings is not None
+    columns, _rows = fit_grid(job.grid or (0, 0), len(latents.numbers), G.img_resolution)
+    psis = films.sweep(trunc.low, trunc.high, max(settings.frames or DEFAULT_FRAMES, 2), settings.is_loop)
+    walks = [_over_psi(latents, number, psis) for number in latents.numbers]
+    job.save(job.draw(G, walks, columns, latents.numbers), len(psis), "truncation")
+
+
+def _over_psi(latents: Latents, number: int, psis: Sequence[float]) -> Iterator[torch.Tensor]:
+    for psi in psis:
+        yield latents.ws([number], psi)[0]
+
+
+def write_training(
+    job: FilmJob, run_dir: Path, choose: Callable[[Any], Latents] | None, psi: float | Sweep, trusted: bool
+) -> None:
+    """Write ``training.mp4``: what a run drew, or what its snapshots draw, each with its kimg.
+
+    Args:
+        job: Where to and how.
+        run_dir: Folder of the run.
+        choose: Gives the latents for the generator of a snapshot; None shows the grids of images that the run drew.
+        psi: Truncation.
+        trusted: Allow the snapshots to execute code.
+
+    Raises:
+        UserError: The folder holds no such files.
+    """
+    settings = job.settings
+    assert settings is not None
+    if isinstance(psi, Sweep):
+        raise UserError("--trunc: a film of a training takes one psi, not a range")
+    if choose is None:
+        stages = run_film.sample_grids(run_dir)
+        frames = run_film.sample_frames(stages)
+    else:
+        stages = run_film.snapshots(run_dir)
+        frames = _snapshot_frames(job, stages, choose, psi, trusted)
+    num_each = settings.frames or DEFAULT_HELD_FRAMES
+    repeated = (frame for each in frames for frame in [each] * num_each)
+    job.save(repeated, num_each * len(stages), "training")
+
+
+def _snapshot_frames(
+    job: FilmJob, stages: Sequence[tuple[int, Path]], choose: Callable[[Any], Latents], psi: float, trusted: bool
+) -> Iterator[np.ndarray]:
+    for kimg, path in stages:
+        G = load_generator(str(path), job.device, trusted)
+        latents = choose(G)
+        columns, _rows = fit_grid(job.grid or (0, 0), len(latents.numbers), G.img_resolution)
+        ws = [[w] for w in keys_of(latents, latents.numbers, psi)]
+        [frame] = job.draw(G, ws, columns, latents.numbers)
+        yield films.captioned(frame, run_film.kimg_text(kimg))

@@ -1,0 +1,105 @@
+"""Command-line options of films."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from training.data.video import FRAMES_PER_SEC
+from training.inference.film import EASINGS
+
+FORMATS = ("mp4", "webp", "gif")
+DEFAULT_FRAMES = 60
+DEFAULT_HELD_FRAMES = 10
+MAX_FRAMES = 100_000
+
+
+@dataclass(frozen=True)
+class FilmSettings:
+    """What the options say.
+
+    Attributes:
+        suffix: Of the file: one of `FORMATS`.
+        frames: Frames from one key frame to the next, of a sweep, or of each picture of a run; None for the default.
+        is_over_training: Whether it shows a run as it trained, not one network.
+        is_loop: Whether it ends as it begins.
+        easing: One of `EASINGS`.
+        fps: Frames per second.
+    """
+
+    suffix: str
+    frames: int | None
+    is_over_training: bool
+    is_loop: bool
+    easing: str
+    fps: int
+
+
+def film_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options to a command, which takes ``film``, `FilmSettings` or None."""
+
+    @click.option(
+        "--video",
+        type=click.Choice(FORMATS),
+        is_flag=False,
+        flag_value="mp4",
+        help="Write a film through the images instead of single images; mp4 becomes webp without the packages for it.",
+    )
+    @click.option(
+        "--over-training",
+        is_flag=True,
+        help="Film the training that --network is of: the grids that it drew, or --seeds by each of its snapshots.",
+    )
+    @click.option(
+        "--frames",
+        type=click.IntRange(1, MAX_FRAMES),
+        metavar="INT",
+        help=f"Frames from one image to the next.  [default: {DEFAULT_FRAMES}; per picture of a run "
+        f"{DEFAULT_HELD_FRAMES}]",
+    )
+    @click.option(
+        "--loop", type=bool, metavar="BOOL", default=True, show_default=True, help="End the film where it begins."
+    )
+    @click.option(
+        "--easing",
+        type=click.Choice(EASINGS),
+        default="smooth",
+        show_default=True,
+        help="Steady, slowing down at each image, or along a curve without stops.",
+    )
+    @click.option(
+        "--fps",
+        type=click.IntRange(1, 100),
+        metavar="INT",
+        default=FRAMES_PER_SEC,
+        show_default=True,
+        help="Frames per second.",
+    )
+    @functools.wraps(command)
+    def with_film(
+        *args: Any,
+        video: str | None,
+        over_training: bool,
+        frames: int | None,
+        loop: bool,
+        easing: str,
+        fps: int,
+        **kwargs: Any,
+    ) -> Any:
+        if video is None:
+            _refuse("over_training", "frames", "loop", "easing", "fps")
+        film = None if video is None else FilmSettings(video, frames, over_training, loop, easing, fps)
+        return command(*args, film=film, **kwargs)
+
+    return with_film
+
+
+def _refuse(*names: str) -> None:
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} needs --video")

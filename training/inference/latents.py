@@ -1,0 +1,91 @@
+"""The latents that a command asks for: those of seeds, truncated, or those in a file of the projector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dnnlib.util import UserError
+from training.inference import options as options
+from training.inference.centers import truncate
+from training.inference.sampling import check_truncation, map_seeds
+from training.inference.stored import load_vectors
+
+
+@dataclass(frozen=True)
+class SeedLatents:
+    """Latents of seeds.
+
+    Attributes:
+        G: The generator.
+        numbers: The seeds.
+        label: Of all of them, ``[1, c_dim]``.
+        centers: Truncate towards the nearest of these, ``[K, w_dim]``; None for the mean of w.
+        name: File name of an image.
+    """
+
+    G: Any
+    numbers: Sequence[int]
+    label: torch.Tensor
+    centers: torch.Tensor | None = None
+    name: str = "seed{:04d}.png"
+
+    def ws(self, numbers: Sequence[int], psi: float) -> torch.Tensor:
+        """Return the ws ``[N, L, w_dim]`` of some of the seeds."""
+        if self.centers is None:
+            return map_seeds(self.G, numbers, self.label, psi)
+        return truncate(map_seeds(self.G, numbers, self.label), self.centers, psi)
+
+
+@dataclass(frozen=True)
+class ProjectedLatents:
+    """Latents in a file of projector.py.
+
+    Attributes:
+        projected: ws ``[N, L, w_dim]``.
+        name: File name of an image.
+    """
+
+    projected: torch.Tensor
+    name: str = "proj{:02d}.png"
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """Numbers in the file."""
+        return list(range(len(self.projected)))
+
+    def ws(self, numbers: Sequence[int], psi: float) -> torch.Tensor:
+        """Return the ws ``[N, L, w_dim]`` of some of them; they are not truncated."""
+        return self.projected[list(numbers)]
+
+
+Latents = SeedLatents | ProjectedLatents
+
+
+def seed_latents(
+    G: Any,
+    seeds: Sequence[int],
+    trunc: float | options.Sweep,
+    class_idx: int | None,
+    device: torch.device,
+    centers: Path | None = None,
+) -> SeedLatents:
+    """Check what the options of seeds ask for.
+
+    Raises:
+        UserError: The network cannot do it, or the centres are for another network or class.
+    """
+    label = options.choose_label(G, class_idx, device)
+    if centers is None:
+        for psi in (trunc.low, trunc.high) if isinstance(trunc, options.Sweep) else (trunc,):
+            check_truncation(G, psi)
+        return SeedLatents(G, seeds, label)
+    stored = load_vectors(centers, "centers", G)
+    made_for = stored.settings.get("class")
+    if G.c_dim and made_for != class_idx:
+        raise UserError(f"{centers} was made for class {ascii(made_for)[:20]}, not --class={class_idx}")
+    return SeedLatents(G, seeds, label, stored.vectors)

@@ -1,0 +1,117 @@
+"""Files that a projection writes, and the distances of what it found."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from dnnlib.atomic import write_atomic
+from dnnlib.progress import progress_bar
+from training.data.grid import write_png
+from training.data.video import write_video
+from training.inference.film import counted, tile
+from training.inference.sampling import check_grid, synthesize
+from training.inference.targets import Target, distances, in_words, mean_distances
+
+MAX_COMPARED = 64
+"""Rows of comparison.png: the first targets."""
+
+
+class Results:
+    """Files of a projection, and the distances of what it found.
+
+    Args:
+        outdir: Where the files are written.
+        targets: The targets.
+        is_numbered: Whether file names have the number of a target.
+        features: Feature network.
+        distance: Name of the distance in it.
+        device: Of the feature network.
+    """
+
+    def __init__(
+        self,
+        outdir: Path,
+        targets: Sequence[Target],
+        is_numbered: bool,
+        features: torch.nn.Module,
+        distance: str,
+        device: torch.device,
+    ) -> None:
+        self.outdir = outdir
+        self.targets = targets
+        self.is_numbered = is_numbered
+        self.features, self.distance, self.device = features, distance, device
+        self.names: list[str] = []
+        self.images: dict[str, list[np.ndarray]] = {}
+        self.distances: dict[str, list[dict[str, float]]] = {}
+
+    def name(self, kind: str, number: int, suffix: str) -> str:
+        """File name of an image or video."""
+        return f"{kind}{number:02d}{suffix}" if self.is_numbered else f"{kind}{suffix}"
+
+    def write(self, kind: str, images: Sequence[np.ndarray]) -> None:
+        """Write an image per target."""
+        self.images[kind] = list(images)
+        for number, image in enumerate(images):
+            self.names.append(self.name(kind, number, ".png"))
+            write_png(image, self.outdir / self.names[-1])
+
+    def add(self, kind: str, images: Sequence[np.ndarray]) -> None:
+        """Write what was found, measure it, and print its mean distance from the targets."""
+        self.write(kind, images)
+        self.distances[kind] = [
+            distances(image, target.pixels, self.features, self.distance, self.device)
+            for image, target in zip(images, self.targets, strict=True)
+        ]
+        of_all = f", mean of {len(images)}" if len(images) > 1 else ""
+        click.echo(f"{kind}.png differs from its target: {in_words(mean_distances(self.distances[kind]))}{of_all}")
+
+    def write_summary(self, settings: dict[str, Any]) -> None:
+        """Write ``distances.json`` and ``comparison.png``: a row per target."""
+        rows = [
+            {"number": i, "file": target.file, "square_px": list(target.square)}
+            | {kind: values[i] for kind, values in self.distances.items()}
+            for i, target in enumerate(self.targets)
+        ]
+        means = {kind: mean_distances(values) for kind, values in self.distances.items()}
+        summary = {**settings, "mean": means, "targets": rows}
+        write_atomic(self.outdir / "distances.json", (json.dumps(summary, indent=2) + "\n").encode())
+        num_rows = min(len(self.targets), MAX_COMPARED)
+        check_grid(len(self.images), num_rows, self.targets[0].pixels.shape[0])
+        cells = [images[i] for i in range(num_rows) for images in self.images.values()]
+        write_png(tile(cells, len(self.images)), self.outdir / "comparison.png")
+        self.names += ["distances.json", "comparison.png"]
+
+    def write_videos(self, G: Any, way: torch.Tensor) -> None:
+        """Write the way ``[steps, N, 1 or L, w_dim]`` of every target as a video."""
+        with progress_bar("frames", len(way) * len(self.targets), unit="frame") as progress:
+            for number, target in enumerate(self.targets):
+                path = self.outdir / self.name("proj", number, ".mp4")
+                frames = counted(video_frames(G, way[:, number], target.pixels), progress)
+                self.names.append(write_video(frames, path).name)
+
+    def listing(self) -> str:
+        """Names of the files; of many targets, those of the first."""
+        if len(self.targets) == 1:
+            return ", ".join(self.names)
+        return ", ".join(name for name in self.names if not re.search("[1-9]", name)) + ", ..."
+
+
+def draw(G: Any, w: torch.Tensor) -> np.ndarray:
+    """Return the image of ``w`` [1 or L, w_dim] with the noise maps of the network, uint8 ``[R, R, C]``."""
+    image: np.ndarray = synthesize(G, w.expand(1, G.num_ws, -1))[0]
+    return image
+
+
+def video_frames(G: Any, way: torch.Tensor, target: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the target next to the projection after each step of ``way`` [steps, 1 or L, w_dim]."""
+    for w in way:
+        yield np.concatenate([target, draw(G, w)], axis=1)

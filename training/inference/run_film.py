@@ -1,0 +1,77 @@
+"""A film of what the generator of a run draws, over its training."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dnnlib.util import UserError
+from training.data.codec import BadImageError, load_image, open_image
+from training.data.preparation import to_8_bit
+from training.inference.film import captioned
+
+MAX_SIDE_PX = 1920
+"""Larger pictures are shrunk: few players show an mp4 of 8000 pixels."""
+
+_SNAPSHOT = re.compile(r"network-snapshot-(\d{1,15})(?:_\d{3})?\.pkl")
+_SAMPLES = re.compile(r"fakes(_init|\d{1,15})(?:_\d{3})?\.png")
+
+
+def run_dir_of(network: str) -> Path:
+    """Return the folder of the run that a snapshot lies in; a folder is returned as it is."""
+    return Path(network) if Path(network).is_dir() else Path(network).parent
+
+
+def snapshots(run_dir: Path) -> list[tuple[int, Path]]:
+    """List the network snapshots of a run by kimg.
+
+    Raises:
+        UserError: There are none.
+    """
+    return _by_kimg(run_dir, _SNAPSHOT, "network-snapshot-*.pkl")
+
+
+def sample_grids(run_dir: Path) -> list[tuple[int, Path]]:
+    """List the grids of generated images of a run by kimg; ``fakes_init.png`` is that of 0.
+
+    Raises:
+        UserError: There are none.
+    """
+    return _by_kimg(run_dir, _SAMPLES, "fakes*.png")
+
+
+def sample_frames(grids: Sequence[tuple[int, Path]]) -> Iterator[np.ndarray]:
+    """Read grids of generated images as frames, uint8 ``[H, W, C]`` of one size, each with its kimg below.
+
+    Raises:
+        UserError: A file is not an image, or has another size than the first.
+    """
+    size = None
+    for kimg, path in grids:
+        try:
+            with open(path, "rb") as file:
+                image = to_8_bit(load_image(open_image(file)))
+        except BadImageError as error:
+            raise UserError(f"{path} {error}") from error
+        image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.LANCZOS)
+        size = size or image.size
+        if image.size != size:
+            raise UserError(f"{path} is {image.width}x{image.height}, the first picture {size[0]}x{size[1]}")
+        yield captioned(np.asarray(image).reshape(image.height, image.width, -1), kimg_text(kimg))
+
+
+def kimg_text(kimg: int) -> str:
+    """Caption of a frame."""
+    return f"{kimg} kimg"
+
+
+def _by_kimg(run_dir: Path, pattern: re.Pattern[str], what: str) -> list[tuple[int, Path]]:
+    matches = [(pattern.fullmatch(path.name), path) for path in run_dir.iterdir() if path.is_file()]
+    found = sorted((int(match[1]) if match[1].isdigit() else -1, path) for match, path in matches if match)
+    if not found:
+        raise UserError(f"{run_dir} holds no {what}: give the folder of a run, or a snapshot in it")
+    return [(max(kimg, 0), path) for kimg, path in found]

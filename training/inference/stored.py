@@ -1,0 +1,100 @@
+"""Vectors in W in a file: directions or centres, with the settings that made them, for one mapping network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from dnnlib.atomic import write_atomic
+from dnnlib.commands import how_to_run
+from dnnlib.download import content_fault
+from dnnlib.util import UserError
+
+MAX_FILE_BYTES = 1 << 26
+MAX_SETTINGS_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class StoredVectors:
+    """What a file holds.
+
+    Attributes:
+        kind: ``'directions'`` or ``'centers'``.
+        vectors: ``[K, w_dim]``, float32; directions have unit length.
+        deviations: Standard deviation of w along each direction ``[K]``; ones for centres.
+        settings: How they were made: plain data.
+    """
+
+    kind: str
+    vectors: torch.Tensor
+    deviations: torch.Tensor
+    settings: dict[str, Any]
+
+
+def mapping_sha256(G: Any) -> str:
+    """Checksum of the weights of a mapping network: vectors in W mean nothing for another one.
+
+    A generator whose synthesis network was tuned still has the same one.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(G.mapping.state_dict().items()):
+        if name != "w_avg":  # may have been repaired
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_vectors(path: Path, stored: StoredVectors, G: Any) -> None:
+    """Write ``<name>.safetensors``, whose metadata holds the settings as JSON.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    tensors = {"vectors": stored.vectors.float().contiguous(), "deviations": stored.deviations.float().contiguous()}
+    metadata = {
+        "kind": stored.kind,
+        "settings": json.dumps(stored.settings, sort_keys=True),
+        "mapping_sha256": mapping_sha256(G),
+    }
+    write_atomic(path, safetensors.torch.save(tensors, metadata))
+
+
+def load_vectors(path: Path, kind: str, G: Any) -> StoredVectors:
+    """Read what `save_vectors` wrote for the mapping network of ``G``.
+
+    Raises:
+        UserError: The file is missing, damaged, of another kind or for another network.
+    """
+    how = f"{how_to_run('edit.py')} {kind}"
+    if not path.is_file():
+        raise UserError(f"no such file: {path}; {how} writes one")
+    if fault := content_fault(path):
+        raise UserError(f"{path} is {fault}")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise UserError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB")
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in ("vectors", "deviations")}
+        settings = json.loads(metadata["settings"][:MAX_SETTINGS_BYTES])
+    except Exception as error:  # a damaged header makes the library raise almost anything
+        raise UserError(f"{path} cannot be read: {str(error)[:200]!a}; {how} writes such files") from error
+    vectors, deviations = tensors["vectors"], tensors["deviations"]
+    if metadata.get("kind") != kind:
+        raise UserError(f"{path} holds {str(metadata.get('kind'))[:50]!a}, not {kind}: {how} writes them")
+    if vectors.ndim != 2 or vectors.shape[1] != G.w_dim or deviations.shape != vectors.shape[:1] or not len(vectors):
+        raise UserError(f"{path}: this network takes vectors [K, {G.w_dim}], the file has {list(vectors.shape)}")
+    if not (torch.isfinite(vectors).all() and torch.isfinite(deviations).all()):
+        raise UserError(f"{path} contains values that are not finite")
+    if metadata.get("mapping_sha256") != mapping_sha256(G):
+        raise UserError(f"{path} was made for another network: make it anew with {how}")
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: its settings are not a JSON object")
+    return StoredVectors(kind, vectors.float(), deviations.float(), settings)
