@@ -20,20 +20,13 @@ EXIT_STOPPED = 75
 """Exit status of a run that was asked to stop and can be continued (EX_TEMPFAIL)."""
 
 RUNTIME_PARAMETERS = {
-    *(
-        "continue_run",
-        "outdir",
-        "device",
-        "detectors",
-        "state_minutes",
-        "trust_pickle",
-        "dry_run",
-        "progress",
-        "stop_on",
-    ),
-    *("snap_format", "trust_detectors"),
+    *("continue_run", "outdir", "device", "detectors", "state_minutes", "trust_pickle", "dry_run", "progress"),
+    *("snap_format", "trust_detectors", "stop_on"),
 }
 """Flags that concern one part of a run, and are not stored with it."""
+
+PHOTOGRAPH_PARAMETERS = {"size", "transform"}
+"""Flags that say how a dataset is prepared for a run."""
 
 
 def method_settings() -> dict[str, Field[Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dnnlib.util import UserError, construct_class_by_name
-from train import RUNTIME_PARAMETERS, method_settings
+from train import PHOTOGRAPH_PARAMETERS, RUNTIME_PARAMETERS, method_settings
 from train import main as train_command
 from training.extensions import Participant
 from training.networks import bfloat16_training
@@ -57,7 +57,7 @@ def parse_flags(args: Sequence[str]) -> Flags:
         click.UsageError: A flag is unknown or its value is not allowed.
     """
     params = train_command.make_context("train.py", list(args)).params
-    given = {name: value for name, value in params.items() if name not in RUNTIME_PARAMETERS}
+    given = {name: value for name, value in params.items() if name not in RUNTIME_PARAMETERS | PHOTOGRAPH_PARAMETERS}
     settings = {name: value for name in method_settings() if (value := given.pop(name)) is not None}
     flags = Flags(**{**given, "data": "random images"}, settings=settings)
     if flags.batch_gpu is not None and flags.batch is None:
