@@ -143,6 +143,7 @@ class Foreign:
 """
 
 
+@pytest.mark.slow
 def test_the_stand_in_offers_nothing_else(tmp_path):
     (tmp_path / "foreign.py").write_text(FOREIGN)
     spec = importlib.util.spec_from_file_location("foreign", tmp_path / "foreign.py")

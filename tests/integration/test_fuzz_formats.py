@@ -104,6 +104,7 @@ def run_dir(tmp_path):
     return new_run(tmp_path / "00000-run", options)
 
 
+@pytest.mark.slow
 def test_options(run_dir):
     request = RunRequest(
         outdir=None, continue_run=str(run_dir), flags=None, device="cpu", runtime={"progress": "none"}, is_dry_run=True
@@ -148,6 +149,7 @@ def test_projected_latents(tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kwargs", [{"capture_mean_cov": True}, {"capture_all": True}], ids=["moments", "rows"])
 def test_cached_statistics(tmp_path, kwargs):
     stats = FeatureStats(**kwargs)
@@ -187,6 +189,7 @@ class Holder:
         return {"modules/G": self.module, "optimizers/G": self.optimizer, "ranks/counters": self}
 
 
+@pytest.mark.slow
 def test_checkpoints(tmp_path):
     """Also those whose checksum fits, as a stranger would send them."""
     holder = Holder()

@@ -21,6 +21,7 @@ def laugh() -> None:
     repr(shared)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "said"),
     [
@@ -81,6 +82,7 @@ def hang_on_mutations(data: bytes) -> None:
         hang()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("read", "said"),
     [

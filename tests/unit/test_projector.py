@@ -172,6 +172,7 @@ def test_target_that_is_no_image(tmp_path, outdir):
     assert result.output.startswith(f"Error: {tmp_path / 'photo.jpg'} is not an image in a known format")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_shared", [False, True])
 def test_a_folder_in_w_plus_with_tuning(tmp_path, outdir, is_shared):
     """What is saved draws the pictures of the projection: w by the network, and by the tuned one."""

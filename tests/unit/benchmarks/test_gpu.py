@@ -111,6 +111,7 @@ PARTS = [
 ]
 
 
+@pytest.mark.slow
 def test_failures_do_not_stop_the_rest(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "all_parts", lambda setup: PARTS)
     path = tmp_path / "gpu.json"

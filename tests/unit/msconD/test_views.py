@@ -105,6 +105,7 @@ def test_disjoint_crops_have_no_positive() -> None:
     assert not positives(left, right, 16).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "valid", "num"), [(16, 0.778, 3.48), (8, 0.824, 3.24)])
 def test_overlap_of_random_views(size: int, valid: float, num: float) -> None:
     torch.manual_seed(4)

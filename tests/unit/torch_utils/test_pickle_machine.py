@@ -22,6 +22,7 @@ def load_bytes(data: bytes):
     return load(io.BytesIO(data))
 
 
+@pytest.mark.slow
 def test_unknown_objects_can_be_kept(tmp_path):
     for attack in all_malicious_pickles(tmp_path / "canary").values():
         with contextlib.suppress(UserError):
@@ -67,6 +68,7 @@ def test_what_is_unknown_among_the_arguments_is_passed_on():
 # Limits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(all_greedy_pickles()))
 def test_greedy_pickles_take_little_time_and_memory(name):
     data = all_greedy_pickles()[name]

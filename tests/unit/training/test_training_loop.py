@@ -120,6 +120,7 @@ def test_times_add_up(run_dir, options):
         assert time["total_hours"] == pytest.approx(time["total_sec"] / 3600)
 
 
+@pytest.mark.slow
 def test_regularisation_is_lazy(run_dir, data, monkeypatch):
     phases = []
     accumulate = StyleGAN2Loss.accumulate_gradients
@@ -197,6 +198,7 @@ def assert_equal_outcomes(run_dir, other_dir):
     assert stats == other_stats
 
 
+@pytest.mark.slow
 def test_two_runs_are_equal_whatever_they_print(tmp_path, options, capsys):
     train_here(tmp_path / "a", options, progress="none")
     assert capsys.readouterr().out == ""
@@ -205,6 +207,7 @@ def test_two_runs_are_equal_whatever_they_print(tmp_path, options, capsys):
     assert_equal_outcomes(tmp_path / "a", tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_grids_and_snapshots_do_not_matter(tmp_path, options):
     train_here(tmp_path / "a", options)
     train_here(tmp_path / "b", options, image_snapshot_ticks=1, network_snapshot_ticks=1)
@@ -324,6 +327,7 @@ def test_a_finished_run_can_be_made_longer(run_dir, options):
     assert states(run_dir)[-1].stem.endswith("60")
 
 
+@pytest.mark.slow
 def test_a_damaged_state_is_set_aside_and_the_one_before_it_used(tmp_path, options, capsys):
     train_here(tmp_path / "whole", options, state_interval_sec=0)
     run_dir = tmp_path / "damaged"
@@ -384,6 +388,7 @@ def at(options, path):
     return {**options, "training_set_kwargs": {**options["training_set_kwargs"], "path": str(path)}}
 
 
+@pytest.mark.slow
 def test_a_dataset_may_be_unpacked_and_packed_again(run_dir, tmp_path, data, options):
     folder = unpacked(data, tmp_path / "folder")
     (folder / ".DS_Store").touch()

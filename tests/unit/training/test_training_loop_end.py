@@ -72,6 +72,7 @@ def test_a_run_ends_when_its_time_is_over_and_can_go_on(tmp_path, options, monke
     assert read_status(tmp_path / "run")["kimg"] == 9 * BATCH / 1000
 
 
+@pytest.mark.slow
 def test_time_does_not_matter_for_the_weights(tmp_path, options, monkeypatch):
     Clock(monkeypatch)
     train_here(tmp_path / "time", options, time_limit_sec=7.0)

@@ -155,6 +155,7 @@ def test_errors_in_the_interpreter_are_not_hidden() -> None:
         _double_for_tests(torch.arange(3.0), "a bug", kernel=True)
 
 
+@pytest.mark.slow
 def test_triton_waits_until_it_is_needed() -> None:
     code = "import sys, torch_utils.ops.bias_act; print({'triton', 'torch._dynamo'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -161,6 +161,7 @@ def test_on_another_address_names_of_domains_are_refused():
         assert [server.allows_host(host) for host in ("evil.example", "evil.example:8000", "")] == [False] * 3
 
 
+@pytest.mark.slow
 def test_connections_are_limited(server, monkeypatch):
     monkeypatch.setattr(editors._Handler, "timeout", 10)
     idle = [socket.create_connection(("127.0.0.1", server.server_port)) for _ in range(editors.MAX_CONNECTIONS)]

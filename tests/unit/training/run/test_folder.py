@@ -175,6 +175,7 @@ def hold_lock(path, is_held, is_over):
         is_over.wait()
 
 
+@pytest.mark.slow
 def test_two_processes_cannot_train_one_run(tmp_path):
     context = fork_server()
     is_held, is_over = context.Event(), context.Event()

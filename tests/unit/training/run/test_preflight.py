@@ -69,6 +69,7 @@ def test_what_is_said(tmp_path):
     assert f"{psutil.virtual_memory().total / 2**30:.1f} GiB of main memory" in text
 
 
+@pytest.mark.slow
 def test_memory_grows_with_what_is_kept(tmp_path):
     memory = [
         number_before("per process", described(tmp_path, **flags))
@@ -78,6 +79,7 @@ def test_memory_grows_with_what_is_kept(tmp_path):
     assert memory[2] > 1.5 * memory[1] > 1.5 * memory[0]
 
 
+@pytest.mark.slow
 def test_snapshots_and_states_are_counted(tmp_path):
     rare, often = (described(tmp_path, kimg=400, snap=snap) for snap in (50, 5))
     assert "for 3 snapshots" in rare

@@ -36,6 +36,7 @@ def test_watch_counts_operations():
     assert watch.flops == 2 * 3 * 4 * 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cfg", ["stylegan2", "msconD"])
 def test_the_peak_is_that_of_real_tensors(cfg, monkeypatch):
     """But for temporaries in other layouts; and filters are convolutions on a CPU, elsewhere kernels of our own."""
@@ -62,6 +63,7 @@ def test_weights_and_moments():
     assert found.weight_bytes == pytest.approx(2 * sizes["G"] + sizes["D"], rel=0.1)  # and some buffers
 
 
+@pytest.mark.slow
 def test_half_the_images_take_half_the_activations_and_as_many_operations():
     whole, halves = (rehearse(settings(batch_gpu=num), DATASET, on_cpu=True) for num in (8, 4))
     of_images = [each.pass_bytes - each.gradient_bytes for each in (whole, halves)]

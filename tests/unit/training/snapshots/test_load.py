@@ -319,6 +319,7 @@ def smallest_snapshot() -> dict:
     return {key: Described(part) if isinstance(part, torch.nn.Module) else part for key, part in parts.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_fuzzed_snapshots(protocol):
     data = pickle.dumps(smallest_snapshot(), protocol)
