@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+
+from training.run.folder import read_status
+from training.run.jsonl import read_lines
 
 TICKS_PER_SNAPSHOT = 4
 
@@ -15,5 +19,33 @@ def snapshot_kimg(name: str) -> float | None:
 
 
 def scored_snapshots(run_dir: Path) -> list[Path]:
-    """List the snapshots of a run that are scored, in order: all but that of the first tick, which shows noise."""
-    return sorted(path for path in run_dir.glob("network-snapshot-*.pkl") if snapshot_kimg(path.name))
+    """List the snapshots of a run that are scored, in order.
+
+    Left out are that of the first tick, which shows noise, and those that the run left when it was stopped: when that
+    happens is chance.
+    """
+    planned = _planned_names(run_dir)
+    return sorted(
+        path
+        for path in run_dir.glob("network-snapshot-*.pkl")
+        if snapshot_kimg(path.name) and (planned is None or path.name in planned)
+    )
+
+
+def _planned_names(run_dir: Path) -> set[str] | None:
+    """Names that snapshots at the due ticks can have, and that at the end of a finished run; None without a record."""
+    ticks = [_tick_and_nimg(line) for _number, line in read_lines(run_dir / "stats.jsonl")]
+    if not ticks:
+        return None
+    due = [nimg for tick, nimg in ticks if tick % TICKS_PER_SNAPSHOT == 0]
+    if read_status(run_dir).get("reason") == "finished":
+        due.append(ticks[-1][1])
+    return {f"network-snapshot-{nimg // 1000:06d}{rest}.pkl" for nimg in due for rest in ("", f"_{nimg % 1000:03d}")}
+
+
+def _tick_and_nimg(line: dict[str, Any]) -> tuple[int, int]:
+    tick, kimg = (line.get(name) for name in ("Progress/tick", "Progress/kimg"))
+    try:
+        return round(tick["mean"]), round(kimg["mean"] * 1000)  # type: ignore[index]
+    except (TypeError, KeyError, ValueError):
+        return -1, 0  # a damaged line

@@ -35,8 +35,12 @@ import torch
 IMPLS = ("auto", "triton", "ref", "cuda")
 """'auto' takes kernels on GPUs, 'cuda' is StyleGAN2-ADA's name for the same, 'ref' is the definition in PyTorch."""
 
-NAMESPACE = "mscond"
-"""Kernels are operators of this name under ``torch.ops`` for compilers, exporters and counters."""
+NAMESPACE = "_".join(["mscond", *__name__.split(".")[:-3]])
+"""Kernels are operators of this name under ``torch.ops`` for compilers, exporters and counters.
+
+It is ``mscond``, but another one where this file is imported below a package (``mscond.modules``): PyTorch frees
+operators that are defined again, and whoever holds them crashes.
+"""
 
 _broken: set[str] = set()
 """Types of devices on which a kernel has failed."""

@@ -7,10 +7,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from package import modules
 from tests import tiny_snapshot
 from tests.helpers import REPOSITORY
+from torch_utils.ops import bias_act, kernels
 
 BELOW = modules.__name__
 
@@ -41,6 +43,14 @@ def test_classes_by_name():
     assert util.get_obj_by_name("os.path.join") is os.path.join
     with pytest.raises(util.UserError, match="cannot find"):
         util.get_obj_by_name("training.nothing.Nothing")
+
+
+def test_operators_have_names_of_their_own():
+    """PyTorch frees an operator that is defined again, and those that hold it crash."""
+    below = importlib.import_module(f"{BELOW}.torch_utils.ops.bias_act")
+    assert (kernels.NAMESPACE, below.kernels.NAMESPACE) == ("mscond", "mscond_package_modules")
+    for module in (bias_act, below):
+        assert module.bias_act(torch.empty([2, 3], device="meta"), torch.empty([3], device="meta")).shape == (2, 3)
 
 
 def test_no_such_module():

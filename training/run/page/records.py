@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from training.run.best import read_best
 from training.run.folder import is_locked, read_options, read_status
 from training.run.health.monitor import Monitor
 from training.run.health.replay import read_scores, replay
-from training.run.jsonl import read_lines
+from training.run.jsonl import MAX_LINE_BYTES, read_lines
 
 MAX_POINTS = 300
 """Points of a curve; of each of several runs on one page, a part of them."""
@@ -159,5 +160,14 @@ def _read_all_scores(run_dir: Path, max_points: int) -> dict[str, list[tuple[flo
 
 
 def updated_sec(run_dir: Path) -> float:
-    """Return when the run last reported, in seconds since 1970."""
-    return (run_dir / "stats.jsonl").stat().st_mtime
+    """Return when the run last reported, in seconds since 1970: what it wrote down, or when the file was changed."""
+    path = run_dir / "stats.jsonl"
+    with open(path, "rb") as file:
+        file.seek(max(path.stat().st_size - MAX_LINE_BYTES, 0))
+        last = file.read().splitlines()[-1:]
+    try:
+        timestamp = json.loads(last[0])["timestamp"]
+        time.localtime(timestamp)  # raises where it is no time
+    except (LookupError, TypeError, ValueError, OverflowError, OSError, RecursionError):
+        return path.stat().st_mtime
+    return float(timestamp)
