@@ -24,7 +24,7 @@ from torch_utils.rng import GlobalGenerators, seed_everything
 from training import checkpoint
 from training.ada import AdaptiveAugmentation
 from training.batches import Batches
-from training.data.fingerprint import describe_content, is_unchanged
+from training.data.fingerprint import describe_content, describe_doubt, is_unchanged
 from training.data.grid import save_image_grid
 from training.data.progress import heartbeat
 from training.ema import ema_beta, update_ema
@@ -539,15 +539,17 @@ class Trainer:
     def _check_dataset(self, saved: dict[str, Any]) -> None:
         """Refuse another dataset; every process must call this."""
         path = self.settings.training_set_kwargs.get("path")
-        archive, is_same = getattr(self.training_set, "archive", None), True
+        archive, is_same, doubt = getattr(self.training_set, "archive", None), True, None
         if archive is not None and self.settings.is_main and saved.get("num_images") == len(self.training_set):
             with heartbeat(lambda: f"Comparing the images in {path} with those that the run began with ..."):
-                is_same = is_unchanged(archive, saved)
+                is_same, doubt = is_unchanged(archive, saved), describe_doubt(archive, saved)
         if not distributed.from_rank0(is_same):
             raise checkpoint.CheckpointError(
                 f"the images in {path} have changed since it was saved; "
                 "restore them, or start a new run with --resume for the new ones"
             )
+        if doubt is not None:
+            self.console.say(f"Note: {doubt}")
 
     def _open_log(self, num_bytes: int) -> RunLog:
         steps_per_kimg = 1 if self.settings.kimg_per_tick >= 1 else 1000

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dnnlib.util import UserError
-from training.data.archive import METADATA_FILE, Archive, ZipArchive
+from training.data.archive import METADATA_FILE, Archive, FolderArchive, ZipArchive
 from training.data.names import Names
 
 NUM_SAMPLED = 64
@@ -20,13 +20,17 @@ def describe_content(archive: Archive) -> dict[str, Any]:
     """Describe the files of a dataset, hidden ones excepted, in a time that does not depend on their sizes.
 
     Returns:
-        JSON values for `is_unchanged`: of a zip a hash of the names and contents of all files, of a folder a hash of
-        the names and one of the names and contents of some files.
+        JSON values for `is_unchanged` and `describe_doubt`: of a zip a hash of the names and contents of all files, of
+        a folder hashes of the names, of the sizes, and of the names and contents of some files, and when the latest
+        file was written.
     """
     visible = _visible(archive)
+    sample = _sample(archive, visible)
     if isinstance(archive, ZipArchive):
-        return {"digest": archive.fingerprint(visible), "sample": _sample(archive, visible)}
-    return {"names": _hash_names(archive.names.select(visible)), "sample": _sample(archive, visible)}
+        return {"digest": archive.fingerprint(visible), "sample": sample}
+    names = _hash_names(archive.names.select(visible))
+    sizes, newest_ns = _hash_sizes(archive, visible)
+    return {"names": names, "sizes": sizes, "newest_ns": newest_ns, "sample": sample}
 
 
 def is_unchanged(archive: Archive, described: Mapping[str, Any]) -> bool:
@@ -49,8 +53,28 @@ def is_unchanged(archive: Archive, described: Mapping[str, Any]) -> bool:
     if described["sample"] not in (None, _sample(archive, visible)):
         return False
     if "names" in described:
-        return bool(described["names"] == _hash_names(archive.names.select(visible)))
+        if described["names"] != _hash_names(archive.names.select(visible)):
+            return False
+        return described.get("sizes") in (None, _hash_sizes(archive, visible)[0])
     return described.get("digest") in (None, archive.fingerprint(visible))
+
+
+def describe_doubt(archive: Archive, described: Mapping[str, Any]) -> str | None:
+    """Say in a sentence why an image might have changed although `is_unchanged` finds no difference.
+
+    Most files of a folder are not read, and one of the same size may show something else; None if no file was written
+    since.
+    """
+    before_ns = described.get("newest_ns")
+    if not isinstance(archive, FolderArchive) or not isinstance(before_ns, int):
+        return None
+    _sizes, newest_ns = _hash_sizes(archive, _visible(archive))
+    if newest_ns is None or newest_ns <= before_ns:
+        return None
+    return (
+        f"files in {archive.path} were written after the run began; names, sizes and the contents of {NUM_SAMPLED} of "
+        "them are as they were, the others were not read"
+    )
 
 
 def _older_digests(archive: Archive, visible: np.ndarray) -> Iterator[str]:
@@ -71,6 +95,15 @@ def _hash_names(names: Names) -> str:
         digest.update((separator + name).encode(errors="surrogateescape"))  # the bytes of a folder's file names
         separator = "\n"
     return digest.hexdigest()
+
+
+def _hash_sizes(archive: Archive, visible: np.ndarray) -> tuple[str | None, int | None]:
+    """Hash the sizes of files, and find when the latest was written; None if one of them cannot be read."""
+    try:
+        sizes, newest_ns = archive.sizes_and_newest_ns(visible)
+    except UserError:
+        return None, None
+    return hashlib.sha256(sizes.astype("<i8").tobytes()).hexdigest(), newest_ns
 
 
 def _sample(archive: Archive, visible: np.ndarray) -> str | None:

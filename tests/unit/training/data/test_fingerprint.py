@@ -1,11 +1,12 @@
 import hashlib
+import os
 
 import pytest
 
 from tests.image_files import images, packed_zip, write_folder, write_zip
 from training.data import fingerprint
 from training.data.archive import open_archive
-from training.data.fingerprint import describe_content, is_unchanged
+from training.data.fingerprint import describe_content, describe_doubt, is_unchanged
 
 FILES = {**images(9), "\u00e4.png": b"umlaut"}
 LABELS = [[name, 1] for name in FILES]
@@ -31,7 +32,8 @@ def test_the_container_makes_no_difference(tmp_path, before, write):
 def test_hidden_files_make_no_difference(tmp_path, before, write):
     files = {".DS_Store": b"x", "__MACOSX/0/000.png": b"x", **FILES}
     assert is_unchanged(store(tmp_path, write, files), before)
-    assert describe_content(store(tmp_path, write, files)) == describe_content(store(tmp_path, write))
+    with_hidden, without = (describe_content(store(tmp_path, write, each)) for each in (files, FILES))
+    assert {**with_hidden, "newest_ns": 0} == {**without, "newest_ns": 0}
 
 
 CHANGES = {
@@ -53,12 +55,36 @@ def test_changes(tmp_path, before, write, change):
 def test_of_a_folder_only_some_files_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(fingerprint, "NUM_SAMPLED", 3)
     before = {write: describe_content(store(tmp_path, write)) for write in CONTAINERS}
-    files = {**FILES, list(FILES)[1]: b"other"}
+    name, content = list(FILES.items())[1]
+    files = {**FILES, name: bytes(len(content))}
     for write in CONTAINERS:
         now = store(tmp_path, write, files)
         assert is_unchanged(now, before[write_folder])
         assert not is_unchanged(now, before[write_zip])
+        assert not is_unchanged(store(tmp_path, write, {**FILES, name: b"other size"}), before[write_folder])
         assert not is_unchanged(store(tmp_path, write, {**FILES, "\u00e4.png": b"other"}), before[write_folder])
+
+
+def test_doubt_where_a_file_that_is_not_read_was_written_since(tmp_path):
+    archive = store(tmp_path, write_folder)
+    before = describe_content(archive)
+    file = archive.path / "0/001.png"
+    newest_ns = max(path.stat().st_mtime_ns for path in archive.path.rglob("*") if path.is_file())
+    assert describe_doubt(archive, before) is None
+    os.utime(file, ns=(newest_ns + 1000, newest_ns + 1000))
+    assert is_unchanged(archive, before)
+    assert "were written after the run began" in describe_doubt(archive, before)
+    os.utime(archive.path / "0/000.png", ns=(newest_ns, newest_ns))
+    os.utime(file, ns=(1, 1))  # older, as after a copy that keeps times
+    assert describe_doubt(archive, before) is None
+
+
+@pytest.mark.parametrize("write", CONTAINERS)
+def test_no_doubt_where_everything_is_read(tmp_path, write):
+    for described in (describe_content(store(tmp_path, write_zip)), {}, {"newest_ns": None}, {"newest_ns": "x"}):
+        assert describe_doubt(store(tmp_path, write), described) is None
+    if write is not write_folder:
+        assert describe_doubt(store(tmp_path, write), {"newest_ns": 0}) is None
 
 
 def test_a_file_that_cannot_be_read_is_not_compared(tmp_path):
@@ -66,6 +92,7 @@ def test_a_file_that_cannot_be_read_is_not_compared(tmp_path):
     (archive.path / "0/000.png").unlink()
     before = describe_content(archive)
     assert before["sample"] is None
+    assert before["sizes"] is None
     assert is_unchanged(archive, before)
 
 
