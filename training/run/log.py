@@ -24,6 +24,7 @@ from dnnlib.util import format_time
 from torch_utils import training_stats
 from training.data.grid import overview
 from training.run.events import EventFiles
+from training.run.wandb_run import WandbRun
 
 SILENCE_SEC = 10.0
 """Longest time without a sign of life on a terminal, and at the beginning of a run anywhere."""
@@ -179,21 +180,29 @@ def report_tick(
 
 
 class RunLog:
-    """``stats.jsonl`` and, if TensorBoard is installed, event files of one run; written by rank 0.
+    """``stats.jsonl``, event files if TensorBoard is installed, and on request Weights & Biases; written by rank 0.
 
     Args:
         run_dir: Run folder.
         num_bytes: Length of ``stats.jsonl`` to continue from; what follows belongs to ticks that will be run again.
         cur_nimg: Images seen so far; likewise for event files.
         steps_per_kimg: 1 if a step of the event files is a thousand images, 1000 if it is one image.
+        other: What else takes statistics and samples, 'wandb' or None.
+
+    Raises:
+        UserError: As of `WandbRun`.
     """
 
-    def __init__(self, run_dir: Path, num_bytes: int, cur_nimg: int, steps_per_kimg: int = 1) -> None:
+    def __init__(
+        self, run_dir: Path, num_bytes: int, cur_nimg: int, steps_per_kimg: int = 1, other: str | None = None
+    ) -> None:
         path = run_dir / "stats.jsonl"
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by `close`)
         self._file.truncate(min(num_bytes, self.num_bytes))
         self._steps_per_kimg = steps_per_kimg
-        self._events = EventFiles(run_dir, self._step(cur_nimg))
+        self._curves: list[EventFiles | WandbRun] = [EventFiles(run_dir, self._step(cur_nimg))]
+        if other == "wandb":
+            self._curves.append(WandbRun(run_dir))
 
     def _step(self, cur_nimg: int) -> int:
         return cur_nimg * self._steps_per_kimg // 1000
@@ -214,7 +223,9 @@ class RunLog:
         found: dict[str, Mapping[str, float]] = {**stats.as_dict(), **alarms}
         values = {name: {key: _finite(x) for key, x in each.items()} for name, each in found.items()}
         self._append(json.dumps({**values, "timestamp": timestamp}, allow_nan=False).encode() + b"\n")
-        self._events.write({name: each["mean"] for name, each in found.items()}, self._step(cur_nimg), timestamp)
+        means = {name: each["mean"] for name, each in found.items()}
+        for curves in self._curves:
+            curves.write(means, self._step(cur_nimg), timestamp)
 
     def _append(self, line: bytes) -> None:
         """Add a line durably, as the next checkpoint relies on it; on a full disk nothing of it stays."""
@@ -230,7 +241,8 @@ class RunLog:
     def write_metrics(self, cur_nimg: int, results: dict[str, float]) -> None:
         """Add metric values to the event file; ``metrics.metric_main`` writes them to their own files."""
         values = {f"Metrics/{name}": value for name, value in results.items()}
-        self._events.write(values, self._step(cur_nimg))
+        for curves in self._curves:
+            curves.write(values, self._step(cur_nimg))
 
     def write_samples(self, name: str, cur_nimg: int, img: np.ndarray, columns: int) -> None:
         """Add a sample grid to the event file.
@@ -241,12 +253,15 @@ class RunLog:
             img: Its images row by row, float32 ``[N, C, H, W]`` of about [-1, 1].
             columns: Number of images in a row.
         """
-        self._events.write_image(name, overview(img, columns), self._step(cur_nimg))
+        picture = overview(img, columns)
+        for curves in self._curves:
+            curves.write_image(name, picture, self._step(cur_nimg))
 
     def close(self) -> None:
         """Close the files."""
         self._file.close()
-        self._events.close()
+        for curves in self._curves:
+            curves.close()
 
 
 def _finite(value: float) -> float | None:

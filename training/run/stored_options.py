@@ -20,7 +20,9 @@ from training.snapshots.settings import check_dataset_settings, check_settings
 NOT_STORED = ("run_dir", "rank", "device", "abort_fn", "progress_fn")
 """Arguments of the training loop that depend on the process."""
 
-OF_THE_MOMENT = ("detector_folder", "state_interval_sec", "snapshot_formats", "trust_pickle", "progress", "stop_on")
+OF_THE_MOMENT = (
+    *("detector_folder", "state_interval_sec", "snapshot_formats", "trust_pickle", "progress", "log", "stop_on"),
+)
 """Arguments that are given anew at each continuation."""
 
 MADE_BEFORE = ("G_opt_kwargs", "D_opt_kwargs", "augment_p", "resume_pkl")
