@@ -1,11 +1,13 @@
 """Two processes on the CPU: through `launch`, ``train.py --gpus`` and torchrun."""
 
 import functools
+import itertools
 import json
 import re
 import signal
 import subprocess
 import sys
+import unittest.mock
 
 import psutil
 import pytest
@@ -14,6 +16,7 @@ import torch
 from metrics import metric_main
 from tests.helpers import REPOSITORY
 from tests.training_runs import (
+    BATCH,
     assert_same_outcome,
     everything_random,
     new_run,
@@ -27,7 +30,8 @@ from tests.training_runs import (
     write_dataset,
 )
 from torch_utils.distributed import init_world, launch
-from training.run.folder import read_options
+from training.run.folder import read_options, read_status
+from training.run.length import RunLength
 from training.training_loop import training_loop
 
 NUM_PROCESSES = 2
@@ -77,6 +81,23 @@ def test_a_stopped_run_goes_on_bit_by_bit(data, tmp_path):
     assert_same_outcome(tmp_path / "parts", tmp_path / "whole")
     results = [json.loads(line) for line in (tmp_path / "whole" / "metric-ranks.jsonl").read_text().splitlines()]
     assert [(line["num_gpus"], line["results"]) for line in results] == [(2, {"ranks": 1.0})] * 2  # ticks 2 and 3
+
+
+def run_rank_in_time(run_dir, options, world, init_method):
+    init_world(world.rank, world.world_size, CPU, init_method, timeout_sec=60)
+    seconds = itertools.count(3 * world.rank)  # one per iteration; the clock of the second process is ahead
+    look = RunLength.look_at_clock
+    with unittest.mock.patch.object(
+        RunLength, "look_at_clock", lambda self, elapsed_sec: look(self, float(next(seconds)))
+    ):
+        assert train_here(run_dir, options, rank=world.rank, time_limit_sec=7.0)
+
+
+def test_processes_agree_that_the_time_is_over(data, tmp_path):
+    options = tiny_options(data, TOTAL_NIMG, gpus=NUM_PROCESSES)
+    launch(functools.partial(run_rank_in_time, tmp_path / "run", options), NUM_PROCESSES)
+    status = read_status(tmp_path / "run")
+    assert (status["reason"], status["kimg"]) == ("finished", 4 * BATCH / 1000)
 
 
 # On the command line
