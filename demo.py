@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import click
 import numpy as np
 import PIL.Image
+import PIL.ImageDraw
 
 from train import EXIT_STOPPED
 from training.data.grid import write_png
@@ -31,6 +33,13 @@ TRAINING_FLAGS = [
     "--workers=1",
 ]
 """In addition to the preset: no augmentation, as there are enough scenes, and a cheap contrastive task."""
+SHIPPED, SHIPPED_KIMG = "scenes32", 400
+"""The generator that comes with the repository (training/snapshots/scenes32/README.md)."""
+COLUMNS, ROWS, CELL_PX = 12, 6, 64
+"""Of a panel of the picture at the end."""
+CAPTION_PX, GAP_PX = 28, 16
+GRID = "grid.png"
+"""What generate.py calls the grid."""
 
 
 def run_python(*arguments: str) -> int:
@@ -64,20 +73,23 @@ def train(outdir: Path, kimg: int) -> Path:
     return max(path.parent for path in outdir.glob(f"*/{OPTIONS_FILE}"))
 
 
-def before_and_after(run_dir: Path, path: Path, columns: int = 12, rows: int = 6) -> None:
-    """Draw real images, the first fakes and the last fakes side by side, enlarged twice."""
-    last_fakes = max(run_dir.glob("fakes[0-9]*.png"))
-    size_px = (columns * RESOLUTION_PX, rows * RESOLUTION_PX)
-    panels = []
-    for source in (run_dir / "reals.png", run_dir / "fakes_init.png", last_fakes):
-        with PIL.Image.open(source) as image:
-            panel = (
-                image.convert("RGB")
-                .crop((0, 0, *size_px))
-                .resize((2 * size_px[0], 2 * size_px[1]), PIL.Image.Resampling.NEAREST)
-            )
-            panels += [np.asarray(panel), np.full((panel.height, 16, 3), 255, np.uint8)]
-    write_png(np.concatenate(panels[:-1], axis=1), path)
+def draw_panels(sources: dict[str, Path], path: Path) -> None:
+    """Draw the first images of several grids, enlarged, two grids in a row, a caption above each.
+
+    Args:
+        sources: Captions, and grids of at least `COLUMNS` times `ROWS` square images without margins.
+        path: The PNG to write.
+    """
+    width, height = COLUMNS * CELL_PX, ROWS * CELL_PX
+    sheet = PIL.Image.new("RGB", (2 * width + GAP_PX, (height + CAPTION_PX) * math.ceil(len(sources) / 2)), "white")
+    for i, (caption, source) in enumerate(sources.items()):
+        x, y = i % 2 * (width + GAP_PX), i // 2 * (height + CAPTION_PX)
+        with PIL.Image.open(source) as grid:
+            side_px = RESOLUTION_PX if source.name != GRID else grid.width // COLUMNS
+            images = grid.convert("RGB").crop((0, 0, COLUMNS * side_px, ROWS * side_px))
+        sheet.paste(images.resize((width, height), PIL.Image.Resampling.NEAREST), (x, y + CAPTION_PX))
+        PIL.ImageDraw.Draw(sheet).text((x + 4, y + 4), caption, "black", font_size=CAPTION_PX - 12)
+    write_png(np.asarray(sheet), path)
 
 
 def score(snapshot: Path) -> str:
@@ -112,9 +124,18 @@ def main(outdir: Path, kimg: int) -> None:
     must_run("generate.py", f"--network={snapshot}", "--seeds=0-31", "--trunc=0.8", "--grid", f"--outdir={generated}")
     run_python("-m", "msconD.plots", str(run_dir))
     before, after = score(first), score(snapshot)
+    shipped = run_dir / "shipped"
+    seeds = f"--seeds=0-{COLUMNS * ROWS - 1}"
+    must_run("generate.py", f"--network={SHIPPED}", seeds, f"--grid={COLUMNS}x{ROWS}", f"--outdir={shipped}")
     figure = run_dir / "before_after.png"
-    before_and_after(run_dir, figure)
-    print(f"\nReal scenes, fakes before and after training:  {figure}")
+    sources = {
+        "real scenes": run_dir / "reals.png",
+        "before training": run_dir / "fakes_init.png",
+        f"this demo, {kimg} kimg": max(run_dir.glob("fakes[0-9]*.png")),
+        f"{SHIPPED}, which comes with the repository, {SHIPPED_KIMG} kimg": shipped / GRID,
+    }
+    draw_panels(sources, figure)
+    print(f"\nReal scenes, and fakes after none to much training:  {figure}")
     print(f"{METRIC} of these, lower is better:     {before}, {after}")
     print(f"Sample grid:                                   {max(run_dir.glob('fakes[0-9]*.png'))}")
     print(f"Snapshot, for all the other scripts:           {snapshot}")

@@ -10,6 +10,7 @@ from PIL import Image
 
 import demo
 from tests.processes import run_script
+from training.run.latest import SHIPPED
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_demo(small_demo, monkeypatch):
     assert outcome.exit_code == 0, outcome.output
     run_dir = next(small_demo.glob("00000-*"))
     with Image.open(run_dir / "before_after.png") as figure:
-        assert figure.size == (3 * 2 * 12 * 16 + 2 * 16, 2 * 6 * 16)
+        assert figure.size == (2 * 12 * 64 + 16, 2 * (6 * 64 + 28))
     assert (run_dir / "logits.png").exists()
     assert "of these, lower is better:     unknown, unknown" in outcome.output
     assert "Error" in outcome.stderr, "why there is no score"
@@ -48,6 +49,28 @@ def test_demo(small_demo, monkeypatch):
     assert outcome.exit_code == 0, outcome.output
     assert len(list(small_demo.glob("0*"))) == 1, "it goes on"
     assert json.loads((run_dir / "exit_status.json").read_text())["kimg"] == 2
+
+
+def test_panels_of_the_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "RESOLUTION_PX", 4)
+    colors = {"a": (255, 0, 0), "b": (0, 255, 0), demo.GRID: (0, 0, 255)}
+    for name, color in colors.items():
+        columns, rows = (20, 9) if name != demo.GRID else (12, 6)  # others show more images than the picture
+        Image.new("RGB", (4 * columns, 4 * rows), color).save(tmp_path / name, "png")
+    demo.draw_panels({f"caption {name}": tmp_path / name for name in colors}, tmp_path / "figure.png")
+    with Image.open(tmp_path / "figure.png") as figure:
+        assert figure.size == (2 * 12 * 64 + 16, 2 * (6 * 64 + 28))
+        right, lower = 12 * 64 + 16, 6 * 64 + 28
+        corners = {"a": (0, 28), "b": (right, 28), demo.GRID: (0, lower + 28)}
+        for name, (x, y) in corners.items():
+            panel = figure.crop((x, y, x + 12 * 64, y + 6 * 64))
+            assert panel.getcolors() == [(12 * 64 * 6 * 64, colors[name])]
+            assert len(figure.crop((x, y - 28, x + 12 * 64, y)).getcolors()) > 2, "a caption"
+
+
+def test_the_card_of_the_generator_that_ships_tells_its_length():
+    card = (SHIPPED[demo.SHIPPED] / "README.md").read_text()
+    assert f"{demo.SHIPPED_KIMG} kimg" in card
 
 
 def test_a_score_is_looked_up(tmp_path):

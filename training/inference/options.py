@@ -22,7 +22,7 @@ from metrics.detectors import trust_torchscript
 from torch_utils.out_of_memory import out_of_memory_means
 from training.inference.sampling import class_label, class_number
 from training.networks import NOISE_MODES
-from training.run.latest import find_network
+from training.run.latest import SHIPPED, find_network
 
 MAX_SEED = 2**32 - 1
 MAX_NUMBERS = 1_000_000
@@ -159,7 +159,10 @@ def _number_of_class(ctx: click.Context, _param: click.Parameter, value: str | N
 
 SEEDS = NumberList(MAX_SEED)
 NETWORK = Network()
-NETWORK_HELP = "Snapshot (path or https URL), run folder, 'latest' for the latest run in runs/, or exported folder."
+NETWORK_HELP = (
+    "Snapshot (path or https URL), run folder, 'latest' for the latest run in runs/, exported folder, or "
+    f"{', '.join(SHIPPED)}, which comes with this program."
+)
 
 network_option = click.option(
     "--network",

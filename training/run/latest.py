@@ -1,4 +1,4 @@
-"""What ``--network`` and ``--resume`` name: a file or URL, a run folder, or the latest run."""
+"""What ``--network`` and ``--resume`` name: a file or URL, a run folder, the latest run, or a generator that ships."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from training.run.folder import is_run, runs_by_age
 LATEST = "latest"
 RUNS_FOLDER = "runs"
 """Where 'latest' looks."""
+SHIPPED = {"scenes32": Path(__file__).parents[1] / "snapshots/scenes32"}
+"""Generators that come with this project, by name; each folder holds weights, settings and a card."""
 
 _SNAPSHOT = re.compile(r"network-snapshot-(\d{6,})(?:_(\d{3}))?\.pkl")
 _STATE = re.compile(r"training-state-(\d{9,})\.safetensors")
@@ -21,13 +23,16 @@ def find_network(network: str, flag: str = "--network") -> str:
 
     Args:
         network: A run folder, for its newest networks; a folder of runs, or 'latest' for that named 'runs', for those
-            of the newest run that has any; anything else is returned as it is.
+            of the newest run that has any; the name of a generator in `SHIPPED`, unless there is such a file; anything
+            else is returned as it is.
         flag: The flag, for the error.
 
     Raises:
         UserError: There are none yet.
     """
     path = Path(network)
+    if network in SHIPPED and not path.exists():
+        return str(SHIPPED[network])
     if network == LATEST and not path.exists():
         return _newest_of_runs(Path(RUNS_FOLDER), f"{flag}={LATEST}")
     if not path.is_dir():
