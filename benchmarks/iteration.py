@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from dnnlib.util import UserError, construct_class_by_name
+from dnnlib.util import UserError
 from train import PHOTOGRAPH_PARAMETERS, RUNTIME_PARAMETERS, method_settings
 from train import main as train_command
 from training.extensions import Participant
 from training.networks import bfloat16_training
-from training.phases import Phase, Round, make_phases
+from training.phases import Phase, Round
+from training.run.construction import ImageShape, construct_loss, construct_networks, construct_phases, participants
 from training.run.options import DatasetInfo, Flags, resolve
 from training.run.settings import TrainingSettings
 
@@ -77,39 +78,14 @@ def build_iteration(flags: Flags, resolution: int, device: torch.device) -> Iter
     except ValueError as error:
         raise UserError(str(error)) from error
 
-    def construct(**kwargs: Any) -> Any:
-        return construct_class_by_name(**kwargs).train().requires_grad_(False).to(device)
-
-    common = {"c_dim": 0, "img_resolution": resolution, "img_channels": IMG_CHANNELS}
     with device:
-        G, D = construct(**settings.G_kwargs, **common), construct(**settings.D_kwargs, **common)
-    augment_pipe = None
-    if settings.has_augmentation:
-        augment_pipe = construct(**(settings.augment_kwargs or {}))
-        augment_pipe.get_buffer("p").fill_(settings.augment_p or TYPICAL_P)
-    networks = {"G_mapping": G.mapping, "G_synthesis": G.synthesis, "D": D, "augment_pipe": augment_pipe}
-    loss = construct_class_by_name(device=device, **networks, **settings.loss_kwargs)
-    loss.extensions = [
-        construct_class_by_name(extended_loss=loss, batch_size=settings.batch_size, **kwargs)
-        for kwargs in settings.extension_kwargs
-    ]
-    participants: list[Participant] = [loss, *loss.extensions]
-    phases = [
-        *make_phases("G", G, settings.G_opt_kwargs, settings.G_reg_interval, loss.extensions),
-        *make_phases(
-            "D", _with_others(D, participants), settings.D_opt_kwargs, settings.D_reg_interval, loss.extensions
-        ),
-    ]
-    return Iteration(settings, resolution, loss, participants, phases, _random_rounds(settings, G.z_dim, resolution))
-
-
-def _with_others(D: torch.nn.Module, participants: Sequence[Participant]) -> torch.nn.Module:
-    """Return D, or a list of it and of what the optimizer of D trains, too."""
-    for participant in participants:
-        for network in participant.networks().values():
-            network.requires_grad_(False)
-    others = [module for participant in participants for module in participant.trained_with("D")]
-    return torch.nn.ModuleList([D, *others]) if others else D
+        networks = construct_networks(settings, ImageShape(0, resolution, IMG_CHANNELS), device)
+    if networks.augment_pipe is not None:
+        networks.augment_pipe.get_buffer("p").fill_(settings.augment_p or TYPICAL_P)
+    loss = construct_loss(settings, networks, device)
+    phases = construct_phases(settings, networks, loss)
+    rounds = _random_rounds(settings, networks.G.z_dim, resolution)
+    return Iteration(settings, resolution, loss, participants(loss), phases, rounds)
 
 
 def _random_rounds(settings: TrainingSettings, z_dim: int, resolution: int) -> list[Round]:

@@ -29,11 +29,17 @@ from training.data.grid import save_image_grid
 from training.data.progress import heartbeat
 from training.ema import ema_beta, update_ema
 from training.evaluation import Evaluation
-from training.extensions import Extension, Participant
 from training.image_grid import SampleGrid, setup_snapshot_image_grid
-from training.loss import Loss
 from training.networks import bfloat16_training
-from training.phases import make_phases
+from training.run.construction import (
+    ImageShape,
+    Networks,
+    construct_loss,
+    construct_networks,
+    construct_phases,
+    networks_of_participants,
+    participants,
+)
 from training.run.counters import Counters
 from training.run.folder import lock_run, refuse_to_start_over, write_status
 from training.run.length import RunLength
@@ -138,13 +144,8 @@ class Trainer:
     def _build_networks(self) -> None:
         self.console.say("Constructing networks...")
         settings, data = self.settings, self.training_set
-        common = {"c_dim": data.label_dim, "img_resolution": data.resolution, "img_channels": data.num_channels}
-        self.G: Any = self._construct(**settings.G_kwargs, **common)
-        self.D = self._construct(**settings.D_kwargs, **common)
-        self.augment_pipe = None
-        if settings.has_augmentation:
-            self.augment_pipe = self._construct(**(settings.augment_kwargs or {}))
-            self.augment_pipe.get_buffer("p").fill_(settings.augment_p)
+        shape = ImageShape(data.label_dim, data.resolution, data.num_channels)
+        self.G, self.D, self.augment_pipe = construct_networks(settings, shape, self.device)
         self.G_ema = copy.deepcopy(self.G).eval()
         if settings.resume_pkl is not None and settings.is_main and not checkpoint.list_checkpoints(self.run_dir):
             self._transfer_from(settings.resume_pkl)  # the other processes receive rank 0's tensors
@@ -153,10 +154,6 @@ class Trainer:
                 distributed.broadcast_(misc.params_and_buffers(network))
         if settings.is_main and settings.progress != "none":
             self._log_summaries()
-
-    def _construct(self, **kwargs: Any) -> torch.nn.Module:
-        module: torch.nn.Module = construct_class_by_name(**kwargs)
-        return module.train().requires_grad_(False).to(self.device)
 
     def _transfer_from(self, resume_pkl: str) -> None:
         self.console.say(f"Resuming from {resume_pkl}")
@@ -177,26 +174,14 @@ class Trainer:
 
     def _build_optimization(self) -> None:
         settings = self.settings
-        self.loss: Loss = construct_class_by_name(
-            device=self.device,
-            G_mapping=distributed.parallel(self.G.mapping, self.device),
-            G_synthesis=distributed.parallel(self.G.synthesis, self.device),
-            D=distributed.parallel(self.D, self.device),
-            augment_pipe=self.augment_pipe,
-            **settings.loss_kwargs,
+        networks = Networks(self.G, self.D, self.augment_pipe)
+        self.loss = construct_loss(
+            settings, networks, self.device, lambda module: distributed.parallel(module, self.device)
         )
-        self.extensions: list[Extension] = [
-            construct_class_by_name(extended_loss=self.loss, batch_size=settings.batch_size, **kwargs)
-            for kwargs in settings.extension_kwargs
-        ]
-        self.loss.extensions = self.extensions
-        for participant in self._participants():
-            for network in participant.networks().values():
-                distributed.broadcast_(misc.params_and_buffers(network.requires_grad_(False)))
-        self.phases = [
-            *make_phases("G", self._trained("G"), settings.G_opt_kwargs, settings.G_reg_interval, self.extensions),
-            *make_phases("D", self._trained("D"), settings.D_opt_kwargs, settings.D_reg_interval, self.extensions),
-        ]
+        self.extensions = self.loss.extensions
+        for network in networks_of_participants(self.loss).values():
+            distributed.broadcast_(misc.params_and_buffers(network))
+        self.phases = construct_phases(settings, networks, self.loss)
         self.ada = None
         if self.augment_pipe is not None and settings.ada_target is not None:
             self.ada = AdaptiveAugmentation(
@@ -219,23 +204,12 @@ class Trainer:
             data_loader_kwargs=settings.data_loader_kwargs,
         )
 
-    def _participants(self) -> list[Participant]:
-        return [self.loss, *self.extensions]
-
-    def _trained(self, name: str) -> torch.nn.Module:
-        """Return G or D, or a list of it and what participants train with it."""
-        network: torch.nn.Module = getattr(self, name)
-        others = [module for participant in self._participants() for module in participant.trained_with(name)]
-        return torch.nn.ModuleList([network, *others]) if others else network
-
     def networks(self) -> dict[str, torch.nn.Module]:
         """Return the networks by their names in snapshots."""
         networks = {"G": self.G, "D": self.D, "G_ema": self.G_ema}
         if self.augment_pipe is not None:
             networks["augment_pipe"] = self.augment_pipe
-        for participant in self._participants():
-            networks.update(participant.networks())
-        return networks
+        return {**networks, **networks_of_participants(self.loss)}
 
     def stateful(self) -> dict[str, checkpoint.Stateful]:
         """Return everything that the next iteration depends on; names are those in the checkpoint."""
@@ -303,7 +277,7 @@ class Trainer:
         begin_sec, begin_wait_sec = time.perf_counter(), self.batches.wait_sec
         counters, settings = self.counters, self.settings
         inputs = self.batches.next(len(self.phases))
-        for participant in self._participants():
+        for participant in participants(self.loss):
             participant.begin_iteration()
         with bfloat16_training(self.training_set.resolution, settings.num_bf16_res):
             for phase, rounds in zip(self.phases, inputs, strict=True):
@@ -313,7 +287,7 @@ class Trainer:
         update_ema(self.G_ema, self.G, beta)
         counters.cur_nimg += settings.batch_size
         counters.batch_idx += 1
-        for participant in self._participants():
+        for participant in participants(self.loss):
             participant.end_iteration(counters.batch_idx)
         self.console.advance(settings.batch_size)
         if self.ada is not None:

@@ -14,7 +14,7 @@ import pytest
 from tests.helpers import REPOSITORY
 from tests.training_runs import write_dataset
 
-METHODS = "stylegan2,multiscale+scales=1,8,msconD+con-max-anchors=16+proj-dim=16"
+METHODS = "stylegan2,multiscale+scales=1,8,msconD+scales=1,8+con-max-anchors=16+proj-dim=16"
 SMALL = "--cbase=64 --cmax=16 --map-depth=1 --batch=64 --workers=0 --state-minutes=0 --device=cpu"
 NUM_RUNS = 6
 PATIENCE_SEC = 900
@@ -88,7 +88,7 @@ def lines(outdir: Path, pattern: str) -> int:
 
 @pytest.mark.slow
 def test_killed_twice_gives_the_same_page(tmp_path):
-    data = write_dataset(tmp_path / "images.zip", num=64, resolution=32, labelled=False)
+    data = write_dataset(tmp_path / "images.zip", num=64, resolution=16, labelled=False)
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     run(alone, data, tmp_path)
 

@@ -11,8 +11,11 @@ from typing import Any
 import torch
 
 from dnnlib.util import construct_class_by_name, format_time
+from training.run.construction import ImageShape, construct_loss, construct_networks
 from training.run.memory import describe_memory
 from training.run.options import DatasetInfo
+from training.run.rehearsal import META, image_shape
+from training.run.settings import TrainingSettings
 from training.run.time_plan import describe_length, num_ticks
 from training.snapshots.transfer import transfer_snapshot
 
@@ -86,32 +89,25 @@ def check_networks(kwargs: dict[str, Any], dataset: DatasetInfo) -> tuple[int, i
     """
     if dataset.resolution < MIN_RESOLUTION_PX:
         raise ValueError(f"images of {dataset.resolution} px are too small: training needs {MIN_RESOLUTION_PX} or more")
-    device = torch.device("meta")
-    with device:
-        G, D = _construct_networks(kwargs, dataset)
-        loss = construct_class_by_name(
-            device=device, G_mapping=G.mapping, G_synthesis=G.synthesis, D=D, **kwargs["loss_kwargs"]
-        )
-        for extension_kwargs in kwargs.get("extension_kwargs", ()):
-            construct_class_by_name(extended_loss=loss, batch_size=kwargs["batch_size"], **extension_kwargs)
+    settings = _without_pipe(kwargs)
+    with META:
+        networks = construct_networks(settings, _image_shape(kwargs, dataset), META)
+        construct_loss(settings, networks, META)
     if kwargs.get("augment_kwargs") is not None and dataset.resolution <= MAX_TRIED_PX:
         pipe = construct_class_by_name(**kwargs["augment_kwargs"])
         with torch.random.fork_rng([]):
             pipe(torch.zeros([1, dataset.num_channels, dataset.resolution, dataset.resolution]))
-    num_G, num_D = (sum(parameter.numel() for parameter in network.parameters()) for network in (G, D))
+    num_G, num_D = (sum(parameter.numel() for parameter in network.parameters()) for network in networks[:2])
     return num_G, num_D
 
 
-def _construct_networks(kwargs: dict[str, Any], dataset: DatasetInfo) -> tuple[Any, Any]:
-    common: dict[str, Any] = {
-        "c_dim": dataset.label_dim if kwargs["training_set_kwargs"].get("use_labels") else 0,
-        "img_resolution": dataset.resolution,
-        "img_channels": dataset.num_channels,
-    }
-    return (
-        construct_class_by_name(**kwargs["G_kwargs"], **common),
-        construct_class_by_name(**kwargs["D_kwargs"], **common),
-    )
+def _without_pipe(kwargs: dict[str, Any]) -> TrainingSettings:
+    """Leave the augmentation pipe out, whose filters are no use without values."""
+    return TrainingSettings(**{**kwargs, "augment_kwargs": None})
+
+
+def _image_shape(kwargs: dict[str, Any], dataset: DatasetInfo) -> ImageShape:
+    return image_shape(bool(kwargs["training_set_kwargs"].get("use_labels")), dataset)
 
 
 def try_transfer(kwargs: dict[str, Any], dataset: DatasetInfo, is_trusted: bool) -> Iterator[str]:
@@ -120,7 +116,7 @@ def try_transfer(kwargs: dict[str, Any], dataset: DatasetInfo, is_trusted: bool)
     Raises:
         UserError: It cannot be read, or does not fit.
     """
-    G, D = _construct_networks(kwargs, dataset)
+    G, D, _pipe = construct_networks(_without_pipe(kwargs), _image_shape(kwargs, dataset), torch.device("cpu"))
     for line in transfer_snapshot(kwargs["resume_pkl"], {"G": G, "D": D, "G_ema": G}, is_trusted):
         yield f"Resume:     {line}"
 

@@ -7,6 +7,7 @@ what an operator uses while it runs (workspaces of convolutions, changes of layo
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,15 +20,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from dnnlib.util import construct_class_by_name
+from torch_utils import misc
 from training.networks import bfloat16_training
-from training.phases import Phase, Round, make_phases
+from training.phases import Phase, Round
+from training.run.construction import (
+    ImageShape,
+    construct_loss,
+    construct_networks,
+    construct_phases,
+    networks_of_participants,
+)
 from training.run.options import DatasetInfo
 from training.run.settings import TrainingSettings
 
 META = torch.device("meta")
-TYPICAL_P = 0.3
-"""Probability of adaptive augmentation: training begins at 0, where less is computed."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +68,33 @@ def rehearse(settings: TrainingSettings, dataset: DatasetInfo, on_cpu: bool) -> 
     """
     with torch.random.fork_rng([]), fx_config.patch(meta_nonzero_assume_all_nonzero=True):  # type: ignore[attr-defined]
         torch.manual_seed(0)
-        parts = _build(settings, dataset, on_cpu)
+        settings = dataclasses.replace(
+            settings,
+            G_kwargs=_as_computed(settings.G_kwargs, on_cpu),
+            D_kwargs=_as_computed(settings.D_kwargs, on_cpu),
+        )
+        shape = image_shape(bool(settings.training_set_kwargs.get("use_labels")), dataset)
+        with META:
+            networks = construct_networks(settings, shape, META)
+        loss = construct_loss(settings, networks, META)
+        phases = construct_phases(settings, networks, loss)
+        _always_mixing(loss)
         pass_bytes, flops = 0, 0.0
-        rounds = [_inputs(settings, dataset, parts.G.z_dim)]
+        rounds = [_inputs(settings, shape, networks.G.z_dim)]
         with bfloat16_training(dataset.resolution, settings.num_bf16_res):
-            for phase in parts.phases:
+            for phase in phases:
                 with _watched() as watch:
-                    _run(phase, parts.loss, rounds)
+                    _run(phase, loss, rounds)
                 pass_bytes = max(pass_bytes, watch.peak_bytes)
                 num_rounds = settings.batch_size // settings.num_gpus // settings.batch_gpu
                 flops += watch.flops * num_rounds / phase.interval
         with _watched() as watch, torch.no_grad():
-            parts.G(rounds[0].gen_z, rounds[0].gen_c, noise_mode="const")
-    trained = [_num_bytes(list(phase.module.parameters())) for phase in (parts.phases[0], parts.phases[-1])]
+            networks.G(rounds[0].gen_z, rounds[0].gen_c, noise_mode="const")
+    trained = [_num_bytes(list(phase.module.parameters())) for phase in (phases[0], phases[-1])]
+    G_ema = networks.G  # as large
+    kept = [G_ema, *filter(None, networks), *networks_of_participants(loss).values()]
     return Rehearsal(
-        weight_bytes=_num_bytes([*parts.tensors, *_tensors(parts.G)]),
+        weight_bytes=_num_bytes([tensor for network in kept for tensor in misc.params_and_buffers(network)]),
         optimizer_bytes=2 * sum(trained),
         gradient_bytes=max(trained),
         pass_bytes=pass_bytes,
@@ -85,62 +103,15 @@ def rehearse(settings: TrainingSettings, dataset: DatasetInfo, on_cpu: bool) -> 
     )
 
 
-@dataclass(frozen=True)
-class _Parts:
-    G: Any
-    loss: Any
-    phases: list[Phase]
-    tensors: list[torch.Tensor]
+def image_shape(uses_labels: bool, dataset: DatasetInfo) -> ImageShape:
+    """Return what networks must know of a dataset."""
+    return ImageShape(dataset.label_dim if uses_labels else 0, dataset.resolution, dataset.num_channels)
 
 
-def _build(settings: TrainingSettings, dataset: DatasetInfo, on_cpu: bool) -> _Parts:
-    """Construct what the training loop constructs."""
-
-    def construct(**kwargs: Any) -> Any:
-        with META:
-            network = construct_class_by_name(**kwargs)
-        return network.train().requires_grad_(False).to(META)
-
-    common = {
-        "c_dim": dataset.label_dim if settings.training_set_kwargs.get("use_labels") else 0,
-        "img_resolution": dataset.resolution,
-        "img_channels": dataset.num_channels,
-    }
-    G = construct(**_as_computed(settings.G_kwargs, on_cpu), **common)
-    D = construct(**_as_computed(settings.D_kwargs, on_cpu), **common)
-    augment_pipe = None
-    if settings.has_augmentation:
-        augment_pipe = construct(**(settings.augment_kwargs or {}))
-        augment_pipe.get_buffer("p").fill_(settings.augment_p or TYPICAL_P)
-    loss = construct_class_by_name(
-        device=META,
-        G_mapping=G.mapping,
-        G_synthesis=G.synthesis,
-        D=D,
-        augment_pipe=augment_pipe,
-        **settings.loss_kwargs,
-    )
+def _always_mixing(loss: Any) -> None:
+    """Let every pass take the longest way."""
     if getattr(loss, "style_mixing_prob", 0) > 0:
         loss.style_mixing_prob = 1
-    loss.extensions = [
-        construct_class_by_name(extended_loss=loss, batch_size=settings.batch_size, **kwargs)
-        for kwargs in settings.extension_kwargs
-    ]
-    participants = [loss, *loss.extensions]
-    tensors = [*_tensors(G), *_tensors(D), *([] if augment_pipe is None else _tensors(augment_pipe))]
-    for participant in participants:
-        for network in participant.networks().values():
-            tensors += _tensors(network.requires_grad_(False))
-    others = {name: [m for each in participants for m in each.trained_with(name)] for name in ("G", "D")}
-    G_trained, D_trained = (
-        torch.nn.ModuleList([network, *others[name]]) if others[name] else network
-        for name, network in (("G", G), ("D", D))
-    )
-    phases = [
-        *make_phases("G", G_trained, settings.G_opt_kwargs, settings.G_reg_interval, loss.extensions),
-        *make_phases("D", D_trained, settings.D_opt_kwargs, settings.D_reg_interval, loss.extensions),
-    ]
-    return _Parts(G, loss, phases, tensors)
 
 
 def _as_computed(kwargs: dict[str, Any], on_cpu: bool) -> dict[str, Any]:
@@ -153,10 +124,10 @@ def _as_computed(kwargs: dict[str, Any], on_cpu: bool) -> dict[str, Any]:
     return changed
 
 
-def _inputs(settings: TrainingSettings, dataset: DatasetInfo, z_dim: int) -> Round:
-    num, c_dim = settings.batch_gpu, dataset.label_dim if settings.training_set_kwargs.get("use_labels") else 0
-    sizes = [num, dataset.num_channels, dataset.resolution, dataset.resolution]
-    img, z, c = (torch.zeros(size, device=META) for size in (sizes, [num, z_dim], [num, c_dim]))
+def _inputs(settings: TrainingSettings, shape: ImageShape, z_dim: int) -> Round:
+    num = settings.batch_gpu
+    sizes = [num, shape.img_channels, shape.img_resolution, shape.img_resolution]
+    img, z, c = (torch.zeros(size, device=META) for size in (sizes, [num, z_dim], [num, shape.c_dim]))
     return Round(real_img=img, real_c=c, gen_z=z, gen_c=c)
 
 
@@ -175,10 +146,6 @@ def _run(phase: Phase, loss: Any, rounds: Sequence[Round]) -> None:
         )
     phase.module.requires_grad_(False)
     phase.optimizer.zero_grad(set_to_none=True)
-
-
-def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:
-    return [*module.parameters(), *module.buffers()]
 
 
 def _num_bytes(tensors: Sequence[torch.Tensor]) -> int:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from dnnlib.util import construct_class_by_name
 from training.run import rehearsal
 from training.run.options import DatasetInfo, Flags, resolve
 from training.run.rehearsal import rehearse
@@ -55,7 +56,7 @@ def test_weights_and_moments():
     values = settings()
     sizes = {}
     for name in ("G", "D"):
-        network = rehearsal.construct_class_by_name(**getattr(values, f"{name}_kwargs"), **kwargs)
+        network = construct_class_by_name(**getattr(values, f"{name}_kwargs"), **kwargs)
         sizes[name] = sum(each.nbytes for each in network.parameters())
     found = rehearse(values, DATASET, on_cpu=True)
     assert found.optimizer_bytes == 2 * sum(sizes.values())

@@ -1,0 +1,108 @@
+"""What a run consists of, constructed from its settings: networks, then the loss with its extensions, then phases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+from dnnlib.util import construct_class_by_name
+from training.extensions import Participant
+from training.loss import Loss
+from training.phases import Phase, make_phases
+from training.run.settings import TrainingSettings
+
+
+class ImageShape(NamedTuple):
+    """What networks must know of the data; the names are those of their arguments."""
+
+    c_dim: int
+    """Width of labels, 0 without."""
+    img_resolution: int
+    img_channels: int
+
+
+class Networks(NamedTuple):
+    """The networks that every method has, in training mode, without gradients."""
+
+    G: Any
+    D: Any
+    augment_pipe: Any
+    """None without augmentation."""
+
+
+def construct_networks(settings: TrainingSettings, shape: ImageShape, device: torch.device) -> Networks:
+    """Construct networks; their weights are drawn on the default device, then moved."""
+
+    def construct(**kwargs: Any) -> Any:
+        module: torch.nn.Module = construct_class_by_name(**kwargs)
+        return module.train().requires_grad_(False).to(device)
+
+    G = construct(**settings.G_kwargs, **shape._asdict())
+    D = construct(**settings.D_kwargs, **shape._asdict())
+    augment_pipe = None
+    if settings.has_augmentation:
+        augment_pipe = construct(**(settings.augment_kwargs or {}))
+        augment_pipe.get_buffer("p").fill_(settings.augment_p)
+    return Networks(G, D, augment_pipe)
+
+
+def construct_loss(
+    settings: TrainingSettings,
+    networks: Networks,
+    device: torch.device,
+    wrap: Callable[[Any], Any] = lambda module: module,
+) -> Loss:
+    """Construct the loss, with its extensions; networks of their own are on the device, without gradients.
+
+    Args:
+        settings: Of the run.
+        networks: Those of `construct_networks`.
+        device: Where they are.
+        wrap: Applied to each part of a network that the loss calls, as for gradients that several processes share.
+    """
+    G, D, augment_pipe = networks
+    loss: Loss = construct_class_by_name(
+        device=device,
+        G_mapping=wrap(G.mapping),
+        G_synthesis=wrap(G.synthesis),
+        D=wrap(D),
+        augment_pipe=augment_pipe,
+        **settings.loss_kwargs,
+    )
+    loss.extensions = [
+        construct_class_by_name(extended_loss=loss, batch_size=settings.batch_size, **kwargs)
+        for kwargs in settings.extension_kwargs
+    ]
+    for network in networks_of_participants(loss).values():
+        network.requires_grad_(False)
+    return loss
+
+
+def participants(loss: Loss) -> list[Participant]:
+    """Return the loss and its extensions."""
+    return [loss, *loss.extensions]
+
+
+def networks_of_participants(loss: Loss) -> dict[str, torch.nn.Module]:
+    """Return the networks that the loss and its extensions add, by their names in snapshots."""
+    return {name: network for each in participants(loss) for name, network in each.networks().items()}
+
+
+def construct_phases(settings: TrainingSettings, networks: Networks, loss: Loss) -> list[Phase]:
+    """Construct the phases of G, then those of D."""
+    return [
+        *make_phases(
+            "G", _trained("G", networks.G, loss), settings.G_opt_kwargs, settings.G_reg_interval, loss.extensions
+        ),
+        *make_phases(
+            "D", _trained("D", networks.D, loss), settings.D_opt_kwargs, settings.D_reg_interval, loss.extensions
+        ),
+    ]
+
+
+def _trained(name: str, network: torch.nn.Module, loss: Loss) -> torch.nn.Module:
+    """Return G or D, or a list of it and of what participants train with it."""
+    others = [module for each in participants(loss) for module in each.trained_with(name)]
+    return torch.nn.ModuleList([network, *others]) if others else network
