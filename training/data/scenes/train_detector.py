@@ -1,6 +1,6 @@
 """Train the scene detector that metrics/objects/ ships: ``python -m training.data.scenes.train_detector``.
 
-Takes about six minutes of one CPU core. The same seed and machine give the same weights.
+Takes about a quarter of an hour of one CPU core. The same seed and machine give the same weights.
 """
 
 from __future__ import annotations
@@ -140,8 +140,8 @@ def save_weights(net: SceneNet, path: Path) -> None:
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=WEIGHTS, help="The file to write")
-@click.option("--scenes", "num_scenes", type=click.IntRange(min=BATCH), default=3_000, show_default=True)
-@click.option("--steps", type=click.IntRange(min=1), default=2_500, show_default=True, help="Batches of 24 images")
+@click.option("--scenes", "num_scenes", type=click.IntRange(min=BATCH), default=6_000, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), default=6_000, show_default=True, help="Batches of 24 images")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 def main(out: Path, num_scenes: int, steps: int, seed: int) -> None:
     """Train the scene detector on drawn scenes and their true boxes."""

@@ -13,7 +13,7 @@ from tests import image_files
 from tests.unit.metrics import tiny
 from training.data.scenes import scene as scenes
 from training.data.scenes.evaluate_detector import MIN_SIDE_PX, UNSEEN_SEED
-from training.data.scenes.train_detector import detect_all, draw_scenes
+from training.data.scenes.train_detector import THRESHOLD, detect_all, draw_scenes
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,9 @@ def test_is_small():
 
 @pytest.mark.slow
 def test_finds_the_objects_of_unseen_scenes(detector, unseen):
-    found = [one.select(one.scores >= 0.3) for one in detect_all(detector, unseen.images)]
+    found = [one.select(one.scores >= THRESHOLD) for one in detect_all(detector, unseen.images)]
     rows = accuracy(zip(found, unseen.objects, strict=True), len(CATEGORIES), MIN_SIDE_PX)
-    for category, recall, precision in (("car", 0.67, 0.76), ("building", 0.58, 0.68), ("person", 0.47, 0.40)):
+    for category, recall, precision in (("car", 0.67, 0.76), ("building", 0.62, 0.81), ("person", 0.47, 0.40)):
         row = rows[CATEGORIES.index(category)]
         assert (row.recall >= recall, row.precision >= precision) == (True, True), (category, row)
 
