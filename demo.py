@@ -33,7 +33,7 @@ TRAINING_FLAGS = [
     "--workers=1",
 ]
 """In addition to the preset: no augmentation, as there are enough scenes, and a cheap contrastive task."""
-SHIPPED, SHIPPED_KIMG = "scenes32", 400
+SHIPPED, SHIPPED_KIMG = "scenes32", 288
 """The generator that comes with the repository (training/snapshots/scenes32/README.md)."""
 COLUMNS, ROWS, CELL_PX = 12, 6, 64
 """Of a panel of the picture at the end."""

@@ -13,6 +13,8 @@ from dnnlib.util import UserError
 from training.data.codec import BadImageError, load_image, open_image
 from training.data.preparation import to_8_bit
 from training.inference.film import captioned
+from training.run.folder import is_run
+from training.run.latest import find_network
 
 MAX_SIDE_PX = 1920
 """Larger pictures are shrunk: few players show an mp4 of 8000 pixels."""
@@ -22,8 +24,12 @@ _SAMPLES = re.compile(r"fakes(_init|\d{1,15})(?:_\d{3})?\.png")
 
 
 def run_dir_of(network: str) -> Path:
-    """Return the folder of the run that a snapshot lies in; a folder is returned as it is."""
-    return Path(network) if Path(network).is_dir() else Path(network).parent
+    """Return the folder of the run that `find_network` finds networks in; other folders are returned as they are."""
+    path = Path(network)
+    if path.is_dir() and is_run(path):
+        return path
+    found = Path(find_network(network))
+    return found if found.is_dir() else found.parent
 
 
 def snapshots(run_dir: Path) -> list[tuple[int, Path]]:

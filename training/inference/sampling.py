@@ -72,6 +72,7 @@ def pretrained_part_of_D(network: str, trusted: bool = False) -> str:
         ``unknown``, if there is no D in the file, or one of an unknown class.
     """
     try:
+        network = find_network(network)
         D = None if Path(network).is_dir() else _load_parts(network, ["D"], trusted, verbose=False)["D"]
     except UserError:
         return "unknown"

@@ -20,6 +20,7 @@ import torch
 from dnnlib.util import UserError
 from training.inference.projection import perceptual_features, squared_distances
 from training.inference.sampling import map_z
+from training.run.latest import find_network
 from training.snapshots.portable import save_portable
 from training.snapshots.save import save_snapshot
 from training.snapshots.state import open_snapshot
@@ -120,7 +121,8 @@ def save_tuned(
 
     Args:
         G: The generator.
-        network: Where it came from: a snapshot, whose other networks are kept, or an exported folder.
+        network: Where it came from, as `find_network` takes it: a snapshot, whose other networks are kept, or an
+            exported folder.
         dest: The file to write without its suffix ``.pkl``, or the folder.
         trusted: Allow the snapshot to execute code.
         warn: Told why a folder is written although a snapshot was given.
@@ -128,6 +130,7 @@ def save_tuned(
     Returns:
         What was written.
     """
+    network = find_network(network)
     if not Path(network).is_dir():
         try:
             names = ["D", "augment_pipe", "training_set_kwargs"]

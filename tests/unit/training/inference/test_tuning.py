@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from tests import tiny_snapshot
-from training.inference import tuning
+from training.inference import run_film, tuning
 from training.inference.projection import project_many
-from training.inference.sampling import class_label, load_generator, map_seeds, synthesize
+from training.inference.sampling import class_label, load_generator, map_seeds, pretrained_part_of_D, synthesize
 from training.inference.targets import to_tensor
 from training.inference.tuning import Tuning, num_tuning_steps, save_tuned, tune
 from training.networks import Discriminator
+from training.run.folder import write_options
 from training.snapshots.load import load_network_pkl
 from training.snapshots.portable import save_portable
 
@@ -104,6 +105,24 @@ def test_a_tuned_snapshot_keeps_the_other_networks(tmp_path):
     assert isinstance(loaded["D"], Discriminator)
     assert torch.equal(tiny_snapshot.logits(loaded["D"]), tiny_snapshot.logits(original["D"]))
     assert loaded["training_set_kwargs"] == original["training_set_kwargs"] == tiny_snapshot.DATASET
+
+
+@pytest.mark.parametrize("network", ["latest", "runs", "runs/00000-a"])
+def test_the_networks_of_a_run_stay_together(tmp_path, monkeypatch, network):
+    run_dir = tmp_path / "runs/00000-a"
+    run_dir.mkdir(parents=True)
+    write_options(run_dir, {})
+    G = tiny_snapshot.write(run_dir / "network-snapshot-000001.pkl")
+    monkeypatch.chdir(tmp_path)
+    assert save_tuned(G, network, tmp_path / "tuned", trusted=False) == tmp_path / "tuned.pkl"
+    assert pretrained_part_of_D(network) == "none"
+    assert run_film.run_dir_of(network).resolve() == run_dir
+
+
+def test_a_generator_that_ships(tmp_path):
+    G = load_generator("scenes32", CPU)
+    assert save_tuned(G, "scenes32", tmp_path / "tuned", False, pytest.fail) == tmp_path / "tuned"
+    assert pretrained_part_of_D("scenes32") == "unknown"
 
 
 def test_an_exported_network_becomes_an_exported_network(tmp_path):

@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from dnnlib.util import UserError
 from training.run.folder import write_options
-from training.run.latest import find_network, is_state, newest_networks
+from training.run.latest import SHIPPED, find_network, is_state, newest_networks
 
 
 def new_run(folder, *names):
@@ -59,6 +61,16 @@ def test_everything_else_stays_as_it_is(tmp_path, monkeypatch, network):
 def test_a_folder_without_runs_stays_as_it_is(tmp_path):
     (tmp_path / "config.json").touch()
     assert find_network(str(tmp_path)) == str(tmp_path)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_generators_that_ship(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    folder = Path(find_network(name))
+    assert (folder / "README.md").is_file()
+    assert (folder / "model.safetensors").stat().st_size < 3_000_000
+    (tmp_path / name).mkdir()
+    assert find_network(name) == name, "a file or folder of this name is meant"
 
 
 def test_there_is_nothing_yet(tmp_path, monkeypatch):
