@@ -29,7 +29,8 @@ CELL_PX = 2
 MIN_SCORE = 0.05
 """Peaks below this are not reported."""
 
-_MAX_IOU = 0.6
+_MAX_IOU = 0.7
+"""Boxes of a category that overlap more are one object: buildings stand behind each other, other things rarely do."""
 _MAX_BOXES = 200
 
 _WIDTHS = (32, 64, 96, 96)

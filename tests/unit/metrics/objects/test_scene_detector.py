@@ -34,7 +34,7 @@ def test_is_small():
 def test_finds_the_objects_of_unseen_scenes(detector, unseen):
     found = [one.select(one.scores >= THRESHOLD) for one in detect_all(detector, unseen.images)]
     rows = accuracy(zip(found, unseen.objects, strict=True), len(CATEGORIES), MIN_SIDE_PX)
-    for category, recall, precision in (("car", 0.67, 0.76), ("building", 0.62, 0.81), ("person", 0.47, 0.40)):
+    for category, recall, precision in (("car", 0.67, 0.76), ("building", 0.63, 0.81), ("person", 0.47, 0.40)):
         row = rows[CATEGORIES.index(category)]
         assert (row.recall >= recall, row.precision >= precision) == (True, True), (category, row)
 
