@@ -34,6 +34,8 @@ from training.run.options import DatasetInfo
 from training.run.settings import TrainingSettings
 
 META = torch.device("meta")
+TYPICAL_P = 0.3
+"""Probability of adaptive augmentation: training begins at 0, where less is computed."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def rehearse(settings: TrainingSettings, dataset: DatasetInfo, on_cpu: bool) -> 
             settings,
             G_kwargs=_as_computed(settings.G_kwargs, on_cpu),
             D_kwargs=_as_computed(settings.D_kwargs, on_cpu),
+            augment_p=settings.augment_p or (TYPICAL_P if settings.has_augmentation else 0),
         )
         shape = image_shape(bool(settings.training_set_kwargs.get("use_labels")), dataset)
         with META:

@@ -119,10 +119,10 @@ class TrainingSettings:
     """Detector of the metrics of objects; None for one that suits the dataset (`metrics.objects.registry`)."""
     time_limit_sec: float | None = None
     """Longest time of all parts of the run together; ticks are planned for it (`training.run.time_plan`)."""
-    log: str | None = None
-    """'wandb' sends statistics and samples to Weights & Biases, too; None writes files only."""
     stop_on: str | None = None
     """'divergence' stops a run that diverges, without a checkpoint of that state; None never stops early."""
+    log: str | None = None
+    """'wandb' sends statistics and samples to Weights & Biases, too; None writes files only."""
 
     @property
     def total_nimg(self) -> float:
