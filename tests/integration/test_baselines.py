@@ -71,6 +71,7 @@ def check_continuation(data, folder, flags, num_iterations, stopped_in):
     assert_same_outcome(folder / "parts", folder / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", QUICK_COMBINATIONS.values(), ids=QUICK_COMBINATIONS)
 def test_a_stopped_run_goes_on_bit_by_bit(data, tmp_path, flags):
     check_continuation(data, tmp_path, flags, num_iterations=3, stopped_in=2)

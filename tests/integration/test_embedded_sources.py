@@ -87,6 +87,7 @@ def open_elsewhere(folder, packages):
     return subprocess.run(command, cwd=folder / "checkout", capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("D_class", "D_kwargs", "packages"),
     [
@@ -94,7 +95,6 @@ def open_elsewhere(folder, packages):
         # It derives from a class that the official code has too, and imports it from there.
         pytest.param(
             *(MsConDDiscriminator, {"scales": (1, 4, 8), "proj_dim": 4}, ["dnnlib", "torch_utils", "training"]),
-            marks=pytest.mark.slow,
         ),
     ],
     ids=["Discriminator", "MsConDDiscriminator"],

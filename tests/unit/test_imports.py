@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.helpers import REPOSITORY, repository_files
 
 SCRIPT = """
@@ -16,6 +18,7 @@ assert not sys.modules["torch"].cuda.is_initialized()
 """
 
 
+@pytest.mark.slow
 def test_importing_does_nothing():
     sources = [name for name in repository_files() if name.endswith(".py") and not name.startswith("tests/")]
     modules = [name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in sources]

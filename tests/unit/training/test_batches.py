@@ -147,6 +147,7 @@ def test_a_problem_with_the_data_is_one_line_wherever_it_is_met(make, num_worker
     assert str(caught.value) == "numbered: too many images are damaged"
 
 
+@pytest.mark.slow
 def test_workers_leave_stopping_to_the_main_process(make):
     assert indices(make(Survivor(), num_workers=1)) == [3, 3, 3, 3]
 

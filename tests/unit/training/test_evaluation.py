@@ -131,6 +131,7 @@ def _evaluate_in_process(folder, world, init_method):
     (folder / f"rank{world.rank}.json").write_text(json.dumps(found))
 
 
+@pytest.mark.slow
 def test_rank_0_looks_for_weights_writes_results_and_tells_the_others(tmp_path):
     launch(functools.partial(_evaluate_in_process, tmp_path), 2)
     said = ["Metric fid50k_full is switched off: offline"]

@@ -82,6 +82,7 @@ def test_ticks_and_what_they_leave_behind(run_dir, options):
     }
 
 
+@pytest.mark.slow
 def test_files_are_named_after_thousands_of_images(run_dir, data):
     """With the remainder only where two files would have the same name."""
     options = tiny_options(data, 2400, batch=400, batch_gpu=400, tick=0.8, aug="noaug")
