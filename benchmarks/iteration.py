@@ -17,12 +17,11 @@ from training.networks import bfloat16_training
 from training.phases import Phase, Round
 from training.run.construction import ImageShape, construct_loss, construct_networks, construct_phases, participants
 from training.run.options import DatasetInfo, Flags, resolve
+from training.run.rehearsal import TYPICAL_P
 from training.run.settings import TrainingSettings
 
 NUM_IMAGES = 100_000
 IMG_CHANNELS = 3
-TYPICAL_P = 0.3
-"""Probability of augmentation where it is adaptive: then training starts from 0, at which less is computed."""
 
 
 @dataclass(frozen=True)
