@@ -92,6 +92,26 @@ def test_memorisation(tmp_path, capsys):
     assert any(line.startswith("Warning: samples repeat training images") for line in said)
 
 
+def write_landscapes(path):
+    """Images that are dark above and bright below: whether one is turned can be seen."""
+    rng, files = np.random.RandomState(0), {}
+    for i in range(24):
+        halves = [np.broadcast_to(rng.randint(low, low + 90, 3), [4, 8, 3]) for low in (20, 145)]
+        Image.fromarray(np.concatenate(halves).astype(np.uint8)).save(file := io.BytesIO(), "png")
+        files[f"{i:02d}.png"] = file.getvalue()
+    return write_zip(path, files)
+
+
+@pytest.mark.slow
+def test_leaks(tmp_path, capsys):
+    """If all images are turned by any angle, G cannot tell which is right (arXiv 2006.06676, section 2.2)."""
+    flags = {"glr": 0.01, "dlr": 0.01, "gamma": 0.1, "aug": "fixed", "p": 1.0, "augpipe": "blit"}
+    data = write_landscapes(tmp_path / "data.zip")
+    kinds, said = warnings_of_a_run(tmp_path, capsys, data, 500, flags, {"ema_kimg": 0.05})
+    assert kinds == {"augmentation_leaks"}
+    assert any(line.startswith("Warning: augmentations leak into the samples") for line in said)
+
+
 @pytest.mark.slow
 def test_stagnation(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(metric_main, "_metrics", dict(metric_main._metrics))
