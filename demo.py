@@ -8,12 +8,14 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 
+from dnnlib.commands import how_to_run
 from train import EXIT_STOPPED
 from training.data.grid import write_png
 from training.run.folder import OPTIONS_FILE
@@ -33,18 +35,28 @@ TRAINING_FLAGS = [
     "--workers=1",
 ]
 """In addition to the preset: no augmentation, as there are enough scenes, and a cheap contrastive task."""
-SHIPPED, SHIPPED_KIMG = "scenes32", 288
+SHIPPED, SHIPPED_KIMG, SHIPPED_PX = "scenes32", 288, 32
 """The generator that comes with the repository (training/snapshots/scenes32/README.md)."""
 COLUMNS, ROWS, CELL_PX = 12, 6, 64
 """Of a panel of the picture at the end."""
 CAPTION_PX, GAP_PX = 28, 16
-GRID = "grid.png"
-"""What generate.py calls the grid."""
+
+
+class Panel(NamedTuple):
+    """A part of the picture at the end."""
+
+    caption: str
+    grid: Path
+    """At least `COLUMNS` times `ROWS` square images without margins."""
+    side_px: int
+    """Of one image."""
 
 
 def run_python(*arguments: str) -> int:
     """Run a script or module of this repository as a user would, showing the command; returns its exit status."""
-    print(f"\n$ python {shlex.join(arguments)}", flush=True)
+    split = 2 if arguments[0] == "-m" else 1
+    script, flags = " ".join(arguments[:split]), arguments[split:]
+    print(f"\n$ {how_to_run(script)} {shlex.join(flags)}", flush=True)
     try:
         return subprocess.run([sys.executable, *arguments], cwd=Path(__file__).parent, check=False).returncode
     except KeyboardInterrupt:  # the script receives Ctrl-C too, and saves what it must
@@ -73,22 +85,21 @@ def train(outdir: Path, kimg: int) -> Path:
     return max(path.parent for path in outdir.glob(f"*/{OPTIONS_FILE}"))
 
 
-def draw_panels(sources: dict[str, Path], path: Path) -> None:
+def draw_panels(panels: list[Panel], path: Path) -> None:
     """Draw the first images of several grids, enlarged, two grids in a row, a caption above each.
 
     Args:
-        sources: Captions, and grids of at least `COLUMNS` times `ROWS` square images without margins.
+        panels: The grids, row by row.
         path: The PNG to write.
     """
     width, height = COLUMNS * CELL_PX, ROWS * CELL_PX
-    sheet = PIL.Image.new("RGB", (2 * width + GAP_PX, (height + CAPTION_PX) * math.ceil(len(sources) / 2)), "white")
-    for i, (caption, source) in enumerate(sources.items()):
+    sheet = PIL.Image.new("RGB", (2 * width + GAP_PX, (height + CAPTION_PX) * math.ceil(len(panels) / 2)), "white")
+    for i, panel in enumerate(panels):
         x, y = i % 2 * (width + GAP_PX), i // 2 * (height + CAPTION_PX)
-        with PIL.Image.open(source) as grid:
-            side_px = RESOLUTION_PX if source.name != GRID else grid.width // COLUMNS
-            images = grid.convert("RGB").crop((0, 0, COLUMNS * side_px, ROWS * side_px))
+        with PIL.Image.open(panel.grid) as grid:
+            images = grid.convert("RGB").crop((0, 0, COLUMNS * panel.side_px, ROWS * panel.side_px))
         sheet.paste(images.resize((width, height), PIL.Image.Resampling.NEAREST), (x, y + CAPTION_PX))
-        PIL.ImageDraw.Draw(sheet).text((x + 4, y + 4), caption, "black", font_size=CAPTION_PX - 12)
+        PIL.ImageDraw.Draw(sheet).text((x + 4, y + 4), panel.caption, "black", font_size=CAPTION_PX - 12)
     write_png(np.asarray(sheet), path)
 
 
@@ -128,20 +139,22 @@ def main(outdir: Path, kimg: int) -> None:
     seeds = f"--seeds=0-{COLUMNS * ROWS - 1}"
     must_run("generate.py", f"--network={SHIPPED}", seeds, f"--grid={COLUMNS}x{ROWS}", f"--outdir={shipped}")
     figure = run_dir / "before_after.png"
-    sources = {
-        "real scenes": run_dir / "reals.png",
-        "before training": run_dir / "fakes_init.png",
-        f"this demo, {kimg} kimg": max(run_dir.glob("fakes[0-9]*.png")),
-        f"{SHIPPED}, which comes with the repository, {SHIPPED_KIMG} kimg": shipped / GRID,
-    }
-    draw_panels(sources, figure)
+    newest = max(run_dir.glob("fakes[0-9]*.png"))
+    caption = f"{SHIPPED}, which comes with the repository, {SHIPPED_KIMG} kimg"
+    panels = [
+        Panel("real scenes", run_dir / "reals.png", RESOLUTION_PX),
+        Panel("before training", run_dir / "fakes_init.png", RESOLUTION_PX),
+        Panel(f"this demo, {kimg} kimg", newest, RESOLUTION_PX),
+        Panel(caption, shipped / "grid.png", SHIPPED_PX),
+    ]
+    draw_panels(panels, figure)
     print(f"\nReal scenes, and fakes after none to much training:  {figure}")
     print(f"{METRIC} of these, lower is better:     {before}, {after}")
-    print(f"Sample grid:                                   {max(run_dir.glob('fakes[0-9]*.png'))}")
+    print(f"Sample grid:                                   {newest}")
     print(f"Snapshot, for all the other scripts:           {snapshot}")
     print(f"Logits per scale over training:                {run_dir / 'logits.png'}")
     print(f"Generated images:                              {generated}")
-    print(f"To train longer: python demo.py --outdir={outdir} --kimg={2 * kimg}")
+    print(f"To train longer: {how_to_run('demo.py')} --outdir={outdir} --kimg={2 * kimg}")
 
 
 if __name__ == "__main__":

@@ -51,20 +51,18 @@ def test_demo(small_demo, monkeypatch):
     assert json.loads((run_dir / "exit_status.json").read_text())["kimg"] == 2
 
 
-def test_panels_of_the_picture(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "RESOLUTION_PX", 4)
-    colors = {"a": (255, 0, 0), "b": (0, 255, 0), demo.GRID: (0, 0, 255)}
-    for name, color in colors.items():
-        columns, rows = (20, 9) if name != demo.GRID else (12, 6)  # others show more images than the picture
-        Image.new("RGB", (4 * columns, 4 * rows), color).save(tmp_path / name, "png")
-    demo.draw_panels({f"caption {name}": tmp_path / name for name in colors}, tmp_path / "figure.png")
+def test_panels_of_the_picture(tmp_path):
+    kinds = [("a", (255, 0, 0), (20, 9), 4), ("b", (0, 255, 0), (20, 9), 4), ("c", (0, 0, 255), (12, 6), 8)]
+    for name, color, (columns, rows), side_px in kinds:  # some grids show more images than the picture
+        Image.new("RGB", (side_px * columns, side_px * rows), color).save(tmp_path / name, "png")
+    panels = [demo.Panel(f"caption {name}", tmp_path / name, side_px) for name, _color, _size, side_px in kinds]
+    demo.draw_panels(panels, tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as figure:
         assert figure.size == (2 * 12 * 64 + 16, 2 * (6 * 64 + 28))
         right, lower = 12 * 64 + 16, 6 * 64 + 28
-        corners = {"a": (0, 28), "b": (right, 28), demo.GRID: (0, lower + 28)}
-        for name, (x, y) in corners.items():
+        for (_name, color, *_), (x, y) in zip(kinds, [(0, 28), (right, 28), (0, lower + 28)], strict=True):
             panel = figure.crop((x, y, x + 12 * 64, y + 6 * 64))
-            assert panel.getcolors() == [(12 * 64 * 6 * 64, colors[name])]
+            assert panel.getcolors() == [(12 * 64 * 6 * 64, color)]
             assert len(figure.crop((x, y - 28, x + 12 * 64, y)).getcolors()) > 2, "a caption"
 
 

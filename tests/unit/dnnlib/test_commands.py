@@ -1,11 +1,18 @@
 """The table of commands names what there is; messages name scripts in a checkout, commands where it is installed."""
 
+import ast
 import importlib
+import re
+from collections.abc import Iterator
 
 import pytest
 
 from dnnlib import commands
-from tests.helpers import repository_files
+from tests.helpers import REPOSITORY, repository_files
+
+OF_A_CHECKOUT = ("tests/", "benchmarks/", "baselines/", "training/data/scenes/", "msconD/attach.py", "build_backend.py")
+"""What is not called by command where the package is installed."""
+SCRIPTS = "|".join(re.escape(each.script) for each in commands.SUBCOMMANDS.values())
 
 
 def test_every_script_is_a_command():
@@ -27,3 +34,20 @@ def test_how_to_run(monkeypatch, script, command):
     monkeypatch.setattr(commands, "IS_INSTALLED", True)
     assert commands.how_to_run(script) == command
     assert commands.how_to_run("other.py") == "python other.py"
+
+
+def texts(tree: ast.Module) -> Iterator[str]:
+    """The texts in a module that are no docstrings; click's helps are docstrings, whose commands are renamed."""
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
+def test_messages_ask_how_a_script_is_called():
+    named = {}
+    for name in repository_files():
+        if name.endswith(".py") and not name.startswith(OF_A_CHECKOUT):
+            tree = ast.parse((REPOSITORY / name).read_text())
+            named[name] = [text for text in texts(tree) if re.search(rf"python ({SCRIPTS})", text)]
+    assert {name: found for name, found in named.items() if found} == {}
