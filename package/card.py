@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 USE = """```python
-import mscond  # {url}
+import mscond  # {install}
 
 generator = mscond.from_pretrained("{where}")
 images = generator.sample(range(16), truncation=0.7{labels})  # uint8 [16, {resolution}, {resolution}, {channels}]
 ```"""
-URL = "pip install 'mscond[hub]'"
+INSTALL = "pip install '.[hub]' in a checkout"
 
 
 def model_card(network: Any, where: str = ".", license: str | None = None, description: str = "") -> str:
@@ -37,7 +37,7 @@ def model_card(network: Any, where: str = ".", license: str | None = None, descr
         "classes": str(network.c_dim) if network.c_dim else "none: the network is unconditional",
     }
     use = USE.format(
-        url=URL,
+        install=INSTALL,
         where=where,
         labels=", labels=0" if network.c_dim else "",
         resolution=network.img_resolution,

@@ -1,4 +1,4 @@
-"""Which configuration a machine without a GPU can train: how long the default one takes, and the choice of ``--small``.
+"""What a machine without a GPU can train: how long the default configuration takes, and the choice of ``--small``.
 
 It is made where nothing was chosen on the command line; `training.run.options.resolve` knows nothing of it.
 """
@@ -19,6 +19,8 @@ CHOOSING = {"cfg", "small", "cbase", "cmax", "batch_gpu", "gamma", "glr", "dlr",
 
 SNAP = 5
 """Ticks between snapshots: there are to be pictures before the end."""
+SCORING = {"metrics", "metrics_ticks", "metricdata"}
+"""Flags that ask for scores. Without them there are none: those of 50 000 images take longer than the training."""
 
 TRAINING_EFFICIENCY = 0.25
 """Speed of an iteration relative to that of a large matrix product: a guess, hence "rough"."""
@@ -41,7 +43,9 @@ def choose_for_cpu(flags: Flags, dataset: DatasetInfo, device: torch.device) -> 
         return flags, []
     chosen, shown = dataclasses.replace(flags, small=True), "--small"
     if not flags.explicit & {"snap", "tick", "time"}:
-        chosen, shown = dataclasses.replace(chosen, snap=SNAP), f"--small --snap={SNAP}"
+        chosen, shown = dataclasses.replace(chosen, snap=SNAP), f"{shown} --snap={SNAP}"
+    if not flags.explicit & SCORING:
+        chosen, shown = dataclasses.replace(chosen, metrics=()), f"{shown} --metrics=none"
     operations_per_sec = measure_operations_per_sec()
     lines = ["No GPU and no --cfg: rough estimates of what this machine can train"]
     for each, name in ((flags, f"--cfg={flags.cfg}"), (chosen, f"--cfg={flags.cfg} --small")):

@@ -17,12 +17,12 @@ def _known_machine(monkeypatch):
 
 def test_without_a_gpu_and_a_choice_it_is_small():
     flags, lines = choose_for_cpu(Flags(data=""), DATASET, CPU)
-    assert (flags.small, flags.snap) == (True, 5)
+    assert (flags.small, flags.snap, flags.metrics) == (True, 5, ())
     # 3.2e11 operations for 32 images (or 16) at a quarter of 1e11 per second: 400 (800) s per kimg
     assert lines[1:] == [
         "  --cfg=auto:             about 115d 17h 46m for 25000 kimg",
         "  --cfg=auto --small:     about 1d 20h 26m for 200 kimg",
-        "Chosen:     --small --snap=5; --small=0 or --cfg=auto trains the full width",
+        "Chosen:     --small --snap=5 --metrics=none; --small=0 or --cfg=auto trains the full width",
     ]
 
 
@@ -42,6 +42,13 @@ def test_snapshots_are_the_users_too(name, snap):
     flags, lines = choose_for_cpu(Flags(data="", explicit=frozenset({name})), DATASET, CPU)
     assert flags.snap == snap
     assert ("--snap" in lines[-1]) == (snap == 5)
+
+
+@pytest.mark.parametrize("name", sorted(choice.SCORING))
+def test_scores_that_were_asked_for_stay(name):
+    flags, lines = choose_for_cpu(Flags(data="", metrics=("a",), explicit=frozenset({name})), DATASET, CPU)
+    assert flags.metrics == ("a",)
+    assert "--metrics" not in lines[-1]
 
 
 def test_a_given_time():
