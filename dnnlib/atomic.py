@@ -36,8 +36,8 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], None]
     except BaseException as error:
         with contextlib.suppress(OSError):
             temp.unlink()
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(path)  # a full disk does not say where
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, temp, str(temp)):
+            error.filename = str(path)  # a full disk does not say where, a missing folder names the temporary file
         raise
 
 

@@ -48,7 +48,7 @@ def from_pretrained(
     """Load a generator that `mscond.generator.Generator.push_to_hub` or ``save`` wrote; nothing is executed.
 
     Args:
-        repo_or_folder: Folder, or repository ``OWNER/NAME`` on the Hugging Face hub (``pip install 'mscond[hub]'``).
+        repo_or_folder: Folder, or repository ``OWNER/NAME`` on the Hugging Face hub (``pip install huggingface_hub``).
         revision: Branch, tag or commit of the repository. Default: its main branch.
         token: Access token for private repositories. Default: that of ``hf auth login`` or HF_TOKEN.
         device: As for `load`.

@@ -88,7 +88,7 @@ class Generator:
         ours("training.snapshots.portable").save_portable(Path(folder), self.network)
         card = Path(folder, "README.md")
         if not card.exists():
-            card.write_text(model_card(self.network), encoding="utf-8")
+            ours("dnnlib.atomic").write_atomic(card, model_card(self.network).encode())
 
     def push_to_hub(
         self,
@@ -99,7 +99,7 @@ class Generator:
         license: str | None = None,
         description: str = "",
     ) -> str:
-        """Upload the generator and a model card to the Hugging Face hub (``pip install 'mscond[hub]'``).
+        """Upload the generator and a model card to the Hugging Face hub (``pip install huggingface_hub``).
 
         Args:
             repo: ``OWNER/NAME``; made if it is not there.

@@ -52,7 +52,7 @@ def _library() -> Any:
     try:
         import huggingface_hub
     except ImportError as error:
-        raise ValueError("repositories on the hub need a package: pip install 'mscond[hub]'") from error
+        raise ValueError("repositories on the hub need a package: pip install huggingface_hub") from error
     return huggingface_hub
 
 

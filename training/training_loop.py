@@ -328,6 +328,7 @@ class Trainer:
             if self.log is not None:
                 self.log.write_metrics(counters.cur_nimg, values)
         if draws_samples or saves_snapshot or is_evaluated:
+            self._write_status("running")  # how far it is, and the planned length of a run of a given time
             self.watch.write_page()
         counters.maintenance_sec = time.perf_counter() - begin_sec
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from dnnlib.util import UserError
 from training.data.archive import METADATA_FILE, Archive, FolderArchive, ZipArchive
 from training.data.names import Names
 
+T = TypeVar("T")
 NUM_SAMPLED = 64
 """Files of a folder that are read to describe it; of a zip, the table of contents tells the checksums of all."""
 
@@ -22,14 +23,14 @@ def describe_content(archive: Archive) -> dict[str, Any]:
     Returns:
         JSON values for `is_unchanged` and `describe_doubt`: of a zip a hash of the names and contents of all files, of
         a folder hashes of the names, of the sizes, and of the names and contents of some files, and when the latest
-        file was written.
+        file was written. None for what cannot be read.
     """
     visible = _visible(archive)
-    sample = _sample(archive, visible)
+    sample = _unless_unreadable(lambda: _sample(archive, visible))
     if isinstance(archive, ZipArchive):
         return {"digest": archive.fingerprint(visible), "sample": sample}
     names = _hash_names(archive.names.select(visible))
-    sizes, newest_ns = _hash_sizes(archive, visible)
+    sizes, newest_ns = _unless_unreadable(lambda: _hash_sizes(archive, visible)) or (None, None)
     return {"names": names, "sizes": sizes, "newest_ns": newest_ns, "sample": sample}
 
 
@@ -50,12 +51,13 @@ def is_unchanged(archive: Archive, described: Mapping[str, Any]) -> bool:
     if "sample" not in described:
         digest = described.get("digest")
         return digest is None or digest in _older_digests(archive, visible)
-    if described["sample"] not in (None, _sample(archive, visible)):
+    if described["sample"] is not None and described["sample"] != _sample(archive, visible):
         return False
     if "names" in described:
         if described["names"] != _hash_names(archive.names.select(visible)):
             return False
-        return described.get("sizes") in (None, _hash_sizes(archive, visible)[0])
+        sizes = described.get("sizes")
+        return sizes is None or sizes == _hash_sizes(archive, visible)[0]
     return described.get("digest") in (None, archive.fingerprint(visible))
 
 
@@ -64,12 +66,15 @@ def describe_doubt(archive: Archive, described: Mapping[str, Any]) -> str | None
 
     Most files of a folder are not read, and one of the same size may show something else; None if no file was written
     since.
+
+    Raises:
+        UserError: A file cannot be read.
     """
     before_ns = described.get("newest_ns")
     if not isinstance(archive, FolderArchive) or not isinstance(before_ns, int):
         return None
     _sizes, newest_ns = _hash_sizes(archive, _visible(archive))
-    if newest_ns is None or newest_ns <= before_ns:
+    if newest_ns <= before_ns:
         return None
     return (
         f"files in {archive.path} were written after the run began; names, sizes and the contents of {NUM_SAMPLED} of "
@@ -97,21 +102,23 @@ def _hash_names(names: Names) -> str:
     return digest.hexdigest()
 
 
-def _hash_sizes(archive: Archive, visible: np.ndarray) -> tuple[str | None, int | None]:
-    """Hash the sizes of files, and find when the latest was written; None if one of them cannot be read."""
+def _unless_unreadable(compute: Callable[[], T]) -> T | None:
+    """Return None where a file cannot be read: training itself may never need it."""
     try:
-        sizes, newest_ns = archive.sizes_and_newest_ns(visible)
+        return compute()
     except UserError:
-        return None, None
+        return None
+
+
+def _hash_sizes(archive: Archive, visible: np.ndarray) -> tuple[str, int]:
+    """Hash the sizes of files, and find when the latest was written."""
+    sizes, newest_ns = archive.sizes_and_newest_ns(visible)
     return hashlib.sha256(sizes.astype("<i8").tobytes()).hexdigest(), newest_ns
 
 
-def _sample(archive: Archive, visible: np.ndarray) -> str | None:
-    """Hash the names and contents of the labels and of some files; None if one of them cannot be read."""
+def _sample(archive: Archive, visible: np.ndarray) -> str:
+    """Hash the names and contents of the labels and of some files."""
     positions = np.linspace(0, visible.size - 1, min(NUM_SAMPLED, visible.size)).round().astype(np.int64)
     metadata = archive.names.find(METADATA_FILE)
     indices = {*visible[positions].tolist(), *([] if metadata is None else [metadata])}
-    try:
-        return archive.fingerprint(np.array(sorted(indices), np.int64))
-    except UserError:
-        return None
+    return archive.fingerprint(np.array(sorted(indices), np.int64))

@@ -140,7 +140,7 @@ class Network(click.ParamType):
         """Return the path or URL."""
         try:
             found = find_network(str(value))
-        except UserError as error:
+        except (UserError, OSError) as error:
             raise click.ClickException(str(error)) from error
         if found != value:
             click.echo(f"Network: {found}", err=True)
@@ -152,8 +152,8 @@ def _number_of_class(ctx: click.Context, _param: click.Parameter, value: str | N
     if value is None or re.fullmatch(rf"-?[0-9]{{1,{_MAX_DIGITS}}}", value):
         return None if value is None else int(value)
     try:
-        return class_number(ctx.params["network"], value)
-    except UserError as error:
+        return class_number(ctx.params["network"], value, ctx.params.get("trust_pickle", False))
+    except (UserError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -209,6 +209,7 @@ device_option = click.option(
 trust_option = click.option(
     "--trust-pickle",
     is_flag=True,
+    is_eager=True,  # as of --network
     help="Allow the snapshot to execute code. Only for files whose author you trust.",
 )
 detectors_option = click.option(

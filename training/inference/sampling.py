@@ -38,6 +38,9 @@ MAX_W_BYTES = 1 << 29
 MAX_GRID_PX = 1 << 16
 """Limit of the width and the height of a grid of images."""
 
+MAX_GRID_AREA_PX = 1 << 30
+"""Limit of its area, since it is drawn in memory: 3 GiB in RGB."""
+
 
 def load_network(network: str, trusted: bool = False, verbose: bool = True) -> tuple[Any, dict[str, Any] | None]:
     """Load a generator on the CPU, and what its file says about its training set.
@@ -119,19 +122,20 @@ def check_truncation(G: Any, truncation_psi: float) -> None:
         )
 
 
-def class_number(network: str, name: str) -> int:
+def class_number(network: str, name: str, trusted: bool = False) -> int:
     """Return the number of the class of a name, in the ``dataset.json`` that a network was trained on.
 
     Args:
         network: As for `load_network`.
         name: Name of the class.
+        trusted: Allow the snapshot to execute code.
 
     Raises:
         UserError: There is no such class, or the names are not known: the dataset was moved, or has none.
     """
     where = f"--class={name[:100]!a}"
     network = find_network(network)
-    settings = {} if Path(network).is_dir() else open_snapshot(network, ["training_set_kwargs"]).parts
+    settings = {} if Path(network).is_dir() else open_snapshot(network, ["training_set_kwargs"], trusted).parts
     path = (settings.get("training_set_kwargs") or {}).get("path")
     if not isinstance(path, str) or not Path(path).exists():
         reason = "does not tell its training set" if path is None else f"was trained on {str(path)[:1000]!a}, now gone"
@@ -170,6 +174,11 @@ def map_z(G: Any, z: np.ndarray, label: torch.Tensor, truncation_psi: float = 1)
     return ws
 
 
+def map_to_w(G: Any, z: np.ndarray, label: torch.Tensor) -> torch.Tensor:
+    """Map latents ``[N, z_dim]``, all with the label ``[1, c_dim]``, to w ``[N, w_dim]``, the same for every layer."""
+    return map_z(G, z, label)[:, 0].clone()  # a view would keep the copies for all layers in memory
+
+
 def map_seeds(G: Any, seeds: Sequence[int], label: torch.Tensor, truncation_psi: float = 1) -> torch.Tensor:
     """Map the latents of N seeds to ws ``[N, L, w_dim]``."""
     z = np.concatenate([np.random.RandomState(seed).randn(1, G.z_dim) for seed in seeds])
@@ -204,15 +213,21 @@ def in_batches(items: Sequence[T], batch_size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + batch_size]
 
 
+def max_rows(columns: int, resolution_px: int) -> int:
+    """Return the most rows of square images that a grid may have, by `MAX_GRID_PX` and `MAX_GRID_AREA_PX`."""
+    return min(MAX_GRID_PX // resolution_px, MAX_GRID_AREA_PX // (columns * resolution_px**2))
+
+
 def check_grid(columns: int, rows: int, resolution_px: int) -> None:
     """Check the size of a grid of square images before they are drawn.
 
     Raises:
-        UserError: It is wider or higher than `MAX_GRID_PX`.
+        UserError: It is wider or higher than `MAX_GRID_PX`, or has more than `MAX_GRID_AREA_PX` in all.
     """
-    if max(columns, rows) * resolution_px > MAX_GRID_PX:
+    if columns * resolution_px > MAX_GRID_PX or rows > max_rows(columns, resolution_px):
         raise UserError(
             f"a grid of {columns} x {rows} images of {resolution_px} px is too large: a side may have {MAX_GRID_PX} px"
+            f", and all of it {MAX_GRID_AREA_PX} px"
         )
 
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -258,10 +258,11 @@ class RunLog:
             curves.write_image(name, picture, self._step(cur_nimg))
 
     def close(self) -> None:
-        """Close the files."""
-        self._file.close()
-        for curves in self._curves:
-            curves.close()
+        """Close all files, also if one of them fails."""
+        with ExitStack() as closing:
+            closing.callback(self._file.close)
+            for curves in self._curves:
+                closing.callback(curves.close)
 
 
 def _finite(value: float) -> float | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +49,21 @@ class WandbRun:
     def __init__(self, run_dir: Path) -> None:
         import wandb
 
-        self._error = wandb.Error
         options = run_dir / OPTIONS_FILE
         try:
             self._run = wandb.init(
                 id=_find_id(run_dir),
-                name=run_dir.name,
+                name=run_dir.absolute().name,
                 project=os.environ.get("WANDB_PROJECT", PROJECT),
                 dir=str(run_dir),
                 config=json.loads(options.read_bytes()) if options.is_file() else None,
                 resume="allow",
                 settings=wandb.Settings(console="off", save_code=False, disable_git=True, silent=True),
             )
-        except wandb.Error as error:
+        except (wandb.Error, ValueError) as error:  # ValueError: an environment variable such as WANDB_MODE is wrong
+            reason = " ".join(str(error).split())
             raise UserError(
-                f"--log=wandb: {str(error).strip()}; log in with `wandb login`, or set WANDB_MODE=offline"
+                f"--log=wandb: {reason[:500]}; log in with `wandb login`, or set WANDB_MODE=offline"
             ) from error
         self._make_image: Any = wandb.Image
 
@@ -84,14 +85,26 @@ class WandbRun:
         self._log({name: self._make_image(pixels.squeeze())}, step)
 
     def _log(self, values: Mapping[str, Any], step: int) -> None:
-        try:
+        with _errors_of_wandb():
             self._run.log(dict(values), step=step)
-        except self._error as error:
-            raise OSError(f"Weights & Biases: {error}") from error
 
     def close(self) -> None:
-        """Wait until everything is sent."""
-        self._run.finish()
+        """Wait until everything is sent.
+
+        Raises:
+            OSError: As of `write`.
+        """
+        with _errors_of_wandb():
+            self._run.finish()
+
+
+@contextmanager
+def _errors_of_wandb() -> Iterator[None]:
+    """Turn whatever wandb raises into OSError: not all of its errors are of a class of its own."""
+    try:
+        yield
+    except Exception as error:
+        raise OSError(f"Weights & Biases: {error}") from error
 
 
 def _find_id(run_dir: Path) -> str:

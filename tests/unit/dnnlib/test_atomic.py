@@ -35,8 +35,9 @@ def test_a_failure_keeps_the_old_file_and_leaves_no_other(tmp_path, failure):
 
 
 def test_a_missing_folder_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as caught:
         write_atomic(tmp_path / "absent" / "a", b"")
+    assert caught.value.filename == str(tmp_path / "absent" / "a"), "not that of the temporary file"
 
 
 def test_content_reaches_the_disk_before_the_name_and_the_name_before_the_return(tmp_path, monkeypatch):

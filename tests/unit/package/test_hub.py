@@ -110,5 +110,5 @@ def test_without_a_server(hub, generator):
 
 def test_without_the_library(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    with pytest.raises(ValueError, match=r"pip install 'mscond\[hub\]'"):
+    with pytest.raises(ValueError, match=r"pip install huggingface_hub"):
         package.from_pretrained(REPO)

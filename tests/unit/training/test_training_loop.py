@@ -477,8 +477,8 @@ def test_a_full_disk_does_not_end_a_run(run_dir, options, monkeypatch, capsys):
     with pytest.raises(UserError, match=r"training has ended without a checkpoint: .*No space left on device$"):
         train_here(run_dir, options, progress="plain", **more)
     assert {path.name: path.read_bytes() for path in states(run_dir)} == before
-    # Statistics and a checkpoint in ticks 1 to 4, two grids, two snapshots, the status at the beginning and the end.
-    assert capsys.readouterr().out.count("Not written, training goes on: [Errno 28] No space left on device") == 14
+    # Statistics and a checkpoint in ticks 1 to 4, two grids, two snapshots, the status four times.
+    assert capsys.readouterr().out.count("Not written, training goes on: [Errno 28] No space left on device") == 16
 
 
 def test_a_damaged_image_is_replaced_reported_and_counted(run_dir, tmp_path, capsys):

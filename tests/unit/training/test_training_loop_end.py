@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from tests.training_runs import BATCH, newest_state, tiny_options, train_here, write_dataset
+from training import training_loop
 from training.run import length
 from training.run.folder import read_status
+from training.run.time_plan import UNLIMITED_KIMG
 
 TICK = 3 * BATCH
 
@@ -70,6 +72,18 @@ def test_a_run_ends_when_its_time_is_over_and_can_go_on(tmp_path, options, monke
     assert f"network-snapshot-000000_{7 * BATCH:03d}.pkl" in pictures(tmp_path / "run")
     assert train_here(tmp_path / "run", options, time_limit_sec=10.0)  # the clock goes on from 8
     assert read_status(tmp_path / "run")["kimg"] == 9 * BATCH / 1000
+
+
+def test_the_status_of_a_run_of_a_given_time_tells_the_length_that_is_planned(tmp_path, options, monkeypatch):
+    Clock(monkeypatch)
+    written = []
+    monkeypatch.setattr(training_loop, "write_status", lambda run_dir, *args, **signs: written.append(args))
+    options = {**options, "total_kimg": UNLIMITED_KIMG, "image_snapshot_ticks": 1}
+    assert train_here(tmp_path / "run", options, time_limit_sec=7.0)
+    assert written[0] == ("running", 0.0, UNLIMITED_KIMG)
+    assert written[1][0] == "running"
+    assert written[1][1] == BATCH / 1000
+    assert written[1][2] < UNLIMITED_KIMG
 
 
 @pytest.mark.slow

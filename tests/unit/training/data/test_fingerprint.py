@@ -3,6 +3,7 @@ import os
 
 import pytest
 
+from dnnlib.util import UserError
 from tests.image_files import images, packed_zip, write_folder, write_zip
 from training.data import fingerprint
 from training.data.archive import open_archive
@@ -94,6 +95,14 @@ def test_a_file_that_cannot_be_read_is_not_compared(tmp_path):
     assert before["sample"] is None
     assert before["sizes"] is None
     assert is_unchanged(archive, before)
+
+
+def test_a_file_that_can_no_longer_be_read_is_an_error_and_no_change(tmp_path):
+    archive = store(tmp_path, write_folder)
+    before = describe_content(archive)
+    (archive.path / "0/000.png").unlink()
+    with pytest.raises(UserError, match=r"0/000\.png"):
+        is_unchanged(archive, before)
 
 
 def older_description(archive, is_zip):

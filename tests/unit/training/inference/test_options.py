@@ -83,6 +83,15 @@ def test_paths_of_any_language_print_on_an_ascii_terminal(monkeypatch):
     assert terminal.getvalue() == b"f\\xfcnf\n"
 
 
+@pytest.mark.parametrize("flags", [["--class=cat"], []])
+def test_a_name_that_is_too_long_for_a_file_is_a_line(tmp_path, flags):
+    arguments = [f"--network={'a' * 300}", *flags, "--seeds=0", f"--outdir={tmp_path}"]
+    result = CliRunner().invoke(generate_images, arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+
+
 def test_limit():
     with pytest.raises(click.BadParameter, match="10: give 0 to 9"):
         NumberList(largest=9).convert("3,10", None, None)

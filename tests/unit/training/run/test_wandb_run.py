@@ -58,6 +58,10 @@ class Recorder:
             raise self.error
         self.logged.append((values, step))
 
+    def finish(self):
+        if self.error:
+            raise self.error
+
 
 @pytest.fixture
 def began(monkeypatch):
@@ -94,6 +98,22 @@ def test_a_failure_in_mid_training_is_one_of_writing(tmp_path, began):
     run._run = Recorder(wandb.Error("no space"))
     with pytest.raises(OSError, match="Weights & Biases: no space"):
         run.write({"a": 1.0}, 1)
+
+
+def test_a_failure_at_the_end_too_whatever_its_class(tmp_path, began):
+    run = WandbRun(tmp_path)
+    run._run = Recorder(RuntimeError("its service is gone"))
+    with pytest.raises(OSError, match="Weights & Biases: its service is gone"):
+        run.close()
+
+
+def test_an_environment_that_wandb_refuses(tmp_path, monkeypatch):
+    def fail(**kwargs):
+        raise ValueError("1 validation error for Settings\nmode\n  Input should be 'online' or 'offline'")
+
+    monkeypatch.setattr(wandb, "init", fail)
+    with pytest.raises(UserError, match=r"^--log=wandb: [^\n]*; log in with `wandb login`, or set WANDB_MODE=offline$"):
+        WandbRun(tmp_path)
 
 
 def test_without_a_login(tmp_path, monkeypatch):
