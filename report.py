@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import click
@@ -20,6 +22,8 @@ def main(runs: tuple[Path, ...], out: Path | None) -> None:
     """
     from training.run.page.run_page import MAX_RUNS, PAGE_FILE, write_comparison  # here: --help must not wait for torch
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a folder must not end the command
     if len(runs) > MAX_RUNS:
         raise click.ClickException(f"{len(runs)} runs are too many for a page; give up to {MAX_RUNS}")
     path = out or (runs[0] / PAGE_FILE if len(runs) == 1 else Path("comparison.html"))

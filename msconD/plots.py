@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import click
 import numpy as np
 
+from training.run.jsonl import MAX_VALUE
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 PANEL_SIZE_INCH = (4.0, 2.8)
 KINDS = {"real": "tab:blue", "fake": "tab:orange"}
 HEIGHTS = [2**i for i in range(11)]
-MAX_VALUE = 1e30
-"""Larger values are taken for infinite: axes cannot show them."""
 
 
 class Series(NamedTuple):

@@ -69,6 +69,46 @@ def test_charts_are_drawn_anew_when_the_window_changes(browser, folder):
     assert browser.problems == []
 
 
+COUNT_PLOTS = """(() => {
+    const Plot = uPlot;
+    window.made = window.destroyed = 0;
+    uPlot = function (...args) {
+        const plot = new Plot(...args);
+        const destroy = plot.destroy;
+        window.made++;
+        plot.destroy = () => { window.destroyed++; destroy(); };
+        return plot;
+    };
+    Object.assign(uPlot, Plot);
+})()"""
+
+
+def test_no_old_charts_stay(browser, folder):
+    browser.open(folder / "comparison.html", 1200)
+    browser.evaluate(COUNT_PLOTS)
+    for width_px in (800, 400):
+        browser.send(
+            "Emulation.setDeviceMetricsOverride", width=width_px, height=800, deviceScaleFactor=1, mobile=False
+        )
+        browser.evaluate("new Promise(resolve => setTimeout(resolve, 500))")
+    num_charts = browser.evaluate("document.querySelectorAll('.uplot').length")
+    assert num_charts > 8
+    assert browser.evaluate("made") >= 2 * num_charts
+    assert browser.evaluate("made - destroyed") == num_charts
+    assert browser.problems == []
+
+
+def test_the_legend_shows_the_dashes(browser, folder):
+    browser.open(folder / "comparison.html", 1200)
+    losses = "[...document.querySelectorAll('figure.chart')].find(e => e.textContent.startsWith('Losses'))"
+    marks = f"[...{losses}.querySelectorAll('.u-series:not(:first-child) .u-marker')]"
+    looks = browser.evaluate(f"JSON.stringify({marks}.map(e => getComputedStyle(e).background))")
+    generator, discriminator, *_ = found = json.loads(looks)
+    assert len(set(found)) == 4
+    assert ["gradient" in mark for mark in found] == [False, True, False, True]
+    assert generator.partition(")")[0] in discriminator  # of one colour
+
+
 def test_the_slider_follows_the_keyboard(browser, folder):
     browser.open(folder / "00000-<b>cats" / "report.html", 1200)
     state = (

@@ -1,3 +1,5 @@
+import os
+
 from click.testing import CliRunner
 
 from report import main
@@ -10,6 +12,13 @@ def test_one_run(tmp_path):
     assert result.exit_code == 0, result.output
     assert result.output.startswith(f"Wrote {run_dir}/report.html (")
     assert (run_dir / "report.html").is_file()
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path):
+    run_dir = write_run(tmp_path / os.fsdecode(b"r\xff"), num_ticks=2, num_grids=1)
+    result = CliRunner().invoke(main, [str(run_dir)])
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith(f"Wrote {tmp_path}/r\\udcff/report.html (")
 
 
 def test_several_runs(tmp_path):

@@ -11,6 +11,8 @@ from typing import Any
 
 from dnnlib.atomic import write_atomic
 from metrics.direction import is_higher_better
+from training.run.folder import read_small_file
+from training.run.jsonl import finite
 
 BEST_FILE = "best.json"
 BEST_SNAPSHOT = "network-snapshot-best.pkl"
@@ -46,16 +48,16 @@ def keep_best(run_dir: Path, score: str, value: float, kimg: float, snapshot: Pa
 
 
 def read_best(run_dir: Path) -> dict[str, Any] | None:
-    """Read ``best.json``: 'snapshot', the name of its file, 'score', 'value' and 'kimg'; None if there is none."""
-    types: dict[str, type | tuple[type, ...]] = {
-        "snapshot": str,
-        "score": str,
-        "value": (int, float),
-        "kimg": (int, float),
-    }
+    """Read ``best.json``: 'snapshot', the name of its file, 'score', 'value' and 'kimg'.
+
+    Returns None if there is none or it is damaged.
+    """
     try:
-        record = json.loads((run_dir / BEST_FILE).read_bytes())
+        record = json.loads(read_small_file(run_dir / BEST_FILE))
     except (OSError, ValueError, RecursionError):
         return None
-    is_valid = isinstance(record, dict) and all(isinstance(record.get(name), type_) for name, type_ in types.items())
-    return record if is_valid else None
+    if not isinstance(record, dict):
+        return None
+    has_texts = all(isinstance(record.get(name), str) for name in ("snapshot", "score"))
+    has_numbers = all(finite(record.get(name)) is not None for name in ("value", "kimg"))
+    return record if has_texts and has_numbers else None

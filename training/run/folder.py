@@ -33,8 +33,10 @@ from dnnlib.util import UserError
 OPTIONS_FILE = "training_options.json"
 STATUS_FILE = "exit_status.json"
 """Says how far the run is and whether it is running, stopped or finished."""
-ENDED = ("stopped", "finished")
-"""Values of its "reason" once the training loop has returned."""
+SAVED = ("stopped", "finished")
+"""Values of its "reason" for runs that ended with a checkpoint."""
+ENDED = (*SAVED, "interrupted", "unsaved", "diverged")
+"""Values of its "reason" for all runs that have ended."""
 LOCK_FILE = ".lock"
 MAX_OPTIONS_BYTES = 1 << 20
 MAX_DIGITS = 100
@@ -153,7 +155,7 @@ def has_progress(run_dir: Path) -> bool:
 
     The first tick ends after one iteration; until its checkpoint is written nothing is lost by starting again.
     """
-    if any(run_dir.glob("training-state-*.safetensors*")) or read_status(run_dir).get("reason") in ENDED:
+    if any(run_dir.glob("training-state-*.safetensors*")) or read_status(run_dir).get("reason") in SAVED:
         return True
     if any(not _OF_FIRST_TICK.fullmatch(path.name) for path in run_dir.glob("network-snapshot-*")):
         return True
@@ -216,8 +218,11 @@ def lock_run(run_dir: Path) -> Iterator[None]:
         lock.release()  # the file stays: removing it could take it away from a process that has just opened it
 
 
-def is_locked(run_dir: Path) -> bool:
-    """Tell whether another process is training in ``run_dir``."""
+def is_locked(run_dir: Path) -> bool | None:
+    """Tell whether another process is training in ``run_dir``; None if the lock cannot be tried.
+
+    Trying it takes permission to write, which the folder of another user may not give.
+    """
     if not (run_dir / LOCK_FILE).exists():
         return False
     try:
@@ -226,7 +231,7 @@ def is_locked(run_dir: Path) -> bool:
     except filelock.Timeout:
         return True
     except OSError:
-        return False
+        return None
 
 
 # Files
@@ -237,7 +242,8 @@ def write_status(run_dir: Path, reason: str, kimg: float, total_kimg: float, **d
 
     Args:
         run_dir: Run folder.
-        reason: 'running'; 'stopped' or 'finished'; 'interrupted' or 'unsaved', if there is no checkpoint of the end.
+        reason: 'running'; 'stopped' or 'finished'; 'interrupted' or 'unsaved', if there is no checkpoint of the end;
+            'diverged', if that is why it was stopped.
         kimg: Thousands of images seen.
         total_kimg: Length of the run.
         **details: JSON values to store with them.
@@ -251,7 +257,7 @@ def write_status(run_dir: Path, reason: str, kimg: float, total_kimg: float, **d
 def read_status(run_dir: Path) -> dict[str, Any]:
     """Read what `write_status` wrote, values of other types left out; empty if there is nothing readable."""
     try:
-        status = _parse(_read_small_file(run_dir / STATUS_FILE))
+        status = _parse(read_small_file(run_dir / STATUS_FILE))
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(status, dict):
@@ -273,7 +279,7 @@ def read_options(run_dir: Path) -> dict[str, Any]:
     """
     path = run_dir / OPTIONS_FILE
     try:
-        kwargs: dict[str, Any] = _parse(_read_small_file(path))
+        kwargs: dict[str, Any] = _parse(read_small_file(path))
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else ascii(str(error)[:100])[1:-1]
         raise UserError(f"{path} cannot be read ({reason}); it must be the one that train.py wrote") from error
@@ -298,9 +304,15 @@ def _parse(text: bytes) -> Any:
     return json.loads(text, parse_constant=refuse, parse_float=finite, parse_int=short)
 
 
-def _read_small_file(path: Path) -> bytes:
+def read_small_file(path: Path, max_bytes: int = MAX_OPTIONS_BYTES) -> bytes:
+    """Read a file of a run folder, which may come from elsewhere: wait for no pipe, fill no memory.
+
+    Raises:
+        OSError: It is missing, is no regular file, or cannot be read.
+        ValueError: It is larger than ``max_bytes``.
+    """
     if not path.is_file():
         raise FileNotFoundError("there is no such file")
-    if path.stat().st_size > MAX_OPTIONS_BYTES:
-        raise ValueError(f"larger than {MAX_OPTIONS_BYTES >> 20} MiB")
+    if path.stat().st_size > max_bytes:
+        raise ValueError(f"larger than {max_bytes >> 20} MiB")
     return path.read_bytes()

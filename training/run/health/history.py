@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from training.run.jsonl import finite
+
 WINDOW_TICKS = 10
 """A state counts as lasting once it has held for so many ticks: ADA moves p by at most 0.08 in that many of 4 kimg."""
 DIVERSITY = "Health/diversity"
@@ -53,10 +55,10 @@ class History:
         augment = options.get("augment_kwargs")
         class_name = augment.get("class_name") if isinstance(augment, Mapping) else None
         return cls(
-            total_kimg=_number(options.get("total_kimg")) or 0.0,
+            total_kimg=finite(options.get("total_kimg")) or 0.0,
             has_leaky_augmentation=class_name == "training.augment.AugmentPipe",
-            is_adaptive=_number(options.get("ada_target")) is not None,
-            max_p=_number(options.get("ada_max_p")),
+            is_adaptive=finite(options.get("ada_target")) is not None,
+            max_p=finite(options.get("ada_max_p")),
         )
 
     @property
@@ -67,7 +69,7 @@ class History:
     def add_tick(self, statistics: Mapping[str, Any]) -> None:
         """Add a line of ``stats.jsonl``; what is no statistic is passed over."""
         means = {
-            name: _number(entry.get("mean"))
+            name: finite(entry.get("mean"))
             for name, entry in statistics.items()
             if isinstance(entry, Mapping)
             and entry.get("num")
@@ -89,9 +91,3 @@ class History:
         """Add the value of the first score."""
         self.score = name
         self.scores.append((kimg, value))
-
-
-def _number(value: Any) -> float | None:
-    """Return a finite number as float, anything else as None."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and abs(value) <= 1e30 else None

@@ -9,7 +9,7 @@ from typing import Any
 
 from metrics.direction import is_higher_better
 from training.run.health.monitor import Monitor
-from training.run.jsonl import read_lines
+from training.run.jsonl import finite, read_lines
 
 _SNAPSHOT = re.compile(r"network-snapshot-(\d{6,9})(?:_(\d{3}))?\.pkl")
 
@@ -45,6 +45,6 @@ def read_scores(path: Path) -> Iterator[tuple[float, dict[str, float]]]:
         name, results = record.get("snapshot_pkl"), record.get("results")
         match = _SNAPSHOT.fullmatch(name) if isinstance(name, str) else None
         if match is not None and isinstance(results, dict):
-            values = {key: float(x) for key, x in results.items() if type(x) in (int, float) and abs(x) < 1e30}
+            values = {key: score for key, value in results.items() if (score := finite(value)) is not None}
             found[int(match[1]) + int(match[2] or 0) / 1000] = values
     yield from sorted(found.items())

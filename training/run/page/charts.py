@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 from training.run.page.html import Html, embed_json, tag
 
 NUM_COLORS = 8
-"""Colours ``--line-0`` and so on of style.css; further lines repeat them with dashes."""
+"""Colours ``--line-0`` and so on of style.css; further lines repeat them with other dashes."""
+DASHES_PX: tuple[tuple[tuple[int, ...], ...], ...] = (
+    ((), (6, 4), (2, 3)),
+    ((12, 3, 2, 3), (12, 3, 2, 3, 2, 3), (2, 9)),
+)
+"""Lengths of dashes and gaps by `Line.dash`: for colours below `NUM_COLORS`, and for those that repeat them."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,9 @@ class Line:
     """Lower edge of the band around it; empty for no band."""
     high: Sequence[float] = field(default=())
     color: int = 0
-    """Number of the colour; from `NUM_COLORS` on, dashed."""
+    """Any number from 0 on, such as that of a run; from `NUM_COLORS` on, the dashes tell colours apart."""
+    dash: int = 0
+    """0, 1 or 2, for lines of one colour."""
 
 
 def chart(title: str, x_label: str, y_label: str, lines: Sequence[Line], summary: str, is_timing: bool = False) -> Html:
@@ -41,7 +48,7 @@ def chart(title: str, x_label: str, y_label: str, lines: Sequence[Line], summary
         {
             "label": line.label,
             "color": line.color % NUM_COLORS,
-            "dashed": line.color >= NUM_COLORS,
+            "dash": DASHES_PX[line.color >= NUM_COLORS][line.dash],
             "y": _on(xs, line.x, line.y),
             "low": _on(xs, line.x, line.low) if line.low else None,
             "high": _on(xs, line.x, line.high) if line.high else None,

@@ -15,6 +15,7 @@ import PIL.Image
 
 from dnnlib.atomic import write_atomic
 from training.data.grid import OVERVIEW_PX, TILE_PX, overview_size
+from training.run.folder import read_small_file
 
 T = TypeVar("T")
 CACHE_FOLDER = "report-files"
@@ -22,6 +23,8 @@ CACHE_FOLDER = "report-files"
 WEBP_QUALITY = 80
 MAX_FRAMES = 60
 MAX_GRID_BYTES = 1 << 28
+_UNREADABLE = (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError)
+"""What is raised for files that are missing or damaged."""
 _GRID = re.compile(r"fakes(?:_init|(\d{6,9})(?:_(\d{3}))?(_G)?)\.png")
 
 
@@ -91,13 +94,13 @@ def small_picture(path: Path, side_px: int | None, label: str) -> Picture | None
     cached = path.parent / CACHE_FOLDER / f"{path.stem}.webp"
     try:
         if cached.stat().st_mtime >= path.stat().st_mtime:
-            return _describe(cached.read_bytes(), label)
-    except (OSError, SyntaxError, ValueError):
+            return _describe(read_small_file(cached, MAX_GRID_BYTES), label)
+    except _UNREADABLE:
         pass
     try:
         data = _draw(path, side_px)
         picture = _describe(data, label)
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
+    except _UNREADABLE:
         return None
     with contextlib.suppress(OSError):  # of a folder that cannot be written to
         cached.parent.mkdir(exist_ok=True)
@@ -111,8 +114,8 @@ def _describe(data: bytes, label: str) -> Picture:
 
 
 def _draw(path: Path, side_px: int | None) -> bytes:
-    if path.stat().st_size > MAX_GRID_BYTES:
-        raise ValueError("too large")
+    if not path.is_file() or path.stat().st_size > MAX_GRID_BYTES:
+        raise ValueError("no file, or too large")
     with PIL.Image.open(path, formats=["PNG"]) as opened:
         width, height = opened.size
         if side_px and width % side_px == 0 and height % side_px == 0:

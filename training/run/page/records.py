@@ -12,16 +12,15 @@ from typing import Any
 
 from dnnlib.util import UserError
 from training.run.best import read_best
-from training.run.folder import is_locked, read_options, read_status
+from training.run.folder import ENDED, OPTIONS_FILE, is_locked, read_options, read_small_file, read_status
 from training.run.health.monitor import Monitor
 from training.run.health.replay import read_scores, replay
-from training.run.jsonl import MAX_LINE_BYTES, read_lines
+from training.run.jsonl import MAX_LINE_BYTES, finite, read_lines
 
 MAX_POINTS = 300
 """Points of a curve; of each of several runs on one page, a part of them."""
-MAX_SHOWN = 1e30
-"""Larger values are taken for infinite: axes cannot show them."""
-ENDED = ("stopped", "finished", "interrupted", "unsaved", "diverged")
+REPORTED_RUNNING = "reported running"
+"""State of a run that said it was running, if it cannot be found out whether it still is."""
 
 
 @dataclass
@@ -40,7 +39,7 @@ class RunRecords:
     folder: Path
     name: str
     state: str
-    """'running', 'new', or how it ended: one of `ENDED`."""
+    """'running', `REPORTED_RUNNING`, or how it ended: one of `ENDED`."""
     kimg: float
     total_kimg: float
     options: dict[str, Any]
@@ -67,7 +66,7 @@ class RunRecords:
         first, last = ticks[0], ticks[-1]
         if last.kimg > first.kimg:
             sec = (last.means["Timing/total_sec"] or 0.0) - (first.means["Timing/total_sec"] or 0.0)
-            return sec / (last.kimg - first.kimg)
+            return finite(sec / (last.kimg - first.kimg))
         return last.means.get("Timing/sec_per_kimg")
 
 
@@ -108,7 +107,10 @@ def read_records(run_dir: Path, monitor: Monitor | None = None, max_points: int 
 def _state(run_dir: Path, reason: str) -> str:
     if reason in ENDED:
         return reason
-    return "running" if reason == "running" and is_locked(run_dir) else "interrupted"
+    is_running = reason == "running" and is_locked(run_dir)
+    if is_running is None:
+        return REPORTED_RUNNING
+    return "running" if is_running else "interrupted"
 
 
 def _read_options(run_dir: Path) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def _read_options(run_dir: Path) -> dict[str, Any]:
         return read_options(run_dir)
     except UserError:  # of StyleGAN2-ADA's train.py, or damaged; the curves are still there
         try:
-            options = json.loads((run_dir / "training_options.json").read_bytes())
+            options = json.loads(read_small_file(run_dir / OPTIONS_FILE))
         except (OSError, ValueError, RecursionError):
             return {}
         return options if isinstance(options, dict) else {}
@@ -126,21 +128,20 @@ def read_curves(path: Path, max_points: int = MAX_POINTS) -> dict[str, Curve]:
     """Read all statistics from ``stats.jsonl``, averaged over consecutive ticks so that no curve has more points."""
     values: dict[str, tuple[array[float], array[float], array[float]]] = {}
     for _number, line in read_lines(path):
-        kimg = _finite(line.get("Progress/kimg"), "mean")
+        kimg = _value(line.get("Progress/kimg"), "mean")
         if kimg is None:
             continue
         for name, entry in line.items():
-            mean = _finite(entry, "mean")
-            if mean is not None and _finite(entry, "num"):
+            mean = _value(entry, "mean")
+            if mean is not None and _value(entry, "num"):
                 columns = values.setdefault(name, (array("d"), array("d"), array("d")))
-                for column, value in zip(columns, (kimg, mean, _finite(entry, "std") or 0.0), strict=True):
+                for column, value in zip(columns, (kimg, mean, _value(entry, "std") or 0.0), strict=True):
                     column.append(value)
     return {name: Curve(*(_thinned(column, max_points) for column in columns)) for name, columns in values.items()}
 
 
-def _finite(entry: Any, key: str) -> float | None:
-    value: Any = entry.get(key) if isinstance(entry, dict) else None
-    return float(value) if type(value) in (int, float) and abs(value) <= MAX_SHOWN else None
+def _value(entry: Any, key: str) -> float | None:
+    return finite(entry.get(key)) if isinstance(entry, dict) else None
 
 
 def _thinned(values: array[float], max_points: int) -> list[float]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from training.run.page.charts import NUM_COLORS, Line, chart
+from training.run.page.charts import Line, chart
 from training.run.page.html import Html, tag
 from training.run.page.records import Curve, RunRecords
 
@@ -14,6 +14,8 @@ X_LABEL = "real images seen, thousands"
 KNOWN_GROUPS = ("Loss", "Progress", "Timing", "Resources", "Health", "Metrics")
 MAX_METHOD_CHARTS = 40
 MAX_SCORE_CHARTS = 20
+_HEIGHT = r"_h(\d{1,6})"
+"""End of the name of a statistic of one height; Python refuses to parse thousands of digits."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def training_section(runs: Sequence[RunRecords]) -> Html | None:
 def logit_section(runs: Sequence[RunRecords]) -> Html | None:
     """Draw logits of real and generated images, mean and standard deviation, by the height of the feature map."""
     names = {name for run in runs for name in run.curves}
-    suffixes = {match[1] for name in names if (match := re.fullmatch(r"Loss/scores/real((?:_h\d+)?)", name))}
+    suffixes = {match[1] for name in names if (match := re.fullmatch(rf"Loss/scores/real((?:{_HEIGHT})?)", name))}
     if len(suffixes) > 1:
         suffixes.discard("")  # the same as _h1
     panels = [
@@ -94,7 +96,7 @@ def logit_section(runs: Sequence[RunRecords]) -> Html | None:
         )
         for suffix in sorted(suffixes, key=_height)
     ]
-    return _section("Logits by scale", _draw_all(runs, panels), "triple")
+    return _section("Logits by scale", _draw_all(runs, panels[:MAX_METHOD_CHARTS]), "triple")
 
 
 def method_section(runs: Sequence[RunRecords]) -> Html | None:
@@ -102,7 +104,7 @@ def method_section(runs: Sequence[RunRecords]) -> Html | None:
     panels: dict[str, list[str]] = {}
     for name in sorted({name for run in runs for name in run.curves}):
         if "/" in name and name.partition("/")[0] not in KNOWN_GROUPS:
-            panels.setdefault(re.sub(r"_h\d+$", "", name), []).append(name)
+            panels.setdefault(re.sub(rf"{_HEIGHT}$", "", name), []).append(name)
     charts = _draw_all(
         runs,
         [
@@ -122,7 +124,7 @@ def _method_label(base: str, name: str) -> str:
 
 
 def _height(name: str) -> int:
-    match = re.search(r"_h(\d+)$", name)
+    match = re.search(rf"{_HEIGHT}$", name)
     return int(match[1]) if match else 0
 
 
@@ -152,17 +154,17 @@ def _draw(runs: Sequence[RunRecords], panel: Panel) -> Html | None:
 
 
 def _lines(runs: Sequence[RunRecords], panel: Panel) -> Iterator[Line]:
-    """Yield the curves: of one run, each in a colour; of several, each run in one, dashed from the second curve on."""
+    """Yield the curves: of one run, each in a colour; of several, each run in one, its curves with other dashes."""
     for number, run in enumerate(runs):
         for position, (statistic, label) in enumerate(panel.statistics):
             curve = run.curves.get(statistic)
             if curve is None or (set(curve.mean) == {0.0} and position):  # such as the GPU's memory on a CPU
                 continue
             single = len(runs) == 1
-            color = position if single else number % NUM_COLORS + NUM_COLORS * (position > 0)
+            color, dash = (position, 0) if single else (number, min(position, 2))
             low, high = _band(curve) if panel.has_band and single else ((), ())
             name = label if single else f"{run.name}, {label}"
-            yield Line(name, curve.kimg, curve.mean, low, high, color)
+            yield Line(name, curve.kimg, curve.mean, low, high, color, dash)
 
 
 def _band(curve: Curve) -> tuple[list[float], list[float]]:

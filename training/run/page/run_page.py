@@ -16,8 +16,9 @@ from training.run.best import BEST_SNAPSHOT
 from training.run.health.monitor import Monitor
 from training.run.latest import newest_networks
 from training.run.page.html import Html, document, embed_json, image, join, table, tag
+from training.run.page.names import distinct_names
 from training.run.page.pictures import Picture, sample_pictures, small_picture
-from training.run.page.records import MAX_POINTS, RunRecords, read_records, updated_sec
+from training.run.page.records import MAX_POINTS, REPORTED_RUNNING, RunRecords, read_records, updated_sec
 from training.run.page.run_charts import (
     cost_section,
     health_section,
@@ -34,6 +35,7 @@ MAX_PICTURE_BYTES = 5 << 20
 """Sum of all pictures of a page; base64 makes 4/3 of it, which leaves 3 MB of 10 for curves and text."""
 STATES = {
     "running": "running",
+    REPORTED_RUNNING: "running by its last report, which this user cannot check",
     "finished": "finished",
     "stopped": "stopped, and can be continued",
     "interrupted": "interrupted: no process is training, and it can be continued from its last checkpoint",
@@ -66,7 +68,10 @@ def write_comparison(run_dirs: Sequence[Path], path: Path) -> None:
         OSError: The page cannot be written.
     """
     max_points = max(MAX_POINTS // len(run_dirs), MIN_POINTS)
-    write_atomic(path, run_page([read_records(run_dir, None, max_points) for run_dir in run_dirs]).encode())
+    runs = [read_records(run_dir, None, max_points) for run_dir in run_dirs]
+    for run, name in zip(runs, distinct_names(run_dirs), strict=True):
+        run.name = name
+    write_atomic(path, run_page(runs).encode())
 
 
 def run_page(runs: Sequence[RunRecords]) -> Html:

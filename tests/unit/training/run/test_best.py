@@ -41,10 +41,20 @@ def test_another_score_begins_anew(tmp_path):
     assert not best.keep_best(tmp_path, "cars_per_image", 9.0, 2, snapshot(tmp_path, 2))
 
 
+RECORD = {"snapshot": "a.pkl", "score": "fid", "value": 1, "kimg": 1}
+
+
 @pytest.mark.parametrize(
-    "content", [None, "", "[]", "{}", json.dumps({"snapshot": 1, "score": "a", "value": 1, "kimg": 1})]
+    "content",
+    [
+        *(None, "", "[]", "{}"),
+        *(json.dumps({**RECORD, **other}) for other in ({"snapshot": 1}, {"value": 10**400}, {"kimg": float("nan")})),
+        json.dumps(RECORD).ljust((1 << 20) + 1),
+    ],
 )
 def test_a_damaged_record_is_none(tmp_path, content):
     if content is not None:
         (tmp_path / "best.json").write_text(content)
     assert best.read_best(tmp_path) is None
+    (tmp_path / "best.json").write_text(json.dumps(RECORD))
+    assert best.read_best(tmp_path) == RECORD

@@ -3,6 +3,7 @@ import os
 import re
 from pathlib import Path
 
+import filelock
 import pytest
 
 from dnnlib.util import UserError
@@ -16,9 +17,11 @@ from training.run.folder import (
     find_run_dir,
     find_state,
     has_progress,
+    is_locked,
     lock_run,
     make_run_dir,
     read_options,
+    read_small_file,
     read_status,
     refuse_to_start_over,
     write_options,
@@ -168,6 +171,20 @@ def test_a_run_that_has_trained_does_not_start_over(tmp_path, trace):
         refuse_to_start_over(tmp_path)
 
 
+def test_whether_a_run_is_locked(tmp_path, monkeypatch):
+    assert is_locked(tmp_path) is False
+    with lock_run(tmp_path):
+        assert is_locked(tmp_path) is True
+    assert is_locked(tmp_path) is False
+
+    def refuse(*_args, **_kwargs):
+        raise PermissionError
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    assert is_locked(tmp_path) is None
+    assert find_state(tmp_path) is RunState.NEW
+
+
 def hold_lock(path, is_held, is_over):
     with lock_run(path):
         write_status(path, "running", 0, 1)
@@ -195,6 +212,20 @@ def test_two_processes_cannot_train_one_run(tmp_path):
 def test_a_status_that_cannot_be_read_is_none(tmp_path, content):
     (tmp_path / STATUS_FILE).write_text(content)
     assert read_status(tmp_path) == {}
+
+
+def test_small_files(tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(FileNotFoundError):
+        read_small_file(path)
+    path.write_bytes(b"abc")
+    assert read_small_file(path, 3) == b"abc"
+    with pytest.raises(ValueError, match="larger than"):
+        read_small_file(path, 2)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(FileNotFoundError):
+        read_small_file(path)
 
 
 # Options

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from training.run.page.charts import NUM_COLORS, Line, chart
+from training.run.page.charts import DASHES_PX, NUM_COLORS, Line, chart
 
 
 def data_of(figure):
@@ -19,7 +19,13 @@ def test_lines_share_their_x():
     a, b = data["curves"]
     assert (a["y"], a["low"], a["high"]) == ([10, None, 30], [9, None, 29], [11, None, 31])
     assert (b["y"], b["low"], b["high"]) == ([None, 5, 6], None, None)
-    assert (a["color"], a["dashed"], b["color"], b["dashed"]) == (0, False, 1, True)
+    assert (a["color"], a["dash"], b["color"], b["dash"]) == (0, [], 1, list(DASHES_PX[1][0]))
+
+
+def test_colours_and_dashes_tell_lines_apart():
+    lines = [Line("", [1], [2], color=color, dash=dash) for color in range(2 * NUM_COLORS) for dash in range(3)]
+    curves = data_of(chart("t", "x", "y", lines, ""))["curves"]
+    assert len({(curve["color"], *curve["dash"]) for curve in curves}) == len(lines)
 
 
 def test_what_is_said_of_it():

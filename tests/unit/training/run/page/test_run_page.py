@@ -4,15 +4,20 @@ import json
 import os
 import re
 import shlex
+import signal
 
+import filelock
+import PIL.Image
 import pytest
 from PIL import Image
 
 from dnnlib.util import UserError
 from tests.fake_run import write_run
+from training.run.folder import lock_run
 from training.run.page.pictures import CACHE_FOLDER, find_grids, sample_pictures, small_picture
 from training.run.page.records import read_curves, read_records
-from training.run.page.run_page import PAGE_FILE, commands, run_page, write_comparison, write_run_page
+from training.run.page.run_charts import MAX_METHOD_CHARTS
+from training.run.page.run_page import MAX_RUNS, PAGE_FILE, commands, run_page, write_comparison, write_run_page
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +85,21 @@ def test_states_and_time_left(tmp_path):
     assert "Time left" not in state_and_facts("finished")[1]
 
 
+def test_a_running_run_of_another_user(tmp_path, monkeypatch):
+    folder = write_run(tmp_path / "run", num_ticks=2, num_grids=1)
+    (folder / "exit_status.json").write_text('{"reason": "running"}')
+    with lock_run(folder):
+        assert "<dd>running</dd>" in run_page([read_records(folder)])
+
+    def refuse(*_args, **_kwargs):
+        raise PermissionError
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    records = read_records(folder)
+    assert "<dd>running by its last report, which this user cannot check</dd>" in run_page([records])
+    assert "<td>running by its last report</td>" in run_page([records, records])
+
+
 def test_several_runs(tmp_path, run_dir):
     other = write_run(tmp_path / "00001-other", num_ticks=11, kimg_per_tick=5)
     write_comparison([run_dir, other], tmp_path / "comparison.html")
@@ -91,8 +111,24 @@ def test_several_runs(tmp_path, run_dir):
         f"{run}, {kind}" for run in ("00000-<b>cats & dogs", "00001-other") for kind in ("generator", "discriminator")
     ]
     assert [curve["label"] for curve in losses] == names
-    assert [(curve["color"], curve["dashed"]) for curve in losses] == [(0, False), (0, True), (1, False), (1, True)]
+    assert [(curve["color"], curve["dash"]) for curve in losses] == [(0, []), (0, [6, 4]), (1, []), (1, [6, 4])]
     assert len(set(re.findall(r'id="(slider-\d)"', page))) == 2
+
+
+def test_many_runs_can_be_told_apart(tmp_path):
+    runs = [write_run(tmp_path / str(i // 2) / f"0000{i % 2}", num_ticks=2, num_grids=1) for i in range(MAX_RUNS)]
+    write_comparison(runs, tmp_path / "comparison.html")
+    charts = charts_of((tmp_path / "comparison.html").read_text())
+    scores, losses = charts["fid50k_full"]["curves"], charts["Losses"]["curves"]
+    names = [f"{i // 2}/0000{i % 2}" for i in range(MAX_RUNS)]
+    assert [curve["label"] for curve in scores] == names
+    assert [curve["label"] for curve in losses[::2]] == [f"{name}, generator" for name in names]
+
+    def looks(curves):
+        return [(curve["color"], *curve["dash"]) for curve in curves]
+
+    assert len(set(looks(losses))) == 2 * MAX_RUNS
+    assert looks(scores) == looks(losses[::2])  # a run looks alike in all charts
 
 
 def test_curves_are_thinned_by_averaging(tmp_path):
@@ -124,6 +160,77 @@ def test_damaged_files(tmp_path, name, content):
     assert "<h2>Training</h2>" in write_run_page(folder).read_text()
 
 
+def add_statistics(folder, values):
+    statistics = {name: {"num": 1, "mean": value, "std": 0} for name, value in values.items()}
+    lines = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+    (folder / "stats.jsonl").write_text("".join(json.dumps({**line, **statistics}) + "\n" for line in lines))
+
+
+def test_heights_of_thousands_of_digits(tmp_path):
+    folder = write_run(tmp_path / "run", num_ticks=2, num_grids=1)
+    digits = "9" * 5000
+    add_statistics(folder, {f"A/b_h{digits}": 1, f"Loss/scores/real_h{digits}": 1, "A/b_h999999": 1})
+    charts = charts_of(write_run_page(folder).read_text())
+    assert [curve["label"] for curve in charts["A/b"]["curves"]] == ["height 999999"]
+    assert not any(title.startswith("Height 9") for title in charts)
+
+
+def test_the_number_of_charts_is_limited(tmp_path):
+    folder = write_run(tmp_path / "run", num_ticks=2, num_grids=1)
+    add_statistics(folder, {f"{name}{i}": 1 for i in range(100) for name in ("Loss/scores/real_h", "A/b")})
+    charts = charts_of(write_run_page(folder).read_text())
+    assert [title for title in charts if title.startswith("Height")] == [
+        f"Height {i}" for i in range(MAX_METHOD_CHARTS)
+    ]
+    assert sum(title.startswith(("A/", "Con/")) for title in charts) == MAX_METHOD_CHARTS
+
+
+def test_numbers_that_are_too_large(tmp_path):
+    folder = write_run(tmp_path / "run", num_ticks=2, num_grids=1)
+    best = {"snapshot": "a.pkl", "score": "fid", "value": 10**400, "kimg": 1}
+    (folder / "best.json").write_text(json.dumps(best))
+    (folder / "exit_status.json").write_text('{"reason": "stopped", "total_kimg": 300}')
+    ticks = [{"Progress/kimg": 1e-300, "Timing/total_sec": 0}, {"Progress/kimg": 2e-300, "Timing/total_sec": 1e30}]
+    lines = [{name: {"num": 1, "mean": value, "std": 0} for name, value in tick.items()} for tick in ticks]
+    (folder / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = write_run_page(folder).read_text()
+    assert "Best snapshot" not in page
+    assert "Pace" not in page
+
+
+def test_large_options_are_not_read(tmp_path):
+    folder = write_run(tmp_path / "run", num_ticks=2, num_grids=1)
+    assert read_records(folder).resolution == 32
+    options = (folder / "training_options.json").read_text()
+    (folder / "training_options.json").write_text(options.ljust((1 << 20) + 1))
+    assert read_records(folder).options == {}
+
+
+@pytest.fixture
+def fails_instead_of_waiting():
+    def fail(*_):
+        raise AssertionError("waits for a pipe")
+
+    old = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, old)
+
+
+PIPES = ("training_options.json", "exit_status.json", "best.json", "reals.png", f"{CACHE_FOLDER}/reals.webp")
+
+
+@pytest.mark.usefixtures("fails_instead_of_waiting")
+@pytest.mark.parametrize("name", PIPES)
+def test_pipes_are_not_waited_for(tmp_path, name):
+    folder = write_run(tmp_path / "run", num_ticks=2, num_grids=1)
+    (folder / CACHE_FOLDER).mkdir()
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    assert "<h2>Training</h2>" in write_run_page(folder).read_text()
+
+
 # Pictures
 
 
@@ -150,13 +257,16 @@ def test_pictures_show_the_upper_left(tmp_path, run_dir):
     assert small_picture(tmp_path / "missing.png", 32, "") is None
 
 
-def test_pictures_are_kept_until_the_grid_changes(tmp_path):
+def test_pictures_are_kept_until_the_grid_changes(tmp_path, monkeypatch):
     path = tmp_path / "fakes000001.png"
     Image.new("RGB", (64, 64), "red").save(path)
     first = small_picture(path, 32, "")
     cached = tmp_path / CACHE_FOLDER / "fakes000001.webp"
     assert cached.read_bytes() == first.data
     cached.write_bytes(b"damaged")
+    assert small_picture(path, 32, "").data == first.data
+    Image.new("RGB", (1000, 10)).save(cached)
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 4500)  # of which Pillow refuses twice as many
     assert small_picture(path, 32, "").data == first.data
     Image.new("RGB", (8, 8)).save(cached)
     assert small_picture(path, 32, "").width_px == 8  # the grid itself is not read
