@@ -12,6 +12,7 @@ import ipaddress
 import math
 import secrets
 import socket
+import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +34,7 @@ MAX_URL_CHARS = 4096
 MAX_CONNECTIONS = 16
 TIMEOUT_SEC = 10
 MAX_SLIDERS = 50
+TEXT = "text/plain; charset=utf-8"
 LIMIT = 5.0
 """Largest strength, in standard deviations of w along a direction."""
 
@@ -201,12 +203,20 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/":
             self._answer(HTTPStatus.OK, editor.page(), "text/html; charset=utf-8")
         elif self.path.startswith("/image?"):
-            try:
-                self._answer(HTTPStatus.OK, editor.image(self.path.partition("?")[2]), "image/png")
-            except ValueError as error:  # also UserError: the image is not finite
-                self._answer(HTTPStatus.BAD_REQUEST, str(error).encode("ascii", "backslashreplace"))
+            self._answer(*self._image(self.path.partition("?")[2]))
         else:
             self._answer(HTTPStatus.NOT_FOUND, b"there are / and /image only")
+
+    def _image(self, query: str) -> tuple[HTTPStatus, bytes, str]:
+        """Draw an image: status, content and its type of the answer."""
+        try:
+            return HTTPStatus.OK, self.server.editor.image(query), "image/png"
+        except ValueError as error:  # also UserError: the image is not finite
+            return HTTPStatus.BAD_REQUEST, str(error).encode("ascii", "backslashreplace"), TEXT
+        except Exception as error:  # such as memory that has run out: the server goes on
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            reason = b"the image cannot be drawn; the console of edit.py says why"
+            return HTTPStatus.INTERNAL_SERVER_ERROR, reason, TEXT
 
     def _is_from_here(self) -> bool:
         site = self.headers.get("Sec-Fetch-Site", "none")
@@ -215,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             return False
 
-    def _answer(self, status: HTTPStatus, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
+    def _answer(self, status: HTTPStatus, body: bytes, content_type: str = TEXT) -> None:
         nonce = f"'nonce-{self.server.editor.nonce}'"
         policy = f"default-src 'none'; img-src blob:; connect-src 'self'; script-src {nonce}; style-src {nonce}"
         headers = {

@@ -128,6 +128,16 @@ def test_nothing_else_is_served(server, path, status):
     assert b"import" not in body
 
 
+def test_an_image_that_cannot_be_drawn_is_answered_and_told_on_the_console(server, monkeypatch, capsys):
+    def fail(query):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(server.editor, "image", fail)
+    status, body, _headers = ask(server, "/image?seed=1")
+    assert (status, body) == (500, b"the image cannot be drawn; the console of edit.py says why")
+    assert "RuntimeError: out of memory" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"])
 def test_nothing_can_be_written(server, method):
     assert ask(server, "/", method, b"x" * 1000 if method != "HEAD" else None)[0] == 501
