@@ -94,7 +94,8 @@ def object_distance(
             "each are needed"
         )
     elif opts.rank == 0:
-        value = distance(*(crop_features(features, one.sample.best(num_crops), opts.device) for one in (real, gen)))
+        sides = {"real": real.sample.best(num_crops), "generated": gen.sample.best(num_crops)}
+        value = distance(*(crop_features(opts, features, crops, f"{side} objects") for side, crops in sides.items()))
     per_image = {f"{name}_{side}_per_image": one.per_image(label) for side, one in (("real", real), ("fake", gen))}
     return {name: value, **per_image}
 
@@ -161,11 +162,22 @@ def surveys(
 
 
 @torch.no_grad()
-def crop_features(features: torch.nn.Module, crops: list[torch.Tensor], device: torch.device) -> np.ndarray:
-    """Features [n, D] of crops of any sizes; the crops are resampled to the size that the network expects."""
-    rows = []
+def crop_features(opts: MetricOptions, features: torch.nn.Module, crops: list[torch.Tensor], what: str) -> np.ndarray:
+    """Features [n, D] of crops of any sizes; the crops are resampled to the size that the network expects.
+
+    Args:
+        opts: The device, and where progress is shown.
+        features: The network.
+        crops: Images of one object each, [C, H, W].
+        what: What they are, for the progress.
+    """
+    rows: list[np.ndarray] = []
+    device = opts.device
+    progress = opts.progress.sub(f"features of {what}", len(crops), rel_lo=1)
     for start in range(0, len(crops), _FEATURE_BATCH):
         batch = torch.stack([resized(crop, RESOLUTION_PX) for crop in crops[start : start + _FEATURE_BATCH]])
         parts = batch.to(device).split(4 if device.type == "cpu" else _FEATURE_BATCH)
-        rows += [features(part, return_features=True).cpu().numpy() for part in parts]
+        for part in parts:
+            rows.append(features(part, return_features=True).cpu().numpy())
+            progress.update(sum(map(len, rows)))
     return np.concatenate(rows)

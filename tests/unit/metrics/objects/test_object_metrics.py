@@ -16,6 +16,7 @@ from metrics.kernel_inception_distance import squared_mmd
 from metrics.objects import object_metrics
 from metrics.objects.crops import CropSample, resized
 from metrics.objects.protocol import Detections
+from metrics.progress import ProgressMonitor
 from tests import image_files
 from tests.unit.metrics import tiny
 from torch_utils.distributed import init_world, launch
@@ -114,6 +115,13 @@ def test_distance_of_equally_many_crops(kwargs, few_crops):
     assert protocol.detector == tiny.NAME
     assert "reason" not in protocol
     assert "object_detector_accuracy_real" not in protocol
+
+
+def test_every_stage_shows_its_progress(kwargs, few_crops, capsys):
+    metric_main.calc_metric("okd2k_lamp", progress=ProgressMonitor(verbose=True), **kwargs)
+    shown = capsys.readouterr()
+    for stage in ("objects in real images", "objects in generated images", "features of real", "features of generated"):
+        assert stage in shown.out + shown.err
 
 
 def test_names_of_categories_have_no_blanks(kwargs, few_crops):
