@@ -14,14 +14,15 @@ from dnnlib.progress import progress_bar
 from dnnlib.util import UserError
 from torch_utils.device import choose_device
 from training.data.grid import write_png
+from training.data.names import shown
 from training.inference import directions as finding
 from training.inference import options as options
 from training.inference.centers import k_means
 from training.inference.editor import Editor, EditorServer, is_loopback
 from training.inference.film import draw_frames
-from training.inference.latents import Latents, ProjectedLatents, seed_latents
+from training.inference.latents import Latents, ProjectedLatents, flags_for_next, seed_latents
 from training.inference.sampling import check_grid, fit_grid, load_generator, load_projected_w
-from training.inference.stored import StoredVectors, load_vectors, save_vectors
+from training.inference.stored import StoredVectors, check_class, load_vectors, save_vectors
 
 DIRECTIONS_FILE = "directions.safetensors"
 CENTERS_FILE = "centers.safetensors"
@@ -122,14 +123,14 @@ def directions(
     """  # noqa: D301 -- in a raw string click would not see its mark
     where = choose_device(device)
     G = load_generator(network, where, trust_pickle)
-    latents: Latents = seed_latents(G, seeds, trunc, class_idx, where)
-    label = options.choose_label(G, class_idx, where)
+    of_seeds = seed_latents(G, seeds, trunc, class_idx, where)
+    latents: Latents = of_seeds
     if projected_w is not None:
         latents = ProjectedLatents(load_projected_w(projected_w, G, where))
     chosen = finding.layers_in(layers, G.num_ws)
     check_grid(steps, len(latents.numbers), G.img_resolution)
     with progress_bar("samples of w", None):
-        w = finding.sample_w(G, label, samples, sample_seed)
+        w = finding.sample_w(G, of_seeds.label, samples, sample_seed)
     found = (finding.sefa(G, chosen) if method == "sefa" else finding.ganspace(w))[:num]
     settings = {"method": method, "layers": chosen, "class": class_idx, "samples": samples, "sample_seed": sample_seed}
     stored = StoredVectors("directions", found.float(), finding.deviations(w, found).float(), settings)
@@ -147,6 +148,7 @@ def directions(
     pictures = "direction00.png" + (f" to direction{len(found) - 1:02d}.png" if len(found) > 1 else "")
     click.echo(f"Wrote {DIRECTIONS_FILE} and {pictures} to {outdir}")
     serving = ["serve", f"--network={network}", f"--directions={outdir / DIRECTIONS_FILE}"]
+    serving += flags_for_next(G, class_idx, trust_pickle)
     click.echo(f"Next: {how_to_run('edit.py')} {shlex.join(serving)}")
 
 
@@ -216,7 +218,7 @@ def centers(
     write_png(picture, outdir / "centers.png")
     click.echo(f"Wrote {CENTERS_FILE} and centers.png to {outdir}")
     arguments = ["--seeds=0-35", "--trunc=0.5", f"--centers={outdir / CENTERS_FILE}"]
-    options.suggest("generate.py", network, outdir, *arguments)
+    options.suggest("generate.py", network, outdir, *arguments, *flags_for_next(G, class_idx, trust_pickle))
 
 
 @edit.command()
@@ -258,15 +260,18 @@ def serve(
     Example:
       python edit.py serve --network=snapshot.pkl --directions=out/directions.safetensors
     """  # noqa: D301 -- in a raw string click would not see its mark
+    if not host:
+        raise UserError("--host= names no address; 127.0.0.1 is this machine, 0.0.0.0 lets all others in")
     where = choose_device(device)
     G = load_generator(network, where, trust_pickle)
     label = options.choose_label(G, class_idx, where)
     stored = load_vectors(directions_file, "directions", G)
+    check_class(stored, directions_file, G, class_idx)
     editor = Editor(G, stored, layers_of(stored, G, directions_file), label)
     try:
         server = EditorServer(editor, host, port)
-    except OSError as error:
-        raise UserError(f"--host={host} --port={port}: {error.strerror or error}") from error
+    except (OSError, TypeError, UnicodeError) as error:  # the last two: names such as a..b with a non-ASCII letter
+        raise UserError(f"--host={shown(host)} --port={port}: {getattr(error, 'strerror', None) or error}") from error
     if not is_loopback(host):
         options.warn("other machines in the network can reach this page; it asks for no password")
     with server:

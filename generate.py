@@ -17,12 +17,13 @@ from metrics.objects.protocol import ObjectDetector
 from metrics.objects.registry import ALLOWED as OBJECT_DETECTORS
 from metrics.objects.registry import load_object_detector
 from torch_utils.device import choose_device
-from training.data.grid import save_image_grid, write_png
+from training.data.grid import write_png
 from training.inference import options as options
+from training.inference.film import tile
 from training.inference.film_command import FilmJob, write_moving, write_training
-from training.inference.film_options import FilmSettings, film_options
-from training.inference.latents import Latents, ProjectedLatents, seed_latents
-from training.inference.object_figure import chosen_categories, find_objects, object_figure
+from training.inference.film_options import FilmSettings, film_options, refuse
+from training.inference.latents import Latents, ProjectedLatents, flags_for_next, seed_latents
+from training.inference.object_figure import check_images, chosen_categories, find_objects, object_figure
 from training.inference.run_film import run_dir_of
 from training.inference.sampling import fit_grid, in_batches, load_generator, load_projected_w, synthesize
 
@@ -137,10 +138,7 @@ def generate_images(
         raise click.UsageError("--boxes goes with single images, not with films and ranges of --trunc")
     job = FilmJob(outdir, film, grid, batch, noise_mode, where)
     if film is not None and film.is_over_training:
-        if projected_w is not None or centers is not None:
-            raise click.UsageError("a film of a training takes --seeds, not --projected-w or --centers")
-        chosen = functools.partial(seed_latents, seeds=seeds or [], trunc=trunc, class_idx=class_idx, device=where)
-        write_training(job, run_dir_of(network), chosen if seeds else None, trunc, trust_pickle)
+        film_training(job, network, seeds or [], trunc, class_idx, trust_pickle)
         return
     if projected_w is None and not seeds:
         raise click.UsageError("give --seeds or --projected-w")
@@ -153,8 +151,10 @@ def generate_images(
     assert not isinstance(psi, options.Sweep)
     numbers, name = latents.numbers, latents.name
     grid_size = None if grid is None else fit_grid(grid, len(numbers), G.img_resolution)
+    if boxes is not None:
+        check_images(len(numbers), G.img_resolution, G.img_channels)
     detector = None if boxes is None else load_object_detector(object_detector, where, detectors, verbose=True)
-    labels = [] if detector is None else chosen_categories(str(boxes), detector, len(numbers))
+    labels = [] if detector is None else chosen_categories(str(boxes), detector)
 
     outdir.mkdir(parents=True, exist_ok=True)
     images = (
@@ -172,7 +172,7 @@ def generate_images(
         extras.append("boxes.png")
     report(outdir, [file.name for file in files], extras)
     if projected_w is None and len(numbers) > 1 and G.num_ws > 1:
-        suggest_mixing(network, outdir, numbers, class_idx if G.c_dim else None)
+        suggest_mixing(network, outdir, numbers, flags_for_next(G, class_idx, trust_pickle))
 
 
 def write_images(images: Iterable[np.ndarray], files: list[Path], keep: bool) -> list[np.ndarray]:
@@ -187,12 +187,27 @@ def write_images(images: Iterable[np.ndarray], files: list[Path], keep: bool) ->
     return kept
 
 
-def suggest_mixing(network: str, outdir: Path, numbers: Sequence[int], class_idx: int | None) -> None:
+def suggest_mixing(network: str, outdir: Path, numbers: Sequence[int], flags: list[str]) -> None:
     """Print the command that mixes the styles of the first seed and of the last."""
-    arguments = [f"--rows={numbers[0]}", f"--cols={numbers[-1]}"]
-    options.suggest(
-        "style_mixing.py", network, outdir, *arguments, *([] if class_idx is None else [f"--class={class_idx}"])
-    )
+    options.suggest("style_mixing.py", network, outdir, f"--rows={numbers[0]}", f"--cols={numbers[-1]}", *flags)
+
+
+def film_training(
+    job: FilmJob,
+    network: str,
+    seeds: list[int],
+    trunc: float | options.Sweep,
+    class_idx: int | None,
+    trust_pickle: bool,
+) -> None:
+    """Film the run that a network is of: its seeds by each snapshot, or without seeds the grids that it drew."""
+    refuse("has no effect on a film of a training, which takes --seeds", "projected_w", "centers")
+    choose = None
+    if seeds:
+        choose = functools.partial(seed_latents, seeds=seeds, trunc=trunc, class_idx=class_idx, device=job.device)
+    else:
+        refuse("has no effect on the grids that a run drew: give --seeds", "grid", "trunc", "class_idx", "noise_mode")
+    write_training(job, run_dir_of(network), choose, trunc, trust_pickle)
 
 
 def choose_latents(
@@ -233,10 +248,8 @@ def save_boxes(images: list[np.ndarray], path: Path, detector: ObjectDetector, l
 
 
 def save_grid(images: list[np.ndarray], path: Path, size: tuple[int, int]) -> None:
-    """Write images ``[H, W, C]`` row by row as one PNG; unused cells stay black."""
-    cells = np.zeros([size[0] * size[1], *images[0].shape], np.uint8)
-    cells[: len(images)] = images
-    save_image_grid(cells.transpose(0, 3, 1, 2), path, drange=(0, 255), grid_size=size)
+    """Write images ``[H, W, C]`` row by row as one PNG of ``size`` (columns, rows); unused cells are black."""
+    write_png(tile(images, *size), path)
 
 
 if __name__ == "__main__":

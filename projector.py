@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from torch_utils.device import choose_device
 from training.inference import options as options
 from training.inference.projection import Steps, project_many
 from training.inference.projection_results import Results, draw
-from training.inference.sampling import load_generator
-from training.inference.targets import Crop, distance_name, parse_crop, read_targets, to_tensor
-from training.inference.tuning import LEARNING_RATE, Tuning, num_tuning_steps, save_tuned, tune
+from training.inference.sampling import in_batches, load_generator
+from training.inference.targets import Crop, distance_name, is_collection, parse_crop, read_targets, to_tensor
+from training.inference.tuning import LEARNING_RATE, Tuning, num_tuning_steps, other_networks, save_tuned, tune
 
 MAX_FRAMES = 200
 """Maximum number of frames of the video; of more steps, evenly spaced ones are shown."""
@@ -175,43 +175,35 @@ def run_projection(
     features = load_features(detector, where, detectors)
     job = Results(outdir, targets, is_collection(target), features, distance_name(detector), where)
     outdir.mkdir(parents=True, exist_ok=True)
-    job.write("target", [each.pixels for each in targets])
+    pixels = [each.pixels for each in targets]
+    for number, image in enumerate(pixels):
+        job.write("target", number, image)
 
-    pixels = to_tensor([each.pixels for each in targets], torch.device("cpu"))
-    steps = [
-        project_many(G, part.to(where), features, label, num_steps, seed, per_layer=w_plus)
-        for part in pixels.split(batch)
-    ]
-    way = optimize(steps, num_steps)
-    ws = way[-1].expand(-1, G.num_ws, -1)
+    steps = (
+        project_many(G, to_tensor(part, where), features, label, num_steps, seed, per_layer=w_plus)
+        for part in in_batches(pixels, batch)
+    )
+    ways = optimize(steps, -(-len(pixels) // batch), num_steps, is_way_kept=save_video)
+    ws = torch.stack([way[-1] for way in ways]).to(where).expand(-1, G.num_ws, -1)
     write_atomic(outdir / "projected_w.npz", lambda file: np.savez(file, w=ws.cpu().numpy()))
-    job.add("proj", [draw(G, w) for w in ws])
+    for number, w in enumerate(ws):
+        job.add("proj", number, draw(G, w))
+    job.tell("proj")
     job.names.append("projected_w.npz")
     drawn_by: Path | str = network
     if pti is not None:
         settings = Tuning(pti, pti_lr, pti_locality, batch, seed)
         drawn_by = run_tuning(job, G, network, pixels, ws, label, settings, pti_shared, trust_pickle)
     if w_plus or pti is not None or is_collection(target):
-        asked = {
-            "w_plus": w_plus,
-            "pti": pti,
-            "pti_shared": pti_shared,
-            "num_steps": num_steps,
-            "seed": seed,
-            "crop": str(crop),
-        }
-        job.write_summary({"network": network, "detector": detector, **asked})
+        asked = {"w_plus": w_plus, "pti": pti, "pti_shared": pti_shared, "num_steps": num_steps, "seed": seed}
+        job.write_summary({"network": network, "detector": detector, **asked, "crop": str(crop)})
     if save_video:
-        job.write_videos(G, way)
+        job.write_videos(G, ways)
     click.echo(f"Wrote {job.listing()} to {outdir}")
     if any(name.endswith(".webp") for name in job.names):
         click.echo("The video is a WebP because an mp4 needs: pip install '.[video]'")
-    options.suggest("generate.py", drawn_by, outdir, f"--projected-w={outdir / 'projected_w.npz'}")
-
-
-def is_collection(path: Path) -> bool:
-    """Whether the target is a folder or a zip of images."""
-    return path.is_dir() or path.suffix.lower() == ".zip"
+    trust = ["--trust-pickle"] * trust_pickle
+    options.suggest("generate.py", drawn_by, outdir, f"--projected-w={outdir / 'projected_w.npz'}", *trust)
 
 
 def load_features(detector: str, device: torch.device, folder: str | None) -> torch.nn.Module:
@@ -223,67 +215,69 @@ def load_features(detector: str, device: torch.device, folder: str | None) -> to
         raise UserError(f"{error}{alternative}") from error
 
 
-def optimize(parts: Sequence[Iterator[Steps]], num_steps: int) -> torch.Tensor:
+def optimize(parts: Iterable[Iterator[Steps]], num_parts: int, num_steps: int, is_way_kept: bool) -> list[torch.Tensor]:
     """Run projections one after the other and show their progress.
 
     Args:
         parts: The projection of each batch of targets.
+        num_parts: Number of batches.
         num_steps: Steps of each.
+        is_way_kept: Return the w after up to `MAX_FRAMES` of the steps, the last one among them, not after that only.
 
     Returns:
-        The w of all N targets after up to `MAX_FRAMES` of the steps, the last one among them,
-        ``[steps, N, 1 or L, w_dim]``.
+        The w of each target, ``[steps, 1 or L, w_dim]``, on the CPU.
     """
     start = time.monotonic()
-    chosen = set(chosen_steps(num_steps))
-    ways, first, last = [], list[torch.Tensor](), list[torch.Tensor]()
-    with progress_bar("steps", num_steps * len(parts), unit="step") as progress:
+    chosen = set(chosen_steps(num_steps) if is_way_kept else [num_steps - 1])
+    ways, first, last = list[torch.Tensor](), list[torch.Tensor](), list[torch.Tensor]()
+    with progress_bar("steps", num_steps * num_parts, unit="step") as progress:
         for part in parts:
             way = []
             for i, step in enumerate(part):
                 if i in chosen:
-                    way.append(step.ws)
+                    way.append(step.ws.cpu())
                 if i == 0:
                     first.append(step.distances)
                 progress.set_postfix(distance=f"{step.distances.mean():.4f}", refresh=False)
                 progress.update()
             last.append(step.distances)
-            ways.append(torch.stack(way))
+            ways += torch.stack(way).unbind(dim=1)
     means = [torch.cat(values).mean().item() for values in (first, last)]
     elapsed = format_time(time.monotonic() - start)
     click.echo(f"Distance {means[0]:.4f} -> {means[1]:.4f} in {num_steps} steps, {elapsed}")
-    return torch.cat(ways, dim=1)
+    return ways
 
 
 def run_tuning(
     job: Results,
     G: Any,
     network: str,
-    pixels: torch.Tensor,
+    pixels: Sequence[np.ndarray],
     ws: torch.Tensor,
     label: torch.Tensor,
     settings: Tuning,
     is_shared: bool,
     trusted: bool,
 ) -> Path:
-    """Tune one network for each target, or one for all, and write the networks and what they draw.
+    """Tune one network for each target, or one for all, and write each network and what it draws when it is there.
 
     Returns:
         The first of the networks.
     """
     parts = [slice(0, len(ws))] if is_shared else [slice(i, i + 1) for i in range(len(ws))]
-    images, paths = list[np.ndarray](), list[Path]()
+    others, paths = other_networks(network, trusted, options.warn), list[Path]()
     with progress_bar("tuning", len(parts) * num_tuning_steps(len(ws[parts[0]]), settings), unit="step") as progress:
         for number, part in enumerate(parts):
             tuned = copy.deepcopy(G)
             for loss in tune(tuned, pixels[part], ws[part], job.features, label, settings):
                 progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
                 progress.update()
-            images += [draw(tuned, w) for w in ws[part]]
+            for each in range(len(ws))[part]:  # first, since a network whose images are not finite fails here
+                job.add("tuned", each, draw(tuned, ws[each]))
             stem = "tuned" if is_shared else job.name("tuned", number, "")
-            paths.append(save_tuned(tuned, network, job.outdir / stem, trusted, options.warn))
-    job.add("tuned", images)
-    job.names += [path.name for path in paths]
+            paths.append(save_tuned(tuned, others, job.outdir / stem))
+            job.names.append(paths[-1].name)
+    job.tell("tuned")
     return paths[0]
 
 

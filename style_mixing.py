@@ -11,8 +11,9 @@ import torch
 from dnnlib.progress import progress_bar
 from dnnlib.util import UserError
 from torch_utils.device import choose_device
-from training.data.grid import save_image_grid, write_png
+from training.data.grid import write_png
 from training.inference import options as options
+from training.inference.film import tile
 from training.inference.sampling import (
     check_grid,
     check_truncation,
@@ -120,8 +121,7 @@ def save_mix_grid(images: dict[tuple[int, int], np.ndarray], rows: list[int], co
     cells = [corner, *(images[col, col] for col in cols)]
     for row in rows:
         cells += [images[row, row], *(images[row, col] for col in cols)]
-    size = (len(cols) + 1, len(rows) + 1)
-    save_image_grid(np.stack(cells).transpose(0, 3, 1, 2), path, drange=(0, 255), grid_size=size)
+    write_png(tile(cells, len(cols) + 1), path)
 
 
 if __name__ == "__main__":

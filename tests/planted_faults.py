@@ -373,10 +373,10 @@ FAULTS: dict[str, Fault] = {
     ),
     # Scripts
     "unused cells of a grid are white": Fault(
-        "generate.py",
-        "np.zeros([size[0] * size[1], *images[0].shape], np.uint8)",
-        "np.full([size[0] * size[1], *images[0].shape], 255, np.uint8)",
-        ("tests/unit/test_generate.py",),
+        "training/inference/film.py",
+        "np.zeros([rows * height, columns * width, channels], np.uint8)",
+        "np.full([rows * height, columns * width, channels], 255, np.uint8)",
+        ("tests/unit/training/inference/test_film.py",),
     ),
     "styles come from the row": Fault(
         "style_mixing.py",

@@ -57,6 +57,23 @@ def test_directions_and_their_grids(network, outdir, method):
         np.testing.assert_array_equal(pixels(outdir / f"direction{i:02d}.png"), np.concatenate(rows))
 
 
+def test_what_is_suggested_next_names_the_class_and_the_trust(tmp_path, outdir):
+    path = tmp_path / "network.pkl"
+    tiny_snapshot.write(path, c_dim=2)
+    shared = (f"--network={path}", f"--outdir={outdir}", "--samples=10", "--class=1", "--trust-pickle")
+    said = run("directions", *shared, "--num=1", "--steps=2", "--seeds=0").output.splitlines()[-1]
+    file = outdir / "directions.safetensors"
+    assert said == f"Next: python edit.py serve --network={path} --directions={file} --class=1 --trust-pickle"
+    said = run("centers", *shared, "--num=1").output.splitlines()[-1]
+    assert said.endswith(f" --centers={outdir / 'centers.safetensors'} --class=1 --trust-pickle")
+
+
+def test_a_class_without_effect_is_told_once_and_not_suggested(network, outdir):
+    arguments = ("--samples=10", "--num=1", "--steps=2", "--seeds=0", "--class=1")
+    said = run("directions", f"--network={network[0]}", f"--outdir={outdir}", *arguments).output
+    assert said.count("--class") == said.count("Warning: --class has no effect") == 1
+
+
 def test_directions_of_projected_w(network, outdir, tmp_path):
     path, G = network
     w = np.random.RandomState(0).randn(1, G.num_ws, G.w_dim).astype(np.float32)
@@ -141,6 +158,18 @@ def test_serving_is_local_unless_asked(network, tmp_path, started):
     assert started[1][1:] == ("0.0.0.0", 80)
 
 
+def test_directions_of_another_class_are_refused(tmp_path, started):
+    G = tiny_snapshot.write(tmp_path / "network.pkl", c_dim=2)
+    path = tmp_path / "d.safetensors"
+    stored = StoredVectors("directions", torch.eye(8)[:2], torch.ones(2), {"layers": [0], "class": 1})
+    save_vectors(path, stored, G)
+    arguments = (f"--network={tmp_path / 'network.pkl'}", f"--directions={path}")
+    assert run("serve", *arguments, "--class=0").output == f"Error: {path} was made for class 1, not --class=0\n"
+    assert not started
+    assert run("serve", *arguments, "--class=1").exit_code == 0
+    assert len(started) == 1
+
+
 @pytest.mark.parametrize("layers", [None, [], [99], ["0"], [True], [0.5], "0", [0] * 99])
 def test_layers_in_a_file_are_checked(network, tmp_path, started, layers):
     path, G = network
@@ -156,3 +185,19 @@ def test_a_port_that_cannot_be_had_is_told(network, tmp_path):
     said = run("serve", f"--network={path}", f"--directions={tmp_path / 'd.safetensors'}", "--host=203.0.113.1").output
     assert said.startswith("Error: --host=203.0.113.1 --port=8000: ")
     assert len(said.splitlines()) == 1
+
+
+def test_a_host_that_cannot_be_is_told(network, tmp_path):
+    path, G = network
+    save(tmp_path / "d.safetensors", G, [0])
+    said = run("serve", f"--network={path}", f"--directions={tmp_path / 'd.safetensors'}", "--host=\u00e4..b").output
+    assert said.startswith("Error: --host='\\xe4..b' --port=8000: ")
+    assert len(said.splitlines()) == 1
+
+
+def test_an_empty_host_does_not_let_all_others_in(network, tmp_path, started):
+    path, G = network
+    save(tmp_path / "d.safetensors", G, [0])
+    said = run("serve", f"--network={path}", f"--directions={tmp_path / 'd.safetensors'}", "--host=").output
+    assert said.startswith("Error: --host= names no address; 127.0.0.1 is this machine")
+    assert not started

@@ -1,10 +1,12 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from generate import fit_grid, generate_images
+from generate import fit_grid, generate_images, save_grid
 from metrics.objects.protocol import Detections
 from tests import tiny_snapshot
 from training.inference import film_command
@@ -84,6 +86,15 @@ def test_grid_shows_the_images_row_by_row_beside_single_files(network, outdir):
     np.testing.assert_array_equal(pixels(outdir / "seed0004.png"), images[4])
 
 
+def test_a_grid_takes_little_more_memory_than_its_images(tmp_path):
+    images = [np.zeros([100, 100, 3], np.uint8)] * 100
+    tracemalloc.start()
+    save_grid(images, tmp_path / "grid.png", (10, 10))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * sum(image.nbytes for image in images)
+
+
 @pytest.mark.parametrize(("num", "size"), [(1, (1, 1)), (2, (2, 1)), (5, (3, 2)), (36, (6, 6)), (37, (7, 6))])
 def test_automatic_grid_is_about_square(num, size):
     assert fit_grid((0, 0), num, 16) == size
@@ -112,6 +123,8 @@ def test_class(tmp_path, outdir):
     G = tiny_snapshot.write(path, c_dim=3)
     result = run(f"--network={path}", f"--outdir={outdir}", "--seeds=1,0", "--class=2")
     assert result.output.splitlines()[-1].endswith(" --rows=1 --cols=0 --class=2")
+    result = run(f"--network={path}", f"--outdir={outdir}", "--seeds=1,0", "--class=2", "--trust-pickle")
+    assert result.output.splitlines()[-1].endswith(" --rows=1 --cols=0 --class=2 --trust-pickle")
     np.testing.assert_array_equal(pixels(outdir / "seed0001.png"), expected(G, 1, class_idx=2))
     assert (expected(G, 1, class_idx=2) != expected(G, 1, class_idx=1)).any()
 
@@ -187,6 +200,8 @@ def test_network_can_be_a_folder(network, outdir, tmp_path):
         (["--seeds=0", "--trunc=-inf"], "-inf: give a finite number"),
         (["--seeds=0", "--trunc=1e999"], "1e999: give a finite number"),
         (["--seeds=0", "--grid=5000x1"], "a grid of 5000 x 1 images of 16 px is too large"),
+        (["--seeds=0", "--grid=4096x4096"], "a grid of 4096 x 4096 images of 16 px is too large"),
+        (["--seeds=0-4096", "--boxes"], "--boxes chooses among at most 4096 images of 16 px, got 4097: give fewer"),
         (["--seeds=0", f"--grid={'9' * 20}x1"], "give COLUMNSxROWS"),
         (["--seeds=5-3"], "5-3: give 0 to 4294967295, the smaller one first"),
         (["--seeds=4294967296"], "4294967296: give 0 to 4294967295"),
@@ -327,6 +342,9 @@ def test_a_range_of_psi_as_a_picture_and_as_a_film(network, outdir, films):
     for frame, psi in zip(frames, (0, 0.5, 1, 0.5, 0), strict=True):
         images = [expected(G, seed, truncation_psi=psi) for seed in (3, 7)]
         np.testing.assert_array_equal(frame, np.concatenate(images, axis=1))
+    assert run(*shared, "--trunc=0:1", "--video", "--frames=3", "--grid=3x3").exit_code == 0
+    assert films["truncation.mp4"][0].shape == (48, 48, 3)
+    np.testing.assert_array_equal(films["truncation.mp4"][4][:16, :32], frames[4])
 
 
 def test_truncation_towards_the_nearest_center(network, outdir, tmp_path):
@@ -367,6 +385,9 @@ def test_a_film_of_a_training(tmp_path, outdir, films):
         np.testing.assert_array_equal(frames[number][:16], images)
     assert (frames[0][16:] != frames[3][16:]).any()  # kimg
     np.testing.assert_array_equal(frames[0], frames[1])
+    assert run(*arguments, "--seeds=3,7", "--grid=2x2", "--trunc=1").exit_code == 0
+    np.testing.assert_array_equal(films["training.mp4"][0][:16], frames[0][:16])
+    assert (films["training.mp4"][0][16:32] == 0).all()
     said = run(*arguments).output
     assert said.startswith(f"Error: {tmp_path} holds no fakes*.png")
     Image.new("RGB", (32, 32), (9, 0, 0)).save(tmp_path / "fakes000000.png")
@@ -380,7 +401,21 @@ def test_a_film_of_a_training(tmp_path, outdir, films):
         (["--seeds=0-2", "--frames=3"], "--frames needs --video"),
         (["--seeds=0-2", "--loop=1"], "--loop needs --video"),
         (["--over-training"], "--over-training needs --video"),
-        (["--over-training", "--video", "--trunc=0:1"], "--trunc: a film of a training takes one psi, not a range"),
+        (["--over-training", "--video", "--trunc=0:1", "--seeds=0"], "a film of a training takes one psi, not a range"),
+        (["--over-training", "--video", "--loop=1"], "--loop has no effect with --over-training"),
+        (["--over-training", "--video", "--easing=linear"], "--easing has no effect with --over-training"),
+        (
+            ["--over-training", "--video", "--grid=1x1"],
+            "--grid has no effect on the grids that a run drew: give --seeds",
+        ),
+        (["--over-training", "--video", "--trunc=0.5"], "--trunc has no effect on the grids that a run drew"),
+        (["--over-training", "--video", "--class=1"], "--class has no effect on the grids that a run drew"),
+        (
+            ["--over-training", "--video", "--noise-mode=none"],
+            "--noise-mode has no effect on the grids that a run drew",
+        ),
+        (["--over-training", "--video", "--centers=a"], "--centers has no effect on a film of a training"),
+        (["--over-training", "--video", "--network=typo.pkl"], "no such file or folder: typo.pkl"),
         (["--seeds=0", "--video"], "a film needs the same number of key frames"),
         (["--seeds=0-4", "--video", "--grid=2x1"], "a film of 2 walks needs the same number of key frames"),
         (["--seeds=0-3", "--video", "--grid"], "--video needs the number of walks"),

@@ -13,6 +13,7 @@ from PIL import Image
 import dnnlib.util
 import projector
 from dnnlib.download import DownloadError
+from dnnlib.util import UserError
 from generate import generate_images
 from metrics import detectors
 from projector import run_projection
@@ -108,10 +109,87 @@ def test_conditional_grey_network(tmp_path, target, outdir):
 def test_video_has_a_maximum_of_frames(monkeypatch):
     monkeypatch.setattr(projector, "MAX_FRAMES", 3)
     monkeypatch.setattr(projection_results, "draw", lambda G, w: np.full([2, 2, 3], int(w), np.uint8))
-    steps = (Steps(torch.full([2, 1, 1], i), torch.zeros(2)) for i in range(10))
-    way = projector.optimize([steps], 10)
-    frames = list(projection_results.video_frames(None, way[:, 1], np.full([2, 2, 3], 99, np.uint8)))
+    ways = projector.optimize([steps(10, of=2), steps(10, of=1)], 2, 10, is_way_kept=True)
+    assert len(ways) == 3
+    frames = list(projection_results.video_frames(None, ways[1], np.full([2, 2, 3], 99, np.uint8)))
     assert [frame[0, :, 0].tolist() for frame in frames] == [[99, 99, i, i] for i in (0, 4, 9)]
+
+
+def steps(num, of):
+    return (Steps(torch.full([of, 1, 1], i), torch.zeros(of)) for i in range(num))
+
+
+def test_without_a_video_only_the_last_w_is_kept():
+    ways = projector.optimize([steps(10, of=2), steps(10, of=1)], 2, 10, is_way_kept=False)
+    assert [way.tolist() for way in ways] == [[[[9]]]] * 3
+
+
+def test_what_is_kept_of_the_way_leaves_the_device():
+    class OnDevice(torch.Tensor):
+        def cpu(self):
+            return self.as_subclass(torch.Tensor)
+
+    on_device = (Steps(step.ws.as_subclass(OnDevice), step.distances) for step in steps(10, of=2))
+    ways = projector.optimize([on_device], 1, 10, is_way_kept=True)
+    assert {type(way) for way in ways} == {torch.Tensor}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(3):
+        random_image(size=(20, 20)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_targets_become_float32_batch_by_batch(tmp_path, folder, outdir, monkeypatch):
+    tiny_snapshot.write(tmp_path / "snapshot.pkl")
+    events = []
+
+    def project(G, targets, *args, **kwargs):
+        def steps():
+            events.append("projected")
+            yield Steps(torch.zeros(len(targets), 1, 8), torch.zeros(len(targets)))
+
+        assert targets.dtype == torch.float32
+        events.append(len(targets))
+        return steps()
+
+    monkeypatch.setattr(projector, "project_many", project)
+    arguments = ("--detector=tiny", "--num-steps=1", "--batch=2", "--save-video=0")
+    assert run(tmp_path / "snapshot.pkl", folder, outdir, *arguments).exit_code == 0
+    assert events == [2, "projected", 1, "projected"]
+
+
+def test_a_tuned_network_and_its_image_are_written_when_they_are_there(tmp_path, folder, outdir, monkeypatch):
+    """The third target diverges: the work on the others stays, and the snapshot was read once for all."""
+    tiny_snapshot.write(tmp_path / "snapshot.pkl")
+    read, tuned = [], []
+    other_networks = projector.other_networks
+    monkeypatch.setattr(projector, "other_networks", lambda *args: read.append(args[0]) or other_networks(*args))
+
+    def tune(G, *args):
+        if len(tuned) == 2:
+            raise UserError("tuning diverged")
+        tuned.append(G)
+        return iter(())
+
+    monkeypatch.setattr(projector, "tune", tune)
+    arguments = ("--detector=tiny", "--num-steps=1", "--save-video=0", "--pti=1", "--trust-pickle")
+    result = run(tmp_path / "snapshot.pkl", folder, outdir, *arguments)
+    assert result.output.splitlines()[-1] == "Error: tuning diverged"
+    assert sorted(path.name for path in outdir.glob("tuned*")) == [
+        "tuned00.pkl", "tuned00.png", "tuned01.pkl", "tuned01.png",
+    ]  # fmt: skip
+    assert read == [str(tmp_path / "snapshot.pkl")]
+
+
+def test_what_is_suggested_next_names_the_trust(tmp_path, target, outdir):
+    tiny_snapshot.write(tmp_path / "snapshot.pkl")
+    arguments = ("--detector=tiny", "--num-steps=1", "--save-video=0", "--trust-pickle")
+    said = run(tmp_path / "snapshot.pkl", target, outdir, *arguments).output.splitlines()[-1]
+    assert said.endswith(f" --projected-w={outdir / 'projected_w.npz'} --trust-pickle")
 
 
 @pytest.mark.parametrize(
@@ -174,11 +252,9 @@ def test_target_that_is_no_image(tmp_path, outdir):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_shared", [False, True])
-def test_a_folder_in_w_plus_with_tuning(tmp_path, outdir, is_shared):
+def test_a_folder_in_w_plus_with_tuning(tmp_path, folder, outdir, is_shared):
     """What is saved draws the pictures of the projection: w by the network, and by the tuned one."""
     G = tiny_snapshot.write(tmp_path / "snapshot.pkl")
-    folder = tmp_path / "photos"
-    folder.mkdir()
     for i in range(3):
         random_image(size=(30, 20 + i)).save(folder / f"{i}.png")
     arguments = ("--detector=tiny", "--num-steps=4", "--batch=2", "--w-plus", "--pti=3", "--pti-lr=0.01")

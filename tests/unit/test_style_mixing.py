@@ -1,10 +1,12 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from style_mixing import generate_style_mix
+from style_mixing import generate_style_mix, save_mix_grid
 from tests import tiny_snapshot
 from training.networks import Generator
 from training.snapshots.portable import save_portable
@@ -66,6 +68,16 @@ def test_mixtures(network, outdir):
         pixels(outdir / "grid.png"), np.concatenate([np.concatenate(row, axis=1) for row in rows])
     )
     assert len({image.tobytes() for image in image.values()}) == 5
+
+
+def test_a_grid_takes_little_more_memory_than_its_images(tmp_path):
+    seeds = list(range(9))
+    images = dict.fromkeys([(row, col) for row in seeds for col in seeds], np.zeros([100, 100, 3], np.uint8))
+    tracemalloc.start()
+    save_mix_grid(images, seeds, seeds, tmp_path / "grid.png")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 10 * 10 * 100 * 100 * 3
 
 
 def test_default_styles_are_the_first_seven_or_all(network, outdir):

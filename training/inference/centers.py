@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 
 MAX_ITERATIONS = 100
+_BATCH = 1 << 14
+"""Samples whose distances from all centres are in memory at a time: 512 MiB for 4096 centres."""
 
 
 def k_means(w: torch.Tensor, num_centers: int, seed: int) -> torch.Tensor:
@@ -25,16 +27,21 @@ def k_means(w: torch.Tensor, num_centers: int, seed: int) -> torch.Tensor:
     """
     w = w.cpu().double()
     centers = _spread_start(w, num_centers, torch.Generator().manual_seed(seed))
-    nearest = torch.cdist(w, centers).argmin(dim=1)
+    nearest = _nearest(w, centers)
     for _ in range(MAX_ITERATIONS):
-        for i in range(num_centers):
-            if (members := w[nearest == i]).shape[0]:  # an empty cluster keeps its centre
-                centers[i] = members.mean(dim=0)
-        previous, nearest = nearest, torch.cdist(w, centers).argmin(dim=1)
+        sizes = torch.bincount(nearest, minlength=num_centers)[:, None]
+        sums = torch.zeros_like(centers).index_add_(0, nearest, w)
+        centers = torch.where(sizes > 0, sums / sizes, centers)  # an empty cluster keeps its centre
+        previous, nearest = nearest, _nearest(w, centers)
         if torch.equal(previous, nearest):
             break
     order = torch.bincount(nearest, minlength=num_centers).argsort(descending=True, stable=True)
     return centers[order].float()
+
+
+def _nearest(w: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
+    """Number of the centre ``[K, w_dim]`` that is nearest to each sample ``[N, w_dim]``: int64 [N]."""
+    return torch.cat([torch.cdist(part, centers).argmin(dim=1) for part in w.split(_BATCH)])
 
 
 def _spread_start(w: torch.Tensor, num_centers: int, rng: torch.Generator) -> torch.Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from dnnlib.util import UserError
-from training.inference.sampling import map_z
+from training.inference.sampling import map_to_w
 
 _BATCH = 1000
 
@@ -18,7 +18,7 @@ def sample_w(G: Any, label: torch.Tensor, num: int, seed: int) -> torch.Tensor:
     """Map ``num`` latents of one random stream to w ``[num, w_dim]``, without truncation."""
     rng = np.random.RandomState(seed)
     sizes = [min(_BATCH, num - start) for start in range(0, num, _BATCH)]
-    return torch.cat([map_z(G, rng.randn(size, G.z_dim), label)[:, 0] for size in sizes])
+    return torch.cat([map_to_w(G, rng.randn(size, G.z_dim), label) for size in sizes])
 
 
 def sefa(G: Any, layers: Sequence[int]) -> torch.Tensor:

@@ -67,6 +67,7 @@ def draw_frames(
     batch_size: int,
     noise_mode: str = "const",
     noise_seeds: Sequence[int] | None = None,
+    rows: int | None = None,
 ) -> Iterator[np.ndarray]:
     """Draw several walks at the same time, side by side in a grid.
 
@@ -77,6 +78,7 @@ def draw_frames(
         batch_size: Images drawn at a time.
         noise_mode: As for `synthesize`.
         noise_seeds: Seed of the random noise of each cell, which does not change from frame to frame.
+        rows: Rows of the grid; None for as many as the walks need.
 
     Yields:
         uint8 ``[H, W, C]``; unused cells are black.
@@ -88,7 +90,7 @@ def draw_frames(
         ws, part_seeds = zip(*part, strict=True)
         cells.extend(synthesize(G, torch.stack(ws), noise_mode, part_seeds))
         while len(cells) >= len(walks):
-            yield tile(cells[: len(walks)], columns)
+            yield tile(cells[: len(walks)], columns, rows)
             del cells[: len(walks)]
 
 
@@ -99,10 +101,16 @@ def counted(frames: Iterable[np.ndarray], progress: Any) -> Iterator[np.ndarray]
         progress.update()
 
 
-def tile(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
-    """Put images ``[H, W, C]`` in a grid, row by row; unused cells are black."""
+def tile(images: Sequence[np.ndarray], columns: int, rows: int | None = None) -> np.ndarray:
+    """Put uint8 images ``[H, W, C]`` in a grid, row by row; unused cells are black.
+
+    Args:
+        images: They have the same size.
+        columns: Columns of the grid.
+        rows: Rows, enough for the images; None for as many as they need.
+    """
     height, width, channels = images[0].shape
-    rows = -(-len(images) // columns)
+    rows = rows or -(-len(images) // columns)
     canvas = np.zeros([rows * height, columns * width, channels], np.uint8)
     for i, image in enumerate(images):
         top, left = i // columns * height, i % columns * width

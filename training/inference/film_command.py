@@ -44,10 +44,11 @@ class FilmJob:
     device: torch.device
 
     def draw(
-        self, G: Any, walks: Sequence[Iterable[torch.Tensor]], columns: int, seeds: Sequence[int]
+        self, G: Any, walks: Sequence[Iterable[torch.Tensor]], size: tuple[int, int], seeds: Sequence[int]
     ) -> Iterator[np.ndarray]:
-        """Frames of walks in a grid, each with the random noise of a seed."""
-        return films.draw_frames(G, walks, columns, self.batch, self.noise_mode, seeds)
+        """Frames of walks in a grid of ``size`` (columns, rows), each with the random noise of a seed."""
+        columns, rows = size
+        return films.draw_frames(G, walks, columns, self.batch, self.noise_mode, seeds, rows)
 
     def save(self, frames: Iterable[np.ndarray], total: int, name: str) -> None:
         """Write a film and say so."""
@@ -85,7 +86,7 @@ def write_walks(job: FilmJob, G: Any, latents: Latents, psi: float) -> None:
     num_per_key = settings.frames or DEFAULT_FRAMES
     walks = [films.walk(keys_of(latents, part, psi), num_per_key, settings.is_loop, settings.easing) for part in parts]
     total = films.num_frames(len(parts[0]), num_per_key, settings.is_loop)
-    job.save(job.draw(G, walks, columns, [part[0] for part in parts]), total, "film")
+    job.save(job.draw(G, walks, (columns, rows), [part[0] for part in parts]), total, "film")
 
 
 def keys_of(latents: Latents, numbers: Sequence[int], psi: float) -> torch.Tensor:
@@ -102,7 +103,7 @@ def write_sweep(job: FilmJob, G: Any, latents: Latents, trunc: Sweep) -> None:
     cells = [(number, psi) for number in latents.numbers for psi in psis]
     ws = [[latents.ws([number], psi)[0]] for number, psi in cells]
     with progress_bar("images", None):
-        [picture] = job.draw(G, ws, len(psis), [number for number, _psi in cells])
+        [picture] = job.draw(G, ws, (len(psis), len(latents.numbers)), [number for number, _psi in cells])
     job.outdir.mkdir(parents=True, exist_ok=True)
     write_png(picture, job.outdir / "truncation.png")
     what = f"psi from {trunc.low:g} to {trunc.high:g} in {trunc.num} steps, a row per seed"
@@ -113,10 +114,10 @@ def write_sweep_film(job: FilmJob, G: Any, latents: Latents, trunc: Sweep) -> No
     """Write ``truncation.mp4``: psi increases, and falls again in a loop."""
     settings = job.settings
     assert settings is not None
-    columns, _rows = fit_grid(job.grid or (0, 0), len(latents.numbers), G.img_resolution)
+    size = fit_grid(job.grid or (0, 0), len(latents.numbers), G.img_resolution)
     psis = films.sweep(trunc.low, trunc.high, max(settings.frames or DEFAULT_FRAMES, 2), settings.is_loop)
     walks = [_over_psi(latents, number, psis) for number in latents.numbers]
-    job.save(job.draw(G, walks, columns, latents.numbers), len(psis), "truncation")
+    job.save(job.draw(G, walks, size, latents.numbers), len(psis), "truncation")
 
 
 def _over_psi(latents: Latents, number: int, psis: Sequence[float]) -> Iterator[torch.Tensor]:
@@ -160,7 +161,7 @@ def _snapshot_frames(
     for kimg, path in stages:
         G = load_generator(str(path), job.device, trusted)
         latents = choose(G)
-        columns, _rows = fit_grid(job.grid or (0, 0), len(latents.numbers), G.img_resolution)
+        size = fit_grid(job.grid or (0, 0), len(latents.numbers), G.img_resolution)
         ws = [[w] for w in keys_of(latents, latents.numbers, psi)]
-        [frame] = job.draw(G, ws, columns, latents.numbers)
+        [frame] = job.draw(G, ws, size, latents.numbers)
         yield films.captioned(frame, run_film.kimg_text(kimg))

@@ -91,15 +91,27 @@ def film_options(command: Callable[..., Any]) -> Callable[..., Any]:
         **kwargs: Any,
     ) -> Any:
         if video is None:
-            _refuse("over_training", "frames", "loop", "easing", "fps")
+            refuse("needs --video", "over_training", "frames", "loop", "easing", "fps")
+        if over_training:
+            refuse("has no effect with --over-training", "loop", "easing")
         film = None if video is None else FilmSettings(video, frames, over_training, loop, easing, fps)
         return command(*args, film=film, **kwargs)
 
     return with_film
 
 
-def _refuse(*names: str) -> None:
+def refuse(why: str, *names: str) -> None:
+    """Refuse parameters of the current command that were given on the command line.
+
+    Args:
+        why: Follows the flag in the message.
+        names: The parameters, by the names that the command takes them by.
+
+    Raises:
+        click.UsageError: One was given.
+    """
     context = click.get_current_context()
-    for name in names:
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name.replace('_', '-')} needs --video")
+    given = {name for name in names if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
+    for parameter in context.command.params:
+        if parameter.name in given:
+            raise click.UsageError(f"{parameter.opts[0]} {why}")

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 
-from dnnlib.util import UserError
 from training.inference import options as options
 from training.inference.centers import truncate
 from training.inference.sampling import check_truncation, map_seeds
-from training.inference.stored import load_vectors
+from training.inference.stored import check_class, load_vectors
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,11 @@ def seed_latents(
             check_truncation(G, psi)
         return SeedLatents(G, seeds, label)
     stored = load_vectors(centers, "centers", G)
-    made_for = stored.settings.get("class")
-    if G.c_dim and made_for != class_idx:
-        raise UserError(f"{centers} was made for class {ascii(made_for)[:20]}, not --class={class_idx}")
+    check_class(stored, centers, G, class_idx)
     return SeedLatents(G, seeds, label, stored.vectors)
+
+
+def flags_for_next(G: Any, class_idx: int | None, is_trusted: bool) -> list[str]:
+    """Return the flags of a command that the next one for the same network needs as well."""
+    of_class = [f"--class={class_idx}"] if G.c_dim else []
+    return of_class + ["--trust-pickle"] * is_trusted

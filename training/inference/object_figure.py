@@ -19,7 +19,8 @@ MIN_CELL_PX = 192
 """Smaller images are enlarged by a whole factor, so that the boxes do not hide them."""
 
 MAX_IMAGES = 4096
-"""All images are kept until the figure is drawn."""
+MAX_IMAGES_MIB = 4096
+"""All images are kept until the figure is drawn: 1365 of 1024 px in RGB."""
 
 _BATCH = 16
 _BOX_COLOUR = (255, 64, 64)
@@ -36,14 +37,24 @@ def find_objects(images: Sequence[np.ndarray], detector: ObjectDetector) -> list
     return found
 
 
-def chosen_categories(text: str, detector: ObjectDetector, num_images: int = 1) -> list[int]:
+def check_images(num: int, resolution_px: int, num_channels: int) -> None:
+    """Check that square images fit in memory before they are drawn.
+
+    Raises:
+        UserError: There are more than `MAX_IMAGES`, or more than `MAX_IMAGES_MIB` of them.
+    """
+    num_bytes = resolution_px**2 * num_channels
+    most = min(MAX_IMAGES, (MAX_IMAGES_MIB << 20) // num_bytes)
+    if num > most:
+        raise UserError(f"--boxes chooses among at most {most} images of {resolution_px} px, got {num}: give fewer")
+
+
+def chosen_categories(text: str, detector: ObjectDetector) -> list[int]:
     """Labels of comma-separated categories; ``all`` gives those of the detector.
 
     Raises:
-        UserError: The detector does not know one of them, or there are too many images.
+        UserError: The detector does not know one of them.
     """
-    if num_images > MAX_IMAGES:
-        raise UserError(f"--boxes chooses among at most {MAX_IMAGES} images, got {num_images}: give fewer --seeds")
     if text == "all":
         return list(range(len(detector.categories)))
     names = [name.strip() for name in text.split(",")]

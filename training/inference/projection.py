@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from metrics.generated import to_rgb
-from training.inference.sampling import map_z
+from training.inference.sampling import map_to_w
 
 NUM_W_SAMPLES = 10_000
 W_SAMPLES_SEED = 123
@@ -37,56 +37,17 @@ deep networks would shrink to nothing."""
 
 
 @dataclass(frozen=True)
-class Step:
-    """Result of one optimization step.
-
-    Attributes:
-        w: ``[w_dim]``.
-        distance: Squared distance between the features of the target and of the image of w (with noise).
-    """
-
-    w: torch.Tensor
-    distance: float
-
-
-@dataclass(frozen=True)
 class Steps:
     """Results of one optimization step for N targets.
 
     Attributes:
         ws: ``[N, 1, w_dim]``, or ``[N, L, w_dim]`` with one w per layer.
-        distances: As of `Step`, float32 [N].
+        distances: Squared distances between the features of the targets and of the images of ws (with noise),
+            float32 [N].
     """
 
     ws: torch.Tensor
     distances: torch.Tensor
-
-
-def project(
-    G: Any,
-    target: torch.Tensor,
-    detector: torch.nn.Module,
-    label: torch.Tensor,
-    num_steps: int = 1000,
-    seed: int = 303,
-    num_w_samples: int = NUM_W_SAMPLES,
-) -> Iterator[Step]:
-    """Optimize w step by step.
-
-    Args:
-        G: Generator without gradients; it is not modified.
-        target: ``[1, C, R, R]`` in 0..255, with the shape of the images of ``G``.
-        detector: Feature network with the interface of `metrics.detectors` and ``return_lpips``.
-        label: Label of all images, ``[1, c_dim]``.
-        num_steps: Number of steps.
-        seed: Seed of the noise.
-        num_w_samples: Number of samples for the mean and the standard deviation of w.
-
-    Yields:
-        The result of each step.
-    """
-    for steps in project_many(G, target, detector, label, num_steps, seed, num_w_samples):
-        yield Step(steps.ws[0, 0], steps.distances[0].item())
 
 
 def project_many(
@@ -99,16 +60,16 @@ def project_many(
     num_w_samples: int = NUM_W_SAMPLES,
     per_layer: bool = False,
 ) -> Iterator[Steps]:
-    """Optimize the w of several targets at once; each gets the same noise on w and its own noise maps.
+    """Optimize the w of several targets at once, step by step; each gets the same noise on w and its own noise maps.
 
     Args:
-        G: As for `project`.
-        targets: ``[N, C, R, R]`` in 0..255.
-        detector: Likewise.
-        label: Likewise.
-        num_steps: Likewise.
-        seed: Likewise.
-        num_w_samples: Likewise.
+        G: Generator without gradients; it is not modified.
+        targets: ``[N, C, R, R]`` in 0..255, float32, with the shape of the images of ``G``.
+        detector: Feature network with the interface of `metrics.detectors` and ``return_lpips``.
+        label: Label of all images, ``[1, c_dim]``.
+        num_steps: Number of steps.
+        seed: Seed of the noise.
+        num_w_samples: Number of samples for the mean and the standard deviation of w.
         per_layer: Optimize one w for each of the L layers: the space W+ (arXiv:1904.03189).
 
     Yields:
@@ -148,7 +109,7 @@ def squared_distances(features: torch.Tensor, others: torch.Tensor) -> torch.Ten
 def w_statistics(G: Any, label: torch.Tensor, num_samples: int) -> tuple[torch.Tensor, float]:
     """Mean of w ``[w_dim]``, and the root mean square distance from it."""
     z = np.random.RandomState(W_SAMPLES_SEED).randn(num_samples, G.z_dim)
-    w = torch.cat([map_z(G, part, label)[:, 0] for part in np.array_split(z, math.ceil(num_samples / 1000))])
+    w = torch.cat([map_to_w(G, part, label) for part in np.array_split(z, math.ceil(num_samples / 1000))])
     w_mean = w.mean(dim=0)
     return w_mean, (w - w_mean).square().sum(dim=1).mean().sqrt().item()
 

@@ -17,11 +17,11 @@ from dnnlib.progress import progress_bar
 from training.data.grid import write_png
 from training.data.video import write_video
 from training.inference.film import counted, tile
-from training.inference.sampling import check_grid, synthesize
+from training.inference.sampling import max_rows, synthesize
 from training.inference.targets import Target, distances, in_words, mean_distances
 
 MAX_COMPARED = 64
-"""Rows of comparison.png: the first targets."""
+"""Rows of comparison.png: the first targets, fewer if images are large."""
 
 
 class Results:
@@ -33,7 +33,7 @@ class Results:
         is_numbered: Whether file names have the number of a target.
         features: Feature network.
         distance: Name of the distance in it.
-        device: Of the feature network.
+        device: Of the feature network and of the generator.
     """
 
     def __init__(
@@ -50,29 +50,31 @@ class Results:
         self.is_numbered = is_numbered
         self.features, self.distance, self.device = features, distance, device
         self.names: list[str] = []
-        self.images: dict[str, list[np.ndarray]] = {}
+        self.compared: dict[str, list[np.ndarray]] = {}
         self.distances: dict[str, list[dict[str, float]]] = {}
 
     def name(self, kind: str, number: int, suffix: str) -> str:
         """File name of an image or video."""
         return f"{kind}{number:02d}{suffix}" if self.is_numbered else f"{kind}{suffix}"
 
-    def write(self, kind: str, images: Sequence[np.ndarray]) -> None:
-        """Write an image per target."""
-        self.images[kind] = list(images)
-        for number, image in enumerate(images):
-            self.names.append(self.name(kind, number, ".png"))
-            write_png(image, self.outdir / self.names[-1])
+    def write(self, kind: str, number: int, image: np.ndarray) -> None:
+        """Write an image of a target; they come in the order of the targets."""
+        self.names.append(self.name(kind, number, ".png"))
+        write_png(image, self.outdir / self.names[-1])
+        if number < MAX_COMPARED:
+            self.compared.setdefault(kind, []).append(image)
 
-    def add(self, kind: str, images: Sequence[np.ndarray]) -> None:
-        """Write what was found, measure it, and print its mean distance from the targets."""
-        self.write(kind, images)
-        self.distances[kind] = [
-            distances(image, target.pixels, self.features, self.distance, self.device)
-            for image, target in zip(images, self.targets, strict=True)
-        ]
-        of_all = f", mean of {len(images)}" if len(images) > 1 else ""
-        click.echo(f"{kind}.png differs from its target: {in_words(mean_distances(self.distances[kind]))}{of_all}")
+    def add(self, kind: str, number: int, image: np.ndarray) -> None:
+        """Write what was found for a target, and measure it."""
+        self.write(kind, number, image)
+        found = distances(image, self.targets[number].pixels, self.features, self.distance, self.device)
+        self.distances.setdefault(kind, []).append(found)
+
+    def tell(self, kind: str) -> None:
+        """Print the mean distance from the targets of what was found."""
+        found = self.distances[kind]
+        of_all = f", mean of {len(found)}" if len(found) > 1 else ""
+        click.echo(f"{kind}.png differs from its target: {in_words(mean_distances(found))}{of_all}")
 
     def write_summary(self, settings: dict[str, Any]) -> None:
         """Write ``distances.json`` and ``comparison.png``: a row per target."""
@@ -84,25 +86,26 @@ class Results:
         means = {kind: mean_distances(values) for kind, values in self.distances.items()}
         summary = {**settings, "mean": means, "targets": rows}
         write_atomic(self.outdir / "distances.json", (json.dumps(summary, indent=2) + "\n").encode())
-        num_rows = min(len(self.targets), MAX_COMPARED)
-        check_grid(len(self.images), num_rows, self.targets[0].pixels.shape[0])
-        cells = [images[i] for i in range(num_rows) for images in self.images.values()]
-        write_png(tile(cells, len(self.images)), self.outdir / "comparison.png")
+        kinds = self.compared.values()
+        num_rows = min(len(self.targets), MAX_COMPARED, max_rows(len(kinds), self.targets[0].pixels.shape[0]))
+        cells = [images[i] for i in range(num_rows) for images in kinds]
+        write_png(tile(cells, len(kinds)), self.outdir / "comparison.png")
         self.names += ["distances.json", "comparison.png"]
 
-    def write_videos(self, G: Any, way: torch.Tensor) -> None:
-        """Write the way ``[steps, N, 1 or L, w_dim]`` of every target as a video."""
-        with progress_bar("frames", len(way) * len(self.targets), unit="frame") as progress:
-            for number, target in enumerate(self.targets):
+    def write_videos(self, G: Any, ways: Sequence[torch.Tensor]) -> None:
+        """Write the way ``[steps, 1 or L, w_dim]`` of every target as a video."""
+        with progress_bar("frames", sum(map(len, ways)), unit="frame") as progress:
+            for number, (way, target) in enumerate(zip(ways, self.targets, strict=True)):
                 path = self.outdir / self.name("proj", number, ".mp4")
-                frames = counted(video_frames(G, way[:, number], target.pixels), progress)
+                frames = counted(video_frames(G, way.to(self.device), target.pixels), progress)
                 self.names.append(write_video(frames, path).name)
 
     def listing(self) -> str:
         """Names of the files; of many targets, those of the first."""
         if len(self.targets) == 1:
             return ", ".join(self.names)
-        return ", ".join(name for name in self.names if not re.search("[1-9]", name)) + ", ..."
+        # Not the suffix: mp4 has a digit of its own.
+        return ", ".join(name for name in self.names if not re.search("[1-9]", Path(name).stem)) + ", ..."
 
 
 def draw(G: Any, w: torch.Tensor) -> np.ndarray:

@@ -24,11 +24,17 @@ _SAMPLES = re.compile(r"fakes(_init|\d{1,15})(?:_\d{3})?\.png")
 
 
 def run_dir_of(network: str) -> Path:
-    """Return the folder of the run that `find_network` finds networks in; other folders are returned as they are."""
+    """Return the folder of the run that `find_network` finds networks in; other folders are returned as they are.
+
+    Raises:
+        UserError: There is no such file or folder.
+    """
     path = Path(network)
     if path.is_dir() and is_run(path):
         return path
     found = Path(find_network(network))
+    if not found.exists():
+        raise UserError(f"no such file or folder: {network}; a film of a training needs a run, or a snapshot in it")
     return found if found.is_dir() else found.parent
 
 

@@ -82,11 +82,11 @@ def load_vectors(path: Path, kind: str, G: Any) -> StoredVectors:
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in ("vectors", "deviations")}
+            # float8 and the like know few operations
+            vectors, deviations = (file.get_tensor(name).float() for name in ("vectors", "deviations"))
         settings = json.loads(metadata["settings"][:MAX_SETTINGS_BYTES])
     except Exception as error:  # a damaged header makes the library raise almost anything
         raise UserError(f"{path} cannot be read: {str(error)[:200]!a}; {how} writes such files") from error
-    vectors, deviations = tensors["vectors"], tensors["deviations"]
     if metadata.get("kind") != kind:
         raise UserError(f"{path} holds {str(metadata.get('kind'))[:50]!a}, not {kind}: {how} writes them")
     if vectors.ndim != 2 or vectors.shape[1] != G.w_dim or deviations.shape != vectors.shape[:1] or not len(vectors):
@@ -97,4 +97,15 @@ def load_vectors(path: Path, kind: str, G: Any) -> StoredVectors:
         raise UserError(f"{path} was made for another network: make it anew with {how}")
     if not isinstance(settings, dict):
         raise UserError(f"{path}: its settings are not a JSON object")
-    return StoredVectors(kind, vectors.float(), deviations.float(), settings)
+    return StoredVectors(kind, vectors, deviations, settings)
+
+
+def check_class(stored: StoredVectors, path: Path, G: Any, class_idx: int | None) -> None:
+    """Check that vectors in the file ``path`` were made for the class of ``--class``, if ``G`` has classes.
+
+    Raises:
+        UserError: They were made for another one.
+    """
+    made_for = stored.settings.get("class")
+    if G.c_dim and made_for != class_idx:
+        raise UserError(f"{path} was made for class {ascii(made_for)[:20]}, not --class={class_idx}")

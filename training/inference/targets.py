@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +85,11 @@ class Target:
     square: tuple[int, int, int]
 
 
+def is_collection(path: Path) -> bool:
+    """Whether a path of targets is that of a folder or a zip of images, not of an image."""
+    return path.is_dir() or path.suffix.lower() == ".zip"
+
+
 def read_targets(path: Path, crop: Crop, resolution_px: int, num_channels: int) -> list[Target]:
     """Read an image file, or all images in a folder or zip, at the resolution of a network.
 
@@ -103,7 +108,7 @@ def read_targets(path: Path, crop: Crop, resolution_px: int, num_channels: int) 
         except BadImageError as error:
             raise UserError(f"{shown(name)} {error}") from error
 
-    if path.is_dir() or path.suffix.lower() == ".zip":
+    if is_collection(path):
         with closing(open_archive(path)) as archive:
             names = require_images(archive)
             if len(names) > MAX_TARGETS:
@@ -132,8 +137,8 @@ def prepared(
     return np.array(prepare(image)).reshape(resolution_px, resolution_px, num_channels)
 
 
-def to_tensor(images: list[np.ndarray], device: torch.device) -> torch.Tensor:
-    """Images ``[H, W, C]`` as a batch ``[N, C, H, W]``, float32 in 0..255."""
+def to_tensor(images: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
+    """Images, uint8 ``[H, W, C]``, as a batch ``[N, C, H, W]``, float32 in 0..255."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(device, torch.float32)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 from dnnlib.util import UserError
 from training.inference.projection import perceptual_features, squared_distances
 from training.inference.sampling import map_z
+from training.inference.targets import to_tensor
 from training.run.latest import find_network
 from training.snapshots.portable import save_portable
 from training.snapshots.save import save_snapshot
@@ -55,7 +56,7 @@ class Tuning:
 
 def tune(
     G: Any,
-    targets: torch.Tensor,
+    targets: Sequence[np.ndarray],
     ws: torch.Tensor,
     detector: torch.nn.Module,
     label: torch.Tensor,
@@ -65,7 +66,7 @@ def tune(
 
     Args:
         G: A copy of the generator, without gradients; it has none again at the end.
-        targets: ``[N, C, R, R]`` in 0..255, on the CPU or a device.
+        targets: N images, uint8 ``[R, R, C]``.
         ws: Their w ``[N, L, w_dim]``.
         detector: Feature network with the interface of `metrics.detectors` and ``return_lpips``.
         label: Label of all images, ``[1, c_dim]``.
@@ -73,8 +74,11 @@ def tune(
 
     Yields:
         The loss of each step; `num_tuning_steps` of them.
+
+    Raises:
+        UserError: It is not finite.
     """
-    original = copy.deepcopy(G)
+    original = copy.deepcopy(G) if settings.locality > 0 else None
     rng = np.random.RandomState(settings.seed)
     weights = list(G.synthesis.parameters())
     optimizer = torch.optim.Adam(weights, lr=settings.learning_rate)
@@ -82,8 +86,8 @@ def tune(
         for start in range(0, len(targets), settings.batch):
             part = slice(start, start + settings.batch)
             G.synthesis.requires_grad_(True)
-            loss = _loss(G, targets[part].to(ws.device), ws[part], detector)
-            if settings.locality > 0:
+            loss = _loss(G, to_tensor(targets[part], ws.device), ws[part], detector)
+            if original is not None:
                 other = _ws_near(G, ws[part], label, rng)
                 with torch.no_grad():
                     unchanged = (original.synthesis(other, noise_mode="const") + 1) * 127.5
@@ -92,7 +96,9 @@ def tune(
             loss.backward()
             optimizer.step()
             G.synthesis.requires_grad_(False)
-            yield loss.item()
+            if not math.isfinite(value := loss.item()):
+                raise UserError(f"tuning diverged, its loss is {value}: lower --pti-lr={settings.learning_rate:g}")
+            yield value
 
 
 def num_tuning_steps(num_targets: int, settings: Tuning) -> int:
@@ -114,33 +120,45 @@ def _ws_near(G: Any, ws: torch.Tensor, label: torch.Tensor, rng: np.random.Rando
     return ws + distance * way / way.norm(dim=2, keepdim=True).clamp(min=1e-8)
 
 
-def save_tuned(
-    G: torch.nn.Module, network: str, dest: Path, trusted: bool, warn: Callable[[str], None] = lambda text: None
-) -> Path:
+def other_networks(
+    network: str, trusted: bool, warn: Callable[[str], None] = lambda text: None
+) -> dict[str, Any] | None:
+    """Read what `save_tuned` keeps of a network.
+
+    Args:
+        network: As `find_network` takes it: a snapshot, or an exported folder.
+        trusted: Allow the snapshot to execute code.
+        warn: Told why there are none although a snapshot was given.
+
+    Returns:
+        ``'D'`` and, if the snapshot has them, ``'augment_pipe'`` and ``'training_set_kwargs'``; None for a folder, or
+        if they cannot be read.
+    """
+    network = find_network(network)
+    if Path(network).is_dir():
+        return None
+    try:
+        return open_snapshot(network, ["D", "augment_pipe", "training_set_kwargs"], trusted, verbose=False).parts
+    except UserError as error:
+        warn(f"the other networks of {network} cannot be read, so that only the generator is written: {error}")
+        return None
+
+
+def save_tuned(G: torch.nn.Module, others: dict[str, Any] | None, dest: Path) -> Path:
     """Write a tuned generator as a file of the kind of the one it came from.
 
     Args:
         G: The generator.
-        network: Where it came from, as `find_network` takes it: a snapshot, whose other networks are kept, or an
-            exported folder.
-        dest: The file to write without its suffix ``.pkl``, or the folder.
-        trusted: Allow the snapshot to execute code.
-        warn: Told why a folder is written although a snapshot was given.
+        others: Of the network that it came from, by `other_networks`.
+        dest: The file to write without its suffix ``.pkl``, or without others the folder.
 
     Returns:
         What was written.
     """
-    network = find_network(network)
-    if not Path(network).is_dir():
-        try:
-            names = ["D", "augment_pipe", "training_set_kwargs"]
-            parts = open_snapshot(network, names, trusted, verbose=False).parts
-        except UserError as error:
-            warn(f"the other networks of {network} cannot be read, so that only the generator is written: {error}")
-        else:
-            networks = {"G": G, "D": parts["D"], "G_ema": G, "augment_pipe": parts.get("augment_pipe")}
-            path = dest.with_name(f"{dest.name}.pkl")
-            save_snapshot(path, networks, parts.get("training_set_kwargs") or {})
-            return path
-    save_portable(dest, G)
-    return dest
+    if others is None:
+        save_portable(dest, G)
+        return dest
+    networks = {"G": G, "D": others["D"], "G_ema": G, "augment_pipe": others.get("augment_pipe")}
+    path = dest.with_name(f"{dest.name}.pkl")
+    save_snapshot(path, networks, others.get("training_set_kwargs") or {})
+    return path

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import torch
 
+from training.inference import centers as clustering
 from training.inference.centers import k_means, truncate
 
 SPOTS = np.array([[0, 0], [10, 0], [0, 10]], np.float32)
@@ -41,6 +42,27 @@ def test_the_seed_decides():
     w = torch.randn(50, 4)
     assert torch.equal(k_means(w, 8, 1), k_means(w, 8, 1))
     assert not torch.equal(k_means(w, 8, 1), k_means(w, 8, 2))
+
+
+def test_each_centre_is_the_mean_of_the_samples_nearest_to_it(monkeypatch):
+    monkeypatch.setattr(clustering, "_BATCH", 30)
+    sizes = []
+    cdist = torch.cdist
+    monkeypatch.setattr(torch, "cdist", lambda a, b: sizes.append(len(a)) or cdist(a, b))
+    w = torch.from_numpy(np.random.RandomState(1).randn(100, 3))
+    centers = k_means(w, 7, 0)
+    assert set(sizes) == {30, 10}
+    nearest = ((w[:, None] - centers) ** 2).sum(dim=2).argmin(dim=1)
+    means = torch.stack([w[nearest == i].mean(dim=0) for i in range(7)])
+    torch.testing.assert_close(centers.double(), means, atol=1e-6, rtol=0)
+    counts = torch.bincount(nearest).tolist()
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_an_empty_cluster_keeps_its_centre(monkeypatch):
+    start = torch.tensor([[0.0], [1.0], [50.0]], dtype=torch.float64)
+    monkeypatch.setattr(clustering, "_spread_start", lambda w, num_centers, rng: start)
+    assert k_means(torch.tensor([[0.0], [0.25], [2.0]]), 3, 0).flatten().tolist() == [0.125, 2, 50]
 
 
 def test_truncation_goes_to_the_nearest_center():

@@ -61,6 +61,7 @@ def test_frames_are_the_images_of_their_cells():
 def test_tiles_go_row_by_row():
     images = [np.full([2, 2, 1], i, np.uint8) for i in (1, 2, 3)]
     np.testing.assert_array_equal(tile(images, 2)[::2, ::2, 0], [[1, 2], [3, 0]])
+    np.testing.assert_array_equal(tile(images, 2, rows=3)[::2, ::2, 0], [[1, 2], [3, 0], [0, 0]])
 
 
 @pytest.mark.parametrize("channels", [1, 3])

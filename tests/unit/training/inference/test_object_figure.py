@@ -4,7 +4,7 @@ import torch
 
 from dnnlib.util import UserError
 from metrics.objects.protocol import Detections
-from training.inference.object_figure import COLUMNS, chosen_categories, find_objects, object_figure
+from training.inference.object_figure import COLUMNS, check_images, chosen_categories, find_objects, object_figure
 
 CATEGORIES = ("car", "street light", "tree")
 RED = (255, 64, 64)
@@ -56,6 +56,14 @@ def test_boxes_are_outlined():
 
 def test_nothing_to_draw():
     assert object_figure(images(1), [objects()], [0], CATEGORIES) is None
+
+
+@pytest.mark.parametrize(("resolution_px", "num_channels", "most"), [(32, 3, 4096), (1024, 1, 4096), (1024, 3, 1365)])
+def test_images_are_limited_by_their_number_and_their_bytes(resolution_px, num_channels, most):
+    check_images(most, resolution_px, num_channels)
+    said = f"^--boxes chooses among at most {most} images of {resolution_px} px, got {most + 1}: give fewer$"
+    with pytest.raises(UserError, match=said):
+        check_images(most + 1, resolution_px, num_channels)
 
 
 def test_categories():

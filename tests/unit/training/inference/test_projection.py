@@ -7,7 +7,7 @@ import torch
 from tests import tiny_snapshot
 from tests.helpers import assert_close
 from training.inference import projection
-from training.inference.projection import project, project_many
+from training.inference.projection import project_many
 from training.inference.sampling import class_label
 
 CPU = torch.device("cpu")
@@ -36,10 +36,10 @@ def test_distance_falls_to_a_fraction(c_dim, img_channels):
     G = tiny_snapshot.generator(c_dim, img_channels, noise_strength=0.01)  # w cannot explain the target's noise
     before = copy.deepcopy(G.state_dict())
     label = class_label(G, 1 if c_dim else None, CPU)
-    steps = list(project(G, target_of(G, label), Pixels(), label, num_steps=60, num_w_samples=500))
+    steps = list(project_many(G, target_of(G, label), Pixels(), label, num_steps=60, num_w_samples=500))
     assert len(steps) == 60
-    assert steps[-1].w.shape == (8,)
-    assert steps[-1].distance < 0.1 * steps[0].distance
+    assert steps[-1].ws.shape == (1, 1, 8)
+    assert steps[-1].distances < 0.1 * steps[0].distances
     assert all(torch.equal(tensor, before[name]) for name, tensor in G.state_dict().items())
 
 
@@ -47,17 +47,17 @@ def test_result_depends_on_the_seed_only():
     G = tiny_snapshot.generator()
     label = class_label(G, None, CPU)
     global_state = torch.get_rng_state()
-    runs = [list(project(G, target_of(G, label), Pixels(), label, 5, seed, 50)) for seed in (1, 1, 2)]
-    assert torch.equal(runs[0][-1].w, runs[1][-1].w)
-    assert not torch.equal(runs[0][-1].w, runs[2][-1].w)
+    runs = [list(project_many(G, target_of(G, label), Pixels(), label, 5, seed, 50)) for seed in (1, 1, 2)]
+    assert torch.equal(runs[0][-1].ws, runs[1][-1].ws)
+    assert not torch.equal(runs[0][-1].ws, runs[2][-1].ws)
     assert torch.equal(global_state, torch.get_rng_state())
 
 
 def test_first_step_starts_at_the_mean_with_learning_rate_0():
     G = tiny_snapshot.generator()
     label = class_label(G, None, CPU)
-    first = next(project(G, target_of(G, label), Pixels(), label, num_w_samples=50))
-    assert torch.equal(first.w, projection.w_statistics(G, label, 50)[0])
+    first = next(project_many(G, target_of(G, label), Pixels(), label, num_w_samples=50))
+    assert torch.equal(first.ws[0, 0], projection.w_statistics(G, label, 50)[0])
 
 
 class NoiseAsImage(torch.nn.Module):
@@ -89,9 +89,10 @@ class NoiseAsImage(torch.nn.Module):
 def test_noise_on_w_fades():
     """Appendix D: N(0, 0.05 sigma_w t^2), t from 1 to 0 in the first three quarters."""
     G = NoiseAsImage()
-    steps = list(project(G, torch.zeros(1, 3, 16, 16), Pixels(), torch.zeros(1, 0), num_steps=20, num_w_samples=100))
-    _, w_std = projection.w_statistics(G, torch.zeros(1, 0), 100)
-    noises = [ws - step.w for ws, step in zip(G.synthesis.ws[1:], steps, strict=False)]
+    target, label = torch.zeros(1, 3, 16, 16), torch.zeros(1, 0)
+    steps = list(project_many(G, target, Pixels(), label, num_steps=20, num_w_samples=100))
+    _, w_std = projection.w_statistics(G, label, 100)
+    noises = [ws - step.ws[0, 0] for ws, step in zip(G.synthesis.ws[1:], steps, strict=False)]
     for step, noise in enumerate(noises, start=1):
         expected = 0.05 * w_std * max(0, 1 - step / 20 / 0.75) ** 2
         assert float(noise.std()) == pytest.approx(expected, rel=0.05, abs=1e-6)
@@ -102,7 +103,7 @@ def test_noise_maps_stay_noise():
     """They are all that could reproduce this target."""
     ramp = 255 * torch.linspace(0, 1, 16).expand(1, 3, 16, 16)
     G = NoiseAsImage()
-    list(project(G, ramp, Pixels(), torch.zeros(1, 0), num_steps=100, num_w_samples=10))
+    list(project_many(G, ramp, Pixels(), torch.zeros(1, 0), num_steps=100, num_w_samples=10))
     for noise_map in G.synthesis.noise_maps[1:]:
         assert noise_map.mean().item() == pytest.approx(0, abs=1e-5)
         assert noise_map.square().mean().item() == pytest.approx(1, rel=1e-4)

@@ -59,6 +59,12 @@ def test_the_run_of_a_snapshot_is_its_folder(tmp_path):
     assert found[1][1] == "network-snapshot-000010.pkl"
 
 
+def test_a_run_that_is_not_there_is_told(tmp_path):
+    for absent in ("typo.pkl", str(tmp_path / "typo"), "https://example.com/network.pkl"):
+        with pytest.raises(UserError, match=f"^no such file or folder: {absent}; a film of a training needs a run"):
+            run_film.run_dir_of(absent)
+
+
 def test_init_comes_before_the_grid_of_the_same_kimg(tmp_path):
     save(tmp_path / "fakes000000.png", 2)
     save(tmp_path / "fakes_init.png", 1)

@@ -24,6 +24,15 @@ def test_latents_are_those_of_the_seeds():
         torch.testing.assert_close(ws[i : i + 1], G.mapping(z, None, truncation_psi=0.5))
 
 
+def test_w_comes_without_the_copies_for_all_layers():
+    G = tiny_snapshot.generator(c_dim=2)
+    label = sampling.class_label(G, 1, CPU)
+    z = np.random.RandomState(0).randn(3, 8)
+    w = sampling.map_to_w(G, z, label)
+    torch.testing.assert_close(w, sampling.map_z(G, z, label)[:, 0])
+    assert w.untyped_storage().nbytes() == 3 * 8 * 4
+
+
 def test_snapshot_gives_its_averaged_generator_ready_for_use(tmp_path):
     G_ema = tiny_snapshot.write(tmp_path / "snapshot.pkl")
     G = sampling.load_generator(str(tmp_path / "snapshot.pkl"), CPU)
@@ -61,6 +70,15 @@ def test_random_noise_leaves_the_global_generator_alone():
     assert torch.equal(before, torch.get_rng_state())
     assert (first != second).any()
     np.testing.assert_array_equal(sampling.synthesize(G, ws[:1], "random", noise_seeds=[1])[0], second)
+
+
+def test_grids_are_limited_by_their_sides_and_their_area():
+    for size in ((64, 16), (16, 64), (1, 64), (32, 32)):
+        sampling.check_grid(*size, 1024)
+    for columns, rows in ((65, 1), (1, 65), (64, 17), (17, 64), (33, 32)):
+        said = f"a grid of {columns} x {rows} images of 1024 px is too large: a side may have 65536 px, and all of it"
+        with pytest.raises(UserError, match=f"^{said} 1073741824 px$"):
+            sampling.check_grid(columns, rows, 1024)
 
 
 def test_batches_cover_everything_in_order():

@@ -74,6 +74,23 @@ def test_damaged_settings_are_refused(path, G, settings):
         load_vectors(path, "directions", G)
 
 
+@pytest.mark.parametrize("value", [1, torch.nan])
+def test_float8_is_read_as_float32(path, G, value):
+    """PyTorch has no isfinite for it."""
+    metadata = {"kind": "directions", "settings": "{}", "mapping_sha256": stored.mapping_sha256(G)}
+    tensors = {name: torch.full(size, value) for name, size in (("vectors", [2, 8]), ("deviations", [2]))}
+    path.write_bytes(
+        safetensors.torch.save({name: each.to(torch.float8_e4m3fn) for name, each in tensors.items()}, metadata)
+    )
+    if value == 1:
+        loaded = load_vectors(path, "directions", G)
+        assert (loaded.vectors.dtype, loaded.deviations.dtype) == (torch.float32, torch.float32)
+        assert torch.equal(loaded.vectors, tensors["vectors"])
+    else:
+        with pytest.raises(UserError, match="contains values that are not finite"):
+            load_vectors(path, "directions", G)
+
+
 def test_missing_and_large_files_are_refused(path, G, monkeypatch):
     with pytest.raises(UserError, match=r"no such file: .*python edit\.py directions writes one"):
         load_vectors(path, "directions", G)

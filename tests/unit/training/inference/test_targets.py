@@ -6,7 +6,15 @@ from PIL import Image
 from dnnlib.util import UserError
 from tests.image_files import random_image
 from training.inference import targets
-from training.inference.targets import Crop, distance_name, distances, mean_distances, parse_crop, read_targets
+from training.inference.targets import (
+    Crop,
+    distance_name,
+    distances,
+    is_collection,
+    mean_distances,
+    parse_crop,
+    read_targets,
+)
 
 
 @pytest.fixture
@@ -59,6 +67,12 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path, monkeypatch):
     monkeypatch.setattr(targets, "MAX_TARGETS", 2)
     with pytest.raises(UserError, match="holds 3 images, more than 2 at once"):
         read_targets(folder, Crop("center"), 8, 1)
+
+
+def test_folders_and_zips_are_collections(tmp_path):
+    assert is_collection(tmp_path)
+    assert is_collection(tmp_path / "photos.ZIP")
+    assert not is_collection(tmp_path / "photo.png")
 
 
 def test_networks_of_other_channels_are_refused(photo):
