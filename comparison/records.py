@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from comparison.snapshots import TICKS_PER_SNAPSHOT, snapshot_kimg
+from comparison.snapshots import TICKS_PER_SNAPSHOT
 from training.run.jsonl import read_lines
+from training.run.names import snapshot_kimg
 
 
 @dataclass(frozen=True)

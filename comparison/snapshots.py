@@ -1,21 +1,15 @@
-"""The snapshots of a run, and what their names say."""
+"""The snapshots of a run that are scored."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 from training.run.folder import read_status
 from training.run.jsonl import read_lines
+from training.run.names import snapshot_kimg
 
 TICKS_PER_SNAPSHOT = 4
-
-
-def snapshot_kimg(name: str) -> float | None:
-    """Read from the name of a snapshot after how many thousand images it was taken, rounded down."""
-    match = re.fullmatch(r"network-snapshot-(\d{6,9})(?:_(\d{3}))?\.pkl", name)
-    return None if match is None else int(match[1]) + int(match[2] or 0) / 1000
 
 
 def scored_snapshots(run_dir: Path) -> list[Path]:

@@ -156,7 +156,7 @@ def write_training(
 
 
 def _snapshot_frames(
-    job: FilmJob, stages: Sequence[tuple[int, Path]], choose: Callable[[Any], Latents], psi: float, trusted: bool
+    job: FilmJob, stages: Sequence[tuple[float, Path]], choose: Callable[[Any], Latents], psi: float, trusted: bool
 ) -> Iterator[np.ndarray]:
     for kimg, path in stages:
         G = load_generator(str(path), job.device, trusted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,12 +14,10 @@ from training.data.preparation import to_8_bit
 from training.inference.film import captioned
 from training.run.folder import is_run
 from training.run.latest import find_network
+from training.run.names import find_grids, snapshot_kimg
 
 MAX_SIDE_PX = 1920
 """Larger pictures are shrunk: few players show an mp4 of 8000 pixels."""
-
-_SNAPSHOT = re.compile(r"network-snapshot-(\d{1,15})(?:_\d{3})?\.pkl")
-_SAMPLES = re.compile(r"fakes(_init|\d{1,15})(?:_\d{3})?\.png")
 
 
 def run_dir_of(network: str) -> Path:
@@ -38,25 +35,32 @@ def run_dir_of(network: str) -> Path:
     return found if found.is_dir() else found.parent
 
 
-def snapshots(run_dir: Path) -> list[tuple[int, Path]]:
+def snapshots(run_dir: Path) -> list[tuple[float, Path]]:
     """List the network snapshots of a run by kimg.
 
     Raises:
         UserError: There are none.
     """
-    return _by_kimg(run_dir, _SNAPSHOT, "network-snapshot-*.pkl")
+    found = [(kimg, path) for path in run_dir.iterdir() if (kimg := snapshot_kimg(path.name)) is not None]
+    return _unless_none(sorted(found), run_dir, "network-snapshot-*.pkl")
 
 
-def sample_grids(run_dir: Path) -> list[tuple[int, Path]]:
-    """List the grids of generated images of a run by kimg; ``fakes_init.png`` is that of 0.
+def sample_grids(run_dir: Path) -> list[tuple[float, Path]]:
+    """List the grids of generated images of a run by kimg, those that its page shows; ``fakes_init.png`` is that of 0.
 
     Raises:
         UserError: There are none.
     """
-    return _by_kimg(run_dir, _SAMPLES, "fakes*.png")
+    return _unless_none([(name.kimg, path) for name, path in find_grids(run_dir)], run_dir, "fakes*.png")
 
 
-def sample_frames(grids: Sequence[tuple[int, Path]]) -> Iterator[np.ndarray]:
+def _unless_none(found: list[tuple[float, Path]], run_dir: Path, what: str) -> list[tuple[float, Path]]:
+    if not found:
+        raise UserError(f"{run_dir} holds no {what}: give the folder of a run, or a snapshot in it")
+    return found
+
+
+def sample_frames(grids: Sequence[tuple[float, Path]]) -> Iterator[np.ndarray]:
     """Read grids of generated images as frames, uint8 ``[H, W, C]`` of one size, each with its kimg below.
 
     Raises:
@@ -76,14 +80,6 @@ def sample_frames(grids: Sequence[tuple[int, Path]]) -> Iterator[np.ndarray]:
         yield captioned(np.asarray(image).reshape(image.height, image.width, -1), kimg_text(kimg))
 
 
-def kimg_text(kimg: int) -> str:
+def kimg_text(kimg: float) -> str:
     """Caption of a frame."""
-    return f"{kimg} kimg"
-
-
-def _by_kimg(run_dir: Path, pattern: re.Pattern[str], what: str) -> list[tuple[int, Path]]:
-    matches = [(pattern.fullmatch(path.name), path) for path in run_dir.iterdir() if path.is_file()]
-    found = sorted((int(match[1]) if match[1].isdigit() else -1, path) for match, path in matches if match)
-    if not found:
-        raise UserError(f"{run_dir} holds no {what}: give the folder of a run, or a snapshot in it")
-    return [(max(kimg, 0), path) for kimg, path in found]
+    return f"{kimg:g} kimg"

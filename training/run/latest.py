@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dnnlib.util import UserError
 from training.run.folder import is_run, runs_by_age
+from training.run.names import snapshot_kimg
 
 LATEST = "latest"
 RUNS_FOLDER = "runs"
@@ -14,7 +15,6 @@ RUNS_FOLDER = "runs"
 SHIPPED = {"scenes32": Path(__file__).parents[1] / "snapshots/scenes32"}
 """Generators that come with this project, by name; each folder holds weights, settings and a card."""
 
-_SNAPSHOT = re.compile(r"network-snapshot-(\d{6,})(?:_(\d{3}))?\.pkl")
 _STATE = re.compile(r"training-state-(\d{9,})\.safetensors")
 
 
@@ -56,10 +56,10 @@ def _newest_of_runs(folder: Path, shown: str) -> str:
 
 def newest_networks(run_dir: Path) -> Path | None:
     """Return the newest snapshot of a run, or its newest checkpoint if that is of a later kimg; None for neither."""
-    found: dict[tuple[int, bool, int], Path] = {}
+    found: dict[tuple[int, bool, float], Path] = {}  # a snapshot may lack the rest of the thousands that a state has
     for path in run_dir.iterdir():
-        if match := _SNAPSHOT.fullmatch(path.name):  # the second of the same kimg has three more digits
-            found[int(match[1]), True, int(match[2] or 0)] = path
+        if (kimg := snapshot_kimg(path.name)) is not None:
+            found[int(kimg), True, kimg] = path
         elif match := _STATE.fullmatch(path.name):
             found[int(match[1]) // 1000, False, int(match[1])] = path
     return found[max(found)] if found else None

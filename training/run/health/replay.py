@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,7 @@ from typing import Any
 from metrics.direction import is_higher_better
 from training.run.health.monitor import Monitor
 from training.run.jsonl import finite, read_lines
-
-_SNAPSHOT = re.compile(r"network-snapshot-(\d{6,9})(?:_(\d{3}))?\.pkl")
+from training.run.names import snapshot_kimg
 
 
 def replay(run_dir: Path, options: Mapping[str, Any]) -> Monitor:
@@ -43,8 +41,8 @@ def read_scores(path: Path) -> Iterator[tuple[float, dict[str, float]]]:
     found: dict[float, dict[str, float]] = {}
     for _number, record in read_lines(path):
         name, results = record.get("snapshot_pkl"), record.get("results")
-        match = _SNAPSHOT.fullmatch(name) if isinstance(name, str) else None
-        if match is not None and isinstance(results, dict):
+        kimg = snapshot_kimg(name) if isinstance(name, str) else None
+        if kimg is not None and isinstance(results, dict):
             values = {key: score for key, value in results.items() if (score := finite(value)) is not None}
-            found[int(match[1]) + int(match[2] or 0) / 1000] = values
+            found[kimg] = values
     yield from sorted(found.items())

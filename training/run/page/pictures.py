@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import PIL.Image
 from dnnlib.atomic import write_atomic
 from training.data.grid import OVERVIEW_PX, TILE_PX, overview_size
 from training.run.folder import read_small_file
+from training.run.names import GridName, find_grids
 
 T = TypeVar("T")
 CACHE_FOLDER = "report-files"
@@ -25,7 +25,6 @@ MAX_FRAMES = 60
 MAX_GRID_BYTES = 1 << 28
 _UNREADABLE = (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError)
 """What is raised for files that are missing or damaged."""
-_GRID = re.compile(r"fakes(?:_init|(\d{6,9})(?:_(\d{3}))?(_G)?)\.png")
 
 
 @dataclass(frozen=True)
@@ -52,32 +51,18 @@ def sample_pictures(run_dir: Path, side_px: int | None, max_bytes: int) -> list[
         side_px: Side of the images, None if unknown.
         max_bytes: Largest sum of their sizes.
     """
-    grids = _spread(find_grids(run_dir), MAX_FRAMES)
+    grids = _spread([(describe_grid(name), path) for name, path in find_grids(run_dir)], MAX_FRAMES)
     pictures = [picture for label, path in grids if (picture := small_picture(path, side_px, label)) is not None]
     while len(pictures) > 1 and sum(len(picture.data) for picture in pictures) > max_bytes:
         pictures = _spread(pictures, max(len(pictures) * 2 // 3, 1))
     return pictures
 
 
-def find_grids(run_dir: Path) -> list[tuple[str, Path]]:
-    """List what there is to see over time, in order, each with words that say what it is.
-
-    Where G was drawn as well, because its moving average shows little so early, G is taken.
-    """
-    found: dict[float, tuple[str, Path]] = {}
-    for path in sorted(run_dir.glob("fakes*.png")):  # fakes000001.png comes before fakes000001_G.png
-        match = _GRID.fullmatch(path.name)
-        if match is None:
-            continue
-        if match[1] is None:
-            found[-1.0] = ("before training", path)
-            continue
-        kimg = int(match[1]) + int(match[2] or 0) / 1000
-        note = ", without averaging of weights" if match[3] else ""
-        found[kimg] = (f"after {kimg:g} kimg{note}", path)
-    if len(found) > 2 and -1.0 in found:
-        found.pop(0.0, None)  # after one iteration, like before training
-    return [found[kimg] for kimg in sorted(found)]
+def describe_grid(name: GridName) -> str:
+    """Say in words what a grid shows."""
+    if name.is_initial:
+        return "before training"
+    return f"after {name.kimg:g} kimg" + (", without averaging of weights" if name.is_unaveraged else "")
 
 
 def _spread(items: Sequence[T], num: int) -> list[T]:

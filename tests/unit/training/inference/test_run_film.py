@@ -13,7 +13,7 @@ def save(path, value, size=(64, 32)):
 def test_grids_come_in_the_order_of_training(tmp_path):
     for value, name in enumerate(["fakes000010.png", "fakes_init.png", "fakes000004.png"]):
         save(tmp_path / name, value)
-    for other in ("reals.png", "fakes000004_G.png", "fakes.png"):
+    for other in ("reals.png", "fakes_4.png", "fakes.png"):
         save(tmp_path / other, 99)
     grids = run_film.sample_grids(tmp_path)
     assert [(kimg, path.name) for kimg, path in grids] == [
@@ -25,6 +25,16 @@ def test_grids_come_in_the_order_of_training(tmp_path):
     assert [frame[0, 0, 0] for frame in frames] == [1, 2, 0]
     assert frames[0].shape == (32 + CAPTION_PX, 64, 3)
     assert (frames[1][32:] != frames[2][32:]).any()
+
+
+def test_a_film_shows_what_the_page_shows(tmp_path):
+    for value, name in enumerate(["fakes000000_500.png", "fakes000004.png", "fakes000004_G.png"]):
+        save(tmp_path / name, value)
+    grids = run_film.sample_grids(tmp_path)
+    assert [(run_film.kimg_text(kimg), path.name) for kimg, path in grids] == [
+        ("0.5 kimg", "fakes000000_500.png"),
+        ("4 kimg", "fakes000004_G.png"),
+    ]
 
 
 def test_large_grids_are_shrunk(tmp_path, monkeypatch):
@@ -55,7 +65,7 @@ def test_the_run_of_a_snapshot_is_its_folder(tmp_path):
     for network in (tmp_path, tmp_path / "network-snapshot-000004.pkl"):
         assert run_film.run_dir_of(str(network)) == tmp_path
     found = [(kimg, path.name) for kimg, path in run_film.snapshots(tmp_path)]
-    assert [kimg for kimg, _name in found] == [4, 10, 10]
+    assert [kimg for kimg, _name in found] == [4, 10, 10.001]
     assert found[1][1] == "network-snapshot-000010.pkl"
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 from dnnlib.util import UserError
 from tests.fake_run import write_run
 from training.run.folder import lock_run
-from training.run.page.pictures import CACHE_FOLDER, find_grids, sample_pictures, small_picture
+from training.run.names import find_grids
+from training.run.page.pictures import CACHE_FOLDER, describe_grid, sample_pictures, small_picture
 from training.run.page.records import read_curves, read_records
 from training.run.page.run_charts import MAX_METHOD_CHARTS
 from training.run.page.run_page import MAX_RUNS, PAGE_FILE, commands, run_page, write_comparison, write_run_page
@@ -238,7 +239,7 @@ def test_grids_in_order(tmp_path):
     names = ["_init", "000000", "000001_500", "000001", "000001_G", "000200", "_other", "12"]
     for name in names:
         (tmp_path / f"fakes{name}.png").touch()
-    assert [(label, path.stem) for label, path in find_grids(tmp_path)] == [
+    assert [(describe_grid(name), path.stem) for name, path in find_grids(tmp_path)] == [
         ("before training", "fakes_init"),
         ("after 1 kimg, without averaging of weights", "fakes000001_G"),
         ("after 1.5 kimg", "fakes000001_500"),
