@@ -208,7 +208,7 @@ def compute_feature_stats_for_dataset(
         with fails_together(opts.num_gpus):
             images = open_real_images(opts, stack, max_items, batch_size, data_loader_kwargs)
             stats_kwargs["max_items"] = images.num_items
-            path = _cache_path(opts, detector_kwargs, stats_kwargs)
+            path = real_stats_path(opts, detector_kwargs=detector_kwargs, stats_kwargs=stats_kwargs)
             cached = cache.load_stats(path, stats_kwargs)
         is_cached = cached is not None if opts.num_gpus == 1 else from_rank0(cached is not None)
         if is_cached:
@@ -408,14 +408,18 @@ def _warn_of_different_shapes(opts: MetricOptions) -> None:
     print("Warning: the real images are {}, the generated ones {}; the value includes that difference".format(*texts))
 
 
-def _cache_path(opts: MetricOptions, detector_kwargs: dict[str, Any], stats_kwargs: dict[str, Any]) -> Path | None:
-    """Path of the cached statistics of the real images, or None if they are not cached."""
+def real_stats_path(opts: MetricOptions, **settings: Any) -> Path | None:
+    """Path of the cached statistics of the real images, or None if they are not cached.
+
+    Args:
+        opts: The real images and the detector, both prepared.
+        settings: What else the statistics depend on, as plain JSON values.
+    """
     if not opts.cache or "real_fingerprint" not in opts.protocol:
         return None
     return cache.stats_path(
         dataset=opts.protocol["real_fingerprint"],
         dataset_kwargs={key: value for key, value in opts.dataset_kwargs.items() if key not in _NOT_CONTENT},
         detector=opts.protocol["detector_sha256"],
-        detector_kwargs=detector_kwargs,
-        stats_kwargs=stats_kwargs,
+        **settings,
     )

@@ -11,18 +11,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 
 from dnnlib.util import UserError
+from metrics import cache
 from metrics.detectors import EFFLITE1
 from metrics.efficientnet import RESOLUTION_PX
+from metrics.feature_stats import FeatureStats
 from metrics.frechet_inception_distance import frechet_distance, gaussian_from_features
 from metrics.joint_failure import fails_together
 from metrics.kernel_inception_distance import squared_mmd
-from metrics.metric_utils import MetricOptions, open_generated_images, open_real_images, prepare_detector
-from metrics.objects.crops import THRESHOLD, CropSample, min_side_px, resized
+from metrics.metric_utils import (
+    MetricOptions,
+    open_generated_images,
+    open_real_images,
+    prepare_detector,
+    real_stats_path,
+)
+from metrics.objects.crops import MARGIN, THRESHOLD, CropSample, min_side_px, resized
 from metrics.objects.protocol import ObjectDetector
 from metrics.objects.registry import default_object_detector, load_object_detector
 from metrics.objects.survey import Survey, survey
@@ -94,8 +103,10 @@ def object_distance(
             "each are needed"
         )
     elif opts.rank == 0:
-        sides = {"real": real.sample.best(num_crops), "generated": gen.sample.best(num_crops)}
-        value = distance(*(crop_features(opts, features, crops, f"{side} objects") for side, crops in sides.items()))
+        value = distance(
+            real_crop_features(opts, features, real.sample, suffix)[:num_crops],
+            crop_features(opts, features, gen.sample.best(num_crops), "generated objects"),
+        )
     per_image = {f"{name}_{side}_per_image": one.per_image(label) for side, one in (("real", real), ("fake", gen))}
     return {name: value, **per_image}
 
@@ -159,6 +170,30 @@ def surveys(
                 for category, x in shown.items()
             }
     return real, gen
+
+
+def real_crop_features(opts: MetricOptions, features: torch.nn.Module, sample: CropSample, suffix: str) -> np.ndarray:
+    """Features [n, D] of all crops of real objects, in the order of ``sample.best``, from the cache if they are there.
+
+    Args:
+        opts: The real images and both detectors, prepared.
+        features: The network.
+        sample: The crops.
+        suffix: Their category.
+    """
+    settings = ("object_detector_sha256", "object_threshold", "object_min_side_px", "num_real", "seed")
+    path = real_stats_path(
+        opts,
+        crops={"category": suffix, "margin": MARGIN, "max_crops": sample.max_crops, "num_crops": len(sample.kept)},
+        protocol={name: opts.protocol[name] for name in settings},
+    )
+    stats_kwargs: dict[str, Any] = {"capture_all": True, "max_items": len(sample.kept)}
+    stats = cache.load_stats(path, stats_kwargs)
+    if stats is None:
+        stats = FeatureStats(**stats_kwargs)
+        stats.append(crop_features(opts, features, sample.best(len(sample.kept)), "real objects"))
+        cache.save_stats(path, stats)
+    return stats.get_all()
 
 
 @torch.no_grad()

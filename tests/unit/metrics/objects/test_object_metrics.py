@@ -124,6 +124,38 @@ def test_every_stage_shows_its_progress(kwargs, few_crops, capsys):
         assert stage in shown.out + shown.err
 
 
+def test_features_of_real_objects_are_computed_once(kwargs, few_crops, monkeypatch, capsys):
+    first = metric_main.calc_metric("okd2k_lamp", **kwargs).results
+    real = object_metrics.crop_features
+    computed = []
+    monkeypatch.setattr(object_metrics, "crop_features", lambda *args: computed.append(args[3]) or real(*args))
+    assert metric_main.calc_metric("okd2k_lamp", **kwargs).results == first
+    assert computed == ["generated objects"]
+    assert "Using cached statistics" in capsys.readouterr().out
+    metric_main.calc_metric("okd2k_lamp", cache=False, **kwargs)
+    assert computed[1:] == ["real objects", "generated objects"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda kwargs, patch: kwargs.update(seed=1),
+        lambda kwargs, patch: patch.setattr(CornerDetector, "sha256", "c1"),
+        lambda kwargs, patch: patch.setitem(
+            metric_main._families, "okd2k_", with_crops("okd2k", max_crops=5, min_crops=2)
+        ),
+        lambda kwargs, patch: write(Path(kwargs["dataset_kwargs"].path), [7, 6, 5, 4, 3, 2, 1, 0], seed=2),
+    ],
+    ids=["seed", "object detector", "number of crops", "images"],
+)
+def test_features_of_other_real_objects_are_computed_anew(kwargs, few_crops, monkeypatch, capsys, change):
+    metric_main.calc_metric("okd2k_lamp", **kwargs)
+    change(kwargs, monkeypatch)
+    cached = metric_main.calc_metric("okd2k_lamp", **kwargs).results
+    assert "Using cached statistics" not in capsys.readouterr().out
+    assert cached == metric_main.calc_metric("okd2k_lamp", cache=False, **kwargs).results
+
+
 def test_names_of_categories_have_no_blanks(kwargs, few_crops):
     assert "okd2k_street_sign" in metric_main.calc_metric("okd2k_street_sign", **kwargs).results
 
