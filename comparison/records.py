@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from comparison.snapshots import TICKS_PER_SNAPSHOT
-from training.run.jsonl import read_lines
+from training.run.jsonl import finite, read_lines
 from training.run.names import snapshot_kimg
 
 
@@ -81,11 +81,7 @@ def _read_ticks(path: Path, root: Path) -> list[Tick]:
 
 def _mean(line: dict[str, Any], name: str) -> float | None:
     entry = line.get(name)
-    return _number(entry.get("mean")) if isinstance(entry, dict) else None
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if type(value) in (int, float) and math.isfinite(value) else None
+    return finite(entry.get("mean")) if isinstance(entry, dict) else None
 
 
 def _read_scores(records: RunRecords, metric: str, root: Path) -> None:
@@ -102,7 +98,7 @@ def _read_scores(records: RunRecords, metric: str, root: Path) -> None:
         if isinstance(protocol, dict) and results.get(metric) is None and isinstance(protocol.get("reason"), str):
             records.reasons[metric] = protocol["reason"]
         for name, value in results.items():
-            if (score := _number(value)) is not None and tick is not None:
+            if (score := finite(value)) is not None and tick is not None:
                 point = Point(tick.kimg, tick.train_sec, score, f"{path.relative_to(root)}:{number}")
                 found.setdefault(name, {}).setdefault(kimg, point)
     for name, points in found.items():

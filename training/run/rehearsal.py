@@ -50,8 +50,6 @@ class Rehearsal:
     """Gradients of the larger of the trained networks."""
     pass_bytes: int
     """Peak of what comes on top during a pass of ``batch_gpu`` images: activations and gradients."""
-    generator_bytes: int
-    """The same while G draws as many images without gradients."""
     flops: float
     """Floating-point operations of matrix products and convolutions per iteration; a regularization counts once per
     interval."""
@@ -91,8 +89,6 @@ def rehearse(settings: TrainingSettings, dataset: DatasetInfo, on_cpu: bool) -> 
                 pass_bytes = max(pass_bytes, watch.peak_bytes)
                 num_rounds = settings.batch_size // settings.num_gpus // settings.batch_gpu
                 flops += watch.flops * num_rounds / phase.interval
-        with _watched() as watch, torch.no_grad():
-            networks.G(rounds[0].gen_z, rounds[0].gen_c, noise_mode="const")
     trained = [_num_bytes(list(phase.module.parameters())) for phase in (phases[0], phases[-1])]
     G_ema = networks.G  # as large
     kept = [G_ema, *filter(None, networks), *networks_of_participants(loss).values()]
@@ -101,7 +97,6 @@ def rehearse(settings: TrainingSettings, dataset: DatasetInfo, on_cpu: bool) -> 
         optimizer_bytes=2 * sum(trained),
         gradient_bytes=max(trained),
         pass_bytes=pass_bytes,
-        generator_bytes=watch.peak_bytes,
         flops=flops,
     )
 
