@@ -34,6 +34,9 @@ class Fault(NamedTuple):
 
 FAULTS: dict[str, Fault] = {
     # dnnlib
+    "errors name the temporary file": Fault(
+        "dnnlib/atomic.py", " in (None, temp, str(temp)):", " is None:", ("tests/unit/dnnlib/test_atomic.py",)
+    ),
     "temporary file stays after a failed write": Fault(
         "dnnlib/atomic.py", "            temp.unlink()\n", "            pass\n", ("tests/unit/dnnlib/test_atomic.py",)
     ),
@@ -227,6 +230,18 @@ FAULTS: dict[str, Fault] = {
         ("tests/unit/torch_utils/ops/test_bias_act.py",),
     ),
     # metrics
+    "features of other objects come from the cache": Fault(
+        "metrics/objects/object_metrics.py",
+        "protocol={name: opts.protocol[name] for name in settings}",
+        "protocol={}",
+        ("tests/unit/metrics/objects/test_object_metrics.py",),
+    ),
+    "features of objects are computed in silence": Fault(
+        "metrics/objects/object_metrics.py",
+        "            progress.update(sum(map(len, rows)))\n",
+        "",
+        ("tests/unit/metrics/objects/test_object_metrics.py",),
+    ),
     "kernel distance is biased": Fault(
         "metrics/kernel_inception_distance.py",
         "(num_items * (num_items - 1))",
@@ -295,6 +310,12 @@ FAULTS: dict[str, Fault] = {
         ("tests/unit/training/test_checkpoint.py",),
     ),
     # training/data
+    "what cannot be read ends a checkpoint": Fault(
+        "training/data/fingerprint.py",
+        "sample = _unless_unreadable(lambda: _sample(archive, visible))",
+        "sample = _sample(archive, visible)",
+        ("tests/unit/training/data/test_fingerprint.py",),
+    ),
     "odd pixel is removed on the other side": Fault(
         "training/data/preparation.py",
         "math.trunc((old - new) / 2)",
@@ -321,6 +342,33 @@ FAULTS: dict[str, Fault] = {
         ("tests/unit/training/snapshots/test_portable.py",),
     ),
     # training/run
+    "a leak of one direction is no leak": Fault(
+        "training/run/health/signs.py", "LEAK_SHARE = 0.75", "LEAK_SHARE = 0.6", ("tests/integration/test_health.py",)
+    ),
+    "a CPU scores 50 000 images unasked": Fault(
+        "training/run/choice.py",
+        "if not flags.explicit & SCORING:",
+        "if False:",
+        ("tests/unit/training/run/test_choice.py",),
+    ),
+    "errors at the end of wandb stop training": Fault(
+        "training/run/wandb_run.py",
+        "        with _errors_of_wandb():\n            self._run.finish()",
+        "        self._run.finish()",
+        ("tests/unit/training/run/test_wandb_run.py",),
+    ),
+    "curves are never closed": Fault(
+        "training/run/log.py",
+        "                closing.callback(curves.close)\n",
+        "                pass\n",
+        ("tests/unit/training/run/test_log.py",),
+    ),
+    "a timed run hides its length": Fault(
+        "training/training_loop.py",
+        '            self._write_status("running")  # how far it is, and the planned length of a run of a given time\n',
+        "",
+        ("tests/unit/training/test_training_loop_end.py",),
+    ),
     "images per pass ignore the GPUs": Fault(
         "training/run/options.py",
         "batch_gpu = min(preset.batch // preset.ref_gpus, share)",
