@@ -18,6 +18,7 @@ from comparison.summary import (
     last,
     peak_memory_gib,
     sec_per_kimg,
+    second_half,
 )
 from comparison.words import verdicts
 from dnnlib.util import format_time
@@ -33,8 +34,9 @@ READING = (
     "is interpolated linearly, and a dash means that a method had no scored snapshot by then. Times are wall-clock "
     "times of this machine: whatever else ran on it is in them.",
     "Best is the best snapshot of each run, which favours methods whose scores vary; last is the end of the run.",
-    "Differences are compared by Welch's t interval, which supposes that seeds scatter normally, and takes no account "
-    "of how many methods and scores are compared here.",
+    "The mean over the second half of the snapshots, up to equal images, scatters less than one of them, so it is what "
+    "differences are taken of. They are compared by Welch's t interval, which supposes that seeds scatter normally and "
+    "takes no account of how many methods and scores are compared here.",
 )
 PRETRAINED_NOTE = (
     "* The discriminator looks through a network trained on ImageNet. Frechet distances in features of related "
@@ -102,11 +104,13 @@ def _score_section(comparison: Comparison, score: str) -> Html:
     kimg, sec = comparison.common_kimg(score), comparison.common_sec(score)
     assert kimg is not None
     assert sec is not None
-    header = ["method", "seeds", f"at {kimg:.4g} kimg", "at equal time", "best snapshot", "last snapshot"]
+    second = f"mean from {kimg / 2:.4g} to {kimg:.4g} kimg"
+    header = ["method", "seeds", second, f"at {kimg:.4g} kimg", "at equal time", "best snapshot", "last snapshot"]
     rows = [
         [
             result.name,
             str(len(result.points(score))),
+            _cell(result, result.cell(second_half(score, kimg))),
             _cell(result, result.cell(at_kimg(score, kimg))),
             _cell(result, result.cell(at_sec(score, sec)), is_timing=True),
             _cell(result, result.cell(best(score))),

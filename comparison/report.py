@@ -17,6 +17,7 @@ from comparison.summary import (
     last,
     peak_memory_gib,
     sec_per_kimg,
+    second_half,
 )
 from comparison.words import verdicts
 from dnnlib.atomic import write_atomic
@@ -36,13 +37,14 @@ def write_report(plan: Plan, failures: dict[Path, str]) -> list[Path]:
 
 def markdown(comparison: Comparison) -> str:
     """Return the table with a row for each score and method, and what differences are worth."""
-    header = ("score", "method", "seeds", "at equal images", "at equal time", "best snapshot", "last snapshot")
-    rows = [list(header) + ["s/kimg", "largest GiB"], ["---"] * (len(header) + 2), *_rows(comparison)]
+    header = ["score", "method", "seeds", "mean of second half", "at equal images", "at equal time", "best snapshot"]
+    header += ["last snapshot", "s/kimg", "largest GiB"]
+    rows = [header, ["---"] * len(header), *_rows(comparison)]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     for score in comparison.scores:
         sentences = [f"- {_escaped(sentence)}" for sentence in verdicts(comparison, score)]
         if sentences:
-            lines += ["", f"{_escaped(score)}, at equal images:", "", *sentences]
+            lines += ["", f"{_escaped(score)}, means of the second half up to equal images:", "", *sentences]
     states = [
         f"- {_escaped(f'{result.method.label}, seed {seed}: {state}')}"
         for result in comparison.methods
@@ -64,11 +66,13 @@ def _rows(comparison: Comparison) -> Iterator[list[str]]:
         assert kimg is not None
         assert sec is not None
         for result in comparison.methods:
-            values = [at_kimg(score, kimg), at_sec(score, sec), best(score), last(score), sec_per_kimg, peak_memory_gib]
-            at_images, at_time, *others = [result.cell(value).text for value in values]
+            scores = [second_half(score, kimg), at_kimg(score, kimg), at_sec(score, sec), best(score), last(score)]
+            second, at_images, at_time, *others = [
+                result.cell(value).text for value in (*scores, sec_per_kimg, peak_memory_gib)
+            ]
             at_images, at_time = f"{at_images} ({kimg:.4g} kimg)", f"{at_time} ({format_time(sec).strip()})"
             name, num = _escaped(result.name), str(len(result.points(score)))
-            yield [_escaped(score), name, num, at_images, at_time, *others]
+            yield [_escaped(score), name, num, second, at_images, at_time, *others]
 
 
 def _escaped(text: str) -> str:

@@ -156,6 +156,18 @@ def _interpolated(points: Sequence[Point], x: float, axis: Callable[[Point], flo
     return value, " and ".join(point.source for point in used)
 
 
+def second_half(score: str, kimg: float) -> Callable[[RunRecords], tuple[float, str] | None]:
+    """Return the mean over the snapshots from kimg / 2 to kimg: one snapshot alone says little of its run."""
+
+    def find(run: RunRecords) -> tuple[float, str] | None:
+        points = [point for point in run.scores.get(score, []) if kimg / 2 - 1e-9 <= point.kimg <= kimg + 1e-9]
+        if not points:
+            return None
+        return sum(point.value for point in points) / len(points), " and ".join(point.source for point in points)
+
+    return find
+
+
 def best(score: str) -> Callable[[RunRecords], tuple[float, str] | None]:
     """Return the best score of all snapshots."""
     sign = -1 if is_higher_better(score) else 1

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from comparison.statistics import Spread, difference
-from comparison.summary import Cell, Comparison, at_kimg
+from comparison.summary import Cell, Comparison, second_half
 from metrics.direction import is_higher_better
 
 
 def verdicts(comparison: Comparison, score: str) -> Iterator[str]:
-    """Yield a sentence for each method after the first, which the others are compared with, at equal images."""
+    """Yield a sentence for each method after the first, which the others are compared with.
+
+    What is compared are means over the second half of the snapshots, at equal images.
+    """
     kimg = comparison.common_kimg(score)
     if kimg is None or len(comparison.methods) < 2 or is_higher_better(score) is None:
         return
-    first, *others = [(each.method.label, each.cell(at_kimg(score, kimg))) for each in comparison.methods]
+    first, *others = [(each.method.label, each.cell(second_half(score, kimg))) for each in comparison.methods]
     for name, cell in others:
         yield f"{name} and {first[0]}: {_verdict(first[1], cell, bool(is_higher_better(score)))}"
 

@@ -89,7 +89,7 @@ def test_every_value_stands_in_its_record(page, outdir):
 
 def test_every_mean_names_its_records(page, outdir):
     cells = [attrs for attrs, _text in page.all("td") if "; seed 1" in (attrs.get("data-records") or "")]
-    assert len(cells) == 2 * (4 + 1 + 2)  # methods; columns of the score, of the objects, of the costs
+    assert len(cells) == 2 * (5 + 1 + 2)  # methods; columns of the score, of the objects, of the costs
     for attrs in cells:
         files = re.findall(r"([\w./+=-]+):\d+", attrs["data-records"].replace("seed 0:", "").replace("seed 1:", ""))
         assert len(files) >= 2
@@ -110,10 +110,12 @@ def test_texts_are_escaped(outdir):
 def test_markdown(outdir):
     write_report(read_plan(outdir), {})
     rows = [re.split(r" \| ", line.strip("| ")) for line in (outdir / "comparison.md").read_text().split("\n")[:6]]
-    assert {len(row) for row in rows} == {9}
+    assert {len(row) for row in rows} == {10}
     value = "14.00 \N{PLUS-MINUS SIGN} 2.83"
-    assert rows[2][:6] == ["fd\\_tiny", "stylegan2", "2", f"{value} (3.008 kimg)", f"{value} (30s)", value]
-    assert rows[3][:4] == ["fd\\_tiny", "msconD+con-weight=0.1", "2", "7.000 \N{PLUS-MINUS SIGN} 2.828 (3.008 kimg)"]
+    second = "18.00 \N{PLUS-MINUS SIGN} 2.83"
+    assert rows[2][:7] == ["fd\\_tiny", "stylegan2", "2", second, f"{value} (3.008 kimg)", f"{value} (30s)", value]
+    others = ["9.000 \N{PLUS-MINUS SIGN} 2.121", "7.000 \N{PLUS-MINUS SIGN} 2.828 (3.008 kimg)"]
+    assert rows[3][:5] == ["fd\\_tiny", "msconD+con-weight=0.1", "2", *others]
     assert rows[5][0] == "okd\\_tiny\\_car"
 
 

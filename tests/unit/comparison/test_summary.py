@@ -11,6 +11,7 @@ from comparison.summary import (
     last,
     peak_memory_gib,
     sec_per_kimg,
+    second_half,
 )
 from comparison.words import verdicts
 from tests.unit.comparison.fake_runs import write_comparison
@@ -41,6 +42,14 @@ def test_equal_time_is_what_the_fastest_took(comparison):
     assert sec == pytest.approx(30.1)
     # The slower method has then seen half as many images: 1.5 of its snapshots.
     assert means(comparison, at_sec("fd_tiny", sec)) == pytest.approx([14, 16], rel=1e-2)
+
+
+def test_the_second_half_is_averaged(comparison):
+    # Of snapshots at 1, 2 and 3 thousand images, the last two.
+    assert means(comparison, second_half("fd_tiny", 3.008)) == pytest.approx([18, 9])
+    assert means(comparison, second_half("fd_tiny", 2.008)) == pytest.approx([27, 16])  # the first is at half of it
+    cell = comparison.methods[0].cell(second_half("fd_tiny", 3.008))
+    assert cell.values[0].source.endswith("jsonl:2 and stylegan2/seed0/00000-scenes/metric-fd_tiny.jsonl:1")
 
 
 def test_best_and_last(comparison):
@@ -78,7 +87,7 @@ def test_a_run_without_the_score_is_left_out(comparison):
 def test_verdicts(comparison):
     (sentence,) = verdicts(comparison, "fd_tiny")
     assert sentence.startswith(
-        "msconD+con-weight=0.1 and stylegan2: the difference of means is -7 with a standard error"
+        "msconD+con-weight=0.1 and stylegan2: the difference of means is -9 with a standard error"
     )
     assert "a ratio of 0.5" in sentence
     assert "contains zero" in sentence
