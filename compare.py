@@ -150,6 +150,11 @@ def errors_in_one_line() -> Iterator[None]:
 )
 @click.option("--slurm-extra", callback=parse_words, default="", help='Of submitit: "timeout_min=600 gpus_per_node=1".')
 @click.option("--draw", is_flag=True, help="Only draw what there is in --outdir; neither train nor score.")
+@click.option(
+    "--records",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Only copy the records in --outdir into this folder, to publish them: without weights and paths.",
+)
 @click.option("--run-job", type=click.Path(exists=True, path_type=Path), hidden=True)
 @click.option("--parent", type=int, hidden=True)
 def main(run_job: Path | None, parent: int | None, outdir: Path | None, **flags: Any) -> None:
@@ -159,6 +164,7 @@ def main(run_job: Path | None, parent: int | None, outdir: Path | None, **flags:
     Examples:
       python compare.py --data=scenes.zip --outdir=runs/compare --cfgs=stylegan2+diffaug,msconD --kimg=200 --small
       python compare.py --outdir=runs/compare --draw
+      python compare.py --outdir=runs/compare --records=evidence
 
     Writes comparison.html and comparison.md in --outdir. The same command again goes on after an interruption, does
     nothing twice, and takes in more methods, seeds, metrics or kimg. See docs/comparison.md.
@@ -176,7 +182,24 @@ def main(run_job: Path | None, parent: int | None, outdir: Path | None, **flags:
             for path in draw(read_plan(outdir), {}):
                 click.echo(f"Wrote {path}")
             return
+        if flags["records"] is not None:
+            publish(outdir, flags["records"])
+            return
         compare(make_plan(outdir, **flags), **flags)
+
+
+def publish(outdir: Path, dest: Path) -> None:
+    """Copy the records of a comparison, and draw the copy.
+
+    Raises:
+        UserError: The folder will not do, or a record cannot be read.
+    """
+    from comparison.plan import read_plan
+    from comparison.publication import copy_records
+
+    files = copy_records(read_plan(outdir), dest)
+    draw(read_plan(dest), {})
+    click.echo(f"Wrote {len(files) + 2} files to {dest}; compare.py --outdir={dest} --draw draws its page again")
 
 
 def make_plan(outdir: Path, data: str | None, cfgs: str | None, kimg: int | None, **flags: Any) -> Plan:

@@ -1,0 +1,104 @@
+"""A copy of the records of a comparison to publish: all that ``--draw`` needs, no weights, no paths of this machine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from comparison.jobs import BOXES, MANIFEST, SAMPLES, find_run
+from comparison.plan import PLAN_FILE, Plan
+from comparison.samples import real_images
+from dnnlib.atomic import write_atomic
+from dnnlib.util import UserError
+from training.data.grid import write_png
+from training.run.folder import OPTIONS_FILE, STATUS_FILE, read_small_file
+from training.run.jsonl import read_lines
+
+STATS_FILE = "stats.jsonl"
+REALS_FILE = "reals.png"
+
+
+def copy_records(plan: Plan, dest: Path) -> list[Path]:
+    """Copy the records of all runs into a folder that ``compare.py --draw`` takes as ``--outdir``.
+
+    Runs that have not begun are left out of the copy, but not of its plan: the page says that they are missing.
+
+    Args:
+        plan: The comparison.
+        dest: The folder; it is made, and files of an earlier copy are replaced.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: The folder is that of the comparison, or lies in it; or a record is damaged.
+    """
+    if dest.resolve().is_relative_to(plan.outdir.resolve()):
+        raise UserError(f"--records={dest}: choose a folder outside of {plan.outdir}")
+    files = [_copy(plan.outdir / PLAN_FILE, dest / PLAN_FILE)]
+    for folder in plan.jobs:
+        target = dest / folder.relative_to(plan.outdir)
+        files.append(_copy_json(folder / MANIFEST, target / MANIFEST))
+        for name in (SAMPLES, BOXES):
+            if (folder / name).is_file() and (record := (folder / name).with_suffix(".json")).is_file():
+                files += [_copy(folder / name, target / name), _copy_json(record, target / record.name)]
+        if (run_dir := find_run(folder)) is not None:
+            files += _copy_run(run_dir, target / run_dir.name)
+    return [*files, *_copy_reals(plan, dest)]
+
+
+def _copy_run(run_dir: Path, target: Path) -> Iterator[Path]:
+    for name in (OPTIONS_FILE, STATUS_FILE):
+        if (run_dir / name).is_file():
+            yield _copy_json(run_dir / name, target / name)
+    for path in sorted([run_dir / STATS_FILE, *run_dir.glob("metric-*.jsonl")]):
+        lines = {number: json.dumps(without_paths(record)) for number, record in read_lines(path)}
+        # A damaged line leaves an empty one: the numbers of lines are what the page refers to.
+        text = "".join(lines.get(number, "") + "\n" for number in range(1, max(lines, default=0) + 1))
+        yield _write(target / path.name, text.encode())
+
+
+def _copy_reals(plan: Plan, dest: Path) -> Iterator[Path]:
+    """Copy the real images that the page shows: some of those of the first run that has any."""
+    for folder, job in plan.jobs.items():
+        reals = (find_run(folder) or folder) / REALS_FILE
+        shown = real_images(reals, job.dataset["resolution"]) if reals.is_file() else None
+        if shown is not None:
+            target = dest / reals.relative_to(plan.outdir)
+            write_png(shown, target)
+            yield target
+            return
+
+
+def _copy(source: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copyfile(source, target))
+
+
+def _copy_json(source: Path, target: Path) -> Path:
+    try:
+        content = json.loads(read_small_file(source))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{source} cannot be read ({str(error)[:100]!a})") from error
+    return _write(target, (json.dumps(without_paths(content), indent=1) + "\n").encode())
+
+
+def _write(target: Path, content: bytes) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(target, content)
+    return target
+
+
+def without_paths(value: Any) -> Any:
+    """Replace every absolute path in a JSON value by its last part: ``/home/me/cats.zip`` by ``cats.zip``."""
+    if isinstance(value, dict):
+        return {key: without_paths(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [without_paths(each) for each in value]
+    if isinstance(value, str):
+        flag, sign, path = value.rpartition("=")  # --data=/home/me/cats.zip
+        return flag + sign + (Path(path).name if Path(path).is_absolute() else path)
+    return value
