@@ -43,7 +43,8 @@ class LocalExecutor:
 
     def start(self, command: list[str], folder: Path) -> Handle:
         """Start a command whose output goes to the log in the folder; it ends when this process is gone."""
-        env = {"OMP_NUM_THREADS": str(self._num_threads), "MKL_NUM_THREADS": str(self._num_threads), **os.environ}
+        # Not MKL_NUM_THREADS: torch prefers it to the OMP_NUM_THREADS of the user.
+        env = {"OMP_NUM_THREADS": str(self._num_threads), **os.environ}
         with open(folder / LOG, "ab") as log:
             process = subprocess.Popen(
                 [*command, f"--parent={os.getpid()}"],

@@ -81,11 +81,15 @@ def test_number_at_once(tmp_path, monkeypatch):
     assert (executor.most, executor.running) == (3, 0)
 
 
-def test_threads_are_divided(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("given", "num_threads"), [(None, 1), ("1", 7)])
+def test_threads_are_divided_unless_the_user_says_how_many(tmp_path, monkeypatch, given, num_threads):
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    jobs = make_jobs(tmp_path, 1)
-    run_all(jobs, LocalExecutor(3), python("import os; print(os.environ['OMP_NUM_THREADS'])"), 1, lambda failures: None)
-    assert (tmp_path / "stylegan2/seed0/log.txt").read_text() == "3\n"
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    command = python("import torch; print(torch.get_num_threads())")
+    run_all(make_jobs(tmp_path, 1), LocalExecutor(num_threads), command, 1, lambda failures: None)
+    assert (tmp_path / "stylegan2/seed0/log.txt").read_text() == "1\n"
 
 
 def test_interruption_stops_the_runs(tmp_path):
