@@ -78,7 +78,7 @@ def check_metrics(metrics: Sequence[str], score_flags: Sequence[str], data: str)
     for metric in metrics:
         if not metric_main.is_valid_metric(metric):
             known = ", ".join(metric_main.list_valid_metrics())
-            raise UserError(f"--metrics: there is no metric {metric[:100]!a}; choose from {known}")
+            raise UserError(f"there is no metric {metric[:100]!a}; choose from {known}")
     missing = metric_main.missing_weights(
         metrics,
         detector_folder=given.get("detectors"),
@@ -136,6 +136,7 @@ def errors_in_one_line() -> Iterator[None]:
 @click.option(
     "--metrics", callback=parse_names, default="fd1k_efflite1", show_default=True, help="Comma-separated metrics."
 )
+@click.option("--last-metrics", callback=parse_names, help="Metrics of the last snapshot of each run alone.")
 @click.option("--small", is_flag=True, help="Give every method a capacity and schedule for a CPU, as train.py --small.")
 @click.option("--scales", callback=parse_names, help="Train msconD and multiscale once with each of these --scales.")
 @click.option("--extra", callback=parse_words, default="", help='Flags of train.py for all methods: "--mirror=1".')
@@ -214,7 +215,7 @@ def make_plan(outdir: Path, data: str | None, cfgs: str | None, kimg: int | None
         raise UserError("give --data, --cfgs and --kimg; or --draw to draw what there is in --outdir")
     if not flags["metrics"]:
         raise UserError("--metrics is empty: name at least one, such as fd1k_efflite1")
-    check_metrics(flags["metrics"], flags["score_extra"], data)
+    check_metrics([*flags["metrics"], *flags["last_metrics"]], flags["score_extra"], data)
     return plan_runs(
         outdir,
         data=str(Path(data).absolute()),
@@ -224,6 +225,7 @@ def make_plan(outdir: Path, data: str | None, cfgs: str | None, kimg: int | None
         kimg=kimg,
         snapshot_kimg=flags["snapshot_kimg"],
         metrics=flags["metrics"],
+        last_metrics=flags["last_metrics"],
         flags=["--small"] * flags["small"] + list(flags["extra"]),
         score_flags=list(flags["score_extra"]),
         check=check_flags,

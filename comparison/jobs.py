@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,13 @@ class Job:
     metrics: list[str]
     score_flags: list[str]
     """Further arguments of ``calc_metrics.py``."""
+    last_metrics: list[str] = field(default_factory=list)
+    """Metrics of the last snapshot alone."""
+
+    @property
+    def all_metrics(self) -> list[str]:
+        """Those of every snapshot, then the others."""
+        return _united(self.metrics, self.last_metrics)
 
 
 FIXED = ("method", "seed", "flags", "dataset", "snapshot_kimg", "score_flags")
@@ -63,10 +70,18 @@ def write_job(folder: Path, job: Job) -> Job:
                     f"{folder} began with {name} {getattr(before, name)!a}, but now it is {getattr(job, name)!a}: "
                     "restore that setting, or choose another --outdir"
                 )
-        metrics = list(dict.fromkeys([*before.metrics, *job.metrics]))
-        job = replace(job, kimg=max(job.kimg, before.kimg), metrics=metrics)
+        job = replace(
+            job,
+            kimg=max(job.kimg, before.kimg),
+            metrics=_united(before.metrics, job.metrics),
+            last_metrics=_united(before.last_metrics, job.last_metrics),
+        )
     write_atomic(folder / MANIFEST, (json.dumps(asdict(job), indent=1) + "\n").encode())
     return job
+
+
+def _united(first: list[str], second: list[str]) -> list[str]:
+    return list(dict.fromkeys([*first, *second]))
 
 
 def read_job(folder: Path) -> Job:
@@ -102,11 +117,12 @@ def is_trained(run_dir: Path | None, kimg: int) -> bool:
     return find_state(run_dir) is RunState.FINISHED
 
 
-def missing_scores(run_dir: Path, metrics: list[str]) -> Iterator[tuple[Path, list[str]]]:
+def missing_scores(run_dir: Path, job: Job) -> Iterator[tuple[Path, list[str]]]:
     """Yield the snapshots without a record of some metrics, with these, the last snapshot first."""
-    known = {metric: set(_scored(run_dir, metric)) for metric in metrics}
-    for path in reversed(scored_snapshots(run_dir)):
-        missing = [metric for metric in metrics if path.name not in known[metric]]
+    known = {metric: set(_scored(run_dir, metric)) for metric in job.all_metrics}
+    for number, path in enumerate(reversed(scored_snapshots(run_dir))):
+        wanted = job.all_metrics if number == 0 else job.metrics
+        missing = [metric for metric in wanted if path.name not in known[metric]]
         if missing:
             yield path, missing
 
@@ -122,7 +138,7 @@ def is_done(folder: Path, job: Job) -> bool:
     run_dir = find_run(folder)
     if run_dir is None or not is_trained(run_dir, job.kimg):
         return False
-    if any(missing_scores(run_dir, job.metrics)):
+    if any(missing_scores(run_dir, job)):
         return False
     pictures = [SAMPLES] + [BOXES] * (object_detector(run_dir, job) is not None)
     is_drawn = all((folder / name).with_suffix(".json").is_file() for name in pictures)
@@ -131,7 +147,7 @@ def is_done(folder: Path, job: Job) -> bool:
 
 def object_detector(run_dir: Path, job: Job) -> str | None:
     """Name the detector of the object metrics, as ``--object-detector`` takes it; None without such metrics."""
-    for metric in job.metrics:
+    for metric in job.all_metrics:
         for _number, record in read_lines(run_dir / f"metric-{metric}.jsonl"):
             protocol = record.get("protocol")
             name = protocol.get("object_detector") if isinstance(protocol, dict) else None

@@ -33,7 +33,7 @@ class Plan:
     @property
     def metrics(self) -> list[str]:
         """The metrics of all runs."""
-        return list(dict.fromkeys(metric for job in self.jobs.values() for metric in job.metrics))
+        return list(dict.fromkeys(metric for job in self.jobs.values() for metric in job.all_metrics))
 
 
 def plan_runs(
@@ -46,6 +46,7 @@ def plan_runs(
     kimg: int,
     snapshot_kimg: int | None,
     metrics: Sequence[str],
+    last_metrics: Sequence[str] = (),
     flags: list[str],
     score_flags: list[str],
     check: CheckFlags,
@@ -78,6 +79,7 @@ def plan_runs(
                 kimg=kimg,
                 snapshot_kimg=distance,
                 metrics=list(metrics),
+                last_metrics=list(last_metrics),
                 score_flags=score_flags,
             )
             jobs[folder] = write_job(folder, job)

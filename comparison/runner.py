@@ -120,8 +120,9 @@ def describe(folder: Path, job: Job) -> str:
     kimg = max((_kimg(line) for _number, line in read_lines(run_dir / "stats.jsonl")), default=0.0)
     if kimg < job.kimg:
         return f"at {kimg:.4g} of {job.kimg} kimg"
-    known = [sum(1 for _line in read_lines(run_dir / f"metric-{metric}.jsonl")) for metric in job.metrics]
-    return f"scored {sum(known)} of {len(scored_snapshots(run_dir)) * len(job.metrics)}"
+    known = [sum(1 for _line in read_lines(run_dir / f"metric-{metric}.jsonl")) for metric in job.all_metrics]
+    num_last = len(job.all_metrics) - len(job.metrics)
+    return f"scored {sum(known)} of {len(scored_snapshots(run_dir)) * len(job.metrics) + num_last}"
 
 
 def _kimg(line: dict[str, Any]) -> float:

@@ -124,7 +124,7 @@ def _add(result: MethodResult, folder: Path, job: Job, plan: Plan, failures: dic
     run_dir = find_run(folder)
     result.folders[job.seed] = folder
     if run_dir is not None:
-        records = read_run(job.seed, run_dir, plan.outdir, job.metrics)
+        records = read_run(job.seed, run_dir, plan.outdir, job.all_metrics)
         if records.ticks:
             result.runs.append(records)
     if folder in failures:

@@ -156,9 +156,9 @@ def _train(folder: Path, job: Job, child: _Child) -> Path:
 
 
 def _score(folder: Path, run_dir: Path, job: Job, score: Script) -> None:
-    for metric in job.metrics:
+    for metric in job.all_metrics:
         _mend_end(run_dir / f"metric-{metric}.jsonl")
-    for path, metrics in missing_scores(run_dir, job.metrics):
+    for path, metrics in missing_scores(run_dir, job):
         for metric in metrics:
             with _first_alone(folder.parents[1], metric):
                 score([f"--network={path}", f"--metrics={metric}", f"--data={job.data}", *job.score_flags])

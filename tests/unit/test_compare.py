@@ -35,6 +35,7 @@ def test_seeds_that_are_none(text, tmp_path):
         ([], "give --data, --cfgs and --kimg"),
         (["--cfgs=nonsense", "--kimg=1"], "there is no configuration 'nonsense'"),
         (["--cfgs=stylegan2", "--kimg=1", "--metrics=nonsense"], "there is no metric 'nonsense'"),
+        (["--cfgs=stylegan2", "--kimg=1", "--last-metrics=nonsense"], "there is no metric 'nonsense'"),
         (["--cfgs=stylegan2", "--kimg=1", "--metrics=,"], "--metrics is empty"),
         (["--cfgs=stylegan2+nonsense=1", "--kimg=1"], "stylegan2+nonsense=1 cannot be trained: No such option"),
         (["--cfgs=stylegan2+lecam", "--kimg=1"], "Option '--lecam' requires an argument"),

@@ -38,6 +38,16 @@ def test_length_and_metrics_grow(tmp_path):
     write_job(tmp_path, make_job(kimg=3, metrics=["a"]))
     job = write_job(tmp_path, make_job(kimg=2, metrics=["b"], data="/moved.zip"))
     assert (job.kimg, job.metrics, job.data) == (3, ["a", "b"], "/moved.zip")
+    job = write_job(tmp_path, make_job(metrics=[], last_metrics=["c"]))
+    assert (job.metrics, job.last_metrics) == (["a", "b"], ["c"])
+
+
+def test_manifests_of_earlier_versions(tmp_path):
+    write_job(tmp_path, make_job())
+    content = json.loads((tmp_path / "job.json").read_bytes())
+    del content["last_metrics"]
+    (tmp_path / "job.json").write_text(json.dumps(content))
+    assert read_job(tmp_path) == make_job()
     assert write_job(tmp_path, make_job(kimg=5)).kimg == 5
 
 
@@ -94,11 +104,20 @@ def test_the_detector_of_the_object_metrics(folder):
 
 def test_missing_scores(folder):
     snapshots(folder, "000000", "000000_896", "000001", "000002", "000003")
-    assert not list(missing_scores(folder / "00000-scenes", METRICS))
+    assert not list(missing_scores(folder / "00000-scenes", make_job()))
     path = folder / "00000-scenes/metric-fd_tiny.jsonl"
     path.write_text(json.dumps(score_line("fd_tiny", 2, 1.0)) + "\n")
-    found = [(path.name[-10:-4], metrics) for path, metrics in missing_scores(folder / "00000-scenes", METRICS)]
+    found = [(path.name[-10:-4], metrics) for path, metrics in missing_scores(folder / "00000-scenes", make_job())]
     assert found == [("000003", ["fd_tiny"]), ("000001", ["fd_tiny"])]
+
+
+def test_metrics_of_the_last_snapshot_alone(folder):
+    snapshots(folder, "000001", "000002", "000003")
+    job = make_job(metrics=["fd_tiny"], last_metrics=["okd_tiny_car", "new"])
+    found = [(path.name[-10:-4], metrics) for path, metrics in missing_scores(folder / "00000-scenes", job)]
+    assert found == [("000003", ["new"])]
+    assert job.all_metrics == ["fd_tiny", "okd_tiny_car", "new"]
+    assert not is_done(folder, job)
 
 
 def test_leftovers_of_a_process_killed_at_once(folder):
