@@ -138,8 +138,6 @@ class FeaturePyramid(torch.nn.Module):
 
         Images of less than 224 px are enlarged to 224, larger ones are used as they are.
         """
-        if img.device.type == "cpu":  # 1.6 times the speed of D there: filters of single channels are slow otherwise
-            img = img.contiguous(memory_format=torch.channels_last)
         if min(img.shape[2:]) < MIN_INPUT_PX:
             img = functional.interpolate(img, size=(MIN_INPUT_PX, MIN_INPUT_PX), mode="bilinear", align_corners=False)
         x = self.stem(img)
