@@ -54,5 +54,5 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo 'error: $(PYTHON) cannot make virtual environments; fix: sudo apt-get install python3-venv' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --disable-pip-version-check --requirement requirements.lock
+	$(RUN) -m pip install --disable-pip-version-check --only-binary=:all: --requirement requirements.lock
 	touch $@
