@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 
 from metrics import metric_utils
 from metrics.detectors import INCEPTION, get_detector
@@ -29,7 +28,7 @@ class Gaussian(NamedTuple):
 
 def gaussian_from_moments(mean: np.ndarray, cov: np.ndarray) -> Gaussian:
     """Factorize a covariance matrix [D, D] by its eigendecomposition."""
-    eigenvalues, eigenvectors = scipy.linalg.eigh(cov, driver="evd")
+    eigenvalues, eigenvectors = np.linalg.eigh(cov)
     return Gaussian(mean, np.sqrt(np.maximum(eigenvalues, 0))[:, np.newaxis] * eigenvectors.T)
 
 
@@ -46,7 +45,7 @@ def gaussian_from_features(features: np.ndarray) -> Gaussian:
 
 def frechet_distance(real: Gaussian, gen: Gaussian) -> float:
     """Return the squared Frechet (2-Wasserstein) distance of two Gaussians (arXiv:1706.08500, eq. 6)."""
-    cross = scipy.linalg.svdvals(real.factor @ gen.factor.T).sum()
+    cross = np.linalg.svd(real.factor @ gen.factor.T, compute_uv=False).sum()
     spread = np.square(real.factor).sum() + np.square(gen.factor).sum()
     return float(np.square(real.mean - gen.mean).sum() + spread - 2 * cross)
 

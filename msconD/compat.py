@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.linalg
 import torch
 import torch.distributed as dist
 
@@ -112,11 +111,15 @@ def supply_grid_sample() -> None:
 
 def sqrtm_takes_no_disp() -> bool:
     """Tell whether ``scipy.linalg.sqrtm`` lacks the argument that FID passes."""
+    import scipy.linalg  # which the official code needs, not ours
+
     return "disp" not in inspect.signature(scipy.linalg.sqrtm).parameters
 
 
 def let_sqrtm_take_disp() -> None:
     """Let ``scipy.linalg.sqrtm`` take ``disp``; False returns the error with the root, as SciPy did before 1.18."""
+    import scipy.linalg
+
     sqrtm = scipy.linalg.sqrtm
 
     def with_disp(a: Any, disp: bool = True, **kwargs: Any) -> Any:

@@ -18,7 +18,7 @@ from dnnlib.util import make_cache_dir_path
 
 Finding = tuple[str, str]
 
-NEEDED = ("numpy", "scipy", "pillow", "click", "tqdm", "pooch", "safetensors", "psutil", "filelock")
+NEEDED = ("numpy", "pillow", "click", "tqdm", "pooch", "safetensors", "psutil", "filelock")
 """Required packages in pyproject.toml, beside torch."""
 
 EXTRAS = {
@@ -37,7 +37,7 @@ EXTRAS = {
     "extensions": ("C++ and CUDA extensions of your own", ("ninja", "setuptools")),
     "dev": (
         "testing and linting",
-        ("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "pre-commit", "trustme", "triton"),
+        ("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "pre-commit", "scipy", "trustme", "triton"),
     ),
 }
 """Extras in pyproject.toml: their purpose and their packages."""

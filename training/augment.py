@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import erfinv
 from torch.nn import functional
 
 from torch_utils import misc, persistence
@@ -326,7 +325,7 @@ class _Draws:
     def normal(self, *dims: int) -> torch.Tensor:
         """Draw from N(0, 1)."""
         if self.percentile is not None:
-            return self._full(float(erfinv(2 * self.percentile - 1)), dims)
+            return self._full(_erfinv(2 * self.percentile - 1), dims)
         return torch.randn([self.num_images, *dims], dtype=self.dtype, device="cpu")
 
     def integer(self, num: int) -> torch.Tensor:
@@ -339,7 +338,7 @@ class _Draws:
 
     def half_normal(self) -> torch.Tensor:
         """Draw from |N(0, 1)|."""
-        return self.normal().abs() if self.percentile is None else self._full(float(erfinv(self.percentile)), ())
+        return self.normal().abs() if self.percentile is None else self._full(_erfinv(self.percentile), ())
 
     def apply(self, probability: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Keep the values of an image with the given probability and set them to 0 otherwise."""
@@ -350,6 +349,10 @@ class _Draws:
 
     def _full(self, value: float, dims: Sequence[int]) -> torch.Tensor:
         return torch.full([self.num_images, *dims], value, dtype=self.dtype, device="cpu")
+
+
+def _erfinv(x: float) -> float:
+    return float(torch.erfinv(torch.tensor(x, dtype=torch.float64)))
 
 
 def _scaling(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from tests.helpers import REPOSITORY, repository_files
 
 SCRIPT = """
 import importlib, sys
-extras = "matplotlib tensorboard efficientnet_lite_pytorch onnx imageio pooch lmdb pillow_heif"
+extras = "scipy matplotlib tensorboard efficientnet_lite_pytorch onnx imageio pooch lmdb pillow_heif"
 for extra in extras.split():
     sys.modules[extra] = None  # as if it were not installed
 for name in sys.argv[1:]:

@@ -20,7 +20,7 @@ from training.run.options import DatasetInfo
 from training.run.rehearsal import Rehearsal, rehearse
 from training.run.settings import TrainingSettings
 
-BASE_BYTES = {"cpu": 455 << 20, "cuda": 500 << 20}
+BASE_BYTES = {"cpu": 433 << 20, "cuda": 500 << 20}
 """Of a process without networks: Python, torch and its libraries in main memory (measured); the context and libraries
 of a GPU (a guess)."""
 WORKSPACE_GRADIENTS = {"cpu": 5, "cuda": 1}
