@@ -120,8 +120,10 @@ def test_distance_of_equally_many_crops(kwargs, few_crops):
 def test_every_stage_shows_its_progress(kwargs, few_crops, capsys):
     metric_main.calc_metric("okd2k_lamp", progress=ProgressMonitor(verbose=True), **kwargs)
     shown = capsys.readouterr()
-    for stage in ("objects in real images", "objects in generated images", "features of real", "features of generated"):
-        assert stage in shown.out + shown.err
+    stages = {"objects in real images": 8, "objects in generated images": 8}
+    stages |= {"features of real objects": 6, "features of generated objects": 6}
+    for stage, num in stages.items():
+        assert f"{stage}: {num} of {num}," in shown.out + shown.err
 
 
 def test_features_of_real_objects_are_computed_once(kwargs, few_crops, monkeypatch, capsys):

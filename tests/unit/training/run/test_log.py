@@ -156,6 +156,27 @@ def test_every_line_is_valid_json(tmp_path, stats):
     assert values["Loss/x"] == {"num": 2, "mean": None, "std": None}
 
 
+class Curves:
+    """Where statistics are shown, too."""
+
+    def __init__(self, error=None):
+        self.error, self.is_closed = error, False
+
+    def close(self):
+        self.is_closed = True
+        if self.error is not None:
+            raise self.error
+
+
+def test_everything_is_closed_even_if_something_fails(tmp_path):
+    log = RunLog(tmp_path, 0, 0)
+    log._curves += [Curves(), Curves(OSError("Weights & Biases: gone")), Curves()]
+    with pytest.raises(OSError, match="gone"):
+        log.close()
+    assert log._file.closed
+    assert all(curves.is_closed for curves in log._curves[1:])
+
+
 class FullDisk(io.FileIO):
     """Takes half of what is written."""
 
