@@ -42,12 +42,9 @@ def copy_records(plan: Plan, dest: Path) -> list[Path]:
     for folder in plan.jobs:
         target = dest / folder.relative_to(plan.outdir)
         files.append(_copy_json(folder / MANIFEST, target / MANIFEST))
-        for name in (SAMPLES, BOXES):
-            if (folder / name).is_file() and (record := (folder / name).with_suffix(".json")).is_file():
-                files += [_copy(folder / name, target / name), _copy_json(record, target / record.name)]
         if (run_dir := find_run(folder)) is not None:
             files += _copy_run(run_dir, target / run_dir.name)
-    return [*files, *_copy_reals(plan, dest)]
+    return [*files, *_copy_pictures(plan, dest), *_copy_reals(plan, dest)]
 
 
 def _copy_run(run_dir: Path, target: Path) -> Iterator[Path]:
@@ -59,6 +56,17 @@ def _copy_run(run_dir: Path, target: Path) -> Iterator[Path]:
         # A damaged line leaves an empty one: the numbers of lines are what the page refers to.
         text = "".join(lines.get(number, "") + "\n" for number in range(1, max(lines, default=0) + 1))
         yield _write(target / path.name, text.encode())
+
+
+def _copy_pictures(plan: Plan, dest: Path) -> Iterator[Path]:
+    """Copy the pictures that the page shows of each method: those of its first seed that has any."""
+    for method in plan.methods:
+        for name in (SAMPLES, BOXES):
+            folder = next((each for each in plan.of(method) if (each / name).is_file()), None)
+            if folder is not None and (record := (folder / name).with_suffix(".json")).is_file():
+                target = dest / folder.relative_to(plan.outdir)
+                yield _copy(folder / name, target / name)
+                yield _copy_json(record, target / record.name)
 
 
 def _copy_reals(plan: Plan, dest: Path) -> Iterator[Path]:

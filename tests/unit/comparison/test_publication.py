@@ -44,6 +44,11 @@ def test_neither_weights_nor_paths(dest):
     }
 
 
+def test_samples_are_those_that_the_page_shows(dest):
+    assert {path.parent.name for path in dest.rglob("samples.png")} == {"seed0"}
+    assert len(list(dest.rglob("samples.png"))) == len(list(dest.rglob("samples.json"))) == 2
+
+
 def test_real_images_are_there_once_and_cut(outdir, dest, tmp_path):
     assert len(list(dest.rglob("reals.png"))) == 1
     large = np.zeros([RESOLUTION * ROWS * 2, RESOLUTION * COLUMNS * 2, 3], np.uint8)
