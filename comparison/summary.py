@@ -192,12 +192,16 @@ def last(score: str) -> Callable[[RunRecords], tuple[float, str] | None]:
     return find
 
 
-def sec_per_kimg(run: RunRecords) -> tuple[float, str]:
-    """Return the cost of a run."""
+def sec_per_kimg(run: RunRecords) -> tuple[float, str] | None:
+    """Return the cost of a run that has a score: the first iterations of a run say little of its cost."""
+    if not run.scores:
+        return None
     return run.sec_per_kimg, f"{run.ticks[0].source} to {run.ticks[-1].source.rpartition(':')[2]}"
 
 
-def peak_memory_gib(run: RunRecords) -> tuple[float, str]:
-    """Return the largest memory that a run reported."""
+def peak_memory_gib(run: RunRecords) -> tuple[float, str] | None:
+    """Return the largest memory that a run with a score reported."""
+    if not run.scores:
+        return None
     tick = max(run.ticks, key=lambda each: each.memory_gib)
     return tick.memory_gib, tick.source

@@ -1,5 +1,7 @@
 """Scores at equal images and at equal time, from records with known numbers."""
 
+import dataclasses
+
 import pytest
 
 from comparison.plan import read_plan
@@ -62,6 +64,14 @@ def test_best_and_last(comparison):
 def test_cost(comparison):
     assert means(comparison, sec_per_kimg) == pytest.approx([30.1 / 3.008, 60.1 / 3.008])
     assert means(comparison, peak_memory_gib) == [4.5, 4.5]
+
+
+def test_runs_without_a_score_cost_nothing_yet(comparison):
+    run = comparison.methods[0].runs[1]
+    run.ticks[-1] = dataclasses.replace(run.ticks[-1], train_sec=1e6, memory_gib=99)
+    run.scores.clear()
+    assert means(comparison, sec_per_kimg)[0] == pytest.approx(30.1 / 3.008)
+    assert means(comparison, peak_memory_gib)[0] == 4.5
 
 
 def test_cells_name_their_records(comparison):
