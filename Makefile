@@ -54,5 +54,6 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo 'error: $(PYTHON) cannot make virtual environments; fix: sudo apt-get install python3-venv' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --disable-pip-version-check --only-binary=:all: --requirement requirements.lock
+	@# --no-compile: what is used is compiled on first use, the rest of torch never; that saves 20 s.
+	$(RUN) -m pip install --disable-pip-version-check --no-compile --only-binary=:all: --requirement requirements.lock
 	touch $@

@@ -60,13 +60,14 @@ def write(folder, indices, change=lambda image: image, seed=0):
 
 
 @pytest.mark.slow
-def test_the_distance_of_objects_grows_with_blur_and_their_number_falls(tmp_path):
+def test_the_distance_of_objects_grows_with_blur_and_their_number_falls(tmp_path, monkeypatch):
+    monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path / "cache"))
     real = write(tmp_path / "real", range(36))
     values, counts = [], []
     for radius in (0, 2, 4):
         blur = ImageFilter.GaussianBlur(radius)
         fake = write(tmp_path / f"blur{radius}", range(36, 72), lambda image, blur=blur: image.filter(blur))
-        kwargs = {"dataset_kwargs": real, "gen_dataset_kwargs": fake, "object_detector": "scenes", "cache": False}
+        kwargs = {"dataset_kwargs": real, "gen_dataset_kwargs": fake, "object_detector": "scenes"}
         result = metric_main.calc_metric("okd2k_car", **kwargs).results
         values.append(result["okd2k_car"])
         counts.append(result["okd2k_car_fake_per_image"])
