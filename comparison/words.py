@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from comparison.statistics import Spread, difference
+from comparison.statistics import Spread, difference, ratio_std_error
 from comparison.summary import Cell, Comparison, second_half
 from metrics.direction import is_higher_better
 
@@ -26,13 +26,15 @@ def _verdict(first: Cell, other: Cell, is_higher: bool) -> str:
     a, b = first.spread, other.spread
     if a is None or b is None:
         return "no scores to compare yet."
-    ratio = f", a ratio of {b.mean / a.mean:.3g}" if a.mean > 0 < b.mean else ""
+    has_ratio = a.mean > 0 < b.mean
     if (found := difference(a, b)) is None:
+        ratio = f", a ratio of {b.mean / a.mean:.3g}" if has_ratio else ""
         return f"the difference is {b.mean - a.mean:+.4g}{ratio}, but {_too_few(a, b)} tells nothing of the deviation."
     low, high = found.mean - found.half_width, found.mean + found.half_width
+    ratio = f", their ratio {b.mean / a.mean:.3g} ({ratio_std_error(a, b):.2g})" if has_ratio else ""
     text = (
-        f"the difference of means is {found.mean:+.4g} with a standard error of {found.std_error:.3g}{ratio}; "
-        f"its 95 % interval by Welch's method reaches from {low:.4g} to {high:.4g}"
+        f"the difference of means is {found.mean:+.4g} (standard error {found.std_error:.3g}){ratio}; the 95 % "
+        f"interval of the difference by Welch's method reaches from {low:.4g} to {high:.4g}"
     )
     if found.is_clear:
         better = "better" if (found.mean > 0) == is_higher else "worse"

@@ -96,6 +96,18 @@ FAULTS: dict[str, Fault] = {
         ("tests/unit/build_backend/test_reproducible.py",),
     ),
     # comparison
+    "a package that users do not have": Fault(
+        "comparison/statistics.py",
+        "import numpy as np\n",
+        "import numpy as np\nimport scipy\n",
+        ("tests/unit/test_layout.py",),
+    ),
+    "a ratio without the error of the first mean": Fault(
+        "comparison/statistics.py",
+        "for each in (a, b)))",
+        "for each in (b,)))",
+        ("tests/unit/comparison/test_statistics.py",),
+    ),
     "published records name paths of the machine": Fault(
         "comparison/publication.py",
         "Path(path).name if Path(path).is_absolute() else path",

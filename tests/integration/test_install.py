@@ -70,7 +70,7 @@ def test_docker_run_passes_the_command_on(tmp_path):
 
 
 def install_command(text):
-    """The arguments of pip in a line of the Makefile or the Dockerfile, without those that do not matter for what is installed."""
+    """The arguments of pip in a line of the Makefile or the Dockerfile that decide what is installed."""
     (arguments,) = re.findall(r"-m pip install (.*)$", text, re.MULTILINE)
     return [word for word in arguments.split() if word not in ("--disable-pip-version-check", "--no-compile")]
 

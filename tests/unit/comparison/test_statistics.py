@@ -4,9 +4,19 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 from scipy.stats import ttest_ind
 
-from comparison.statistics import Spread, difference, spread, value_at
+from comparison.statistics import (
+    LARGEST_QUANTILE,
+    Spread,
+    difference,
+    half_width,
+    ratio_std_error,
+    share_within,
+    spread,
+    value_at,
+)
 
 
 def test_spread():
@@ -25,6 +35,13 @@ def test_no_snapshots_no_value():
     assert value_at(1, [], []) is None
 
 
+@pytest.mark.parametrize("freedom", [1, 1.5, 2, 7.3, 30, 2000])
+def test_students_distribution(freedom):
+    for t in (0.1, 1, 3, LARGEST_QUANTILE):
+        assert share_within(t, freedom) == pytest.approx(1 - 2 * student.sf(t, freedom), rel=1e-6)
+    assert half_width(2.0, freedom) == pytest.approx(2 * student.ppf(0.975, freedom), rel=1e-6)
+
+
 def test_the_interval_is_that_of_welch():
     rng = np.random.RandomState(0)
     for num_a, num_b in ((2, 2), (3, 5), (8, 3)):
@@ -38,6 +55,14 @@ def test_the_interval_is_that_of_welch():
 
 def test_one_seed_tells_nothing_of_the_deviation():
     assert difference(spread([1.0]), spread([2.0, 3.0])) is None
+
+
+def test_the_error_of_a_ratio_is_that_of_many_draws():
+    a, b = Spread(4, 100.0, 8.0), Spread(9, 50.0, 6.0)
+    rng = np.random.RandomState(0)
+    ratios = (50 + 2 * rng.randn(10**6)) / (100 + 4 * rng.randn(10**6))
+    assert ratio_std_error(a, b) == pytest.approx(ratios.std(), rel=0.01)
+    assert math.isnan(ratio_std_error(spread([1.0]), b))
 
 
 def test_seeds_needed_are_the_fewest_that_make_it_clear():
