@@ -1,4 +1,4 @@
-"""Curves over training: scores by images and by time, and the logits of figure 2 of the supplement."""
+"""Curves of scores over training, by images and by time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from comparison.records import Point
 from comparison.statistics import spread, value_at
 from comparison.summary import Comparison, MethodResult
-from msconD.plots import Run
 from training.run.page.charts import Line, chart
 from training.run.page.html import Html, tag
 
@@ -75,39 +74,3 @@ def _mean_line(
         [m + s for m, s in zip(mean, std, strict=True)] if has_band else (),
         color,
     )
-
-
-def logit_charts(comparison: Comparison) -> Html | None:
-    """Draw figure 2 of the supplement: logits of real and generated images by scale, for one seed of each method."""
-    rows = [row for result in comparison.methods if result.runs and (row := _logit_row(result)) is not None]
-    if not rows:
-        return None
-    text = (
-        "As figure 2 of the supplement: what the discriminator says of real and of generated images at each scale, "
-        "mean and deviation over the images of a tick, for the first seed of each method."
-    )
-    return tag("section", tag("h2", "Logits by scale"), tag("p", text), *rows)
-
-
-def _logit_row(result: MethodResult) -> Html | None:
-    try:
-        run = Run(result.runs[0].folder)
-        charts = [_logit_chart(run, h) for h in sorted({1, *run.scales("Loss/scores/real")})]
-    except ValueError:  # a damaged line
-        return None
-    seed = result.runs[0].seed
-    return tag("div", tag("h3", f"{result.method.label}, seed {seed}"), tag("div", *charts, class_="triple"))
-
-
-def _logit_chart(run: Run, h: int) -> Html | None:
-    lines = []
-    for color, kind in enumerate(("real", "fake")):
-        series = run.logits(kind, h)
-        if series is not None:
-            low, high = series.mean - series.std, series.mean + series.std
-            x, y, bottom, top = (column.round(5).tolist() for column in (series.kimg, series.mean, low, high))
-            lines.append(Line(kind, x, y, bottom, top, color))
-    if not lines:
-        return None
-    summary = ", ".join(f"{line.label} ends at {line.y[-1]:.3g}" for line in lines)
-    return chart(f"Height {h}", "real images seen, thousands", "logits", lines, summary)

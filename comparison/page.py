@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from comparison.curves import logit_charts, score_charts
+from comparison.curves import score_charts
+from comparison.logits import gaps_by_height, logit_charts
 from comparison.pictures import boxes, samples
 from comparison.plan import Plan
 from comparison.summary import (
@@ -53,7 +54,7 @@ def page(plan: Plan, comparison: Comparison) -> Html:
         *(_score_section(comparison, score) for score in comparison.scores if not is_object_score(score)),
         _objects(comparison),
         _cost(comparison),
-        logit_charts(comparison),
+        _logits(comparison),
         boxes(comparison),
         samples(comparison, next(iter(plan.jobs.values())).dataset["resolution"]),
         _section("How to read this", *(tag("p", paragraph) for paragraph in READING)),
@@ -231,6 +232,24 @@ def _cost(comparison: Comparison) -> Html:
     header = ["method", "seconds per thousand images", "largest memory, GiB"]
     caption = "Training alone; memory of the GPU if there is one, else of the process at the ends of ticks"
     return _section("Cost", table(header, rows, caption))
+
+
+def _logits(comparison: Comparison) -> Html | None:
+    """Figure 2 of the supplement, and the distance between its two curves in numbers."""
+    charts = [found for result in comparison.methods if (found := logit_charts(result)) is not None]
+    if not charts:
+        return None
+    text = (
+        "As figure 2 of the supplement: what the discriminator says of real and of generated images at each scale, "
+        "mean and deviation over the images of a tick, for the first seed of each method."
+    )
+    return _section("Logits by scale", _gaps(comparison) or "", tag("p", text), *charts)
+
+
+def _gaps(comparison: Comparison) -> Html | None:
+    caption, header, found = gaps_by_height(comparison)
+    rows = [[result.name, *(_cell(result, cell) for cell in cells)] for result, cells in found]
+    return table(header, rows, caption) if rows else None
 
 
 def _records(plan: Plan, result: MethodResult) -> Html:

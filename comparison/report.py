@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from comparison.logits import gaps_by_height
 from comparison.page import page
 from comparison.plan import Plan
 from comparison.summary import (
@@ -50,6 +51,7 @@ def markdown(comparison: Comparison) -> str:
         for result in comparison.methods
         for seed, state in result.states.items()
     ]
+    lines += _logit_gaps(comparison)
     if states:
         lines += ["", "Not complete:", "", *states]
     lines += [
@@ -73,6 +75,18 @@ def _rows(comparison: Comparison) -> Iterator[list[str]]:
             at_images, at_time = f"{at_images} ({kimg:.4g} kimg)", f"{at_time} ({format_time(sec).strip()})"
             name, num = _escaped(result.name), str(len(result.points(score)))
             yield [_escaped(score), name, num, second, at_images, at_time, *others]
+
+
+def _logit_gaps(comparison: Comparison) -> list[str]:
+    caption, header, rows = gaps_by_height(comparison)
+    if not rows:
+        return []
+    cells = [
+        header,
+        ["---"] * len(header),
+        *([_escaped(result.name), *(cell.text for cell in found)] for result, found in rows),
+    ]
+    return ["", f"{caption}:", "", *(f"| {' | '.join(row)} |" for row in cells)]
 
 
 def _escaped(text: str) -> str:
