@@ -89,7 +89,7 @@ def test_every_value_stands_in_its_record(page, outdir):
 
 def test_every_mean_names_its_records(page, outdir):
     cells = [attrs for attrs, _text in page.all("td") if "; seed 1" in (attrs.get("data-records") or "")]
-    assert len(cells) == 2 * (5 + 1 + 2 + 1)  # methods; columns of the score, of the objects, of the costs, of the logits
+    assert len(cells) == 2 * (5 + 1 + 2 + 1)  # methods; columns of score, objects, costs, logits
     for attrs in cells:
         files = re.findall(r"([\w./+=-]+):\d+", attrs["data-records"].replace("seed 0:", "").replace("seed 1:", ""))
         assert len(files) >= 2
