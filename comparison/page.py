@@ -13,6 +13,7 @@ from comparison.summary import (
     Cell,
     Comparison,
     MethodResult,
+    RunValue,
     at_kimg,
     at_sec,
     best,
@@ -102,33 +103,49 @@ def _anchor(result: MethodResult) -> str:
 
 
 def _score_section(comparison: Comparison, score: str) -> Html:
-    kimg, sec = comparison.common_kimg(score), comparison.common_sec(score)
-    assert kimg is not None
-    assert sec is not None
-    second = f"mean from {kimg / 2:.4g} to {kimg:.4g} kimg"
-    header = ["method", "seeds", second, f"at {kimg:.4g} kimg", "at equal time", "best snapshot", "last snapshot"]
+    columns = _score_columns(comparison, score)
+    header = ["method", "seeds", *(name for name, _value, _is_timing in columns)]
     rows = [
         [
             result.name,
             str(len(result.points(score))),
-            _cell(result, result.cell(second_half(score, kimg))),
-            _cell(result, result.cell(at_kimg(score, kimg))),
-            _cell(result, result.cell(at_sec(score, sec)), is_timing=True),
-            _cell(result, result.cell(best(score))),
-            _cell(result, result.cell(last(score))),
+            *(_cell(result, result.cell(value), is_timing) for _name, value, is_timing in columns),
         ]
         for result in comparison.methods
     ]
     sentences = [tag("li", sentence) for sentence in verdicts(comparison, score)]
     return _section(
         score,
-        tag("p", f"Equal time is {format_time(sec).strip()} of training.", data_timing=True),
         table(header, rows, f"{score}, {_direction(score)}"),
         *_marks(comparison, score),
         tag("h3", "Is a difference more than the seeds?") if sentences else "",
         tag("ul", *sentences) if sentences else "",
-        score_charts(comparison, score),
+        *(_curves(comparison, score) if comparison.is_curve(score) else ()),
     )
+
+
+def _score_columns(comparison: Comparison, score: str) -> list[tuple[str, RunValue, bool]]:
+    """Return for each column its heading, its number, and whether that depends on the time that training takes."""
+    kimg, sec = comparison.common_kimg(score), comparison.common_sec(score)
+    assert kimg is not None
+    assert sec is not None
+    at_images = (f"at {kimg:.4g} kimg", at_kimg(score, kimg), False)
+    if not comparison.is_curve(score):
+        return [at_images]
+    return [
+        (f"mean from {kimg / 2:.4g} to {kimg:.4g} kimg", second_half(score, kimg), False),
+        at_images,
+        ("at equal time", at_sec(score, sec), True),
+        ("best snapshot", best(score), False),
+        ("last snapshot", last(score), False),
+    ]
+
+
+def _curves(comparison: Comparison, score: str) -> Iterator[Html]:
+    sec = comparison.common_sec(score)
+    assert sec is not None
+    yield tag("p", f"Equal time is {format_time(sec).strip()} of training.", data_timing=True)
+    yield score_charts(comparison, score)
 
 
 def _marks(comparison: Comparison, score: str) -> Iterator[Html]:

@@ -45,7 +45,8 @@ def markdown(comparison: Comparison) -> str:
     for score in comparison.scores:
         sentences = [f"- {_escaped(sentence)}" for sentence in verdicts(comparison, score)]
         if sentences:
-            lines += ["", f"{_escaped(score)}, means of the second half up to equal images:", "", *sentences]
+            what = "means of the second half up to equal images" if comparison.is_curve(score) else "at equal images"
+            lines += ["", f"{_escaped(score)}, {what}:", "", *sentences]
     states = [
         f"- {_escaped(f'{result.method.label}, seed {seed}: {state}')}"
         for result in comparison.methods

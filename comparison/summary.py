@@ -15,6 +15,9 @@ from comparison.runner import describe
 from comparison.statistics import Spread, spread, value_at
 from metrics.direction import is_higher_better
 
+RunValue = Callable[[RunRecords], "tuple[float, str] | None"]
+"""Finds a number of a run and where it stands; None if the run does not have it."""
+
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 
 
@@ -74,7 +77,7 @@ class MethodResult:
         """Whether D looks through a network that was trained on other images."""
         return is_pretrained(self.method.cfg) or any(run.pretrained for run in self.runs)
 
-    def cell(self, value: Callable[[RunRecords], tuple[float, str] | None]) -> Cell:
+    def cell(self, value: RunValue) -> Cell:
         """Collect a number over the seeds, leaving out the runs that do not have it."""
         found = [(run.seed, value(run)) for run in self.runs]
         return Cell(tuple(Value(seed, *each) for seed, each in found if each is not None))
@@ -95,6 +98,10 @@ class Comparison:
     def common_kimg(self, score: str) -> float | None:
         """Images that all scored runs have seen, in thousands."""
         return min((points[-1].kimg for each in self.methods for points in each.points(score)), default=None)
+
+    def is_curve(self, score: str) -> bool:
+        """Whether any run was scored at several snapshots, not at the last one alone."""
+        return any(len(points) > 1 for each in self.methods for points in each.points(score))
 
     def common_sec(self, score: str) -> float | None:
         """Training time that all scored runs have had."""
@@ -136,12 +143,12 @@ def _add(result: MethodResult, folder: Path, job: Job, plan: Plan, failures: dic
         result.states[job.seed] = "; ".join(f"no value of {metric}: {reason}" for metric, reason in reasons)
 
 
-def at_kimg(score: str, kimg: float) -> Callable[[RunRecords], tuple[float, str] | None]:
+def at_kimg(score: str, kimg: float) -> RunValue:
     """Return a score after so many images, interpolated between the snapshots before and after."""
     return lambda run: _interpolated(run.scores.get(score, []), kimg, lambda point: point.kimg)
 
 
-def at_sec(score: str, sec: float) -> Callable[[RunRecords], tuple[float, str] | None]:
+def at_sec(score: str, sec: float) -> RunValue:
     """Return a score after so much training time, interpolated likewise."""
     return lambda run: _interpolated(run.scores.get(score, []), sec, lambda point: point.train_sec)
 
@@ -156,7 +163,7 @@ def _interpolated(points: Sequence[Point], x: float, axis: Callable[[Point], flo
     return value, " and ".join(point.source for point in used)
 
 
-def second_half(score: str, kimg: float) -> Callable[[RunRecords], tuple[float, str] | None]:
+def second_half(score: str, kimg: float) -> RunValue:
     """Return the mean over the snapshots from kimg / 2 to kimg: one snapshot alone says little of its run."""
 
     def find(run: RunRecords) -> tuple[float, str] | None:
@@ -168,7 +175,7 @@ def second_half(score: str, kimg: float) -> Callable[[RunRecords], tuple[float, 
     return find
 
 
-def best(score: str) -> Callable[[RunRecords], tuple[float, str] | None]:
+def best(score: str) -> RunValue:
     """Return the best score of all snapshots."""
     sign = -1 if is_higher_better(score) else 1
 
@@ -182,7 +189,7 @@ def best(score: str) -> Callable[[RunRecords], tuple[float, str] | None]:
     return find
 
 
-def last(score: str) -> Callable[[RunRecords], tuple[float, str] | None]:
+def last(score: str) -> RunValue:
     """Return the score of the last snapshot."""
 
     def find(run: RunRecords) -> tuple[float, str] | None:

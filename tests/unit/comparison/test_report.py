@@ -185,3 +185,15 @@ def test_marks_of_pretrained_discriminators(outdir):
     assert "projected *" in text
     assert "arXiv 2203.06026" in text
     assert r"| projected \* |" in (outdir / "comparison.md").read_text()
+
+
+def test_a_score_of_the_last_snapshots_alone_has_one_column_and_no_curves(outdir):
+    for path in outdir.glob("*/seed*/*/metric-fd_tiny.jsonl"):
+        path.write_text(path.read_text().splitlines(keepends=True)[0])
+    write_report(read_plan(outdir), {})
+    page = Page((outdir / "comparison.html").read_text())
+    headings = [text for _attrs, text in page.all("th")]
+    assert headings[:3] == ["method", "seeds", "at 3.008 kimg"]
+    assert "best snapshot" not in headings
+    assert not [text for _attrs, text in page.all("figcaption") if text.startswith("fd_tiny")]
+    assert "fd\\_tiny, at equal images:" in (outdir / "comparison.md").read_text()
