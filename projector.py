@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from dnnlib.atomic import write_atomic
+from dnnlib.commands import how_to_install
 from dnnlib.progress import progress_bar
 from dnnlib.util import UserError, format_time
 from metrics.detectors import EFFLITE1, VGG16
@@ -201,7 +202,7 @@ def run_projection(
         job.write_videos(G, ways)
     click.echo(f"Wrote {job.listing()} to {outdir}")
     if any(name.endswith(".webp") for name in job.names):
-        click.echo("The video is a WebP because an mp4 needs: pip install '.[video]'")
+        click.echo(f"The video is a WebP because an mp4 needs: {how_to_install('video')}")
     trust = ["--trust-pickle"] * trust_pickle
     options.suggest("generate.py", drawn_by, outdir, f"--projected-w={outdir / 'projected_w.npz'}", *trust)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from comparison.jobs import LOG
+from dnnlib.commands import how_to_install
 from dnnlib.util import UserError
 
 
@@ -90,7 +91,7 @@ class SubmititExecutor:
         try:
             import submitit
         except ImportError:
-            raise UserError("--slurm needs the package submitit: pip install '.[slurm]'") from None
+            raise UserError(f"--slurm needs the package submitit: {how_to_install('slurm')}") from None
         self._run_command = submitit.helpers.CommandFunction
         try:
             self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,3 +53,15 @@ def how_to_run(script: str) -> str:
     """
     names = [name for name, subcommand in SUBCOMMANDS.items() if subcommand.script == script]
     return f"mscond {names[0]}" if IS_INSTALLED and names else f"python {script}"
+
+
+def how_to_install(extra: str) -> str:
+    """Return how the packages of an extra in ``pyproject.toml`` are installed, for messages.
+
+    Who installed a wheel may have no checkout to install from, so there the packages are named.
+    """
+    if not IS_INSTALLED:
+        return f"pip install '.[{extra}]'"
+    condition = re.compile(f"extra == ['\"]{extra}['\"]")
+    requirements = [text.split(";") for text in importlib.metadata.requires("mscond") or () if condition.search(text)]
+    return f"pip install {' '.join(name.strip() for name, _condition in requirements)}"

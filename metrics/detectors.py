@@ -31,6 +31,7 @@ from pathlib import Path
 import torch
 
 import dnnlib
+from dnnlib.commands import how_to_install
 from dnnlib.download import content_fault, sha256_of
 from dnnlib.util import UserError
 from metrics.dinov2 import DinoV2
@@ -230,7 +231,7 @@ def _source(detector: Detector) -> str:
         return detector.source
     spec = importlib.util.find_spec(detector.package)
     if spec is None or spec.origin is None:
-        raise UserError(f"package {detector.package.replace('_', '-')} is missing: pip install '.[metrics]'")
+        raise UserError(f"package {detector.package.replace('_', '-')} is missing: {how_to_install('metrics')}")
     return str(Path(spec.origin).parent / detector.source)
 
 

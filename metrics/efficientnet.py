@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from dnnlib.commands import how_to_install
 from dnnlib.util import UserError
 
 RESOLUTION_PX = 240
@@ -31,7 +32,7 @@ class EfficientNetLite1(torch.nn.Module):
         try:
             from efficientnet_lite_pytorch import EfficientNet
         except ImportError as err:
-            raise UserError("package efficientnet-lite-pytorch is missing: pip install '.[metrics]'") from err
+            raise UserError(f"package efficientnet-lite-pytorch is missing: {how_to_install('metrics')}") from err
         self.net = EfficientNet.from_name("efficientnet-lite1")
         self.net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         self.eval().requires_grad_(False)

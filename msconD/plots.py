@@ -5,7 +5,7 @@ images at each scale over the number of images seen. Any run of ``train.py`` can
 
     python -m msconD.plots RUN_DIR [RUN_DIR ...]
 
-Requires matplotlib: ``pip install '.[plots]'``.
+Requires matplotlib.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def main(run_dirs: tuple[Path, ...], outdir: Path | None) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise click.ClickException("matplotlib is not installed; pip install '.[plots]'") from None
+        raise click.ClickException("matplotlib is not installed: pip install matplotlib") from None
     outdir = outdir or run_dirs[0]
     try:
         runs = [Run(run_dir) for run_dir in run_dirs]

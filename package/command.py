@@ -26,7 +26,7 @@ def subcommands() -> dict[str, Subcommand]:
 
 
 def renamed(command: click.Command, names: Mapping[str, str]) -> click.Command:
-    """Return a copy of a command, and of those below it, whose help calls scripts by other names."""
+    """Return a copy of a command, and of those below it, whose help calls scripts, or anything else, by other names."""
     command = copy.copy(command)
     for old, new in names.items():
         command.help = (command.help or "").replace(old, new)
@@ -47,11 +47,24 @@ class Subcommands(click.Group):
         known = subcommands()
         if cmd_name not in known:
             return None
+        from dnnlib.commands import how_to_install
+
         subcommand = known[cmd_name]
         command = getattr(import_module(subcommand.module), subcommand.function)
         if not isinstance(command, click.Command):
             return click.Command(cmd_name, callback=command, help=subcommand.summary)
-        return renamed(command, {f"python {each.script}": f"mscond {name}" for name, each in known.items()})
+        names = {f"python {each.script}": f"mscond {name}" for name, each in known.items()}
+        return renamed(command, {**names, "pip install '.[metrics]'": how_to_install("metrics")})
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; who asks for a script by its name is told what it is called here."""
+        script = args[0].removesuffix(".py").replace("-", "_")
+        for name, subcommand in subcommands().items():
+            if script == subcommand.module and args[0] not in subcommands():
+                ctx.fail(f"no command {args[0]!r}: it is called mscond {name}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the names and what they do."""

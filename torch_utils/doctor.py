@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 import torch_utils.ops
+from dnnlib.commands import how_to_install
 from dnnlib.util import make_cache_dir_path
 
 Finding = tuple[str, str]
@@ -73,7 +74,7 @@ def extras() -> Iterator[Finding]:
     for extra, (purpose, names) in EXTRAS.items():
         missing = [name for name in names if _version(name) is None]
         if missing:
-            yield extra, f"missing {', '.join(missing)}, for {purpose}: pip install '.[{extra}]'"
+            yield extra, f"missing {', '.join(missing)}, for {purpose}: {how_to_install(extra)}"
         else:
             yield extra, f"installed, for {purpose}"
 

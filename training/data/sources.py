@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from dnnlib.commands import how_to_install
 from dnnlib.util import UserError
 from training.data.archive import Archive, open_archive
 from training.data.array_files import read_cifar10, read_mnist
@@ -156,7 +157,7 @@ class _Lmdb:
             try:
                 import lmdb
             except ImportError as err:
-                raise UserError(f"{self._path}: LSUN needs the package lmdb: pip install '.[lsun]'") from err
+                raise UserError(f"{self._path}: LSUN needs the package lmdb: {how_to_install('lsun')}") from err
             try:
                 environment = lmdb.open(str(self._path), readonly=True, lock=False)
                 self._refuse_truncated(environment)

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from dnnlib.commands import how_to_run
+from dnnlib.commands import how_to_install, how_to_run
 from training.data.names import shown
 from training.data.report import Groups, Report
 
@@ -93,7 +93,7 @@ def _names(names: Sequence[str], count: int) -> str:
 def _hints(ignored: Groups) -> Iterator[str]:
     extensions = {PurePosixPath(group.names[0]).suffix.lower() for group in ignored.values()}
     if extensions & HEIF_EXTENSIONS:
-        yield "To read HEIC images, install pillow-heif: pip install '.[heif]'"
+        yield f"To read HEIC images, install pillow-heif: {how_to_install('heif')}"
     if extensions & RAW_EXTENSIONS:
         yield "To use raw photographs, convert them to JPEG or TIFF first"
 

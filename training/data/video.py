@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from dnnlib.atomic import write_atomic
+from dnnlib.commands import how_to_install
 from dnnlib.util import UserError
 
 FRAMES_PER_SEC = 20
@@ -68,7 +69,7 @@ def _encode_animation(frames: Iterable[np.ndarray], path: Path, fps: int) -> byt
         if num_bytes > MAX_KEPT_BYTES:
             raise UserError(
                 f"{path.name} has more than {MAX_KEPT_BYTES >> 20} MiB of frames: make it smaller or shorter, or write "
-                "an mp4 (pip install '.[video]')"
+                f"an mp4 ({how_to_install('video')})"
             )
     buffer = io.BytesIO()
     options: dict[str, Any] = {"quality": 90} if path.suffix == ".webp" else {}

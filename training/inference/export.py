@@ -60,6 +60,9 @@ def export(network: str, dest: Path, formats: list[str], trust_pickle: bool) -> 
     The files are read back, and their images compared with those of the network, for batches of 1, 3 and 8 images and
     truncation psi 0.5 and 1, or 1 alone if the network cannot truncate; then program mapping has no truncation_psi.
     """  # noqa: D301 -- in a raw string click would not see its mark
+    asked = dest.suffix.removeprefix(".")
+    if asked in (SAFETENSORS, *PROGRAMS) and asked not in formats:
+        raise UserError(f"--dest={dest} is the name of a folder; for this format add --format={asked}")
     G = load_generator(network, torch.device("cpu"), trust_pickle)
     check_truncation(G, min(psis(G)))
     if "onnx" in formats:

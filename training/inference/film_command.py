@@ -11,6 +11,7 @@ import click
 import numpy as np
 import torch
 
+from dnnlib.commands import how_to_install
 from dnnlib.progress import progress_bar
 from dnnlib.util import UserError
 from training.data.grid import write_png
@@ -59,7 +60,7 @@ class FilmJob:
             written = write_video(films.counted(frames, progress), path, self.settings.fps)
         click.echo(f"Wrote {written}: {total} frames, {total / self.settings.fps:.1f} s")
         if written != path:
-            click.echo("The video is a WebP because an mp4 needs: pip install '.[video]'")
+            click.echo(f"The video is a WebP because an mp4 needs: {how_to_install('video')}")
 
 
 def write_moving(job: FilmJob, G: Any, latents: Latents, trunc: float | Sweep) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from dnnlib.atomic import write_atomic
+from dnnlib.commands import how_to_install
 from dnnlib.util import UserError
 from training.inference.sampling import can_truncate
 
@@ -118,7 +119,7 @@ def check_onnx_packages() -> None:
     """
     missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"ONNX needs {', '.join(missing)}: pip install '.[onnx]'")
+        raise UserError(f"ONNX needs {', '.join(missing)}: {how_to_install('onnx')}")
 
 
 @contextmanager

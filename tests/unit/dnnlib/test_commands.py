@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.metadata
 import re
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from tests.helpers import REPOSITORY, repository_files
 
 OF_A_CHECKOUT = ("tests/", "benchmarks/", "baselines/", "training/data/scenes/", "msconD/attach.py", "build_backend.py")
 """What is not called by command where the package is installed."""
+THAT_TRANSLATE = ("dnnlib/commands.py", "package/card.py", "package/command.py")
 SCRIPTS = "|".join(re.escape(each.script) for each in commands.SUBCOMMANDS.values())
 
 
@@ -36,6 +38,14 @@ def test_how_to_run(monkeypatch, script, command):
     assert commands.how_to_run("other.py") == "python other.py"
 
 
+def test_how_to_install(monkeypatch):
+    assert commands.how_to_install("video") == "pip install '.[video]'"
+    monkeypatch.setattr(commands, "IS_INSTALLED", True)
+    requirements = ["torch>=2.10", 'imageio; extra == "video"', "a==1 ; extra == 'video'", 'wandb; extra == "wandb"']
+    monkeypatch.setattr(importlib.metadata, "requires", {"mscond": requirements}.get)
+    assert commands.how_to_install("video") == "pip install imageio a==1"
+
+
 def texts(tree: ast.Module) -> Iterator[str]:
     """The texts in a module that are no docstrings; click's helps are docstrings, whose commands are renamed."""
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
@@ -44,10 +54,10 @@ def texts(tree: ast.Module) -> Iterator[str]:
             yield node.value
 
 
-def test_messages_ask_how_a_script_is_called():
+def test_messages_ask_how_a_script_is_called_and_a_package_installed():
     named = {}
     for name in repository_files():
-        if name.endswith(".py") and not name.startswith(OF_A_CHECKOUT):
+        if name.endswith(".py") and not name.startswith(OF_A_CHECKOUT + THAT_TRANSLATE):
             tree = ast.parse((REPOSITORY / name).read_text())
-            named[name] = [text for text in texts(tree) if re.search(rf"python ({SCRIPTS})", text)]
+            named[name] = [text for text in texts(tree) if re.search(rf"python ({SCRIPTS})|pip install '\.\[", text)]
     assert {name: found for name, found in named.items() if found} == {}

@@ -53,3 +53,10 @@ def test_errors_and_exit_status_pass_through():
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
     assert run("no-such-command").exit_code == 2
+
+
+@pytest.mark.parametrize("asked", ["dataset_tool", "dataset-tool", "dataset_tool.py"])
+def test_scripts_are_found_by_their_names(asked):
+    result = run(asked, "--source=scenes")
+    assert result.exit_code == 2
+    assert result.output.splitlines()[-1] == f"Error: no command '{asked}': it is called mscond dataset"

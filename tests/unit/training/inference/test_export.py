@@ -138,6 +138,7 @@ def test_every_batch_size_and_truncation_is_compared(wrong):
     [
         (["--format=onnx,torchscript"], "'torchscript': choose from safetensors, pt2, onnx"),
         (["--network=absent.pkl"], "no such file: absent.pkl"),
+        (["--dest=g.onnx"], "is the name of a folder; for this format add --format=onnx"),
     ],
 )
 def test_user_errors_are_one_line(snapshot, tmp_path, arguments, said):
