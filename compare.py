@@ -65,25 +65,60 @@ def check_flags(method: str, flags: Sequence[str], data: str, outdir: Path) -> N
         raise UserError(f"{method} cannot be trained: {error.format_message()}") from error
 
 
-def check_metrics(metrics: Sequence[str], score_flags: Sequence[str], data: str) -> None:
-    """Refuse metrics that there are not, or that would fail after hours of training for want of weights.
+def parse_score_flags(flags: Sequence[str]) -> dict[str, Any]:
+    """Let calc_metrics.py read its flags; returns their values by name, and those that were not given.
 
     Raises:
-        UserError: A metric cannot be computed here.
+        UserError: It refuses them, or compare.py sets one of them itself.
+    """
+    from calc_metrics import calc_metrics
+
+    try:
+        context = calc_metrics.make_context("calc_metrics.py", list(flags))
+    except click.ClickException as error:
+        raise UserError(f"--score-extra: {error.format_message()}") from error
+    except click.exceptions.Exit:
+        raise UserError("--score-extra sets --help; leave it out") from None
+    for name in ("network", "metrics", "data2"):
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise UserError(f"--score-extra sets --{name}, which compare.py sets itself; leave it out")
+    return context.params
+
+
+def check_real_images(path: str, training_set: str) -> None:
+    """Check images that are to be compared with generated ones.
+
+    Raises:
+        UserError: They are no dataset, or have another size than those trained on.
+    """
+    from training.run.launch import inspect_dataset
+
+    found, wanted = (inspect_dataset(each, use_labels=False).resolution for each in (path, training_set))
+    if found != wanted:
+        raise UserError(f"--score-extra: {path} has images of {found} px, but training images have {wanted} px")
+
+
+def check_metrics(metrics: Sequence[str], score_flags: Sequence[str], data: str) -> None:
+    """Refuse metrics that there are not, or that would fail after hours of training.
+
+    Raises:
+        UserError: A metric cannot be computed here, or not with these flags.
     """
     from metrics import metric_main
     from training.run.roles import DATASET
 
-    given = dict(flag.removeprefix("--").split("=", 1) for flag in score_flags if "=" in flag)
+    given = parse_score_flags(score_flags)
+    if given["data"] is not None:
+        check_real_images(given["data"], data)
     for metric in metrics:
         if not metric_main.is_valid_metric(metric):
             known = ", ".join(metric_main.list_valid_metrics())
             raise UserError(f"there is no metric {metric[:100]!a}; choose from {known}")
     missing = metric_main.missing_weights(
         metrics,
-        detector_folder=given.get("detectors"),
-        object_detector=given.get("object-detector"),
-        dataset_kwargs={"class_name": DATASET, "path": data},
+        detector_folder=given["detectors"],
+        object_detector=given["object_detector"],
+        dataset_kwargs={"class_name": DATASET, "path": given["data"] or data},
     )
     for metric, reason in missing.items():
         raise UserError(f"{metric}: {reason}")
@@ -186,7 +221,10 @@ def main(run_job: Path | None, parent: int | None, outdir: Path | None, **flags:
         if flags["records"] is not None:
             publish(outdir, flags["records"])
             return
-        compare(make_plan(outdir, **flags), **flags)
+        plan = make_plan(outdir, **flags)
+        if plan.left_out:
+            click.echo(f"Not on the page, because --cfgs and --seeds do not name them: {', '.join(plan.left_out)}")
+        compare(plan, **flags)
 
 
 def publish(outdir: Path, dest: Path) -> None:

@@ -55,13 +55,27 @@ def street_tiles(frames: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def write_all(images: Iterator[tuple[str, np.ndarray]], dest: Path) -> int:
-    """Write images as PNG files below a folder; returns how many."""
+    """Write images as PNG files below a folder; returns how many.
+
+    Raises:
+        click.ClickException: There are none.
+    """
     num = 0
     for name, pixels in images:
         (dest / name).parent.mkdir(parents=True, exist_ok=True)
         write_png(pixels, dest / name)
         num += 1
+    if num == 0:
+        raise click.ClickException("there are no tiles: the pictures are too small, or nothing moves in them")
     return num
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says, without the log of a decoder below it."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group()
@@ -70,19 +84,27 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--video", type=click.Path(exists=True, path_type=Path), required=True, help="vtest.avi of opencv-doc.")
+@click.option(
+    "--video",
+    type=FILE,
+    required=True,
+    help="vtest.avi of opencv-doc.",
+)
 @click.option("--dest", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the tiles.")
 def street(video: Path, dest: Path) -> None:
     """Cut the tiles of a street video in which something moves: DEST/train and DEST/held-out, by time."""
     import imageio.v3
 
-    every = imageio.v3.imiter(video, plugin="FFMPEG")
-    frames = np.stack([frame for i, frame in enumerate(every) if i % FRAME_DISTANCE == 0])
+    try:
+        every = imageio.v3.imiter(video, plugin="FFMPEG")
+        frames = np.stack([frame for i, frame in enumerate(every) if i % FRAME_DISTANCE == 0])
+    except (OSError, ValueError, IndexError) as error:
+        raise click.ClickException(f"--video={video} cannot be read as a video: {first_line(error)}") from error
     click.echo(f"Wrote {write_all(street_tiles(frames), dest)} tiles of {len(frames)} frames to {dest}")
 
 
 @main.command()
-@click.option("--wheel", type=click.Path(exists=True, path_type=Path), required=True, help="Of deepforest 2.1.0.")
+@click.option("--wheel", type=FILE, required=True, help="Of deepforest 2.1.0.")
 @click.option("--dest", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the tiles.")
 def aerial(wheel: Path, dest: Path) -> None:
     """Cut the tiles of two aerial photographs of a wood."""
@@ -95,7 +117,11 @@ def aerial(wheel: Path, dest: Path) -> None:
                 for place, (rows, columns) in enumerate(tiles(pixels, AERIAL_TILE_PX, AERIAL_STRIDE_PX)):
                     yield f"photograph{number}-{place:04d}.png", pixels[rows, columns]
 
-    click.echo(f"Wrote {write_all(cut(), dest)} tiles to {dest}")
+    try:
+        num = write_all(cut(), dest)
+    except (zipfile.BadZipFile, KeyError, PIL.UnidentifiedImageError) as error:
+        raise click.ClickException(f"--wheel={wheel} is not the wheel of deepforest 2.1.0: {error}") from error
+    click.echo(f"Wrote {num} tiles to {dest}")
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from comparison.snapshots import scored_snapshots
 from dnnlib.atomic import write_atomic
 from dnnlib.util import UserError
-from training.run.folder import OPTIONS_FILE, RunState, find_state, has_progress, read_status
-from training.run.jsonl import read_lines
+from training.run.folder import OPTIONS_FILE, RunState, find_state, read_status
+from training.run.jsonl import finite, read_lines
 
 MANIFEST = "job.json"
 LOG = "log.txt"
@@ -51,20 +51,27 @@ class Job:
         return _united(self.metrics, self.last_metrics)
 
 
-FIXED = ("method", "seed", "flags", "dataset", "snapshot_kimg", "score_flags")
+FIXED_BY_TRAINING = ("method", "seed", "flags", "dataset", "snapshot_kimg")
 """What cannot change once a run has begun."""
+FIXED_BY_SCORES = (*FIXED_BY_TRAINING, "score_flags")
+"""What cannot change once it has been scored, too."""
+DATASET_TYPES = {"name": str, "num_images": int, "resolution": int}
 
 
 def write_job(folder: Path, job: Job) -> Job:
     """Write the manifest, or bring the one that is there up to date; returns it.
 
+    Whatever was asked for before counts only if the run has begun.
+
     Raises:
         UserError: The folder holds a run that began with other settings, or its manifest is damaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / MANIFEST).exists():
+    run_dir = find_run(folder)
+    if run_dir is not None and (folder / MANIFEST).exists():
         before = read_job(folder)
-        for name in FIXED:
+        is_scored = any(run_dir.glob("metric-*.jsonl"))
+        for name in FIXED_BY_SCORES if is_scored else FIXED_BY_TRAINING:
             if getattr(before, name) != getattr(job, name):
                 raise UserError(
                     f"{folder} began with {name} {getattr(before, name)!a}, but now it is {getattr(job, name)!a}: "
@@ -72,7 +79,7 @@ def write_job(folder: Path, job: Job) -> Job:
                 )
         job = replace(
             job,
-            kimg=max(job.kimg, before.kimg),
+            kimg=max(job.kimg, before.kimg) if trained_kimg(run_dir) > job.kimg else job.kimg,
             metrics=_united(before.metrics, job.metrics),
             last_metrics=_united(before.last_metrics, job.last_metrics),
         )
@@ -93,9 +100,20 @@ def read_job(folder: Path) -> Job:
     path = folder / MANIFEST
     try:
         job = Job(**json.loads(path.read_bytes()))
+        _check_types(job)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({str(error)[:100]!a}); delete it and repeat the command") from error
     return job
+
+
+def _check_types(job: Job) -> None:
+    for name, hint in get_type_hints(Job).items():
+        value, kind = getattr(job, name), get_origin(hint) or hint
+        if not isinstance(value, kind) or (kind is list and not all(isinstance(each, str) for each in value)):
+            raise TypeError(f"{name} is {value!a}")
+    for name, kind in DATASET_TYPES.items():
+        if not isinstance(job.dataset.get(name), kind):
+            raise TypeError(f"{name} of the dataset is {job.dataset.get(name)!a}")
 
 
 def find_run(folder: Path) -> Path | None:
@@ -103,10 +121,16 @@ def find_run(folder: Path) -> Path | None:
     return max((path for path in folder.glob("[0-9]*-*") if (path / OPTIONS_FILE).is_file()), default=None)
 
 
+def trained_kimg(run_dir: Path) -> float:
+    """Return how far a run has come, by its statistics."""
+    lines = [line.get("Progress/kimg") for _number, line in read_lines(run_dir / "stats.jsonl")]
+    return max((finite(entry.get("mean")) or 0.0 for entry in lines if isinstance(entry, dict)), default=0.0)
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Remove what ``train.py`` left behind if it was killed before it wrote its options."""
-    for path in folder.glob("[0-9]*-*"):
-        if path.is_dir() and not (path / OPTIONS_FILE).is_file() and not has_progress(path):
+    """Remove what ``train.py`` left behind if it was killed before it wrote its options: a folder, nothing in sight."""
+    for path in folder.glob("[0-9][0-9][0-9][0-9][0-9]-*"):
+        if path.is_dir() and all(each.name.startswith(".") and each.is_file() for each in path.iterdir()):
             shutil.rmtree(path, ignore_errors=True)
 
 

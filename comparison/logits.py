@@ -12,13 +12,15 @@ from training.run.page.html import Html, tag
 def gaps_by_height(comparison: Comparison) -> tuple[str, list[str], list[tuple[MethodResult, list[Cell]]]]:
     """Return the table of the gaps over the second half of training: its caption, its header, and a row per method.
 
-    There are no rows without scores, which say how many images all runs have seen.
+    There are no rows without scores, which say how many images all runs have seen, or without usable statistics.
     """
     kimg = comparison.common_kimg(comparison.scores[0]) if comparison.scores else None
     if kimg is None:
         return "", [], []
     gaps = {result.name: logit_gaps(result, kimg) for result in comparison.methods}
     heights = sorted({h for found in gaps.values() for h in found})
+    if not heights:
+        return "", [], []
     rows = [(result, [gaps[result.name].get(h, Cell(())) for h in heights]) for result in comparison.methods]
     caption = f"Mean logits of real images minus those of generated ones, from {kimg / 2:.4g} to {kimg:.4g} kimg"
     return caption, ["method", *(f"height {h}" for h in heights)], rows
@@ -38,9 +40,9 @@ def logit_gaps(result: MethodResult, kimg: float) -> dict[int, Cell]:
     for run in result.runs:
         if run.ticks[-1].kimg >= kimg - 1e-6 and (stats := _statistics(run)) is not None:
             ticks = [tick for tick in run.ticks if kimg / 2 - 1e-6 <= tick.kimg <= kimg + 1e-6]
-            source = f"{ticks[0].source} to {ticks[-1].source.rpartition(':')[2]}"
-            for h in _heights(stats):
+            for h in _heights(stats) if ticks else ():
                 if (gap := _gap(stats, h, kimg)) is not None:
+                    source = f"{ticks[0].source} to {ticks[-1].source.rpartition(':')[2]}"
                     values.setdefault(h, []).append(Value(run.seed, gap, source))
     return {h: Cell(tuple(found)) for h, found in values.items()}
 

@@ -17,11 +17,13 @@ from training.run.registry import augmentations, configurations
 OWN_AUGMENTATIONS = ("noaug", "ada", "fixed")
 """Values of ``--aug`` that belong to no method."""
 
-COMPARED_FLAGS = {
-    *("data", "outdir", "continue", "cfg", "seed", "kimg", "tick", "snap", "metrics", "metrics-ticks", "desc"),
-    *("dry-run", "n", "small", "progress", "gpus"),
+OWN_FLAGS = {
+    *("data", "outdir", "continue", "cfg", "seed", "kimg", "time", "tick", "snap", "metrics", "metrics-ticks", "desc"),
+    *("dry-run", "n", "progress", "help"),
 }
-"""Flags that are the same for all methods, or that ``compare.py`` needs for itself."""
+"""Flags that ``compare.py`` gives itself, or that would keep a run from ending as it should."""
+COMMON_FLAGS = OWN_FLAGS | {"small", "gpus"}
+"""Flags that are the same for all methods."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,34 @@ def _parse(text: str) -> Method:
         name, has_value, value = addition.partition("=")
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or (has_value and not value) or not value.isprintable():
             raise UserError(f"--cfgs: {addition[:100]!a} in {text[:100]!a} is not of the form option or option=value")
-        if name in COMPARED_FLAGS:
+        if has_value and name in _known_augmentations():
+            raise UserError(f"--cfgs: {addition[:100]!a} in {text[:100]!a} has a value, but an augmentation takes none")
+        if name in COMMON_FLAGS:
             raise UserError(f"--cfgs: {text[:100]!a} sets --{name}, which is common to all methods; leave it out")
         options.append((name, value if has_value else None))
     if len([name for name, _value in options if name == "aug" or name in _known_augmentations()]) > 1:
         raise UserError(f"--cfgs: {text[:100]!a} names two augmentations; choose one")
     return Method(cfg, tuple(options))
+
+
+def check_common(flags: Sequence[str], methods: Sequence[Method]) -> None:
+    """Check flags that are to be added to all methods.
+
+    Args:
+        flags: Words of a command line.
+        methods: The methods.
+
+    Raises:
+        UserError: ``compare.py`` sets one of them itself, or a method has chosen its own value.
+    """
+    names = [word.lstrip("-").partition("=")[0] for word in flags if word.startswith("-")]
+    for name in names:
+        if name in OWN_FLAGS:
+            raise UserError(f"--extra sets --{name[:100]}, which compare.py sets itself; leave it out")
+        for method in methods:
+            chosen = {"aug" if option in _known_augmentations() else option for option, _value in method.options}
+            if name in chosen:
+                raise UserError(f"--extra sets --{name}, and so does {method.label}; leave it out of one of them")
 
 
 def _with_scales(method: Method, scales: Sequence[str]) -> list[Method]:

@@ -74,12 +74,18 @@ def _section(title: str, *content: str) -> Html:
 
 
 def _setting(plan: Plan) -> str:
-    job = next(iter(plan.jobs.values()))
-    size = job.dataset
+    jobs = plan.jobs.values()
+    size = next(iter(jobs)).dataset
+    lengths, distances = (_range([job.kimg for job in jobs]), _range([job.snapshot_kimg for job in jobs]))
     return (
-        f"{size['num_images']} images of {size['resolution']} px. Training sees {job.kimg} thousand images, and a "
-        f"snapshot is scored every {job.snapshot_kimg} thousand."
+        f"{size['num_images']} images of {size['resolution']} px. Training sees {lengths} thousand images, and a "
+        f"snapshot is scored every {distances} thousand."
     )
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _states(comparison: Comparison) -> Html | None:
@@ -253,14 +259,15 @@ def _cost(comparison: Comparison) -> Html:
 
 def _logits(comparison: Comparison) -> Html | None:
     """Figure 2 of the supplement, and the distance between its two curves in numbers."""
+    gaps = _gaps(comparison)
     charts = [found for result in comparison.methods if (found := logit_charts(result)) is not None]
-    if not charts:
+    if gaps is None and not charts:
         return None
     text = (
         "As figure 2 of the supplement: what the discriminator says of real and of generated images at each scale, "
         "mean and deviation over the images of a tick, for the first seed of each method."
     )
-    return _section("Logits by scale", _gaps(comparison) or "", tag("p", text), *charts)
+    return _section("Logits by scale", gaps or "", tag("p", text), *charts)
 
 
 def _gaps(comparison: Comparison) -> Html | None:

@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 
 from comparison.jobs import BOXES, SAMPLES
-from comparison.samples import real_images
+from comparison.samples import DAMAGED, real_images
 from comparison.summary import Comparison, MethodResult
 from training.run.page.html import Html, image, join, tag
 
@@ -61,15 +61,20 @@ def _last_scores(result: MethodResult, seed: int, scores: Sequence[str]) -> Iter
 def _read_record(path: Path) -> dict[str, Any] | None:
     try:
         record: dict[str, Any] = json.loads(path.with_suffix(".json").read_bytes())
-        valid = path.is_file() and len(record["seeds"]) == 2 and f"{record['truncation_psi']:g}{record['snapshot_pkl']}"
+        is_list = isinstance(record["seeds"], list) and len(record["seeds"]) == 2
+        valid = path.is_file() and is_list and f"{record['truncation_psi']:g}{record['snapshot_pkl']}"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return record if valid else None
 
 
 def _figure(path: Path, alt: str, caption: str) -> Html:
-    with PIL.Image.open(path) as opened:
-        return _embedded(opened.convert("RGB"), alt, caption)
+    try:
+        with PIL.Image.open(path) as opened:
+            return _embedded(opened.convert("RGB"), alt, caption)
+    except DAMAGED as error:
+        hint = f" ({path.name} cannot be read: {str(error)[:100]}; delete it, and repeat the command)"
+        return tag("figure", tag("figcaption", caption, hint))
 
 
 def _embedded(picture: PIL.Image.Image, alt: str, caption: str) -> Html:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from comparison.jobs import MANIFEST, Job, read_job, write_job
-from comparison.methods import Method, parse_methods
+from comparison.jobs import MANIFEST, Job, find_run, read_job, write_job
+from comparison.methods import Method, check_common, parse_methods
 from dnnlib.atomic import write_atomic
 from dnnlib.util import UserError
 
@@ -25,6 +25,8 @@ class Plan:
     methods: list[Method]
     jobs: dict[Path, Job]
     """By folder, in the order in which they are begun."""
+    left_out: tuple[str, ...] = ()
+    """Folders with runs of earlier commands that this one does not name."""
 
     def of(self, method: Method) -> dict[Path, Job]:
         """The runs of one method."""
@@ -59,11 +61,12 @@ def plan_runs(
     from training.run.launch import inspect_dataset
 
     methods = parse_methods(cfgs, scales)
+    check_common(flags, methods)
     info = inspect_dataset(data, use_labels=False)
     dataset = {"name": info.name, "num_images": info.num_images, "resolution": info.resolution}
     for method in methods:
-        if all((outdir / method.folder / f"seed{seed}" / MANIFEST).exists() for seed in seeds):
-            continue  # it has been checked
+        if all(find_run(outdir / method.folder / f"seed{seed}") is not None for seed in seeds):
+            continue  # it is being trained
         check(method.label, [f"--kimg={kimg}", *method.flags, *flags], data, outdir)
     distance = snapshot_kimg or _known_snapshot_kimg(outdir) or max(round(kimg / 8), 1)
     jobs = {}
@@ -83,16 +86,19 @@ def plan_runs(
                 score_flags=score_flags,
             )
             jobs[folder] = write_job(folder, job)
-    plan = Plan(outdir, methods, jobs)
-    named = {"cfgs": [method.label for method in methods], "folders": [str(path.relative_to(outdir)) for path in jobs]}
+    folders = [path.relative_to(outdir).as_posix() for path in jobs]
+    begun = [path.parent.relative_to(outdir).as_posix() for path in sorted(outdir.glob(f"*/seed*/{MANIFEST}"))]
+    left_out = tuple(name for name in begun if name not in folders and find_run(outdir / name) is not None)
+    plan = Plan(outdir, methods, jobs, left_out)
+    named = {"cfgs": [method.label for method in methods], "folders": folders}
     write_atomic(outdir / PLAN_FILE, (json.dumps(named, indent=1) + "\n").encode())
     return plan
 
 
 def _known_snapshot_kimg(outdir: Path) -> int | None:
-    """Return the distance of snapshots in the runs that a folder holds already."""
-    found = next(outdir.glob(f"*/seed*/{MANIFEST}"), None)
-    return None if found is None else read_job(found.parent).snapshot_kimg
+    """Return the distance of snapshots in the runs that have begun."""
+    begun = (path.parent for path in outdir.glob(f"*/seed*/{MANIFEST}") if find_run(path.parent) is not None)
+    return next((read_job(folder).snapshot_kimg for folder in begun), None)
 
 
 def read_plan(outdir: Path) -> Plan:
@@ -106,11 +112,12 @@ def read_plan(outdir: Path) -> Plan:
         named: dict[str, Any] = json.loads(path.read_bytes())
         methods = [parse_methods(label)[0] for label in named["cfgs"]]
         folders = [_inside(outdir, name) for name in named["folders"]]
-    except UserError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({str(error)[:100]!a}); run compare.py without --draw") from error
-    return Plan(outdir, methods, {folder: read_job(folder) for folder in folders})
+    plan = Plan(outdir, methods, {folder: read_job(folder) for folder in folders})
+    if not methods or not all(map(plan.of, methods)):
+        raise UserError(f"{path} names no runs, or none of one of its methods; run compare.py without --draw")
+    return plan
 
 
 def _inside(outdir: Path, name: str) -> Path:

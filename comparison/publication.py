@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from comparison.jobs import BOXES, MANIFEST, SAMPLES, find_run
+from comparison.methods import Method
 from comparison.plan import PLAN_FILE, Plan
 from comparison.samples import real_images
 from dnnlib.atomic import write_atomic
@@ -17,8 +19,14 @@ from training.data.grid import write_png
 from training.run.folder import OPTIONS_FILE, STATUS_FILE, read_small_file
 from training.run.jsonl import read_lines
 
+COPY = "is_copy"
+"""A key of the plan."""
 STATS_FILE = "stats.jsonl"
 REALS_FILE = "reals.png"
+
+
+Places = dict[Path, tuple[Method, Path]]
+"""By the folder of a run: its method as the copy names it, and the folder in the copy."""
 
 
 def copy_records(plan: Plan, dest: Path) -> list[Path]:
@@ -28,23 +36,57 @@ def copy_records(plan: Plan, dest: Path) -> list[Path]:
 
     Args:
         plan: The comparison.
-        dest: The folder; it is made, and files of an earlier copy are replaced.
+        dest: The folder: a new one, an empty one, or an earlier copy, whose files are replaced.
 
     Returns:
         The files.
 
     Raises:
-        UserError: The folder is that of the comparison, or lies in it; or a record is damaged.
+        UserError: The folder is that of the comparison, or lies in it, or holds something else; a record is damaged; or
+            two methods differ by the folders of their files alone.
     """
-    if dest.resolve().is_relative_to(plan.outdir.resolve()):
-        raise UserError(f"--records={dest}: choose a folder outside of {plan.outdir}")
-    files = [_copy(plan.outdir / PLAN_FILE, dest / PLAN_FILE)]
-    for folder in plan.jobs:
-        target = dest / folder.relative_to(plan.outdir)
-        files.append(_copy_json(folder / MANIFEST, target / MANIFEST))
+    _check_folder(plan, dest)
+    places = _places(plan, dest)
+    named = {
+        "cfgs": list(dict.fromkeys(method.label for method, _target in places.values())),
+        "folders": [str(target.relative_to(dest)) for _method, target in places.values()],
+        COPY: True,
+    }
+    files = [_write(dest / PLAN_FILE, (json.dumps(named, indent=1) + "\n").encode())]
+    for folder, (method, target) in places.items():
+        files.append(_copy_json(folder / MANIFEST, target / MANIFEST, method=method.label))
         if (run_dir := find_run(folder)) is not None:
             files += _copy_run(run_dir, target / run_dir.name)
-    return [*files, *_copy_pictures(plan, dest), *_copy_reals(plan, dest)]
+    return [*files, *_copy_pictures(plan, places), *_copy_reals(plan, places)]
+
+
+def _check_folder(plan: Plan, dest: Path) -> None:
+    if dest.resolve().is_relative_to(plan.outdir.resolve()):
+        raise UserError(f"--records={dest}: choose a folder outside of {plan.outdir}")
+    if not dest.is_dir() or not any(dest.iterdir()):
+        return
+    try:
+        is_copy = COPY in json.loads(read_small_file(dest / PLAN_FILE))
+    except (OSError, ValueError, TypeError, RecursionError):
+        is_copy = False
+    if not is_copy:
+        raise UserError(f"--records={dest} holds files that are no earlier copy; choose a new or an empty folder")
+
+
+def _places(plan: Plan, dest: Path) -> Places:
+    places = {}
+    for method in plan.methods:
+        shown = Method(method.cfg, tuple((name, without_paths(value)) for name, value in method.options))
+        places.update(
+            {folder: (shown, dest / shown.folder / f"seed{job.seed}") for folder, job in plan.of(method).items()}
+        )
+    targets = [target for _method, target in places.values()]
+    for method, target in places.values():
+        if targets.count(target) > 1:
+            raise UserError(
+                f"--records: without folders two methods would be called {method.label}; rename their files"
+            )
+    return {folder: places[folder] for folder in plan.jobs}
 
 
 def _copy_run(run_dir: Path, target: Path) -> Iterator[Path]:
@@ -52,32 +94,38 @@ def _copy_run(run_dir: Path, target: Path) -> Iterator[Path]:
         if (run_dir / name).is_file():
             yield _copy_json(run_dir / name, target / name)
     for path in sorted([run_dir / STATS_FILE, *run_dir.glob("metric-*.jsonl")]):
-        lines = {number: json.dumps(without_paths(record)) for number, record in read_lines(path)}
+        lines = dict(_shown_lines(path))
         # A damaged line leaves an empty one: the numbers of lines are what the page refers to.
         text = "".join(lines.get(number, "") + "\n" for number in range(1, max(lines, default=0) + 1))
         yield _write(target / path.name, text.encode())
 
 
-def _copy_pictures(plan: Plan, dest: Path) -> Iterator[Path]:
+def _shown_lines(path: Path) -> Iterator[tuple[int, str]]:
+    for number, record in read_lines(path):
+        with contextlib.suppress(RecursionError):  # nested more deeply than any record
+            yield number, json.dumps(without_paths(record))
+
+
+def _copy_pictures(plan: Plan, places: Places) -> Iterator[Path]:
     """Copy the pictures that the page shows of each method: those of its first seed that has any."""
     for method in plan.methods:
         for name in (SAMPLES, BOXES):
             folder = next((each for each in plan.of(method) if (each / name).is_file()), None)
             if folder is not None and (record := (folder / name).with_suffix(".json")).is_file():
-                target = dest / folder.relative_to(plan.outdir)
+                _method, target = places[folder]
                 yield _copy(folder / name, target / name)
                 yield _copy_json(record, target / record.name)
 
 
-def _copy_reals(plan: Plan, dest: Path) -> Iterator[Path]:
+def _copy_reals(plan: Plan, places: Places) -> Iterator[Path]:
     """Copy the real images that the page shows: some of those of the first run that has any."""
     for folder, job in plan.jobs.items():
         reals = (find_run(folder) or folder) / REALS_FILE
         shown = real_images(reals, job.dataset["resolution"]) if reals.is_file() else None
         if shown is not None:
-            target = dest / reals.relative_to(plan.outdir)
-            write_png(shown, target)
-            yield target
+            _method, target = places[folder]
+            write_png(shown, target / reals.relative_to(folder))
+            yield target / reals.relative_to(folder)
             return
 
 
@@ -86,12 +134,13 @@ def _copy(source: Path, target: Path) -> Path:
     return Path(shutil.copyfile(source, target))
 
 
-def _copy_json(source: Path, target: Path) -> Path:
+def _copy_json(source: Path, target: Path, **changes: Any) -> Path:
     try:
         content = json.loads(read_small_file(source))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{source} cannot be read ({str(error)[:100]!a})") from error
-    return _write(target, (json.dumps(without_paths(content), indent=1) + "\n").encode())
+    shown = without_paths({**content, **changes} if changes else content)
+    return _write(target, (json.dumps(shown, indent=1) + "\n").encode())
 
 
 def _write(target: Path, content: bytes) -> Path:
@@ -101,12 +150,15 @@ def _write(target: Path, content: bytes) -> Path:
 
 
 def without_paths(value: Any) -> Any:
-    """Replace every absolute path in a JSON value by its last part: ``/home/me/cats.zip`` by ``cats.zip``."""
+    """Replace every absolute path in a JSON value by its last part: ``/home/me/cats.zip`` by ``cats.zip``.
+
+    Also in flags: ``--data=/home/me/cats.zip``.
+    """
     if isinstance(value, dict):
         return {key: without_paths(each) for key, each in value.items()}
     if isinstance(value, list):
         return [without_paths(each) for each in value]
     if isinstance(value, str):
-        flag, sign, path = value.rpartition("=")  # --data=/home/me/cats.zip
+        flag, sign, path = value.partition("=") if value.startswith("--") else ("", "", value)
         return flag + sign + (Path(path).name if Path(path).is_absolute() else path)
     return value

@@ -45,7 +45,7 @@ class RunRecords:
     scores: dict[str, list[Point]] = field(default_factory=dict)
     """By the name of the score, in order of images seen."""
     reasons: dict[str, str] = field(default_factory=dict)
-    """Why metrics that were computed have no value."""
+    """Why metrics have no value for the last snapshot that they were computed of."""
     related: set[str] = field(default_factory=set)
     """Scores in features of a network akin to one that D looks through."""
     pretrained: set[str] = field(default_factory=set)
@@ -87,6 +87,7 @@ def _mean(line: dict[str, Any], name: str) -> float | None:
 def _read_scores(records: RunRecords, metric: str, root: Path) -> None:
     path = records.folder / f"metric-{metric}.jsonl"
     found: dict[str, dict[float, Point]] = {}
+    reasons: dict[float, str | None] = {}
     for number, record in read_lines(path):
         snapshot, results = record.get("snapshot_pkl"), record.get("results")
         kimg = snapshot_kimg(snapshot) if isinstance(snapshot, str) else None
@@ -95,12 +96,14 @@ def _read_scores(records: RunRecords, metric: str, root: Path) -> None:
         tick = _tick_of(records.ticks, kimg)
         protocol = record.get("protocol")
         _read_marks(records, list(results), protocol)
-        if isinstance(protocol, dict) and results.get(metric) is None and isinstance(protocol.get("reason"), str):
-            records.reasons[metric] = protocol["reason"]
+        reason = protocol.get("reason") if isinstance(protocol, dict) and results.get(metric) is None else None
+        reasons[kimg] = f"after {kimg:g} kimg: {reason}" if isinstance(reason, str) else None
         for name, value in results.items():
             if (score := finite(value)) is not None and tick is not None:
                 point = Point(tick.kimg, tick.train_sec, score, f"{path.relative_to(root)}:{number}")
                 found.setdefault(name, {}).setdefault(kimg, point)
+    if reasons and (reason := reasons[max(reasons)]) is not None:
+        records.reasons[metric] = reason
     for name, points in found.items():
         records.scores[name] = [points[kimg] for kimg in sorted(points)]
 

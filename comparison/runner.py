@@ -12,9 +12,9 @@ from typing import Any
 import click
 
 from comparison.executors import Executor, Handle
-from comparison.jobs import LOG, Job, find_run, is_done
+from comparison.jobs import LOG, Job, find_run, is_done, trained_kimg
 from comparison.snapshots import scored_snapshots
-from dnnlib.util import format_time
+from dnnlib.util import UserError, format_time
 from training.run.jsonl import read_lines
 
 POLL_SEC = 0.5
@@ -66,7 +66,7 @@ def run_all(
                     if status != 0:
                         failures[folder] = _reason(folder, status)
                     click.echo(f"{_name(folder)}: {'done' if status == 0 else f'FAILED: {failures[folder]}'}")
-                    redraw(failures)
+                    _try_to(redraw, failures)
             if time.monotonic() - last_sec >= REPORT_SEC:
                 last_sec = time.monotonic()
                 places = ", ".join(f"{_name(folder)} {describe(folder, jobs[folder])}" for folder in running)
@@ -76,6 +76,14 @@ def run_all(
             _stop(running)
             raise InterruptedRunsError
     return failures
+
+
+def _try_to(redraw: Callable[[dict[Path, str]], object], failures: dict[Path, str]) -> None:
+    """Write the page, if that is possible now: the runs must go on."""
+    try:
+        redraw(failures)
+    except (UserError, OSError) as error:
+        click.echo(f"The page was not written: {error}")
 
 
 @contextmanager
@@ -117,17 +125,12 @@ def describe(folder: Path, job: Job) -> str:
     run_dir = find_run(folder)
     if run_dir is None:
         return "starting"
-    kimg = max((_kimg(line) for _number, line in read_lines(run_dir / "stats.jsonl")), default=0.0)
+    kimg = trained_kimg(run_dir)
     if kimg < job.kimg:
         return f"at {kimg:.4g} of {job.kimg} kimg"
     known = [sum(1 for _line in read_lines(run_dir / f"metric-{metric}.jsonl")) for metric in job.all_metrics]
     num_last = len(job.all_metrics) - len(job.metrics)
     return f"scored {sum(known)} of {len(scored_snapshots(run_dir)) * len(job.metrics) + num_last}"
-
-
-def _kimg(line: dict[str, Any]) -> float:
-    entry = line.get("Progress/kimg")
-    return entry["mean"] or 0.0 if isinstance(entry, dict) and "mean" in entry else 0.0
 
 
 def _reason(folder: Path, status: int) -> str:

@@ -14,6 +14,8 @@ from training.data.grid import write_png
 from training.inference.sampling import class_label, load_generator, map_seeds, synthesize
 
 COLUMNS, ROWS = 8, 4
+DAMAGED = (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError)
+"""What Pillow raises for files that are no pictures."""
 TRUNCATION_PSI = 0.7
 """The supplement says that its samples are truncated, but not how much; this is StyleGAN's usual value."""
 
@@ -49,8 +51,11 @@ def _written(record: dict[str, object]) -> bytes:
 
 
 def real_images(reals: Path, resolution: int) -> np.ndarray | None:
-    """Cut as many images as samples have out of the ``reals.png`` of a run; None if there are too few."""
-    with PIL.Image.open(reals) as image:
-        pixels = np.asarray(image.convert("RGB"))
+    """Cut as many images as samples have out of the ``reals.png`` of a run; None if there are too few, or damaged."""
+    try:
+        with PIL.Image.open(reals) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except DAMAGED:
+        return None
     cut = pixels[: ROWS * resolution, : COLUMNS * resolution]
     return cut if cut.shape[:2] == (ROWS * resolution, COLUMNS * resolution) else None

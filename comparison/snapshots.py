@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from training.run.folder import read_status
-from training.run.jsonl import read_lines
+from training.run.jsonl import finite, read_lines
 from training.run.names import snapshot_kimg
 
 TICKS_PER_SNAPSHOT = 4
@@ -38,8 +38,6 @@ def _planned_names(run_dir: Path) -> set[str] | None:
 
 
 def _tick_and_nimg(line: dict[str, Any]) -> tuple[int, int]:
-    tick, kimg = (line.get(name) for name in ("Progress/tick", "Progress/kimg"))
-    try:
-        return round(tick["mean"]), round(kimg["mean"] * 1000)  # type: ignore[index]
-    except (TypeError, KeyError, ValueError):
-        return -1, 0  # a damaged line
+    entries = [line.get(name) for name in ("Progress/tick", "Progress/kimg")]
+    tick, kimg = (finite(entry.get("mean")) if isinstance(entry, dict) else None for entry in entries)
+    return (-1, 0) if tick is None or kimg is None else (round(tick), round(kimg * 1000))  # or a damaged line

@@ -91,7 +91,7 @@ def difference(a: Spread, b: Spread) -> Difference | None:
     mean = b.mean - a.mean
     if variance == 0:
         return Difference(mean, 0.0, 0.0, 2 if mean else None)
-    freedom = variance**2 / sum(part**2 / (each.num - 1) for part, each in zip(parts, (a, b), strict=True))
+    freedom = 1 / sum((part / variance) ** 2 / (each.num - 1) for part, each in zip(parts, (a, b), strict=True))
     std_error = math.sqrt(variance)
     return Difference(mean, std_error, half_width(std_error, freedom), _seeds_needed(mean, a, b))
 
@@ -102,9 +102,10 @@ def ratio_std_error(a: Spread, b: Spread) -> float:
 
 
 def _seeds_needed(mean: float, a: Spread, b: Spread) -> int | None:
+    share = a.std**2 / (a.std**2 + b.std**2)
     for num in range(2, MAX_SEEDS + 1):
         std_error = math.sqrt((a.std**2 + b.std**2) / num)
-        freedom = (num - 1) * (a.std**2 + b.std**2) ** 2 / (a.std**4 + b.std**4)
+        freedom = (num - 1) / (share**2 + (1 - share) ** 2)
         if share_within(min(abs(mean) / std_error, LARGEST_QUANTILE), freedom) > CONFIDENCE:
             return num
     return None

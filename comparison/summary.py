@@ -140,7 +140,7 @@ def _add(result: MethodResult, folder: Path, job: Job, plan: Plan, failures: dic
         result.states[job.seed] = describe(folder, job)
     elif result.runs and result.runs[-1].seed == job.seed and result.runs[-1].reasons:
         reasons = result.runs[-1].reasons.items()
-        result.states[job.seed] = "; ".join(f"no value of {metric}: {reason}" for metric, reason in reasons)
+        result.states[job.seed] = "; ".join(f"no value of {metric} {reason}" for metric, reason in reasons)
 
 
 def at_kimg(score: str, kimg: float) -> RunValue:

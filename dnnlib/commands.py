@@ -62,6 +62,9 @@ def how_to_install(extra: str) -> str:
     """
     if not IS_INSTALLED:
         return f"pip install '.[{extra}]'"
-    condition = re.compile(f"extra == ['\"]{extra}['\"]")
-    requirements = [text.split(";") for text in importlib.metadata.requires("mscond") or () if condition.search(text)]
-    return f"pip install {' '.join(name.strip() for name, _condition in requirements)}"
+    try:
+        known = importlib.metadata.requires("mscond") or []
+    except importlib.metadata.PackageNotFoundError:  # a copy of the package's folder
+        known = []
+    names = [text.split(";")[0].strip() for text in known if re.search(f"extra == ['\"]{extra}['\"]", text)]
+    return f"pip install {' '.join(names)}" if names else f"pip install 'mscond[{extra}]'"

@@ -23,7 +23,8 @@ from metrics.inception_score import compute_is
 from metrics.joint_failure import result_of_rank0
 from metrics.kernel_inception_distance import compute_kid
 from metrics.metric_utils import MetricOptions
-from metrics.objects.object_metrics import frechet, object_distance, objects_per_image
+from metrics.objects.object_metrics import find_category, frechet, object_distance, objects_per_image
+from metrics.objects.protocol import ObjectDetector
 from metrics.objects.registry import default_object_detector, load_object_detector
 from metrics.perceptual_path_length import compute_ppl
 from metrics.precision_recall import compute_pr
@@ -34,6 +35,8 @@ class _Metric(NamedTuple):
     compute: Callable[[MetricOptions], dict[str, float]]
     detector: str | None
     needs_objects: bool = False
+    category: str | None = None
+    """Of the objects, as `category_suffix` writes it."""
 
 
 _metrics: dict[str, _Metric] = {}
@@ -80,7 +83,9 @@ def missing_weights(
     object_detector: str | None = None,
     dataset_kwargs: dict[str, Any] | None = None,
 ) -> dict[str, str]:
-    """Find the metrics that cannot be computed here. Weights are downloaded now if possible, not in mid-training.
+    """Find the metrics that cannot be computed here, for want of weights or because no detector knows their category.
+
+    Weights are downloaded now if possible, not in mid-training.
 
     Args:
         metrics: Names out of `list_valid_metrics`.
@@ -104,10 +109,23 @@ def missing_weights(
     if of_objects and (object_detector or dataset_kwargs):
         try:
             name = object_detector or default_object_detector(dataset_kwargs or {})
-            load_object_detector(name, folder=detector_folder, verbose=True)
+            looks_for = load_object_detector(name, folder=detector_folder, verbose=True)
         except UserError as err:
-            missing.update(dict.fromkeys(of_objects, str(err)))
+            return {**missing, **dict.fromkeys(of_objects, str(err))}
+        missing |= _unknown_categories(looks_for, {metric: wanted[metric].category for metric in of_objects})
     return missing
+
+
+def _unknown_categories(detector: ObjectDetector, categories: dict[str, str | None]) -> dict[str, str]:
+    """Return the metrics of which the detector does not know the category, with a line for each."""
+    reasons = {}
+    for metric, category in categories.items():
+        try:
+            if category is not None:
+                find_category(detector, category)
+        except UserError as err:
+            reasons[metric] = str(err)
+    return reasons
 
 
 def calc_metric(metric: str, **kwargs: Any) -> dnnlib.EasyDict:
@@ -315,7 +333,7 @@ def _register_family(name: str, **kwargs: Any) -> None:
 
     def of_category(category: str) -> _Metric:
         compute = _of_objects(object_distance, name=f"{name}_{category}", suffix=category, **kwargs)
-        return _Metric(compute, EFFLITE1, needs_objects=True)
+        return _Metric(compute, EFFLITE1, needs_objects=True, category=category)
 
     _families[f"{name}_"] = of_category
 

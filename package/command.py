@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.metadata
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -35,6 +36,17 @@ def renamed(command: click.Command, names: Mapping[str, str]) -> click.Command:
     return command
 
 
+def show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Print the version and exit, if asked to; a copy of the package's folder does not know it."""
+    if not value or ctx.resilient_parsing:
+        return
+    try:
+        click.echo(f"mscond, version {importlib.metadata.version('mscond')}")
+    except importlib.metadata.PackageNotFoundError:
+        click.echo("mscond, of unknown version: it was copied, not installed")
+    ctx.exit()
+
+
 class Subcommands(click.Group):
     """Imports the module of a subcommand only when it is called: ``mscond --help`` need not wait for PyTorch."""
 
@@ -62,7 +74,7 @@ class Subcommands(click.Group):
         """Find the command; who asks for a script by its name is told what it is called here."""
         script = args[0].removesuffix(".py").replace("-", "_")
         for name, subcommand in subcommands().items():
-            if script == subcommand.module and args[0] not in subcommands():
+            if script == subcommand.module and args[0] not in subcommands() and not ctx.resilient_parsing:
                 ctx.fail(f"no command {args[0]!r}: it is called mscond {name}")
         return super().resolve_command(ctx, args)
 
@@ -73,7 +85,14 @@ class Subcommands(click.Group):
 
 
 @click.command(cls=Subcommands)
-@click.version_option(package_name="mscond")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+    help="Show the version and exit.",
+)
 def main() -> None:
     """Train GANs on images, and use them.
 

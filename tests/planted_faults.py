@@ -96,6 +96,27 @@ FAULTS: dict[str, Fault] = {
         ("tests/unit/build_backend/test_reproducible.py",),
     ),
     # comparison
+    "seeds of a comparison set by its --extra": Fault(
+        "comparison/plan.py", "    check_common(flags, methods)\n", "", ("tests/unit/test_compare.py",)
+    ),
+    "records replace another comparison": Fault(
+        "comparison/publication.py",
+        "    _check_folder(plan, dest)\n",
+        "",
+        ("tests/unit/comparison/test_publication.py",),
+    ),
+    "the user's folders are leftovers": Fault(
+        "comparison/jobs.py",
+        'all(each.name.startswith(".") and each.is_file() for each in path.iterdir())',
+        "not (path / OPTIONS_FILE).is_file()",
+        ("tests/unit/comparison/test_jobs.py",),
+    ),
+    "categories are checked after training": Fault(
+        "metrics/metric_main.py",
+        "        missing |= _unknown_categories(",
+        "        _unknown_categories(",
+        ("tests/unit/metrics/test_metric_main.py",),
+    ),
     "a package that users do not have": Fault(
         "comparison/statistics.py",
         "import numpy as np\n",

@@ -51,6 +51,18 @@ def category_suffix(category: str) -> str:
     return category.replace(" ", "_")
 
 
+def find_category(detector: ObjectDetector, suffix: str) -> int:
+    """Return the label of a category, which is given as `category_suffix` writes it.
+
+    Raises:
+        UserError: The detector does not know it.
+    """
+    by_suffix = {category_suffix(category): label for label, category in enumerate(detector.categories)}
+    if suffix not in by_suffix:
+        raise UserError(f"object detector {detector.name} has no {suffix!a}: choose from {', '.join(by_suffix)}")
+    return by_suffix[suffix]
+
+
 def kernel(real: np.ndarray, gen: np.ndarray) -> float:
     """Kernel distance of two sets of features of equal size: one estimate from all of them."""
     return squared_mmd(gen.astype(np.float64), real.astype(np.float64))
@@ -88,11 +100,7 @@ def object_distance(
     """
     features = prepare_detector(opts, EFFLITE1)
     detector = prepare_object_detector(opts)
-    by_suffix = {category_suffix(category): label for label, category in enumerate(detector.categories)}
-    if suffix not in by_suffix:
-        raise UserError(f"{name}: object detector {detector.name} has no such category: choose from "
-                        f"{', '.join(by_suffix)}")  # fmt: skip
-    label = by_suffix[suffix]
+    label = find_category(detector, suffix)
     real, gen = surveys(opts, detector, num_images, label, max_crops)
     num_crops = min(len(real.sample.kept), len(gen.sample.kept))
     opts.protocol["num_crops"] = num_crops

@@ -41,14 +41,41 @@ def test_seeds_that_are_none(text, tmp_path):
         (["--cfgs=stylegan2+lecam", "--kimg=1"], "Option '--lecam' requires an argument"),
         (["--cfgs=stylegan2+con-weight=1", "--kimg=1"], "--con-weight has no effect with --cfg=stylegan2"),
         (["--cfgs=stylegan2,insgen", "--kimg=1", "--extra=--p=2"], "stylegan2 cannot be trained"),
+        (["--cfgs=stylegan2", "--kimg=1", "--extra=--seed=7"], "--extra sets --seed"),
+        (["--cfgs=stylegan2", "--kimg=1", "--score-extra=--nonsense=1"], "--score-extra: No such option '--nonsense'"),
+        (["--cfgs=stylegan2", "--kimg=1", "--score-extra=--metrics=x"], "--score-extra: Invalid value for '--metrics'"),
+        (["--cfgs=stylegan2", "--kimg=1", "--score-extra=--data2=x"], "--score-extra sets --data2"),
+        (["--cfgs=stylegan2", "--kimg=1", "--score-extra=--data=/nowhere.zip"], "no such folder or zip: /nowhere.zip"),
     ],
 )
-def test_what_is_refused(tmp_path, data, flags, words):
+def test_what_is_refused(tmp_path, data, monkeypatch, flags, words):
+    monkeypatch.setattr(compare, "compare", lambda *_, **__: pytest.fail("it was not refused"))
     result = run(f"--outdir={tmp_path / 'out'}", f"--data={data}", *flags)
     assert result.exit_code == 1, result.output
     assert words in result.output
     assert result.output.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_real_images_of_another_size_are_refused(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(compare, "compare", lambda *_, **__: pytest.fail("it was not refused"))
+    other = write_dataset(tmp_path / "other.zip", resolution=32, labelled=False)
+    flags = ["--cfgs=stylegan2", "--kimg=1", f"--score-extra=--data={other}"]
+    result = run(f"--outdir={tmp_path / 'out'}", f"--data={data}", *flags)
+    assert f"--score-extra: {other} has images of 32 px, but training images have 16 px" in result.output
+
+
+def test_what_is_not_named_is_said(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(compare, "check_metrics", lambda *_: None)
+    monkeypatch.setattr(compare, "compare", lambda *_, **__: None)
+    flags = [f"--outdir={tmp_path}", f"--data={data}", "--cfgs=stylegan2", "--kimg=1", "--small"]
+    assert run(*flags, "--seeds=0,1").output == ""
+    for seed in (0, 1):
+        run_dir = tmp_path / f"stylegan2/seed{seed}/00000-images"
+        run_dir.mkdir()
+        (run_dir / "training_options.json").write_text("{}")
+    said = "Not on the page, because --cfgs and --seeds do not name them: stylegan2/seed0\n"
+    assert run(*flags, "--seeds=1").output == said
 
 
 def test_a_folder_is_needed():

@@ -3,8 +3,10 @@
 import io
 import zipfile
 
+import click
 import numpy as np
 import PIL.Image
+import pytest
 from click.testing import CliRunner
 
 from benchmarks import real_pictures
@@ -53,3 +55,20 @@ def test_aerial_tiles(tmp_path, monkeypatch):
     assert result.output == f"Wrote 4 tiles to {tmp_path / 'out'}\n"
     with PIL.Image.open(tmp_path / "out/photograph1-0001.png") as image:
         assert (np.asarray(image) == pixels[:, 8:]).all()
+
+
+@pytest.mark.parametrize(("command", "flag"), [("street", "--video"), ("aerial", "--wheel")])
+def test_other_files_are_refused_in_one_line(tmp_path, command, flag):
+    (tmp_path / "text").write_text("no video")
+    with zipfile.ZipFile(tmp_path / "zip", "w") as archive:
+        archive.writestr("a.txt", "no photograph")
+    for name in ("text", "zip"):
+        result = CliRunner().invoke(main, [command, f"{flag}={tmp_path / name}", f"--dest={tmp_path / 'out'}"])
+        assert result.exit_code == 1
+        assert result.output.startswith(f"Error: {flag}={tmp_path / name} ")
+        assert result.output.count("\n") == 1
+
+
+def test_nothing_to_write(tmp_path):
+    with pytest.raises(click.ClickException, match="there are no tiles"):
+        real_pictures.write_all(iter(()), tmp_path)

@@ -1,5 +1,6 @@
 """Manifests, and what is still to be done."""
 
+import dataclasses
 import json
 
 import pytest
@@ -11,9 +12,11 @@ from comparison.jobs import (
     object_detector,
     read_job,
     remove_leftovers,
+    trained_kimg,
     write_job,
 )
 from comparison.plan import read_plan
+from comparison.snapshots import scored_snapshots
 from dnnlib.util import UserError
 from tests.unit.comparison.fake_runs import METRICS, make_job, score_line, write_comparison, write_run
 
@@ -34,12 +37,21 @@ def test_a_manifest_comes_back(tmp_path):
     assert write_job(tmp_path / "a", job) == job == read_job(tmp_path / "a")
 
 
-def test_length_and_metrics_grow(tmp_path):
-    write_job(tmp_path, make_job(kimg=3, metrics=["a"]))
-    job = write_job(tmp_path, make_job(kimg=2, metrics=["b"], data="/moved.zip"))
-    assert (job.kimg, job.metrics, job.data) == (3, ["a", "b"], "/moved.zip")
-    job = write_job(tmp_path, make_job(metrics=[], last_metrics=["c"]))
-    assert (job.metrics, job.last_metrics) == (["a", "b"], ["c"])
+def test_length_and_metrics_grow(folder):
+    job = write_job(folder, make_job(kimg=2, metrics=["b"], data="/moved.zip"))
+    assert (job.kimg, job.metrics, job.data) == (3, [*METRICS, "b"], "/moved.zip")  # it has been trained for 3
+    job = write_job(folder, make_job(kimg=5, metrics=[], last_metrics=["c"]))
+    assert (job.kimg, job.metrics, job.last_metrics) == (5, [*METRICS, "b"], ["c"])
+
+
+def test_a_length_that_the_run_has_not_reached_can_be_taken_back(folder):
+    write_job(folder, make_job(kimg=2000))
+    assert write_job(folder, make_job(kimg=4)).kimg == 4
+
+
+def test_before_a_run_has_begun_everything_can_be_taken_back(tmp_path):
+    write_job(tmp_path, make_job(kimg=2000, metrics=["mistaken"], flags=["--mistaken"]))
+    assert write_job(tmp_path, make_job()) == make_job() == read_job(tmp_path)
 
 
 def test_manifests_of_earlier_versions(tmp_path):
@@ -55,13 +67,37 @@ def test_manifests_of_earlier_versions(tmp_path):
     "change",
     [{"flags": ["--cfg=stylegan2"]}, {"dataset": {}}, {"snapshot_kimg": 2}, {"score_flags": ["--seed=1"]}],
 )
-def test_other_settings_are_refused(tmp_path, change):
-    write_job(tmp_path, make_job())
+def test_other_settings_are_refused(folder, change):
     with pytest.raises(UserError, match=f"began with {next(iter(change))} .* choose another --outdir"):
-        write_job(tmp_path, make_job(**change))
+        write_job(folder, make_job(**change))
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"method": 1, "other": 2}', "[" * 100_000])
+def test_flags_of_scoring_can_change_until_something_is_scored(folder):
+    for path in folder.glob("*/metric-*.jsonl"):
+        path.unlink()
+    assert write_job(folder, make_job(score_flags=["--seed=1"])).score_flags == ["--seed=1"]
+
+
+@pytest.mark.parametrize("mean", ["x", None, float("inf"), 10**400, [3]])
+def test_damaged_statistics_say_nothing_of_the_length(folder, mean):
+    path = folder / "00000-scenes/stats.jsonl"
+    path.write_text(path.read_text() + json.dumps({"Progress/kimg": {"mean": mean}, "Progress/tick": {"mean": mean}}))
+    assert trained_kimg(folder / "00000-scenes") == pytest.approx(3.008)
+    assert [path.name for path in scored_snapshots(folder / "00000-scenes")] == []
+
+
+def changed(**changes) -> str:
+    return json.dumps({**dataclasses.asdict(make_job()), **changes})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", "{}", '{"method": 1, "other": 2}', "[" * 100_000),
+        *(changed(kimg="3"), changed(metrics=None), changed(flags=[1]), changed(dataset={})),
+        changed(dataset={"name": "a", "num_images": 1, "resolution": "32"}),
+    ],
+)
 def test_damaged_manifests(tmp_path, content):
     (tmp_path / "job.json").write_text(content)
     with pytest.raises(UserError, match=r"job\.json cannot be read"):
@@ -124,9 +160,14 @@ def test_leftovers_of_a_process_killed_at_once(folder):
     (folder / "00001-scenes").mkdir()
     (folder / "00002-trained").mkdir()
     (folder / "00002-trained/stats.jsonl").write_text("{}\n{}\n")
+    (folder / "00003-scenes").mkdir()
+    (folder / "00003-scenes/.training_options.json.abc.tmp").touch()
+    (folder / "2026-notes").mkdir()
+    (folder / "00004-mine/.notes").mkdir(parents=True)
     assert find_run(folder).name == "00000-scenes"
     remove_leftovers(folder)
-    assert {path.name for path in folder.glob("0*")} == {"00000-scenes", "00002-trained"}
+    kept = {path.name for path in folder.glob("[02]*")}
+    assert kept == {"00000-scenes", "00002-trained", "2026-notes", "00004-mine"}
 
 
 def test_plans_come_back(tmp_path):
@@ -137,9 +178,26 @@ def test_plans_come_back(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"cfgs": ["stylegan2"], "folders": ["../../etc"]}', '{"cfgs": 1, "folders": []}']
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"cfgs": ["stylegan2"], "folders": ["../../etc"]}',
+        '{"cfgs": 1, "folders": []}',
+        '{"cfgs": [1], "folders": []}',
+        '{"cfgs": ["nonsense"], "folders": []}',
+    ],
 )
 def test_damaged_plans(tmp_path, content):
     (tmp_path / "comparison.json").write_text(content)
     with pytest.raises(UserError, match=r"comparison\.json cannot be read"):
+        read_plan(tmp_path)
+
+
+@pytest.mark.parametrize("named", [{"cfgs": []}, {"folders": ["stylegan2/seed0"]}])
+def test_plans_without_runs(tmp_path, named):
+    path = write_comparison(tmp_path) / "comparison.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), **named}))
+    with pytest.raises(UserError, match=r"comparison\.json names no runs, or none of one of its methods"):
         read_plan(tmp_path)

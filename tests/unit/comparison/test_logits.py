@@ -1,5 +1,6 @@
 """How far the logits of real and of generated images lie apart, from records with known numbers."""
 
+import dataclasses
 import json
 
 import pytest
@@ -58,3 +59,17 @@ def test_damaged_records_are_left_out(comparison):
     path.write_text(path.read_text().replace('"mean": 1', '"mean": "1"'))
     assert [value.seed for value in logit_gaps(result, 3.008)[8].values] == [1]
     assert logit_charts(result) is None
+
+
+def test_runs_without_a_usable_tick_in_the_second_half_are_left_out(comparison):
+    run = comparison.methods[1].runs[0]
+    del run.ticks[1:3]
+    run.ticks[-1] = dataclasses.replace(run.ticks[-1], kimg=9.0)
+    assert [value.seed for value in logit_gaps(comparison.methods[1], 3.008)[8].values] == [1]
+
+
+def test_without_usable_statistics_there_is_no_table(comparison):
+    for result in comparison.methods:
+        for run in result.runs:
+            (run.folder / "stats.jsonl").write_text("damaged\n")
+    assert gaps_by_height(comparison) == ("", [], [])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from comparison.methods import Method, is_pretrained, parse_methods
+from comparison.methods import Method, check_common, is_pretrained, parse_methods
 from dnnlib.util import UserError
 
 
@@ -61,11 +61,34 @@ def test_scales_multiply_the_methods_that_have_them():
         ("stylegan2+seed=3", "sets --seed, which is common"),
         ("stylegan2+ada+diffaug", "two augmentations"),
         ("stylegan2+ada+aug=noaug", "two augmentations"),
+        ("stylegan2+ada=0.7", "'ada=0.7' in 'stylegan2\\+ada=0.7' has a value, but an augmentation takes none"),
+        ("stylegan2+help", "sets --help, which is common"),
+        ("stylegan2+time=1h", "sets --time, which is common"),
     ],
 )
 def test_what_is_refused(text, words):
     with pytest.raises(UserError, match=words):
         parse_methods(text)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--mirror=1", "--seed=7"], "--extra sets --seed, which compare.py sets itself"),
+        (["--kimg", "3"], "--extra sets --kimg"),
+        (["-n"], "--extra sets --n,"),
+        (["--cfg=stylegan2"], "--extra sets --cfg"),
+        (["--glr=1"], r"--extra sets --glr, and so does stylegan2\+diffaug\+glr=0.1"),
+        (["--aug=ada"], r"--extra sets --aug, and so does stylegan2\+diffaug"),
+    ],
+)
+def test_what_all_methods_cannot_have_in_common(flags, words):
+    with pytest.raises(UserError, match=words):
+        check_common(flags, parse_methods("msconD,stylegan2+diffaug+glr=0.1"))
+
+
+def test_what_all_methods_can_have_in_common():
+    check_common(["--small", "--gpus=2", "--mirror", "1", "--aug=ada"], parse_methods("msconD,stylegan2+glr=0.1"))
 
 
 def test_folders_are_names_and_differ():

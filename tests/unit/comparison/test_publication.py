@@ -6,12 +6,13 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from comparison.plan import read_plan
+from comparison.methods import Method
+from comparison.plan import PLAN_FILE, read_plan
 from comparison.publication import copy_records, without_paths
 from comparison.report import write_report
 from comparison.samples import COLUMNS, ROWS
 from dnnlib.util import UserError
-from tests.unit.comparison.fake_runs import RESOLUTION, write_comparison
+from tests.unit.comparison.fake_runs import RESOLUTION, make_job, write_comparison, write_run
 from training.data.grid import write_png
 
 
@@ -91,6 +92,60 @@ def test_a_folder_of_the_comparison_itself_is_refused(outdir, name):
         copy_records(read_plan(outdir), outdir / name)
 
 
-def test_paths():
-    given = {"a": ["/home/me/cats.zip", "--data=/home/me/cats.zip", "cats.zip", "1/2", 3.5], "b": None}
-    assert without_paths(given) == {"a": ["cats.zip", "--data=cats.zip", "cats.zip", "1/2", 3.5], "b": None}
+def test_what_is_no_copy_is_not_overwritten(outdir, dest, tmp_path):
+    other = write_comparison(tmp_path / "other")
+    before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"--records=.*other holds files that are no earlier copy"):
+        copy_records(read_plan(outdir), other)
+    assert {path: path.read_bytes() for path in other.rglob("*") if path.is_file()} == before
+    (tmp_path / "empty").mkdir()
+    for folder in (dest, tmp_path / "empty"):
+        copy_records(read_plan(outdir), folder)
+
+
+def write_runs_of(outdir, *methods):
+    for method in methods:
+        write_run(outdir / Method("stylegan2", (("resume", method),)).folder / "seed0", [1.0], 1, 1, make_job(
+            f"stylegan2+resume={method}", flags=[f"--resume={method}"]))  # fmt: skip
+    named = [Method("stylegan2", (("resume", method),)) for method in methods]
+    plan = {"cfgs": [each.label for each in named], "folders": [f"{each.folder}/seed0" for each in named]}
+    (outdir / PLAN_FILE).write_text(json.dumps(plan))
+    return read_plan(outdir)
+
+
+def test_paths_in_the_names_of_methods(tmp_path):
+    plan = write_runs_of(tmp_path / "here", "/secret/a.pkl", "/secret/b.pkl")
+    copy_records(plan, tmp_path / "there")
+    there = read_plan(tmp_path / "there")
+    assert [method.label for method in there.methods] == ["stylegan2+resume=a.pkl", "stylegan2+resume=b.pkl"]
+    texts = [str(path) + path.read_bytes().decode(errors="replace") for path in (tmp_path / "there").rglob("*.json*")]
+    assert not [text for text in texts if "secret" in text]
+    assert "stylegan2+resume=a.pkl" in write_report(there, {})[0].read_text()
+
+
+def test_methods_that_differ_by_their_folders_alone(tmp_path):
+    plan = write_runs_of(tmp_path / "here", "/secret/a.pkl", "/other/a.pkl")
+    with pytest.raises(UserError, match=r"two methods would be called stylegan2\+resume=a\.pkl"):
+        copy_records(plan, tmp_path / "there")
+
+
+def test_a_line_nested_too_deeply_is_left_out(outdir, tmp_path):
+    path = next(outdir.glob("stylegan2/seed0/*/metric-fd_tiny.jsonl"))
+    path.write_text('{"a": ' * 600 + "1" + "}" * 600 + "\n" + path.read_text())
+    copy_records(read_plan(outdir), tmp_path / "again")
+    assert (tmp_path / "again" / path.relative_to(outdir)).read_text().startswith("\n{")
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("/home/me/cats.zip", "cats.zip"),
+        ("/home/me/lr=0.1/cats.zip", "cats.zip"),
+        ("--data=/home/me/cats.zip", "--data=cats.zip"),
+        ("--data=/home/me/a=b.zip", "--data=a=b.zip"),
+        ("--lr=1/2", "--lr=1/2"),
+        ({"a": ["cats.zip", "1/2", 3.5], "b": None}, {"a": ["cats.zip", "1/2", 3.5], "b": None}),
+    ],
+)
+def test_paths(given, shown):
+    assert without_paths(given) == shown

@@ -1,13 +1,30 @@
 """The page and the table: complete, escaped, self-contained, and every number with a record that holds it."""
 
+import io
+import json
 import re
+import struct
+import zlib
 from html.parser import HTMLParser
 
+import PIL.Image
 import pytest
 
 from comparison.plan import read_plan
 from comparison.report import write_report
 from tests.unit.comparison.fake_runs import write_comparison
+
+
+def _png() -> bytes:
+    buffer = io.BytesIO()
+    PIL.Image.new("RGB", (32, 32), "red").save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+PNG = _png()
+SIZE = b"IHDR" + struct.pack(">II", 30000, 30000) + PNG[24:29]
+HUGE = PNG[:12] + SIZE + struct.pack(">I", zlib.crc32(SIZE)) + PNG[33:]
+"""Says that it has 900 million pixels."""
 
 
 class Page(HTMLParser):
@@ -163,7 +180,7 @@ def test_metrics_without_a_value_are_explained(outdir):
     )
     write_report(read_plan(outdir), {})
     items = [text for _attrs, text in Page((outdir / "comparison.html").read_text()).all("li")]
-    assert "stylegan2, seed 0: no value of okd_tiny_car: too few <objects>" in items
+    assert "stylegan2, seed 0: no value of okd_tiny_car after 3 kimg: too few <objects>" in items
 
 
 def test_boxes_are_shown(outdir):
@@ -197,3 +214,43 @@ def test_a_score_of_the_last_snapshots_alone_has_one_column_and_no_curves(outdir
     assert "best snapshot" not in headings
     assert not [text for _attrs, text in page.all("figcaption") if text.startswith("fd_tiny")]
     assert "fd\\_tiny, at equal images:" in (outdir / "comparison.md").read_text()
+
+
+def test_early_snapshots_without_a_value_leave_a_run_complete(outdir):
+    path = outdir / "stylegan2/seed0/00000-scenes/metric-okd_tiny_car.jsonl"
+    first = path.read_text().splitlines()[-1]
+    assert "000001" in first
+    early = {**json.loads(first), "results": {"okd_tiny_car": None}, "protocol": {"reason": "too few"}}
+    path.write_text(path.read_text().replace(first, json.dumps(early)))
+    write_report(read_plan(outdir), {})
+    assert "no value of" not in (outdir / "comparison.html").read_text()
+
+
+@pytest.mark.parametrize("content", [b"", b"x", PNG[:40], PNG[:60], HUGE], ids=len)
+def test_damaged_pictures_are_named(outdir, content):
+    folder = outdir / "stylegan2/seed0"
+    for path in (folder / "boxes.png", folder / "samples.png", *folder.glob("*/reals.png")):
+        path.write_bytes(content)
+    write_report(read_plan(outdir), {})
+    captions = [text for _attrs, text in Page((outdir / "comparison.html").read_text()).all("figcaption")]
+    for name in ("boxes.png", "samples.png"):
+        (caption,) = [caption for caption in captions if f"({name} cannot be read: " in caption]
+        assert caption.endswith("delete it, and repeat the command)")
+
+
+def test_runs_of_several_lengths(outdir):
+    path = outdir / "stylegan2/seed0/job.json"
+    path.write_text(path.read_text().replace('"kimg": 3', '"kimg": 9'))
+    write_report(read_plan(outdir), {})
+    assert "Training sees 3 to 9 thousand images" in (outdir / "comparison.html").read_text()
+
+
+def test_gaps_of_logits_are_shown_without_curves(outdir):
+    for folder in outdir.glob("*/seed0/*/stats.jsonl"):  # curves are those of the first seeds
+        folder.write_text(
+            folder.read_text().replace('"Loss/scores/real": {"num": 2', '"Loss/scores/real": {"num": "2"')
+        )
+    write_report(read_plan(outdir), {})
+    titles = [text for _attrs, text in Page((outdir / "comparison.html").read_text()).all("h2")]
+    assert "Logits by scale" in titles
+    assert "Mean logits of real images" in (outdir / "comparison.md").read_text()

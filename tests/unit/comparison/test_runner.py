@@ -145,3 +145,14 @@ def test_submitit_errors(tmp_path, monkeypatch, cluster, parameters, words):
 def test_command_of_a_job(tmp_path):
     command = job_command(tmp_path / "compare.py", tmp_path / "a/seed0")
     assert command == [sys.executable, str(tmp_path / "compare.py"), f"--run-job={tmp_path}/a/seed0"]
+
+
+def test_a_page_that_cannot_be_written_stops_no_run(tmp_path, capsys):
+    def fail(failures):
+        raise OSError("disk full")
+
+    jobs = make_jobs(tmp_path, 2)
+    assert run_all(jobs, LocalExecutor(1), python(""), 1, fail) == {}
+    printed = capsys.readouterr().out
+    assert printed.count("The page was not written: disk full") == 2
+    assert "stylegan2 seed1: done" in printed

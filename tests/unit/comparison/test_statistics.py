@@ -76,6 +76,12 @@ def test_equal_means_need_too_many():
     assert difference(Spread(3, 1.0, 1.0), Spread(3, 1.0, 1.0)).num_needed is None
 
 
+def test_tiny_values():
+    large, small = (difference(spread([1.0 * f, 2.0 * f]), spread([3.0 * f, 5.0 * f])) for f in (1.0, 1e-90))
+    assert small.half_width == pytest.approx(1e-90 * large.half_width)
+    assert small.num_needed == large.num_needed
+
+
 def test_runs_without_deviation():
     found = difference(Spread(2, 1.0, 0.0), Spread(2, 3.0, 0.0))
     assert found.is_clear

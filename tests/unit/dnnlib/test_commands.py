@@ -44,6 +44,16 @@ def test_how_to_install(monkeypatch):
     requirements = ["torch>=2.10", 'imageio; extra == "video"', "a==1 ; extra == 'video'", 'wandb; extra == "wandb"']
     monkeypatch.setattr(importlib.metadata, "requires", {"mscond": requirements}.get)
     assert commands.how_to_install("video") == "pip install imageio a==1"
+    assert commands.how_to_install("hub") == "pip install 'mscond[hub]'"
+
+
+def test_how_to_install_without_metadata(monkeypatch):
+    def fail(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(commands, "IS_INSTALLED", True)
+    monkeypatch.setattr(importlib.metadata, "requires", fail)
+    assert commands.how_to_install("video") == "pip install 'mscond[video]'"
 
 
 def texts(tree: ast.Module) -> Iterator[str]:

@@ -241,6 +241,12 @@ def test_missing_weights_are_found_before_they_are_needed(two_values, monkeypatc
     assert asked == [(INCEPTION, "folder"), (VGG16, "folder")]
 
 
+def test_categories_that_no_detector_knows_are_found_before_they_are_needed():
+    found = metric_main.missing_weights(["okd2k_zebra", "okd2k_car", "objects2k"], object_detector="scenes")
+    assert list(found) == ["okd2k_zebra"]
+    assert found["okd2k_zebra"].startswith("object detector scenes has no 'zebra': choose from ")
+
+
 class _FailsInMidExchange(torch.nn.Module):
     """A detector that fails on rank 1 while rank 0 goes on to exchange its features."""
 

@@ -1,5 +1,6 @@
 """The command ``mscond``: the scripts under other names, with the same flags."""
 
+import importlib.metadata
 import sys
 
 import click
@@ -60,3 +61,18 @@ def test_scripts_are_found_by_their_names(asked):
     result = run(asked, "--source=scenes")
     assert result.exit_code == 2
     assert result.output.splitlines()[-1] == f"Error: no command '{asked}': it is called mscond dataset"
+
+
+def test_the_name_of_a_script_does_not_disturb_completion():
+    with main.make_context("mscond", ["train.py", "--"], resilient_parsing=True) as context:
+        assert context.params == {}
+
+
+def test_version(monkeypatch):
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: f"1.2 of {name}")
+    assert run("--version").output == "mscond, version 1.2 of mscond\n"
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert run("--version").output == "mscond, of unknown version: it was copied, not installed\n"

@@ -216,7 +216,7 @@ def test_the_detectors_own_accuracy_where_the_truth_is_known(kwargs, few_crops):
 
 
 def test_a_category_that_the_detector_lacks(kwargs):
-    with pytest.raises(UserError, match="okd2k_bus: object detector corner has no such category: choose from street_"):
+    with pytest.raises(UserError, match="object detector corner has no 'bus': choose from street_"):
         metric_main.calc_metric("okd2k_bus", **kwargs)
 
 
