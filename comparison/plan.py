@@ -108,15 +108,19 @@ def read_plan(outdir: Path) -> Plan:
         UserError: There is none, or it is damaged.
     """
     path = outdir / PLAN_FILE
+    if not path.exists():
+        raise UserError(f"{outdir} holds no comparison: there is no {PLAN_FILE} in it")
     try:
         named: dict[str, Any] = json.loads(path.read_bytes())
         methods = [parse_methods(label)[0] for label in named["cfgs"]]
         folders = [_inside(outdir, name) for name in named["folders"]]
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({str(error)[:100]!a}); run compare.py without --draw") from error
+        raise UserError(
+            f"{path} cannot be read ({str(error)[:100]!a}); repeat the command that began the comparison"
+        ) from error
     plan = Plan(outdir, methods, {folder: read_job(folder) for folder in folders})
     if not methods or not all(map(plan.of, methods)):
-        raise UserError(f"{path} names no runs, or none of one of its methods; run compare.py without --draw")
+        raise UserError(f"{path} names no runs, or none of one of its methods; repeat the command that began it")
     return plan
 
 

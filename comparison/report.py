@@ -10,6 +10,7 @@ from comparison.page import page
 from comparison.plan import Plan
 from comparison.summary import (
     PLUS_MINUS,
+    Cell,
     Comparison,
     at_kimg,
     at_sec,
@@ -69,13 +70,21 @@ def _rows(comparison: Comparison) -> Iterator[list[str]]:
         assert kimg is not None
         assert sec is not None
         for result in comparison.methods:
-            scores = [second_half(score, kimg), at_kimg(score, kimg), at_sec(score, sec), best(score), last(score)]
-            second, at_images, at_time, *others = [
-                result.cell(value).text for value in (*scores, sec_per_kimg, peak_memory_gib)
-            ]
-            at_images, at_time = f"{at_images} ({kimg:.4g} kimg)", f"{at_time} ({format_time(sec).strip()})"
-            name, num = _escaped(result.name), str(len(result.points(score)))
-            yield [_escaped(score), name, num, second, at_images, at_time, *others]
+            name, num_seeds = _escaped(result.name), len(result.points(score))
+            at_images = f"{_shown(result.cell(at_kimg(score, kimg)), num_seeds)} ({kimg:.4g} kimg)"
+            costs = [result.cell(value).text for value in (sec_per_kimg, peak_memory_gib)]
+            second, at_time, *others = ["-"] * 4
+            if comparison.is_curve(score):
+                values = (second_half(score, kimg), at_sec(score, sec), best(score), last(score))
+                second, at_time, *others = [_shown(result.cell(value), num_seeds) for value in values]
+                at_time = f"{at_time} ({format_time(sec).strip()})"
+            yield [_escaped(score), name, str(num_seeds), second, at_images, at_time, *others, *costs]
+
+
+def _shown(cell: Cell, num_seeds: int) -> str:
+    """Write a cell, and of how many seeds it is if it does not have all of them."""
+    num = len(cell.values)
+    return cell.text if num in (0, num_seeds) else f"{cell.text} ({num} of {num_seeds} seeds)"
 
 
 def _logit_gaps(comparison: Comparison) -> list[str]:

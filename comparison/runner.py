@@ -49,7 +49,7 @@ def run_all(
     """
     waiting = [folder for folder, job in jobs.items() if not is_done(folder, job)]
     num_done, failures = len(jobs) - len(waiting), {}
-    click.echo(f"{len(jobs)} runs, {num_done} of them done")
+    click.echo(f"{len(jobs)} {'run' if len(jobs) == 1 else 'runs'}, {num_done} of them done")
     running: dict[Path, Handle] = {}
     begin_sec = last_sec = time.monotonic()
     with _stop_on_signals() as stop:

@@ -29,7 +29,9 @@ def _verdict(first: Cell, other: Cell, is_higher: bool) -> str:
     has_ratio = a.mean > 0 < b.mean
     if (found := difference(a, b)) is None:
         ratio = f", a ratio of {b.mean / a.mean:.3g}" if has_ratio else ""
-        return f"the difference is {b.mean - a.mean:+.4g}{ratio}, but {_too_few(a, b)} tells nothing of the deviation."
+        return (
+            f"the difference is {b.mean - a.mean:+.4g}{ratio}; with {_too_few(a, b)} it is unknown how seeds scatter."
+        )
     low, high = found.mean - found.half_width, found.mean + found.half_width
     ratio = f", their ratio {b.mean / a.mean:.3g} ({ratio_std_error(a, b):.2g})" if has_ratio else ""
     text = (

@@ -145,7 +145,7 @@ def calc_metric(metric: str, **kwargs: Any) -> dnnlib.EasyDict:
     """
     opts = MetricOptions(**kwargs)
     start = time.monotonic()
-    compute = out_of_memory_means("use a smaller batch size (calc_metrics.py --batch)")(_find(metric).compute)
+    compute = out_of_memory_means("use a smaller --batch for the metrics")(_find(metric).compute)
     results = result_of_rank0(functools.partial(compute, opts), opts.num_gpus)
     _record_discriminator(opts)
     total_sec = time.monotonic() - start

@@ -29,8 +29,12 @@ def subcommands() -> dict[str, Subcommand]:
 def renamed(command: click.Command, names: Mapping[str, str]) -> click.Command:
     """Return a copy of a command, and of those below it, whose help calls scripts, or anything else, by other names."""
     command = copy.copy(command)
-    for old, new in names.items():
-        command.help = (command.help or "").replace(old, new)
+    command.params = [copy.copy(param) for param in command.params]
+    described: list[click.Command | click.Option] = [command]
+    described += [param for param in command.params if isinstance(param, click.Option)]
+    for each in described:
+        for old, new in names.items():
+            each.help = (each.help or "").replace(old, new)
     if isinstance(command, click.Group):
         command.commands = {name: renamed(below, names) for name, below in command.commands.items()}
     return command
@@ -66,6 +70,7 @@ class Subcommands(click.Group):
         if not isinstance(command, click.Command):
             return click.Command(cmd_name, callback=command, help=subcommand.summary)
         names = {f"python {each.script}": f"mscond {name}" for name, each in known.items()}
+        names |= {each.script: f"mscond {name}" for name, each in known.items() if each.script.endswith(".py")}
         return renamed(command, {**names, "pip install '.[metrics]'": how_to_install("metrics")})
 
     def resolve_command(

@@ -83,14 +83,14 @@ def test_a_folder_is_needed():
 
 
 def test_nothing_to_draw(tmp_path):
-    assert "comparison.json cannot be read" in run(f"--outdir={tmp_path}", "--draw").output
+    assert "holds no comparison: there is no comparison.json in it" in run(f"--outdir={tmp_path}", "--draw").output
 
 
 def test_records_are_copied(tmp_path):
     outdir, dest = write_comparison(tmp_path / "here"), tmp_path / "there"
     result = run(f"--outdir={outdir}", f"--records={dest}")
     assert result.exit_code == 0, result.output
-    assert f"compare.py --outdir={dest} --draw draws its page again" in result.output
+    assert f"to draw its page again: python compare.py --outdir={dest} --draw\n" in result.output
     assert f"Wrote {sum(path.is_file() for path in dest.rglob('*'))} files to {dest}" in result.output
 
 

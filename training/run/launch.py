@@ -157,7 +157,7 @@ def prepare_run(request: RunRequest) -> Plan:
             flags, lines = choose_for_cpu(flags, dataset, choose_device(request.device))
             print("".join(f"{line}\n" for line in lines), end="")
         if flags.resume is not None:
-            flags = replace(flags, resume=find_network(flags.resume, "--resume"))
+            flags = replace(flags, resume=_find_snapshot(flags.resume))
         description, kwargs = resolve(flags, dataset)
         check_options(kwargs, "the flags ask for what cannot be trained")
         _check_metric_set(kwargs)
@@ -182,6 +182,15 @@ def prepare_run(request: RunRequest) -> Plan:
     return Plan(run_dir, {**kwargs, **request.runtime}, is_new=True)
 
 
+def _find_snapshot(resume: str) -> str:
+    found = find_network(resume, "--resume")
+    if Path(found).is_dir():
+        raise UserError(
+            f"--resume={resume} is a folder without snapshots; give a snapshot (.pkl) or a run: G needs its D"
+        )
+    return found
+
+
 def _find_dataset(request: RunRequest, flags: Flags) -> tuple[Flags, DatasetInfo]:
     """Open the dataset of a new run, which may have to be prepared from photographs first."""
     assert request.outdir is not None
@@ -190,7 +199,7 @@ def _find_dataset(request: RunRequest, flags: Flags) -> tuple[Flags, DatasetInfo
         try:
             return flags, inspect_dataset(flags.data, flags.cond)
         except UnequalImagesError as error:
-            raise UserError(f"{error}; or let train.py do that: add --size={error.side_px}") from error
+            raise UserError(f"{error}; or add --size={error.side_px}, and they are prepared first") from error
     if request.is_dry_run:
         return flags, describe_photographs(flags.data, request.photographs, flags.cond)
     data = prepare_photographs(flags.data, request.photographs, flags.cond, request.outdir)
@@ -276,7 +285,8 @@ def _end_of_finished(kwargs: dict[str, Any], given: Mapping[str, Any], done_kimg
         return f"{done_kimg:g} kimg in {time_name(limit_sec)}", f"--time={time_name(2 * limit_sec)}"
     if done_kimg < kwargs["total_kimg"]:
         return None
-    return f"{done_kimg:g} of {kwargs['total_kimg']:g} kimg", f"--kimg={2 * round(done_kimg + 1)}"
+    more_time = f" --time={time_name(limit_sec)}" if "time" in given and limit_sec is not None else ""
+    return f"{done_kimg:g} of {kwargs['total_kimg']:g} kimg", f"--kimg={2 * round(done_kimg + 1)}{more_time}"
 
 
 def _write_options(run_dir: Path, kwargs: dict[str, Any]) -> None:

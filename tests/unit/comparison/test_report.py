@@ -254,3 +254,19 @@ def test_gaps_of_logits_are_shown_without_curves(outdir):
     titles = [text for _attrs, text in Page((outdir / "comparison.html").read_text()).all("h2")]
     assert "Logits by scale" in titles
     assert "Mean logits of real images" in (outdir / "comparison.md").read_text()
+
+
+def test_the_table_says_of_how_many_seeds_a_cell_is(outdir):
+    for path in outdir.glob("stylegan2/seed1/*/stats.jsonl"):  # so slow that it has no score at equal time
+        path.write_text(
+            path.read_text().replace(
+                '"Timing/sec_per_tick": {"num": 2, "mean": 10.0', '"Timing/sec_per_tick": {"num": 2, "mean": 1000.0'
+            )
+        )
+    write_report(read_plan(outdir), {})
+    (row,) = [
+        line
+        for line in (outdir / "comparison.md").read_text().splitlines()
+        if line.startswith("| fd\\_tiny | stylegan2 ")
+    ]
+    assert row.count("(1 of 2 seeds)") == 1

@@ -312,7 +312,7 @@ def test_a_failure_of_one_process_is_one_of_all(tmp_path, real, tiny_weights):
         ["UserError", "no such folder or zip: /absent"],
         ["UserError", "no detector here"],
     ]
-    no_memory = ["UserError", "out of memory (too large): use a smaller batch size (calc_metrics.py --batch)"]
+    no_memory = ["UserError", "out of memory (too large): use a smaller --batch for the metrics"]
     for rank, other in (
         (0, ["RuntimeError", "process 1: no images"]),
         (1, ["ZeroDivisionError", "no images"]),
@@ -326,7 +326,5 @@ def test_a_lack_of_memory_is_one_line(monkeypatch):
 
     monkeypatch.setattr(metric_main, "_metrics", {})
     metric_main.register_metric(fail, "greedy")
-    with pytest.raises(
-        UserError, match=r"^out of memory \(CUDA out of memory.*GiB\.\): use a smaller batch size [^\n]*$"
-    ):
+    with pytest.raises(UserError, match=r"^out of memory \(CUDA out of memory.*GiB\.\): use a smaller --batch [^\n]*$"):
         metric_main.calc_metric("greedy")

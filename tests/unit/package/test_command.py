@@ -1,6 +1,7 @@
 """The command ``mscond``: the scripts under other names, with the same flags."""
 
 import importlib.metadata
+import re
 import sys
 
 import click
@@ -10,6 +11,8 @@ from click.testing import CliRunner
 import train
 from dnnlib.commands import SUBCOMMANDS
 from package.command import main
+
+SCRIPTS = "|".join(re.escape(each.script) for each in SUBCOMMANDS.values() if each.script.endswith(".py"))
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +38,7 @@ def test_help_of_a_command_names_it_as_it_is_called_here(name):
     assert result.exit_code == 0, result.output
     assert result.output.startswith(f"Usage: mscond {name} ")
     assert "python " not in result.output
+    assert not re.search(rf"\b({SCRIPTS})", result.output)
 
 
 def test_the_script_keeps_its_own_help():

@@ -76,7 +76,7 @@ def discriminator_ahead(history: History) -> Sign | None:
     ]
     if len(signs) < WINDOW_TICKS or min(signs) < CERTAIN:
         return None
-    sure = (1 + signs[-1]) / 2
+    sure = (1 + min(signs)) / 2
     return Sign(
         "discriminator_ahead",
         signs[-1],
@@ -115,8 +115,8 @@ def augmentation_may_leak(history: History) -> Sign | None:
         "augmentation_may_leak",
         p,
         f"the augmentation probability has been above {LEAK_P:g} for {WINDOW_TICKS} ticks (now {p:.2f}): from there on "
-        "its rotations and colours can leak into the samples; look for them, and continue from an earlier snapshot "
-        "with --ada-max-p=0.8 or --augpipe=bg if you see any",
+        "its rotations and colours can leak into the samples; look for them, and if you see any start a new run with "
+        "--resume=EARLIER_SNAPSHOT and --ada-max-p=0.8 or --augpipe=bg",
     )
 
 
@@ -129,8 +129,8 @@ def augmentation_leaks(history: History) -> Sign | None:
         "augmentation_leaks",
         values[-1],
         f"augmentations leak into the samples: in colour, contrast and direction these are {1 / values[-1]:.1f} times "
-        "closer to augmented images than to the images; start from an earlier snapshot with --ada-max-p=0.8 or fewer "
-        "transforms (--augpipe=bg)",
+        "closer to augmented images than to the images; start a new run with --resume=EARLIER_SNAPSHOT and "
+        "--ada-max-p=0.8 or fewer transforms (--augpipe=bg)",
     )
 
 
@@ -147,8 +147,8 @@ def mode_collapse(history: History) -> Sign | None:
     return Sign(
         "mode_collapse",
         values[-1],
-        f"mode collapse: the samples differ from one another by {values[-1]:.0%} of what real images differ by"
-        f"{before}; start again from an earlier snapshot with a higher --gamma, a larger --batch or a lower --glr",
+        f"mode collapse: the samples differ from one another by {values[-1]:.0%} of what real images do{before}; "
+        "start a new run with --resume=EARLIER_SNAPSHOT and a higher --gamma, a larger --batch or a lower --glr",
     )
 
 

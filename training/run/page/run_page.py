@@ -29,6 +29,8 @@ from training.run.page.run_charts import (
 )
 
 PAGE_FILE = "report.html"
+CHEAP_METRIC = "fd1k_efflite1"
+"""Suggested for runs without metrics of their own, which a CPU computes in minutes."""
 MAX_RUNS = 12
 MIN_POINTS = 60
 MAX_PICTURE_BYTES = 5 << 20
@@ -112,7 +114,8 @@ def _facts(run: RunRecords) -> Iterator[tuple[str, str]]:
         best = run.best
         yield "Best snapshot", f"{best['snapshot']}: {best['score']} {best['value']:.4g} after {best['kimg']:g} kimg"
     written = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(updated_sec(run.folder)))
-    yield "Last report", f"{written}; reload this page after the next snapshot"
+    is_over = run.state == "finished"
+    yield "Last report", written if is_over else f"{written}; reload this page after the next snapshot"
 
 
 def _overview(runs: Sequence[RunRecords]) -> Html:
@@ -217,7 +220,7 @@ def commands(run: RunRecords) -> Iterator[tuple[str, str]]:
         newest = shlex.quote(str(networks))
         yield "Generate images", f"{how_to_run('generate.py')} --network={newest} --seeds=0-35 --grid --outdir=out"
         metrics = run.options.get("metrics")
-        known = metrics if isinstance(metrics, list) and metrics else ["fid50k_full"]
+        known = metrics if isinstance(metrics, list) and metrics else [CHEAP_METRIC]
         names = shlex.quote(",".join(str(name) for name in known))
         yield "Score", f"{how_to_run('calc_metrics.py')} --network={newest} --metrics={names}"
     best = run.folder / BEST_SNAPSHOT
@@ -225,7 +228,8 @@ def commands(run: RunRecords) -> Iterator[tuple[str, str]]:
         command = f"{how_to_run('generate.py')} --network={shlex.quote(str(best))} --seeds=0-35 --grid --outdir=out"
         yield "Generate images with the best snapshot", command
     yield "Compare with another run", f"{how_to_run('report.py')} {folder} OTHER_RUN --out=comparison.html"
-    yield "All statistics, live", f"tensorboard --logdir={folder}"
+    if any(run.folder.glob("events.out.tfevents.*")):
+        yield "All statistics", f"tensorboard --logdir={folder}"
 
 
 def _options(run: RunRecords) -> Html | None:

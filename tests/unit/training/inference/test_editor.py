@@ -134,7 +134,7 @@ def test_an_image_that_cannot_be_drawn_is_answered_and_told_on_the_console(serve
 
     monkeypatch.setattr(server.editor, "image", fail)
     status, body, _headers = ask(server, "/image?seed=1")
-    assert (status, body) == (500, b"the image cannot be drawn; the console of edit.py says why")
+    assert (status, body) == (500, b"the image cannot be drawn; its console says why")
     assert "RuntimeError: out of memory" in capsys.readouterr().err
 
 

@@ -74,6 +74,8 @@ def test_a_caption_leaves_the_frame_alone(channels):
 
 def test_key_frames_are_divided_into_walks():
     assert split_walks([1, 2, 3, 4, 5, 6], 2) == [[1, 2, 3], [4, 5, 6]]
-    for numbers, num_walks in (([1, 2, 3], 2), ([1, 2], 2), ([1], 1)):
+    for numbers, num_walks in (([1, 2, 3], 2), ([1, 2], 2)):
         with pytest.raises(UserError, match="two or more, not"):
             split_walks(numbers, num_walks)
+    with pytest.raises(UserError, match="there is only one"):
+        split_walks([1], 1)

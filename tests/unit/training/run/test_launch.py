@@ -139,7 +139,7 @@ def test_a_dry_run_prepares_nothing(tmp_path, photos, capsys):
 
 
 def test_photographs_without_a_size(tmp_path, photos):
-    with pytest.raises(UserError, match=r"; or let train.py do that: add --size=16$"):
+    with pytest.raises(UserError, match=r"; or add --size=16, and they are prepared first$"):
         prepare_run(request(tmp_path, {"data": str(photos)}))
 
 
@@ -159,6 +159,18 @@ def test_a_run_to_resume_from(tmp_path, data):
     (run_dir / "network-snapshot-000000.pkl").touch()
     kwargs = prepare_run(request(tmp_path, {**flags, "resume": str(run_dir)})).kwargs
     assert kwargs["resume_pkl"] == str(run_dir / "network-snapshot-000000.pkl")
+
+
+def test_a_generator_alone_is_nothing_to_resume_from(tmp_path, data):
+    with pytest.raises(UserError, match=r"^--resume=scenes32 is a folder without snapshots; give a snapshot"):
+        prepare_run(request(tmp_path, {"data": str(data), "resume": "scenes32"}))
+
+
+def test_a_longer_time_does_not_lengthen_what_has_reached_its_length(tmp_path, data, capsys):
+    run_dir = prepare_run(request(tmp_path, {"data": str(data), "kimg": 12})).run_dir
+    write_status(run_dir, "finished", 12, 12)
+    assert not continued(run_dir, given={"time": 7200.0}).has_work
+    assert f"To train it further: python train.py --continue={run_dir} --kimg=26 --time=2h" in capsys.readouterr().out
 
 
 def test_a_run_of_a_given_time_that_is_over(tmp_path, data, capsys):

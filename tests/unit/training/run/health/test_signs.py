@@ -85,6 +85,8 @@ def test_the_discriminator_far_ahead():
     assert kinds == [[]] * (WINDOW_TICKS - 1) + [["discriminator_ahead"]]
     assert "told at least 98.0%" in only_text(monitor)
     assert "--gamma" in only_text(monitor)
+    last = {"Loss/signs/real": 0.999, "Loss/signs/fake": -0.999}
+    assert "told at least 98.0%" in only_text(run([ahead] * (WINDOW_TICKS - 1) + [last])[1])
     assert run([ahead] * 9 + [{}] + [ahead] * 9)[0][-1] == []
     assert run([{**ahead, "Loss/signs/fake": 0.99}] * 20)[0][-1] == []  # it takes all for real
 
@@ -116,7 +118,7 @@ def test_leaks():
 def test_mode_collapse():
     kinds, monitor = run([{}, {DIVERSITY: 0.3}, {DIVERSITY: 0.2}])
     assert kinds == [[], [], ["mode_collapse"]]
-    assert "by 20% of what real images differ by, down from 90%" in only_text(monitor)
+    assert "by 20% of what real images do, down from 90%" in only_text(monitor)
     assert "--gamma" in only_text(monitor)
 
 

@@ -68,6 +68,16 @@ def test_commands_can_be_pasted(run_dir):
     network = f"--network={run_dir}/network-snapshot-000100.pkl"
     assert network in shlex.split(found["Generate images"])
     assert shlex.split(found["Score"])[-2:] == [network, "--metrics=fid50k_full"]
+    assert "All statistics" not in found
+    (run_dir / "events.out.tfevents.1").touch()
+    command = dict(commands(read_records(run_dir)))["All statistics"]
+    assert shlex.split(command) == ["tensorboard", f"--logdir={run_dir}"]
+
+
+def test_a_run_without_metrics_is_scored_by_a_cheap_one(run_dir):
+    records = read_records(run_dir)
+    records.options["metrics"] = []
+    assert "--metrics=fd1k_efflite1" in dict(commands(records))["Score"]
 
 
 def test_states_and_time_left(tmp_path):
