@@ -10,6 +10,7 @@ from typing import Any
 import click
 import torch
 
+from dnnlib.commands import page
 from dnnlib.util import EasyDict, UserError
 from metrics import metric_main
 from metrics.metric_utils import ProgressMonitor
@@ -256,7 +257,7 @@ def _report_files(job: _Job) -> None:
     else:
         files = ", ".join(str(metric_main.results_file(job.run_dir, metric)) for metric in job.metrics)
         print(f"Appended the full record to {files}")
-    print("Next: compare values only if their protocols agree, see docs/metrics.md")
+    print(f"Next: compare values only if their protocols agree, see {page('metrics.md')}")
 
 
 if __name__ == "__main__":

@@ -55,6 +55,11 @@ def how_to_run(script: str) -> str:
     return f"mscond {names[0]}" if IS_INSTALLED and names else f"python {script}"
 
 
+def page(name: str) -> str:
+    """Return where a page of the documentation lies, for messages."""
+    return f"{_FOLDER}/docs/{name}" if IS_INSTALLED else f"docs/{name}"
+
+
 def how_to_install(extra: str) -> str:
     """Return how the packages of an extra in ``pyproject.toml`` are installed, for messages.
 

@@ -71,7 +71,9 @@ class Subcommands(click.Group):
             return click.Command(cmd_name, callback=command, help=subcommand.summary)
         names = {f"python {each.script}": f"mscond {name}" for name, each in known.items()}
         names |= {each.script: f"mscond {name}" for name, each in known.items() if each.script.endswith(".py")}
-        return renamed(command, {**names, "pip install '.[metrics]'": how_to_install("metrics")})
+        command = renamed(command, {**names, "pip install '.[metrics]'": how_to_install("metrics")})
+        command.epilog = f"\b\nPages of the documentation: {CODE / 'docs'}"  # \b: a line that is not broken
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -103,6 +103,7 @@ def test_the_wheel_holds_every_module_and_what_they_read(built):
     sources = [name for name in repository_files() if not name.startswith(("tests/", "benchmarks/", "build_backend/"))]
     read = (".py", ".safetensors", ".js", ".css", ".LICENSE")
     expected = {name for name in sources if name.endswith(read) and not name.startswith("docs/")}
+    expected |= {name for name in sources if Path(name).parent == Path("docs") and name.endswith(".md")}
     packed = set(zipfile.ZipFile(built[0]).namelist())
     here = {f"mscond/code/{name}".replace("mscond/code/package/", "mscond/") for name in expected}
     assert here - packed == set()

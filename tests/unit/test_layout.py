@@ -152,7 +152,9 @@ def test_lock_pins_exact_versions_and_names_no_place():
 def test_packaging_lists_are_complete():
     elsewhere = ("tests/", "benchmarks/", "build_backend/", "package/")
     folders = {Path(name).parent for name in SOURCES if not name.startswith(elsewhere)}
-    packages = {f"mscond.code.{folder.as_posix().replace('/', '.')}" for folder in folders if folder != Path()}
+    packages = {"mscond.code.docs"} | {
+        f"mscond.code.{folder.as_posix().replace('/', '.')}" for folder in folders if folder != Path()
+    }
     scripts = {f"mscond.code.{Path(name).stem}" for name in SOURCES if Path(name).parent == Path()}
     declared = PROJECT["tool"]["setuptools"]
     assert (set(declared["packages"]), set(declared["py-modules"])) == ({"mscond", *packages}, scripts)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from dnnlib.commands import page
 from dnnlib.util import construct_class_by_name, format_time
 from training.run.construction import ImageShape, construct_loss, construct_networks
 from training.run.memory import describe_memory
@@ -51,7 +52,7 @@ def describe_run(kwargs: dict[str, Any], dataset: DatasetInfo, outdir: Path, dev
     if disk_gib > free_gib:
         lines.append("Warning: the disk may run full; raise --snap, lower --kimg or choose another --outdir")
     if kwargs.get("num_bf16_res") and not _is_bfloat16_fast(device):
-        lines.append("Warning: bfloat16 is slower than float32 here; see docs/training.md")
+        lines.append(f"Warning: bfloat16 is slower than float32 here; see {page('training.md')}")
     return "\n".join(lines)
 
 

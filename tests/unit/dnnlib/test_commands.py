@@ -5,6 +5,7 @@ import importlib
 import importlib.metadata
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,13 @@ def test_how_to_install(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "requires", {"mscond": requirements}.get)
     assert commands.how_to_install("video") == "pip install imageio a==1"
     assert commands.how_to_install("hub") == "pip install 'mscond[hub]'"
+
+
+def test_pages(monkeypatch):
+    assert commands.page("metrics.md") == "docs/metrics.md"
+    monkeypatch.setattr(commands, "IS_INSTALLED", True)
+    assert Path(commands.page("metrics.md")).is_absolute()
+    assert Path(commands.page("metrics.md")).is_file()
 
 
 def test_how_to_install_without_metadata(monkeypatch):

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 import train
 from dnnlib.commands import SUBCOMMANDS
 from package.command import main
+from tests.helpers import REPOSITORY
 
 SCRIPTS = "|".join(re.escape(each.script) for each in SUBCOMMANDS.values() if each.script.endswith(".py"))
 
@@ -38,6 +39,7 @@ def test_help_of_a_command_names_it_as_it_is_called_here(name):
     assert result.exit_code == 0, result.output
     assert result.output.startswith(f"Usage: mscond {name} ")
     assert "python " not in result.output
+    assert name == "doctor" or result.output.endswith(f"\n  Pages of the documentation: {REPOSITORY / 'docs'}\n")
     assert not re.search(rf"\b({SCRIPTS})", result.output)
 
 
