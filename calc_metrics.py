@@ -188,8 +188,8 @@ def _add_network(job: _Job, network: str, data: str | None, mirror: bool | None,
     pretrained_D = pretrained_part_of_D(network, trust_pickle)
     job.options.update(G=G, dataset_kwargs=dataset_kwargs, pretrained_D=pretrained_D)
     job.network = network
-    if Path(network).with_name("training_options.json").is_file():
-        job.run_dir = Path(network).parent
+    if Path(network).absolute().with_name("training_options.json").is_file():
+        job.run_dir = Path(network).absolute().parent
 
 
 def _training_set(network: str, training_set_kwargs: dict[str, Any] | None, is_trusted: bool) -> EasyDict:

@@ -218,7 +218,9 @@ def centers(
     write_png(picture, outdir / "centers.png")
     click.echo(f"Wrote {CENTERS_FILE} and centers.png to {outdir}")
     arguments = ["--seeds=0-35", "--trunc=0.5", f"--centers={outdir / CENTERS_FILE}"]
-    options.suggest("generate.py", network, outdir, *arguments, *flags_for_next(G, class_idx, trust_pickle))
+    options.suggest(
+        "generate.py", network, outdir / "truncated", *arguments, *flags_for_next(G, class_idx, trust_pickle)
+    )
 
 
 @edit.command()

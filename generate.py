@@ -189,7 +189,9 @@ def write_images(images: Iterable[np.ndarray], files: list[Path], keep: bool) ->
 
 def suggest_mixing(network: str, outdir: Path, numbers: Sequence[int], flags: list[str]) -> None:
     """Print the command that mixes the styles of the first seed and of the last."""
-    options.suggest("style_mixing.py", network, outdir, f"--rows={numbers[0]}", f"--cols={numbers[-1]}", *flags)
+    options.suggest(
+        "style_mixing.py", network, outdir / "mixed", f"--rows={numbers[0]}", f"--cols={numbers[-1]}", *flags
+    )
 
 
 def film_training(

@@ -39,6 +39,8 @@ def convert_network_pickle(source: str, dest: str, force_fp16: bool, trust_pickl
     Example: python legacy.py --source=stylegan2-cat-config-f.pkl --dest=cat.pkl
     """
     try:
+        if Path(dest).exists() and Path(source).exists() and Path(dest).samefile(source):
+            raise UserError(f"--dest={dest} is the file of --source, which is not overwritten; choose another name")
         if not Path(dest).parent.is_dir():
             raise UserError(f"--dest={dest}: there is no folder {Path(dest).parent}")
         data = _read(find_network(source, "--source"), force_fp16, trust_pickle)

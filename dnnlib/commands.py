@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,14 +46,16 @@ SUBCOMMANDS = {
 }
 
 
-def how_to_run(script: str) -> str:
-    """Return how a script is called, for messages.
+def how_to_run(script: str, *arguments: str) -> str:
+    """Return how a script is called, for messages; what it returns can be pasted into a shell.
 
     Args:
         script: ``train.py``, or ``-m training.inference.export``.
+        arguments: Of the script.
     """
     names = [name for name, subcommand in SUBCOMMANDS.items() if subcommand.script == script]
-    return f"mscond {names[0]}" if IS_INSTALLED and names else f"python {script}"
+    command = f"mscond {names[0]}" if IS_INSTALLED and names else f"python {script}"
+    return f"{command} {shlex.join(arguments)}" if arguments else command
 
 
 def page(name: str) -> str:

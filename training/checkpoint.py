@@ -131,6 +131,16 @@ def load_checkpoint(path: Path) -> Tree:
     return tree
 
 
+def read_dataset_record(path: Path) -> dict[str, Any]:
+    """Return what a checkpoint says of the images, without reading its tensors; {} if that cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            record = json.loads(file.metadata()["tree"])["dataset"]
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
 def find_newest_checkpoint(run_dir: Path) -> tuple[Path | None, list[str]]:
     """Find the newest intact checkpoint of a run, and rename damaged ones to ``<name>.damaged``.
 

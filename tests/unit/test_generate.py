@@ -57,7 +57,7 @@ def test_pixels_are_those_of_the_formula(network, outdir, trunc, noise_mode):
     assert result.exit_code == 0
     assert result.output.splitlines()[-2:] == [
         f"Wrote 3 images to {outdir}: seed0003.png to seed0008.png",
-        f"Next: python style_mixing.py --network={path} --outdir={outdir} --rows=3 --cols=8",
+        f"Next: python style_mixing.py --network={path} --outdir={outdir / 'mixed'} --rows=3 --cols=8",
     ]
     assert sorted(file.name for file in outdir.iterdir()) == ["seed0003.png", "seed0007.png", "seed0008.png"]
     for seed in (3, 7, 8):

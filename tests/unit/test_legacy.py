@@ -52,3 +52,13 @@ def test_cli_executes_only_on_request(tmp_path):
     for flags, is_executed in (([], False), (["--trust-pickle"], True)):
         run_cli("--source", tmp_path / "x.pkl", "--dest", tmp_path / "y.pkl", *flags)
         assert canary.exists() == is_executed
+
+
+def test_a_snapshot_is_not_replaced_by_its_conversion(tmp_path):
+    path = tmp_path / "snapshot.pkl"
+    path.write_bytes(b"precious")
+    flags = [f"--source={path}", f"--dest={tmp_path}/./snapshot.pkl"]
+    result = CliRunner().invoke(legacy.convert_network_pickle, flags)
+    assert result.output.startswith("Error: --dest=")
+    assert "is the file of --source" in result.output
+    assert path.read_bytes() == b"precious"

@@ -124,7 +124,7 @@ def test_a_dry_run_checks_and_prints_and_writes_nothing(folder):
 
 
 def test_a_dry_run_of_a_run_that_is_continued(folder):
-    result = run(folder, ["-n", "--continue=source", "--kimg=1"])
+    result = run(folder, ["-n", "--continue=source", "--data=wide.zip", "--kimg=1"])
     assert result.exit_code == 0
     assert "Continuing source\n" in result.output
 

@@ -80,7 +80,7 @@ def export(network: str, dest: Path, formats: list[str], trust_pickle: bool) -> 
                 save(program, path)
             report_error(G, _draw_with_programs(G, *map(load, paths)), paths)
     if SAFETENSORS in formats:
-        options.suggest("generate.py", dest, "out", "--seeds=0-35")
+        options.suggest("generate.py", dest, "out", "--seeds=0-35", *["--class=0"] * (G.c_dim > 0))
 
 
 def psis(G: Any) -> tuple[float, ...]:

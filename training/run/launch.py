@@ -22,6 +22,8 @@ from torch_utils.device import choose_device
 from torch_utils.distributed import World
 from torch_utils.host_memory import keep_freed_memory
 from torch_utils.out_of_memory import out_of_memory_means
+from training.checkpoint import list_checkpoints, read_dataset_record
+from training.data.fingerprint import is_unchanged
 from training.data.layout import UnequalImagesError
 from training.dataset import ImageFolderDataset
 from training.run import preflight
@@ -149,6 +151,8 @@ def prepare_run(request: RunRequest) -> Plan:
     if not request.flags.data:
         raise UserError("--data is empty: give a folder or zip of images")
     _check_outdir(request.outdir)
+    for flag, path in (("--data", request.flags.data), ("--metricdata", request.flags.metricdata)):
+        _check_outside(request.outdir, flag, path)
     check_stored_settings({"state_interval_sec": request.runtime.get("state_interval_sec", 0)}, "--state-minutes")
     _check_metrics(request.flags.metrics)
     flags, dataset = _find_dataset(request, request.flags)
@@ -207,11 +211,12 @@ def _find_dataset(request: RunRequest, flags: Flags) -> tuple[Flags, DatasetInfo
 
 
 def _is_prepared(flags: Flags, photographs: PhotographFlags) -> bool:
-    """Whether the images are a dataset of the wanted size already."""
+    """Whether the images are a dataset of the wanted size already, and with labels if they are asked for."""
     try:
-        return inspect_dataset(flags.data, False).resolution == photographs.size_px
+        dataset = inspect_dataset(flags.data, False)
     except UserError:
         return False
+    return dataset.resolution == photographs.size_px and (dataset.has_labels or not flags.cond)
 
 
 def _check_outdir(outdir: Path) -> None:
@@ -221,6 +226,14 @@ def _check_outdir(outdir: Path) -> None:
         raise UserError(f"--outdir={outdir}: Not a directory; choose a folder that can be written to")
     if not os.access(parent, os.W_OK):
         raise UserError(f"--outdir={outdir}: Permission denied; choose a folder that can be written to")
+
+
+def _check_outside(outdir: Path, flag: str, path: str | None) -> None:
+    """Refuse run folders among images: the pictures of a run would become part of the dataset."""
+    if path and Path(path).is_dir() and outdir.resolve().is_relative_to(Path(path).resolve()):
+        raise UserError(
+            f"--outdir={outdir} lies in {flag}={path}, to whose images it would add its own; choose another"
+        )
 
 
 def _prepare_continuation(request: RunRequest) -> Plan:
@@ -247,8 +260,8 @@ def _prepare_continuation(request: RunRequest) -> Plan:
     if ignored:
         print(f"Warning: no effect on a run that is continued: {', '.join(ignored)}")
     done_kimg = read_status(run_dir).get("kimg", 0)
-    if state is RunState.FINISHED and (end := _end_of_finished(kwargs, given, done_kimg)):
-        how = f"{how_to_run('train.py')} --continue={run_dir} {end[1]}"
+    if state is RunState.FINISHED and (end := _end_of_finished(began_with, kwargs, given, done_kimg)):
+        how = how_to_run("train.py", f"--continue={run_dir}", *end[1].split())
         print(f"{run_dir} is finished: {end[0]}. To train it further: {how}")
         return Plan(run_dir, kwargs, is_new=False, has_work=False)
     if state is RunState.DAMAGED:
@@ -263,6 +276,8 @@ def _prepare_continuation(request: RunRequest) -> Plan:
         hint = "if it was moved, give its place by --data"
         dataset = inspect_dataset(data["path"], bool(data.get("use_labels")), hint)
         _check_same_size(data, dataset)
+        if "data" in given:
+            _check_same_images(run_dir, data["path"], began_with["training_set_kwargs"].get("path"))
         print(preflight.describe_run(kwargs, dataset, run_dir, choose_device(request.device)))
     except UserError:
         raise
@@ -278,11 +293,13 @@ def _prepare_continuation(request: RunRequest) -> Plan:
     return Plan(run_dir, {**kwargs, **request.runtime}, is_new=False)
 
 
-def _end_of_finished(kwargs: dict[str, Any], given: Mapping[str, Any], done_kimg: float) -> tuple[str, str] | None:
+def _end_of_finished(
+    began_with: dict[str, Any], kwargs: dict[str, Any], given: Mapping[str, Any], done_kimg: float
+) -> tuple[str, str] | None:
     """Say how far a finished run has come, and which flag makes it longer; None if the flags given now do."""
-    limit_sec = kwargs.get("time_limit_sec")
-    if limit_sec is not None and not {"time", "kimg"} & given.keys():
-        return f"{done_kimg:g} kimg in {time_name(limit_sec)}", f"--time={time_name(2 * limit_sec)}"
+    limit_sec, spent_sec = kwargs.get("time_limit_sec"), began_with.get("time_limit_sec")
+    if spent_sec is not None and done_kimg < began_with["total_kimg"] and limit_sec <= spent_sec:
+        return f"{done_kimg:g} kimg in {time_name(spent_sec)}", f"--time={time_name(2 * spent_sec)}"
     if done_kimg < kwargs["total_kimg"]:
         return None
     more_time = f" --time={time_name(limit_sec)}" if "time" in given and limit_sec is not None else ""
@@ -304,6 +321,19 @@ def _check_same_size(settings: dict[str, Any], dataset: DatasetInfo) -> None:
         raise UserError(
             f"{settings['path']} has {dataset.num_images} images, but the run began with {num_before}: restore them, "
             "or start a new run with --resume for the new ones"
+        )
+
+
+def _check_same_images(run_dir: Path, path: str, before: Any) -> None:
+    """Compare images in another place with those that the newest checkpoint describes, before anything is written."""
+    described = next(map(read_dataset_record, reversed(list_checkpoints(run_dir))), {})
+    dataset = ImageFolderDataset(path=path)
+    is_same = is_unchanged(dataset.archive, described)
+    dataset.close()
+    if not is_same:
+        raise UserError(
+            f"--data={path} holds other images than the run began with, in {before}: give their place, or start a new "
+            "run with --resume for the new ones"
         )
 
 
@@ -364,7 +394,7 @@ def _launch(plan: Plan, device: str) -> bool:
             raise
         if isinstance(error, UserError):
             raise
-        how = f"{how_to_run('train.py')} --continue={plan.run_dir}"
+        how = how_to_run("train.py", f"--continue={plan.run_dir}")
         print(f"Interrupted; to continue from the last checkpoint: {how}")
         return False
     return read_status(plan.run_dir).get("reason") == "finished"
@@ -385,7 +415,7 @@ def _train(world: World, plan: Plan, device: torch.device) -> bool:
         with out_of_memory_means(out_of_memory_advice(plan.kwargs, plan.run_dir)):
             is_finished = training_loop(run_dir=str(plan.run_dir), rank=world.rank, device=device, **plan.kwargs)
         if world.rank == 0:
-            print(_closing_line(plan.run_dir, is_finished))
+            print(_closing_line(plan, is_finished))
         return is_finished
 
 
@@ -399,12 +429,14 @@ def _files_of(run_dir: Path) -> Iterator[None]:
         raise UserError(f"training cannot go on: {where}: {error.strerror or error}; mend that and continue") from error
 
 
-def _closing_line(run_dir: Path, is_finished: bool) -> str:
+def _closing_line(plan: Plan, is_finished: bool) -> str:
+    run_dir = plan.run_dir
     if not is_finished:
-        return f"Stopped; to continue: {how_to_run('train.py')} --continue={run_dir}"
+        return f"Stopped; to continue: {how_to_run('train.py', f'--continue={run_dir}')}"
     snapshot = max(run_dir.glob("network-snapshot-[0-9]*.pkl"), default=None)
     line = f"Finished. Run folder: {run_dir}"
     if snapshot is None:
         return line
-    how = f"{how_to_run('generate.py')} --network={snapshot} --seeds=0-35 --grid --outdir=out"
+    label = ["--class=0"] if plan.kwargs["training_set_kwargs"].get("use_labels") else []
+    how = how_to_run("generate.py", f"--network={snapshot}", "--seeds=0-35", *label, "--grid", "--outdir=out")
     return f"{line}\nTo draw images: {how}"

@@ -131,5 +131,5 @@ def out_of_memory_advice(kwargs: dict[str, Any], run_dir: object) -> str:
         return "stop other programs, or start a run with a smaller --cbase; checkpoints can be continued"
     return (
         f"stop other programs, or set batch_gpu to {smaller} in {run_dir}/training_options.json and continue from the "
-        f"last checkpoint ({how_to_run('train.py')} --continue={run_dir}); a new run may take --batch-gpu={smaller}"
+        f"last checkpoint ({how_to_run('train.py', f'--continue={run_dir}')}); a new run may take --batch-gpu={smaller}"
     )

@@ -398,6 +398,8 @@ def _augment_kwargs(flags: Flags) -> dict[str, Any]:
         raise ValueError("--aug=fixed needs --p, the probability of augmentation")
     if flags.target is not None and flags.aug != "ada":
         raise ValueError(f"--target needs --aug=ada, got --aug={flags.aug}")
+    if "ada_max_p" in flags.explicit and flags.aug != "ada":
+        raise ValueError(f"--ada-max-p needs --aug=ada, got --aug={flags.aug}")
     if flags.aug == "noaug":
         if flags.augpipe is not None:
             raise ValueError("--augpipe has no effect with --aug=noaug")

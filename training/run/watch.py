@@ -134,7 +134,7 @@ class RunWatch:
     def describe_divergence(self) -> str:
         """Return the last line of a run that was stopped because it diverged."""
         reason = next((sign.text for sign in self.monitor.signs if sign.kind == "divergence"), "training diverges")
-        how = f"to go on from the last checkpoint: {how_to_run('train.py')} --continue={self._run_dir}"
+        how = f"to go on from the last checkpoint: {how_to_run('train.py', f'--continue={self._run_dir}')}"
         return f"{self._run_dir}: stopped at {self.monitor.history.kimg:g} kimg, {reason}; {how}"
 
     def write_page(self) -> None:

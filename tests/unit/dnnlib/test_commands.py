@@ -37,6 +37,7 @@ def test_how_to_run(monkeypatch, script, command):
     monkeypatch.setattr(commands, "IS_INSTALLED", True)
     assert commands.how_to_run(script) == command
     assert commands.how_to_run("other.py") == "python other.py"
+    assert commands.how_to_run("other.py", "--data=my photos", "--n=1") == "python other.py '--data=my photos' --n=1"
 
 
 def test_how_to_install(monkeypatch):

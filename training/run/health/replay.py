@@ -37,12 +37,15 @@ def first_score(results: Mapping[str, float]) -> tuple[str, float] | None:
 
 
 def read_scores(path: Path) -> Iterator[tuple[float, dict[str, float]]]:
-    """Yield thousands of images seen, as its name tells, and the scores of each snapshot, the oldest snapshot first."""
+    """Yield thousands of images seen, as its name tells, and the scores of each snapshot, the oldest snapshot first.
+
+    Of several records of a snapshot the first counts: later ones may compare it with other images than training did.
+    """
     found: dict[float, dict[str, float]] = {}
     for _number, record in read_lines(path):
         name, results = record.get("snapshot_pkl"), record.get("results")
         kimg = snapshot_kimg(name) if isinstance(name, str) else None
         if kimg is not None and isinstance(results, dict):
             values = {key: score for key, value in results.items() if (score := finite(value)) is not None}
-            found[kimg] = values
+            found.setdefault(kimg, values)
     yield from sorted(found.items())

@@ -27,6 +27,7 @@ from training.run.page.run_charts import (
     score_section,
     training_section,
 )
+from training.run.time_plan import time_name
 
 PAGE_FILE = "report.html"
 CHEAP_METRIC = "fd1k_efflite1"
@@ -212,24 +213,47 @@ def _commands(run: RunRecords) -> Html:
 
 def commands(run: RunRecords) -> Iterator[tuple[str, str]]:
     """Yield what can be done with a run, and the exact command for it."""
-    folder = shlex.quote(str(run.folder))
-    longer = f" --kimg={2 * round(run.kimg + 1)}" if run.state == "finished" else ""
-    yield "Train further" if longer else "Continue", f"{how_to_run('train.py')} --continue={folder}{longer}"
-    networks = newest_networks(run.folder)
-    if networks is not None:
-        newest = shlex.quote(str(networks))
-        yield "Generate images", f"{how_to_run('generate.py')} --network={newest} --seeds=0-35 --grid --outdir=out"
-        metrics = run.options.get("metrics")
-        known = metrics if isinstance(metrics, list) and metrics else [CHEAP_METRIC]
-        names = shlex.quote(",".join(str(name) for name in known))
-        yield "Score", f"{how_to_run('calc_metrics.py')} --network={newest} --metrics={names}"
-    best = run.folder / BEST_SNAPSHOT
+    longer = [_longer(run)] if run.state == "finished" else []
+    command = how_to_run("train.py", f"--continue={run.folder}", *longer)
+    yield "Train further" if longer else "Continue", command
+    newest, best = newest_networks(run.folder), run.folder / BEST_SNAPSHOT
+    if newest is not None:
+        yield "Generate images", _generate(run, newest)
+        yield "Score", how_to_run("calc_metrics.py", f"--network={newest}", *_scoring(run))
     if best.is_file():
-        command = f"{how_to_run('generate.py')} --network={shlex.quote(str(best))} --seeds=0-35 --grid --outdir=out"
-        yield "Generate images with the best snapshot", command
-    yield "Compare with another run", f"{how_to_run('report.py')} {folder} OTHER_RUN --out=comparison.html"
+        yield "Generate images with the best snapshot", _generate(run, best)
+    yield "Compare with another run", how_to_run("report.py", str(run.folder), "OTHER_RUN", "--out=comparison.html")
     if any(run.folder.glob("events.out.tfevents.*")):
-        yield "All statistics", f"tensorboard --logdir={folder}"
+        yield "All statistics", f"tensorboard {shlex.quote(f'--logdir={run.folder}')}"
+
+
+def _longer(run: RunRecords) -> str:
+    """Return the flag that makes a finished run longer: that of what has ended it."""
+    limit_sec = run.options.get("time_limit_sec")
+    if isinstance(limit_sec, (int, float)) and run.kimg < run.total_kimg:
+        return f"--time={time_name(2 * limit_sec)}"
+    return f"--kimg={2 * round(run.kimg + 1)}"
+
+
+def _generate(run: RunRecords, network: Path) -> str:
+    label = ["--class=0"] if _settings(run, "training_set_kwargs").get("use_labels") else []
+    return how_to_run("generate.py", f"--network={network}", "--seeds=0-35", *label, "--grid", "--outdir=out")
+
+
+def _scoring(run: RunRecords) -> Iterator[str]:
+    """Yield the flags with which a run scores itself, if it does."""
+    metrics = run.options.get("metrics")
+    known = metrics if isinstance(metrics, list) and metrics else [CHEAP_METRIC]
+    yield f"--metrics={','.join(map(str, known))}"
+    if (path := _settings(run, "metric_set_kwargs").get("path")) is not None:
+        yield f"--metricdata={path}"
+    if (detector := run.options.get("object_detector")) is not None:
+        yield f"--object-detector={detector}"
+
+
+def _settings(run: RunRecords, name: str) -> dict[str, Any]:
+    found = run.options.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _options(run: RunRecords) -> Html | None:

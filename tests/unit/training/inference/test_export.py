@@ -47,7 +47,7 @@ def test_safetensors(snapshot, tmp_path):
     assert result.exit_code == 0
     assert result.output.splitlines() == [
         f"Wrote {files}: their images differ from those of the network by at most 0.0e+00",
-        f"Next: python generate.py --network={tmp_path / 'out'} --outdir=out --seeds=0-35",
+        f"Next: python generate.py --network={tmp_path / 'out'} --outdir=out --seeds=0-35 --class=0",
     ]
     z, c, img = images(G, 0.7)
     assert torch.equal(load_portable(tmp_path / "out")(z, c, truncation_psi=0.7, noise_mode="const"), img)

@@ -7,7 +7,7 @@ import torch
 
 from dnnlib.util import UserError
 from tests.image_files import encode, images, random_image, write_folder
-from tests.training_runs import write_dataset
+from tests.training_runs import new_run, tiny_options, train_here, write_dataset
 from torch_utils.distributed import World
 from training.run import launch
 from training.run.folder import OPTIONS_FILE, STATUS_FILE, read_options, write_options, write_status
@@ -161,6 +161,26 @@ def test_a_run_to_resume_from(tmp_path, data):
     assert kwargs["resume_pkl"] == str(run_dir / "network-snapshot-000000.pkl")
 
 
+@pytest.mark.parametrize("flag", ["data", "metricdata"])
+def test_a_run_among_the_images_is_refused(tmp_path, data, flag):
+    folder = write_folder(tmp_path / "photos", images(24, size=(16, 16)))
+    flags = {"data": str(data), flag: str(folder)}
+    for outdir in (folder, folder / "runs"):
+        with pytest.raises(UserError, match=f"^--outdir={outdir} lies in --{flag}={folder}, to whose images"):
+            prepare_run(request(tmp_path, flags, outdir=outdir))
+
+
+def test_folders_of_classes_that_have_the_size_already(tmp_path):
+    files = images(4, size=(16, 16))
+    folder = write_folder(
+        tmp_path / "photos", {f"{'ab'[i % 2]}/{name}": file for i, (name, file) in enumerate(files.items())}
+    )
+    flags = {"data": str(folder), "cond": True}
+    plan = prepare_run(request(tmp_path, flags, photographs=PhotographFlags(size_px=16)))
+    assert plan.kwargs["training_set_kwargs"]["path"] == str(tmp_path / "runs/datasets/photos-16px.zip")
+    assert plan.kwargs["training_set_kwargs"]["use_labels"]
+
+
 def test_a_generator_alone_is_nothing_to_resume_from(tmp_path, data):
     with pytest.raises(UserError, match=r"^--resume=scenes32 is a folder without snapshots; give a snapshot"):
         prepare_run(request(tmp_path, {"data": str(data), "resume": "scenes32"}))
@@ -181,6 +201,10 @@ def test_a_run_of_a_given_time_that_is_over(tmp_path, data, capsys):
     assert f"is finished: 12 kimg in 1h. To train it further: python train.py --continue={run_dir} --time=2h" in (
         capsys.readouterr().out
     )
+    for given in ({"kimg": 50}, {"time": 1800.0}):  # the time has been spent
+        assert not continued(run_dir, given=given).has_work
+        assert f"--continue={run_dir} --time=2h" in capsys.readouterr().out
+        assert read_options(run_dir)["time_limit_sec"] == 3600
     assert continued(run_dir, given={"time": 7200.0}).kwargs["time_limit_sec"] == 7200
 
 
@@ -487,3 +511,18 @@ def test_ctrl_c_before_training_leaves_no_folder(tmp_path, data, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train_run(request(tmp_path, {"data": str(data)}))
     assert not list((tmp_path / "runs").iterdir())
+
+
+@pytest.mark.parametrize("is_dry_run", [True, False])
+def test_other_images_are_refused_before_the_options_are_written(tmp_path, is_dry_run):
+    data = write_dataset(tmp_path / "data.zip")
+    run_dir = new_run(tmp_path / "run", tiny_options(data, 2 * 4))
+    train_here(run_dir, read_options(run_dir))
+    before = (run_dir / OPTIONS_FILE).read_bytes()
+    other = write_folder(tmp_path / "other", {name: encode(random_image(99, (16, 16))) for name in images(24)})
+    given = {"data": str(other), "kimg": 9}
+    with pytest.raises(UserError, match=f"^--data={other} holds other images than the run began with, in {data}: give"):
+        continued(run_dir, given=given, is_dry_run=is_dry_run)
+    assert (run_dir / OPTIONS_FILE).read_bytes() == before
+    moved = data.rename(tmp_path / "moved.zip")
+    assert continued(run_dir, given={"data": str(moved), "kimg": 9}).kwargs["training_set_kwargs"]["path"] == str(moved)

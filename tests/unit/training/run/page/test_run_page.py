@@ -74,6 +74,21 @@ def test_commands_can_be_pasted(run_dir):
     assert shlex.split(command) == ["tensorboard", f"--logdir={run_dir}"]
 
 
+def test_commands_follow_the_options_of_the_run(run_dir):
+    records = read_records(run_dir)
+    records.options.update(
+        training_set_kwargs={"use_labels": True},
+        metric_set_kwargs={"path": "held out.zip"},
+        object_detector="scenes",
+        time_limit_sec=3600,
+    )
+    records.total_kimg = 1e6
+    found = {what: shlex.split(command) for what, command in commands(records)}
+    assert "--class=0" in found["Generate images"]
+    assert found["Score"][-2:] == ["--metricdata=held out.zip", "--object-detector=scenes"]
+    assert found["Train further"][-1] == "--time=2h"
+
+
 def test_a_run_without_metrics_is_scored_by_a_cheap_one(run_dir):
     records = read_records(run_dir)
     records.options["metrics"] = []
