@@ -34,7 +34,8 @@ class TorchvisionDetector:
         try:
             import torchvision
         except ImportError as err:
-            raise UserError(f"torchvision:{model[:100]} needs torchvision: {how_to_install('objects')}") from err
+            how = how_to_install("objects")
+            raise UserError(f"torchvision:{model[:100]} needs package torchvision: {how}") from err
         models = torchvision.models.list_models(module=torchvision.models.detection)
         known = [name for name in models if not name.startswith(("mask", "keypoint"))]
         if model not in known:
