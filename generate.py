@@ -134,6 +134,8 @@ def generate_images(
     """  # noqa: D301 -- in a raw string click would not see its mark
     where = choose_device(device)
     is_moving = film is not None or (isinstance(trunc, options.Sweep) and projected_w is None)
+    if boxes is None:
+        refuse("needs --boxes", "object_detector")
     if is_moving and boxes is not None:
         raise click.UsageError("--boxes goes with single images, not with films and ranges of --trunc")
     job = FilmJob(outdir, film, grid, batch, noise_mode, where)
@@ -221,7 +223,9 @@ def choose_latents(
     centers: Path | None,
     device: torch.device,
 ) -> Latents:
-    """Return the latents of --seeds or --projected-w; of the latter, warn about options without effect."""
+    """Return the latents of --seeds or --projected-w; warn about options without effect."""
+    if centers is not None and projected_w is None and trunc == 1:
+        options.warn("--centers has no effect at --trunc=1; give a lower one, such as --trunc=0.5")
     if projected_w is None:
         return seed_latents(G, seeds, trunc, class_idx, device, centers)
     if seeds or class_idx is not None or trunc != 1:

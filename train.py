@@ -306,6 +306,8 @@ def main(
     if trust_detectors:
         trust_torchscript()
     try:
+        if size is None and ctx.get_parameter_source("transform") is click.core.ParameterSource.COMMANDLINE:
+            raise UserError("--transform needs --size: images of another size are not trained on")
         settings = {name: value for name in method_settings() if (value := others.pop(name)) is not None}
         given = given_flags(ctx)
         request = RunRequest(

@@ -201,6 +201,7 @@ def test_network_can_be_a_folder(network, outdir, tmp_path):
         (["--seeds=0", "--trunc=1e999"], "1e999: give a finite number"),
         (["--seeds=0", "--grid=5000x1"], "a grid of 5000 x 1 images of 16 px is too large"),
         (["--seeds=0", "--grid=4096x4096"], "a grid of 4096 x 4096 images of 16 px is too large"),
+        (["--seeds=0", "--object-detector=scenes"], "--object-detector needs --boxes"),
         (["--seeds=0-4096", "--boxes"], "--boxes chooses among at most 4096 images of 16 px, got 4097: give fewer"),
         (["--seeds=0", f"--grid={'9' * 20}x1"], "give COLUMNSxROWS"),
         (["--seeds=5-3"], "5-3: give 0 to 4294967295, the smaller one first"),
@@ -352,6 +353,8 @@ def test_truncation_towards_the_nearest_center(network, outdir, tmp_path):
     centers = StoredVectors("centers", torch.randn(5, 8), torch.ones(5), {"class": None})
     save_vectors(tmp_path / "centers.safetensors", centers, G)
     arguments = ("--seeds=3", "--trunc=0.3", f"--centers={tmp_path / 'centers.safetensors'}")
+    without = run(f"--network={path}", f"--outdir={outdir}", "--seeds=3", arguments[-1])
+    assert "Warning: --centers has no effect at --trunc=1" in without.output
     assert run(f"--network={path}", f"--outdir={outdir}", *arguments).exit_code == 0
     z = torch.from_numpy(np.random.RandomState(3).randn(1, 8).astype(np.float32))
     w = G.mapping(z, None)[0, 0]

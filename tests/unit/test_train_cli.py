@@ -132,6 +132,7 @@ def test_a_dry_run_of_a_run_that_is_continued(folder):
 # What a user can get wrong
 
 MISTAKES = {
+    "transform without size": (["--transform=pad"], "--transform needs --size"),
     "no data": (["--data=ABSENT"], "a new run needs --outdir and --data; --continue=RUN continues an old one"),
     "no outdir": (["--outdir=ABSENT"], "a new run needs --outdir and --data"),
     "outdir is a file": (["--outdir=file"], "file"),
