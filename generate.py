@@ -134,10 +134,7 @@ def generate_images(
     """  # noqa: D301 -- in a raw string click would not see its mark
     where = choose_device(device)
     is_moving = film is not None or (isinstance(trunc, options.Sweep) and projected_w is None)
-    if boxes is None:
-        refuse("needs --boxes", "object_detector")
-    if is_moving and boxes is not None:
-        raise click.UsageError("--boxes goes with single images, not with films and ranges of --trunc")
+    check_boxes(boxes, is_moving)
     job = FilmJob(outdir, film, grid, batch, noise_mode, where)
     if film is not None and film.is_over_training:
         film_training(job, network, seeds or [], trunc, class_idx, trust_pickle)
@@ -240,6 +237,14 @@ def report(outdir: Path, names: list[str], extras: list[str]) -> None:
     files = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
     images = "1 image" if len(names) == 1 else f"{len(names)} images"
     click.echo(f"Wrote {images} to {outdir}: {' and '.join([files, *extras])}")
+
+
+def check_boxes(boxes: str | None, is_moving: bool) -> None:
+    """Refuse --boxes, or what belongs to it, where it has no effect."""
+    if boxes is None:
+        refuse("needs --boxes", "object_detector")
+    elif is_moving:
+        raise click.UsageError("--boxes goes with single images, not with films and ranges of --trunc")
 
 
 def save_boxes(images: list[np.ndarray], path: Path, detector: ObjectDetector, labels: list[int]) -> bool:
