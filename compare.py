@@ -239,10 +239,8 @@ def publish(outdir: Path, dest: Path) -> None:
 
     files = copy_records(read_plan(outdir), dest)
     draw(read_plan(dest), {})
-    click.echo(
-        f"Wrote {len(files) + 2} files to {dest}; to draw its page again: "
-        f"{how_to_run('compare.py')} --outdir={dest} --draw"
-    )
+    again = how_to_run("compare.py", f"--outdir={dest}", "--draw")
+    click.echo(f"Wrote {len(files) + 2} files to {dest}; to draw its page again: {again}")
 
 
 def make_plan(outdir: Path, data: str | None, cfgs: str | None, kimg: int | None, **flags: Any) -> Plan:

@@ -28,6 +28,7 @@ TRAIN_SHARE = 0.8
 
 PHOTOGRAPHS = ("2019_YELL_2_528000_4978000_image_crop2.png", "2019_YELL_2_541000_4977000_image_crop.png")
 AERIAL_TILE_PX, AERIAL_STRIDE_PX = 128, 64
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def tiles(image: np.ndarray, side_px: int, stride_px: int) -> Iterator[tuple[slice, slice]]:
@@ -75,21 +76,13 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
-
 @click.group()
 def main() -> None:
     """Prepare real pictures for an evidence run."""
 
 
 @main.command()
-@click.option(
-    "--video",
-    type=FILE,
-    required=True,
-    help="vtest.avi of opencv-doc.",
-)
+@click.option("--video", type=FILE, required=True, help="vtest.avi of opencv-doc.")
 @click.option("--dest", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the tiles.")
 def street(video: Path, dest: Path) -> None:
     """Cut the tiles of a street video in which something moves: DEST/train and DEST/held-out, by time."""

@@ -51,7 +51,8 @@ def _statistics(run: RunRecords) -> Run | None:
     try:
         stats = Run(run.folder)
         for h in _heights(stats):
-            stats.logits("real", h), stats.logits("fake", h)
+            for kind in ("real", "fake"):
+                stats.logits(kind, h)  # which reads the lines
     except ValueError:  # a damaged line
         return None
     return stats

@@ -50,7 +50,7 @@ from training.run.processes import check_num_processes
 from training.run.roles import check_class_names
 from training.run.settings import check_stored_settings
 from training.run.stored_options import check_dataset_class, check_options
-from training.run.time_plan import time_name
+from training.run.time_plan import flag_to_train_longer, time_name
 from training.run.wandb_run import check_wandb
 from training.training_loop import training_loop
 
@@ -261,7 +261,7 @@ def _prepare_continuation(request: RunRequest) -> Plan:
         print(f"Warning: no effect on a run that is continued: {', '.join(ignored)}")
     done_kimg = read_status(run_dir).get("kimg", 0)
     if state is RunState.FINISHED and (end := _end_of_finished(began_with, kwargs, given, done_kimg)):
-        how = how_to_run("train.py", f"--continue={run_dir}", *end[1].split())
+        how = how_to_run("train.py", f"--continue={run_dir}", *end[1])
         print(f"{run_dir} is finished: {end[0]}. To train it further: {how}")
         return Plan(run_dir, kwargs, is_new=False, has_work=False)
     if state is RunState.DAMAGED:
@@ -295,15 +295,18 @@ def _prepare_continuation(request: RunRequest) -> Plan:
 
 def _end_of_finished(
     began_with: dict[str, Any], kwargs: dict[str, Any], given: Mapping[str, Any], done_kimg: float
-) -> tuple[str, str] | None:
-    """Say how far a finished run has come, and which flag makes it longer; None if the flags given now do."""
+) -> tuple[str, list[str]] | None:
+    """Say how far a finished run has come, and which flags make it longer; None if those given now do."""
     limit_sec, spent_sec = kwargs.get("time_limit_sec"), began_with.get("time_limit_sec")
     if spent_sec is not None and done_kimg < began_with["total_kimg"] and limit_sec <= spent_sec:
-        return f"{done_kimg:g} kimg in {time_name(spent_sec)}", f"--time={time_name(2 * spent_sec)}"
+        longer = flag_to_train_longer(done_kimg, began_with["total_kimg"], spent_sec)
+        return f"{done_kimg:g} kimg in {time_name(spent_sec)}", [longer]
     if done_kimg < kwargs["total_kimg"]:
         return None
-    more_time = f" --time={time_name(limit_sec)}" if "time" in given and limit_sec is not None else ""
-    return f"{done_kimg:g} of {kwargs['total_kimg']:g} kimg", f"--kimg={2 * round(done_kimg + 1)}{more_time}"
+    flags = [flag_to_train_longer(done_kimg, kwargs["total_kimg"], None)]
+    if "time" in given and limit_sec is not None:
+        flags.append(f"--time={time_name(limit_sec)}")
+    return f"{done_kimg:g} of {kwargs['total_kimg']:g} kimg", flags
 
 
 def _write_options(run_dir: Path, kwargs: dict[str, Any]) -> None:

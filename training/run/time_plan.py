@@ -41,6 +41,13 @@ def time_name(seconds: float) -> str:
     return parts or "0s"
 
 
+def flag_to_train_longer(done_kimg: float, total_kimg: float, limit_sec: float | None) -> str:
+    """Return the flag that makes a finished run longer: of what has ended it, its time or its length, twice as much."""
+    if limit_sec is not None and done_kimg < total_kimg:
+        return f"--time={time_name(2 * limit_sec)}"
+    return f"--kimg={2 * round(done_kimg + 1)}"
+
+
 def num_ticks(limit_sec: float) -> int:
     """Return into how many ticks a run is divided."""
     return max(MIN_TICKS, math.ceil(limit_sec / MAX_TICK_SEC))

@@ -14,6 +14,7 @@ from dnnlib.commands import how_to_run
 from dnnlib.util import format_time
 from training.run.best import BEST_SNAPSHOT
 from training.run.health.monitor import Monitor
+from training.run.jsonl import finite
 from training.run.latest import newest_networks
 from training.run.page.html import Html, document, embed_json, image, join, table, tag
 from training.run.page.names import distinct_names
@@ -27,7 +28,7 @@ from training.run.page.run_charts import (
     score_section,
     training_section,
 )
-from training.run.time_plan import time_name
+from training.run.time_plan import flag_to_train_longer
 
 PAGE_FILE = "report.html"
 CHEAP_METRIC = "fd1k_efflite1"
@@ -213,7 +214,8 @@ def _commands(run: RunRecords) -> Html:
 
 def commands(run: RunRecords) -> Iterator[tuple[str, str]]:
     """Yield what can be done with a run, and the exact command for it."""
-    longer = [_longer(run)] if run.state == "finished" else []
+    limit_sec = finite(run.options.get("time_limit_sec"))
+    longer = [flag_to_train_longer(run.kimg, run.total_kimg, limit_sec)] if run.state == "finished" else []
     command = how_to_run("train.py", f"--continue={run.folder}", *longer)
     yield "Train further" if longer else "Continue", command
     newest, best = newest_networks(run.folder), run.folder / BEST_SNAPSHOT
@@ -225,14 +227,6 @@ def commands(run: RunRecords) -> Iterator[tuple[str, str]]:
     yield "Compare with another run", how_to_run("report.py", str(run.folder), "OTHER_RUN", "--out=comparison.html")
     if any(run.folder.glob("events.out.tfevents.*")):
         yield "All statistics", f"tensorboard {shlex.quote(f'--logdir={run.folder}')}"
-
-
-def _longer(run: RunRecords) -> str:
-    """Return the flag that makes a finished run longer: that of what has ended it."""
-    limit_sec = run.options.get("time_limit_sec")
-    if isinstance(limit_sec, (int, float)) and run.kimg < run.total_kimg:
-        return f"--time={time_name(2 * limit_sec)}"
-    return f"--kimg={2 * round(run.kimg + 1)}"
 
 
 def _generate(run: RunRecords, network: Path) -> str:
