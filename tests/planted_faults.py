@@ -117,6 +117,27 @@ FAULTS: dict[str, Fault] = {
         "        _unknown_categories(",
         ("tests/unit/metrics/test_metric_main.py",),
     ),
+    "options are written before the images are compared": Fault(
+        "training/run/launch.py",
+        '        if "data" in given:\n',
+        "        if False:\n",
+        ("tests/unit/training/run/test_launch.py",),
+    ),
+    "runs among the images": Fault(
+        "training/run/launch.py",
+        "        _check_outside(request.outdir, flag, path)\n",
+        "        pass\n",
+        ("tests/unit/training/run/test_launch.py",),
+    ),
+    "a run that its time has ended takes a new length": Fault(
+        "training/run/launch.py", "limit_sec <= spent_sec", "limit_sec < 0", ("tests/unit/training/run/test_launch.py",)
+    ),
+    "commands with blanks": Fault(
+        "dnnlib/commands.py",
+        "{shlex.join(arguments)}",
+        "{' '.join(arguments)}",
+        ("tests/unit/dnnlib/test_commands.py",),
+    ),
     "a package that users do not have": Fault(
         "comparison/statistics.py",
         "import numpy as np\n",
