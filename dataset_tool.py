@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from dnnlib.flags import refuse
 from dnnlib.util import UserError
 from training.data.container import check_dest
 from training.data.preparation import MAX_BITS, MODES, RESIZE_FILTERS, TRANSFORMS, Preparation
@@ -101,6 +102,12 @@ def main(
     """  # noqa: D301 (click wants the control character)
     if verify == (dest is not None):
         raise click.UsageError("give either --dest, the .zip or folder to create, or --verify, which creates none")
+    if verify:
+        refuse(
+            "has no effect with --verify", "max_images", "subfolders_as_labels", "seed", "on_error", *preparation_kwargs
+        )
+    if source != SCENES:
+        refuse(f"has no effect without --source={SCENES}", "seed")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # paths must not end the command on an ASCII terminal
     try:

@@ -10,6 +10,7 @@ import click
 import torch
 
 from dnnlib.commands import how_to_run
+from dnnlib.flags import refuse
 from dnnlib.progress import progress_bar
 from dnnlib.util import UserError
 from torch_utils.device import choose_device
@@ -121,6 +122,8 @@ def directions(
 
     Writes directions.safetensors, and directionNN.png for each: a row per seed, from -strength to +strength.
     """  # noqa: D301 -- in a raw string click would not see its mark
+    if projected_w is not None:
+        refuse("has no effect on --projected-w", "seeds", "trunc")
     where = choose_device(device)
     G = load_generator(network, where, trust_pickle)
     of_seeds = seed_latents(G, seeds, trunc, class_idx, where)

@@ -12,6 +12,7 @@ import click
 import numpy as np
 import torch
 
+from dnnlib.flags import refuse
 from dnnlib.progress import progress_bar
 from metrics.objects.protocol import ObjectDetector
 from metrics.objects.registry import ALLOWED as OBJECT_DETECTORS
@@ -21,7 +22,7 @@ from training.data.grid import write_png
 from training.inference import options as options
 from training.inference.film import tile
 from training.inference.film_command import FilmJob, write_moving, write_training
-from training.inference.film_options import FilmSettings, film_options, refuse
+from training.inference.film_options import FilmSettings, film_options
 from training.inference.latents import Latents, ProjectedLatents, flags_for_next, seed_latents
 from training.inference.object_figure import check_images, chosen_categories, find_objects, object_figure
 from training.inference.run_film import run_dir_of

@@ -371,6 +371,17 @@ def test_subfolders_of_what_has_none(tmp_path, dest):
 # Verifying
 
 
+@pytest.mark.parametrize(
+    "flag", ["--width=8", "--max-images=1", "--mode=rgb", "--on-error=skip", "--subfolders-as-labels"]
+)
+def test_what_verify_does_not_do(tmp_path, flag):
+    fail(f"Error: {flag.partition('=')[0]} has no effect with --verify", "--verify", flag, source=tmp_path)
+
+
+def test_the_seed_belongs_to_the_scenes(tmp_path, dest):
+    fail("Error: --seed has no effect without --source=scenes", "--seed=1", source=tmp_path, dest=dest)
+
+
 def test_verify_is_content_with_what_the_tool_writes(tmp_path, dest):
     succeed(source=write_folder(tmp_path / "in", images(4)), dest=dest)
     assert succeed("--verify", source=dest) == f"{dest}: all images are good (4)\n"

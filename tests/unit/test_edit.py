@@ -86,6 +86,16 @@ def test_directions_of_projected_w(network, outdir, tmp_path):
     )
 
 
+@pytest.mark.parametrize("flag", ["--seeds=0-3", "--trunc=1"])
+def test_what_has_no_effect_on_projected_w(network, outdir, tmp_path, flag):
+    (tmp_path / "w.npz").touch()
+    result = run(
+        "directions", f"--network={network[0]}", f"--outdir={outdir}", f"--projected-w={tmp_path / 'w.npz'}", flag
+    )
+    assert result.exit_code == 2
+    assert f"Error: {flag.partition('=')[0]} has no effect on --projected-w\n" in result.output
+
+
 def test_centers_of_a_class(tmp_path, outdir):
     G = tiny_snapshot.write(tmp_path / "network.pkl", c_dim=2)
     network = f"--network={tmp_path / 'network.pkl'}"

@@ -424,6 +424,7 @@ def test_a_film_of_a_training(tmp_path, outdir, films):
         (["--seeds=0-3", "--video", "--grid"], "--video needs the number of walks"),
         (["--seeds=0-3", "--video", "--boxes"], "--boxes goes with single images"),
         (["--seeds=0-3", "--trunc=0:1", "--boxes"], "--boxes goes with single images"),
+        (["--seeds=0-3", "--trunc=0:1:3", "--video"], "--trunc=0:1:3: a film takes the number of steps from --frames"),
         (["--seeds=0-3", "--trunc=0:1", "--grid"], "has a row per seed and a column per psi; leave it out"),
         (["--seeds=0-4999", "--trunc=0:1"], "a grid of 7 x 5000 images of 16 px is too large"),
         (["--seeds=0-3", "--centers=absent.safetensors"], "no such file: absent.safetensors; python edit.py centers"),

@@ -58,7 +58,7 @@ class Editor:
         self.layers = layers
         self.label = label
         self.steps = (directions.vectors * directions.deviations[:, None])[:MAX_SLIDERS]
-        self.nonce = secrets.token_urlsafe(16)
+        self.nonce = secrets.token_hex(16)
         self._lock = threading.Lock()
 
     def page(self) -> bytes:

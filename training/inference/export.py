@@ -14,7 +14,7 @@ from dnnlib.util import UserError
 from training.inference import options as options
 from training.inference import programs
 from training.inference.sampling import can_truncate, check_truncation, load_generator
-from training.snapshots.portable import CONFIG, WEIGHTS, load_portable, save_portable
+from training.snapshots.portable import CONFIG, WEIGHTS, check_replaceable, load_portable, save_portable
 
 MAX_ERROR = 1e-4
 """Largest allowed error of the images of an exported generator, whose range is about [-1, 1]."""
@@ -65,6 +65,8 @@ def export(network: str, dest: Path, formats: list[str], trust_pickle: bool) -> 
         raise UserError(f"--dest={dest} is the name of a folder; for this format add --format={asked}")
     G = load_generator(network, torch.device("cpu"), trust_pickle)
     check_truncation(G, min(psis(G)))
+    if SAFETENSORS in formats:
+        check_replaceable(dest)
     if "onnx" in formats:
         programs.check_onnx_packages()
     dest.mkdir(parents=True, exist_ok=True)

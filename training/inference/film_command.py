@@ -20,7 +20,7 @@ from training.inference import film as films
 from training.inference import run_film
 from training.inference.film_options import DEFAULT_FRAMES, DEFAULT_HELD_FRAMES, FilmSettings
 from training.inference.latents import Latents
-from training.inference.options import Sweep
+from training.inference.options import DEFAULT_SWEEP, Sweep
 from training.inference.sampling import check_grid, fit_grid, load_generator
 
 
@@ -99,7 +99,7 @@ def write_sweep(job: FilmJob, G: Any, latents: Latents, trunc: Sweep) -> None:
     """Write ``truncation.png``: a row per seed, psi increases to the right."""
     if job.grid is not None:
         raise UserError("--grid: a picture of a range of psi has a row per seed and a column per psi; leave it out")
-    psis = films.sweep(trunc.low, trunc.high, trunc.num, is_loop=False)
+    psis = films.sweep(trunc.low, trunc.high, trunc.num or DEFAULT_SWEEP, is_loop=False)
     check_grid(len(psis), len(latents.numbers), G.img_resolution)
     cells = [(number, psi) for number in latents.numbers for psi in psis]
     ws = [[latents.ws([number], psi)[0]] for number, psi in cells]
@@ -107,7 +107,7 @@ def write_sweep(job: FilmJob, G: Any, latents: Latents, trunc: Sweep) -> None:
         [picture] = job.draw(G, ws, (len(psis), len(latents.numbers)), [number for number, _psi in cells])
     job.outdir.mkdir(parents=True, exist_ok=True)
     write_png(picture, job.outdir / "truncation.png")
-    what = f"psi from {trunc.low:g} to {trunc.high:g} in {trunc.num} steps, a row per seed"
+    what = f"psi from {trunc.low:g} to {trunc.high:g} in {len(psis)} steps, a row per seed"
     click.echo(f"Wrote {job.outdir / 'truncation.png'}: {what}")
 
 
@@ -115,6 +115,11 @@ def write_sweep_film(job: FilmJob, G: Any, latents: Latents, trunc: Sweep) -> No
     """Write ``truncation.mp4``: psi increases, and falls again in a loop."""
     settings = job.settings
     assert settings is not None
+    if trunc.num is not None:
+        raise UserError(
+            f"--trunc={trunc.low:g}:{trunc.high:g}:{trunc.num}: a film takes the number of steps from --frames; give "
+            f"--trunc={trunc.low:g}:{trunc.high:g}"
+        )
     size = fit_grid(job.grid or (0, 0), len(latents.numbers), G.img_resolution)
     psis = films.sweep(trunc.low, trunc.high, max(settings.frames or DEFAULT_FRAMES, 2), settings.is_loop)
     walks = [_over_psi(latents, number, psis) for number in latents.numbers]

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from dnnlib.flags import refuse
 from training.data.video import FRAMES_PER_SEC
 from training.inference.film import EASINGS
 
@@ -98,20 +99,3 @@ def film_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, film=film, **kwargs)
 
     return with_film
-
-
-def refuse(why: str, *names: str) -> None:
-    """Refuse parameters of the current command that were given on the command line.
-
-    Args:
-        why: Follows the flag in the message.
-        names: The parameters, by the names that the command takes them by.
-
-    Raises:
-        click.UsageError: One was given.
-    """
-    context = click.get_current_context()
-    given = {name for name in names if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
-    for parameter in context.command.params:
-        if parameter.name in given:
-            raise click.UsageError(f"{parameter.opts[0]} {why}")

@@ -104,11 +104,11 @@ class FiniteFloat(click.ParamType):
 
 @dataclass(frozen=True)
 class Sweep:
-    """Truncation psi from ``low`` to ``high``, in ``num`` steps of a grid."""
+    """Truncation psi from ``low`` to ``high``, in ``num`` steps of a grid; None if no number was given."""
 
     low: float
     high: float
-    num: int
+    num: int | None
 
 
 class Truncation(FiniteFloat):
@@ -123,12 +123,16 @@ class Truncation(FiniteFloat):
         if not isinstance(value, str) or ":" not in value:
             return super().convert(value, param, ctx)
         low, high, *rest = value.split(":")
-        num = rest[0] if rest else str(DEFAULT_SWEEP)
-        if len(rest) > 1 or not (
-            num.isascii() and num.isdecimal() and len(num) <= len(str(MAX_SWEEP)) and 2 <= int(num) <= MAX_SWEEP
-        ):
+        if len(rest) > 1 or not all(_is_sweep_length(num) for num in rest):
             self.fail(f"{value[:100]!a}: give LOW:HIGH or LOW:HIGH:NUM, NUM from 2 to {MAX_SWEEP}", param, ctx)
-        return Sweep(super().convert(low, param, ctx), super().convert(high, param, ctx), int(num))
+        return Sweep(
+            super().convert(low, param, ctx), super().convert(high, param, ctx), int(rest[0]) if rest else None
+        )
+
+
+def _is_sweep_length(text: str) -> bool:
+    is_short = text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_SWEEP))
+    return is_short and 2 <= int(text) <= MAX_SWEEP
 
 
 class Network(click.ParamType):

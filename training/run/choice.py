@@ -19,7 +19,7 @@ CHOOSING = {"cfg", "small", "cbase", "cmax", "batch_gpu", "gamma", "glr", "dlr",
 
 SNAP = 5
 """Ticks between snapshots: there are to be pictures before the end."""
-SCORING = {"metrics", "metrics_ticks", "metricdata"}
+SCORING = {"metrics", "metrics_ticks", "metricdata", "object_detector"}
 """Flags that ask for scores. Without them there are none: those of 50 000 images take longer than the training."""
 
 TRAINING_EFFICIENCY = 0.25

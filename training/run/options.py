@@ -205,6 +205,9 @@ def change_options(kwargs: dict[str, Any], given: Mapping[str, Any]) -> tuple[di
         The new arguments, and the flags that have no effect.
     """
     kwargs = dict(kwargs)
+    is_timed = "time" in given or kwargs.get("time_limit_sec") is not None  # such a run plans its ticks
+    ignored = [name for name in given if name not in CHANGEABLE_FLAGS or (name == "tick" and is_timed)]
+    given = {name: value for name, value in given.items() if name not in ignored}
     changes: dict[str, dict[str, Any]] = {
         "kimg": {"total_kimg": given.get("kimg")},
         "metrics": {"metrics": list(given.get("metrics", ()))},
@@ -223,7 +226,7 @@ def change_options(kwargs: dict[str, Any], given: Mapping[str, Any]) -> tuple[di
         kwargs["metric_set_kwargs"] = _metric_set_kwargs(given["metricdata"], kwargs["training_set_kwargs"])
     if "workers" in given:
         kwargs["data_loader_kwargs"] = _loader_kwargs(given["workers"])
-    return kwargs, ["--" + name.replace("_", "-") for name in given if name not in CHANGEABLE_FLAGS]
+    return kwargs, ["--" + name.replace("_", "-") for name in ignored]
 
 
 def _overridden(preset: Preset, flags: Flags) -> Preset:

@@ -39,8 +39,10 @@ def save_portable(folder: Path, G_ema: torch.nn.Module) -> None:
         G_ema: The generator; it stays as it is.
 
     Raises:
-        UserError: It is not one of `known_generators`.
+        UserError: It is not one of `known_generators`, or the folder holds files of these names that describe something
+            else.
     """
+    check_replaceable(folder)
     class_name = name_of_class(type(G_ema))
     if class_name not in known_generators():
         raise UserError(f"a {class_name} cannot be described: only {', '.join(known_generators())} can")
@@ -51,6 +53,22 @@ def save_portable(folder: Path, G_ema: torch.nn.Module) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
     write_atomic(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def check_replaceable(folder: Path) -> None:
+    """Make sure that what `save_portable` would replace in a folder is a generator.
+
+    Raises:
+        UserError: It holds files of the same names that are not; other kinds of models use these names, too.
+    """
+    present = [name for name in (CONFIG, WEIGHTS) if (folder / name).exists()]
+    try:
+        if present:
+            _read_config(folder / CONFIG)
+    except UserError as error:
+        raise UserError(
+            f"{folder} holds {' and '.join(present)} of something else, which would be replaced: choose another folder"
+        ) from error
 
 
 def load_portable(folder: Path) -> torch.nn.Module:

@@ -53,7 +53,7 @@ def test_unknown_names_are_refused_in_printable_text(text, said):
 def test_ranges_of_psi():
     trunc = Truncation()
     assert trunc.convert("0.7", None, None) == trunc.convert(0.7, None, None) == 0.7
-    assert trunc.convert("0:1", None, None) == Sweep(0, 1, 7)
+    assert trunc.convert("0:1", None, None) == Sweep(0, 1, None)
     assert trunc.convert("-0.5:0.7:3", None, None) == Sweep(-0.5, 0.7, 3)
 
 

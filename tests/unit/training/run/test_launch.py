@@ -250,6 +250,14 @@ def test_what_does_not_influence_the_weights_may_change(run_dir, data):
     assert continued(run_dir).kwargs["total_kimg"] == 7
 
 
+@pytest.mark.parametrize("given", [{}, {"time": 7200.0}])
+def test_a_run_of_a_given_time_plans_its_ticks(tmp_path, data, capsys, given):
+    plan = prepare_run(request(tmp_path, {"data": str(data), "time": 3600.0}))
+    kwargs = continued(plan.run_dir, given={"tick": 0.5, **given}).kwargs
+    assert kwargs["kimg_per_tick"] == plan.kwargs["kimg_per_tick"] != 0.5
+    assert "Warning: no effect on a run that is continued: --tick" in capsys.readouterr().out
+
+
 def test_data_that_was_moved(run_dir, data):
     data.rename(data.with_name("moved.zip"))
     with pytest.raises(UserError, match=r"cats\.zip; if it was moved, give its place by --data$"):

@@ -208,6 +208,29 @@ def test_foreign_classes_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"config.json": "{}"},
+        {"config.json": '{"model_type": "bert"}', "model.safetensors": ""},
+        {"model.safetensors": ""},
+    ],
+)
+def test_another_model_is_not_replaced(tmp_path, files):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=f"{' and '.join(files)} of something else, which would be replaced: choose"):
+        save_portable(tmp_path, tiny_snapshot.generator())
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
+
+
+def test_a_generator_is_replaced(saved):
+    folder, _G = saved
+    G = tiny_snapshot.generator(c_dim=3)
+    save_portable(folder, G)
+    assert load_portable(folder).c_dim == 3
+
+
 def test_a_generator_in_training_is_saved_and_stays_in_training(tmp_path):
     G = tiny_snapshot.generator().train().requires_grad_(True)
     save_portable(tmp_path, G)
