@@ -19,6 +19,7 @@ import torch
 from dnnlib.commands import how_to_run
 from dnnlib.util import UserError
 from metrics.detectors import trust_torchscript
+from torch_utils.distributed import ProcessError
 from torch_utils.out_of_memory import out_of_memory_means
 from training.inference.sampling import class_label, class_number
 from training.networks import NOISE_MODES
@@ -249,11 +250,14 @@ def choose_label(G: Any, class_idx: int | None, device: torch.device) -> torch.T
 
 @contextlib.contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Show user errors and a lack of memory in one line, and paths on any terminal; also works as a decorator."""
+    """Show what a command can fail by in one line, and paths on any terminal; also works as a decorator.
+
+    That is user errors, those of the operating system, a lack of memory, and the end of another process.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # an ASCII terminal must not end a command
     try:
         with out_of_memory_means("use a smaller --batch or --grid, if the command has them, or another --device"):
             yield
-    except (UserError, OSError) as error:
+    except (UserError, ProcessError, OSError) as error:
         raise click.ClickException(str(error)) from error

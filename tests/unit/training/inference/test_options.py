@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from generate import generate_images
 from projector import run_projection
 from style_mixing import generate_style_mix
+from torch_utils.distributed import ProcessError
 from training.inference.export import export
 from training.inference.options import (
     SEEDS,
@@ -81,6 +82,17 @@ def test_paths_of_any_language_print_on_an_ascii_terminal(monkeypatch):
     with errors_in_one_line():
         print("f\u00fcnf", flush=True)
     assert terminal.getvalue() == b"f\\xfcnf\n"
+
+
+def test_the_end_of_another_process_is_a_line():
+    @click.command()
+    @errors_in_one_line()
+    def command():
+        raise ProcessError("rank 1 of 2 failed: process 1 terminated with signal SIGKILL")
+
+    result = CliRunner().invoke(command)
+    assert result.exit_code == 1
+    assert result.stderr == "Error: rank 1 of 2 failed: process 1 terminated with signal SIGKILL\n"
 
 
 @pytest.mark.parametrize("flags", [["--class=cat"], []])
