@@ -19,7 +19,7 @@ from training.data.names import shown
 from training.inference import directions as finding
 from training.inference import options as options
 from training.inference.centers import k_means
-from training.inference.editor import Editor, EditorServer, is_loopback
+from training.inference.editor import MAX_SLIDERS, Editor, EditorServer, is_loopback
 from training.inference.film import draw_frames
 from training.inference.latents import Latents, ProjectedLatents, flags_for_next, seed_latents
 from training.inference.sampling import check_grid, fit_grid, load_generator, load_projected_w
@@ -272,6 +272,8 @@ def serve(
     label = options.choose_label(G, class_idx, where)
     stored = load_vectors(directions_file, "directions", G)
     check_class(stored, directions_file, G, class_idx)
+    if len(stored.vectors) > MAX_SLIDERS:
+        options.warn(f"the page has sliders for the first {MAX_SLIDERS} of {len(stored.vectors)} directions")
     editor = Editor(G, stored, layers_of(stored, G, directions_file), label)
     try:
         server = EditorServer(editor, host, port)

@@ -168,6 +168,15 @@ def test_serving_is_local_unless_asked(network, tmp_path, started):
     assert started[1][1:] == ("0.0.0.0", 80)
 
 
+def test_directions_without_a_slider_are_told(network, tmp_path, started):
+    path, G = network
+    stored = StoredVectors("directions", torch.ones(51, 8), torch.ones(51), {"layers": [0]})
+    save_vectors(tmp_path / "d.safetensors", stored, G)
+    result = run("serve", f"--network={path}", f"--directions={tmp_path / 'd.safetensors'}")
+    assert "Warning: the page has sliders for the first 50 of 51 directions\n" in result.output
+    assert len(started) == 1
+
+
 def test_directions_of_another_class_are_refused(tmp_path, started):
     G = tiny_snapshot.write(tmp_path / "network.pkl", c_dim=2)
     path = tmp_path / "d.safetensors"
