@@ -1,0 +1,140 @@
+"""Which settings of MsConD matter, from far fewer runs than one setting at a time would take.
+
+``cfgs`` prints eleven configurations for ``compare.py --cfgs``, the rows of the design of Plackett and Burman (1946)
+for twelve runs: every setting has its other value in six of twelve, and each pair of settings meets in all four
+combinations three times. The twelfth row is the default, of which earlier comparisons may have several seeds.
+``effects`` estimates what each setting does to a score from all runs together, so that its estimate rests on every one
+of them. The two columns that stand for no setting, and repeated runs of the default, tell how much chance there is.
+Effects that depend on other settings are not told apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+
+from comparison.methods import Method
+from comparison.plan import read_plan
+from comparison.statistics import half_width
+from comparison.summary import collect, second_half
+
+CFG = "msconD"
+BASE = (("con-max-anchors", "64"), ("proj-dim", "32"))
+"""The narrow projections of all runs at 32 px: those of the preset cost more than such networks."""
+FACTORS = (
+    ("r1-mode", "rademacher"),
+    ("gamma", "0.15"),
+    ("scales", "1,8"),
+    ("con-weight", "0.1"),
+    ("con-temp", "0.07"),
+    ("con-views", "real"),
+    ("con-interval", "4"),
+    ("adv-weights", "1,0.1"),
+    ("con-pos-dist", "1.5"),
+)
+"""Settings and their other values; the weights are those of GigaGAN (docs/method.md), continued to a third scale."""
+FIRST_ROW = "++-+++---+-"
+"""Each further row is the one before, moved by one place."""
+
+
+def design() -> np.ndarray:
+    """Return the levels ``[12, 11]``, bool: a row per run, a column per setting; the last row is False."""
+    first = np.array([sign == "+" for sign in FIRST_ROW])
+    return np.stack([*(np.roll(first, row) for row in range(len(first))), np.zeros_like(first)])
+
+
+def screened(levels: Sequence[bool]) -> Method:
+    """Return the method of a row of the design."""
+    chosen = dict(factor for factor, is_other in zip(FACTORS, levels, strict=False) if is_other)
+    if "adv-weights" in chosen and "scales" not in chosen:
+        chosen["adv-weights"] += ",0.1"
+    return Method(CFG, (*BASE, *chosen.items()))
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What the other value of a setting adds to a score, all else as it was."""
+
+    name: str
+    mean: float
+    half_width: float
+    """Of the 95 % interval around ``mean``."""
+
+
+def estimate(levels: np.ndarray, scores: np.ndarray, names: Sequence[str]) -> list[Effect]:
+    """Fit a constant and one effect per setting by least squares.
+
+    Args:
+        levels: Bool ``[N, K]``.
+        scores: Float ``[N]``.
+        names: Of the ``K`` settings.
+
+    Raises:
+        ValueError: The runs do not suffice to tell the settings apart and to judge their scatter.
+    """
+    inputs = np.column_stack([np.ones(len(levels)), levels.astype(float)])
+    freedom = len(inputs) - inputs.shape[1]
+    if freedom < 1 or np.linalg.matrix_rank(inputs) < inputs.shape[1]:
+        raise ValueError(f"{len(inputs)} runs do not suffice for {len(names)} settings: run those of all rows")
+    coefficients = np.linalg.lstsq(inputs, scores, rcond=None)[0]
+    variance = float(((scores - inputs @ coefficients) ** 2).sum()) / freedom
+    errors = np.sqrt(variance * np.diag(np.linalg.inv(inputs.T @ inputs)))
+    return [
+        Effect(name, float(mean), half_width(float(error), freedom))
+        for name, mean, error in zip(names, coefficients[1:], errors[1:], strict=True)
+    ]
+
+
+def read_scores(folders: Sequence[Path], score: str, kimg: float) -> tuple[np.ndarray, np.ndarray]:
+    """Collect the levels ``[N, 11]`` and scores ``[N]`` of all runs of the design in comparisons.
+
+    A score is the mean over the snapshots from kimg / 2 to kimg.
+    """
+    rows = {screened(levels).label: levels for levels in design()}
+    found = [
+        (rows[result.method.label], value.number)
+        for folder in folders
+        for result in collect(read_plan(folder), {}).methods
+        if result.method.label in rows
+        for value in result.cell(second_half(score, kimg)).values
+    ]
+    if not found:
+        raise ValueError(f"no run of the design has a score {score} between {kimg / 2:g} and {kimg:g} kimg")
+    levels, scores = zip(*found, strict=True)
+    return np.stack(levels), np.array(scores)
+
+
+@click.group()
+def main() -> None:
+    """Screen the settings of MsConD."""
+
+
+@main.command()
+def cfgs() -> None:
+    """Print the rows of the design but the last one, for compare.py --cfgs."""
+    click.echo(",".join(screened(levels).label for levels in design()[:-1]))
+
+
+@main.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--score", default="fd1k_efflite1", show_default=True, help="Name of a score, as in comparison.md.")
+@click.option("--kimg", type=click.FloatRange(min=0, min_open=True), required=True, help="Last snapshot that counts.")
+def effects(folders: tuple[Path, ...], score: str, kimg: float) -> None:
+    """Print what each setting adds to a score, from the comparisons in FOLDERS."""
+    try:
+        levels, scores = read_scores(folders, score, kimg)
+        found = estimate(levels[:, : len(FACTORS)], scores, [f"{name}={value}" for name, value in FACTORS])
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{len(scores)} runs, mean {scores.mean():.4g}; 95 % intervals")
+    for effect in found:
+        mark = "  <- leaves out zero" if abs(effect.mean) > effect.half_width else ""
+        click.echo(f"{effect.name:22s} {effect.mean:+9.3g} +- {effect.half_width:.2g}{mark}")
+
+
+if __name__ == "__main__":
+    main()
