@@ -15,7 +15,7 @@ DECAY = 0.99
 
 
 class LeCam(Extension):
-    """Adds lecam * (mean relu(D(x) - a_fake)^2 + mean relu(a_real - D(G(z)))^2) to D's main loss, for every head.
+    """Adds lecam * (mean relu(D(x) - a_fake)^2 + mean relu(a_real - D(G(z)))^2) to D's main loss, for every scale.
 
     a_real and a_fake are running means of the logits on this process, from 0.
 

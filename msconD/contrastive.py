@@ -6,8 +6,9 @@ of the other images as further negatives. The global embedding has NT-Xent of Ch
 Contrastive Learning of Visual Representations" (arXiv:2002.05709, equation 1).
 
 Logits are cosines over temperature, in float32 or better. They are at most 1 / temperature in magnitude, so feature
-maps exponentiate them without subtracting a maximum, once for both directions. Excluded logits are -1e4, never minus
-infinity, which would give NaN gradients in a row without entries even where that row is discarded later.
+maps exponentiate them without subtracting a maximum, once for both directions if every cell is a query and all keys
+are of this process. Excluded logits are -1e4, never minus infinity, which would give NaN gradients in a row without
+entries even where that row is discarded later.
 
 No shape depends on values, so that nothing waits for a GPU: queries without a positive stay and have weight 0.
 
@@ -99,7 +100,7 @@ def pixel_info_nce(
     valid1, valid2 = positive1.any(2), positive2.any(2)
     loss = (image_mean(losses1, valid1) + image_mean(losses2, valid2)) / 2
 
-    stats = query_means(query_stats(own1, exp1, positive1, losses1, settings.con_temp), valid1)
+    stats = query_means(query_stats(own1, exp1, positive1, losses1, settings), valid1)
     is_valid = has_positive(distance, settings)  # [N, P]
     stats |= {"valid_frac": is_valid.float().flatten(), "empty_imgs": (~is_valid.any(1)).float()}
     return loss, stats | embedding_stats(proj1, z1.flatten(0, 1))
@@ -250,12 +251,13 @@ def query_stats(
     exp_logits: torch.Tensor | None,
     positive: torch.Tensor,
     losses: torch.Tensor,
-    temperature: float,
+    settings: LossSettings,
 ) -> Stats:
     """Describe the queries by what `compare` returned for them and their ``losses`` [N, Q].
 
     Returns:
-        Values by name, [N, Q]; those of queries without a positive have no meaning.
+        Values by name, [N, Q]; those of queries without a positive have no meaning. ``excess`` is the loss minus that
+        of guessing, all logits equal.
     """
     keys = exp_of_keys(own, exp_logits)  # [N, Q, M]
     num_images, _, num_cells = own.shape
@@ -269,12 +271,13 @@ def query_stats(
     is_hit = is_own & positive.gather(2, best.clamp(0, num_cells - 1))
 
     num_keys = keys.shape[2] - num_cells + num_pos + num_neg
+    summed = num_pos.clamp(min=1) if settings.con_multi_pos == "sum" else 1
     return {
         "loss": losses,
-        "excess": losses - (num_keys / num_pos.clamp(min=1)).log(),
+        "excess": losses - (num_keys / summed).log(),
         "top1": is_hit[:, :, 0].float(),
-        "pos_sim": (own * positive).sum(2) / num_pos.clamp(min=1) * temperature,
-        "neg_sim": (own * negative).sum(2) / num_neg.clamp(min=1) * temperature,
+        "pos_sim": (own * positive).sum(2) / num_pos.clamp(min=1) * settings.con_temp,
+        "neg_sim": (own * negative).sum(2) / num_neg.clamp(min=1) * settings.con_temp,
         "num_pos": num_pos.float(),
     }
 

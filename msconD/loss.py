@@ -37,7 +37,8 @@ class MsConDLoss(StyleGAN2Loss):
         G_mapping: Mapping network, or its DDP wrapper.
         G_synthesis: Synthesis network, or its DDP wrapper.
         D: `msconD.discriminator.MsConDDiscriminator`, or its DDP wrapper.
-        augment_pipe: Augments the images of the adversarial loss, but not the views; None for no augmentation.
+        augment_pipe: Augments the images of the adversarial loss; with ``con_views=real`` the views are taken from
+            these, else from the images as they are. None for no augmentation.
         kwargs: Arguments of `LossSettings` and of `StyleGAN2Loss`.
 
     Raises:

@@ -133,7 +133,7 @@ def cell_distances(theta1: torch.Tensor, theta2: torch.Tensor, size: int) -> tor
         size: H of the feature maps.
 
     Returns:
-        [N, P, P]; where both views have the same geometry, neighbours are sqrt(1/2) apart.
+        [N, P, P]; where both views have the same square geometry, neighbours are sqrt(1/2) apart.
     """
     centres1, centres2 = (cell_centres(theta, size).unflatten(1, (size, size)) for theta in (theta1, theta2))
     diagonal = torch.maximum(cell_diagonals(theta1, size), cell_diagonals(theta2, size))[:, None, None]

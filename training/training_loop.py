@@ -320,7 +320,7 @@ class Trainer:
         counters.maintenance_sec = time.perf_counter() - begin_sec
         is_evaluated = self.evaluation.is_due(tick, is_done)
         # Before the metrics: they may take longer than a job manager waits for a run to stop.
-        if is_done or is_evaluated or self._is_checkpoint_old():
+        if (is_done or is_evaluated or self._is_checkpoint_old()) and not self._is_last_checkpoint_better():
             self._save_checkpoint_unless_saved()
         if is_evaluated:
             values = self.evaluation.run(self.G_ema, snapshot)
@@ -449,6 +449,9 @@ class Trainer:
     def _is_checkpoint_old(self) -> bool:
         is_old = time.perf_counter() - self.last_checkpoint_sec >= self.settings.state_interval_sec
         return distributed.from_rank0(is_old)  # clocks differ, and all processes must do the same
+
+    def _is_last_checkpoint_better(self) -> bool:
+        return self.last_checkpoint_nimg >= 0 and self.watch.is_diverging()
 
     def _save_checkpoint_unless_saved(self) -> None:
         """Save a checkpoint, unless there is one of this moment; every process must call this."""

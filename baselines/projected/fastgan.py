@@ -47,7 +47,7 @@ class SpectralNormConv2d(torch.nn.Module):
         self.stride, self.padding, self.groups, self.is_transposed = stride, padding, groups, is_transposed
         shape = [in_channels, out_channels] if is_transposed else [out_channels, in_channels // groups]
         fan_in = in_channels // groups * kernel_size**2
-        bound = 1 / math.sqrt(fan_in)  # PyTorch's own initial values
+        bound = 1 / math.sqrt(fan_in)  # as PyTorch initialises convolutions
         self.weight = torch.nn.Parameter(torch.empty([*shape, kernel_size, kernel_size]).uniform_(-bound, bound))
         self.bias = torch.nn.Parameter(torch.empty([out_channels]).uniform_(-bound, bound)) if bias else None
         self.register_buffer("u", normalize(torch.randn([out_channels]), dim=0))

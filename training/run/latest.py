@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from dnnlib.util import UserError
 from training.run.folder import is_run, runs_by_age
-from training.run.names import snapshot_kimg
+from training.run.names import checkpoint_nimg, snapshot_kimg
 
 LATEST = "latest"
 RUNS_FOLDER = "runs"
 """Where 'latest' looks."""
 SHIPPED = {"scenes32": Path(__file__).parents[1] / "snapshots/scenes32"}
 """Generators that come with this project, by name; each folder holds weights, settings and a card."""
-
-_STATE = re.compile(r"training-state-(\d{9,})\.safetensors")
 
 
 def find_network(network: str, flag: str = "--network") -> str:
@@ -60,11 +57,11 @@ def newest_networks(run_dir: Path) -> Path | None:
     for path in run_dir.iterdir():
         if (kimg := snapshot_kimg(path.name)) is not None:
             found[int(kimg), True, kimg] = path
-        elif match := _STATE.fullmatch(path.name):
-            found[int(match[1]) // 1000, False, int(match[1])] = path
+        elif (nimg := checkpoint_nimg(path.name)) is not None:
+            found[nimg // 1000, False, nimg] = path
     return found[max(found)] if found else None
 
 
 def is_state(network: str) -> bool:
     """Tell whether a path is that of a checkpoint, which `training.snapshots.state` reads."""
-    return _STATE.fullmatch(Path(network).name) is not None
+    return checkpoint_nimg(Path(network).name) is not None

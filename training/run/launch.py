@@ -44,6 +44,7 @@ from training.run.folder import (
 )
 from training.run.latest import find_network
 from training.run.memory import out_of_memory_advice
+from training.run.names import checkpoint_nimg
 from training.run.options import DatasetInfo, Flags, change_options, resolve
 from training.run.photographs import PhotographFlags, describe_photographs, is_dataset_of, prepare_photographs
 from training.run.processes import check_num_processes
@@ -266,11 +267,7 @@ def _prepare_continuation(request: RunRequest) -> Plan:
         return Plan(run_dir, kwargs, is_new=False, has_work=False)
     if state is RunState.DAMAGED:
         refuse_to_start_over(run_dir)
-    if read_status(run_dir).get("reason") == "stopped" and done_kimg >= kwargs["total_kimg"]:
-        raise UserError(
-            f"{run_dir} has done {done_kimg:g} kimg, no less than its new length of {kwargs['total_kimg']:g}: give a "
-            "larger --kimg"
-        )
+    _check_length(run_dir, kwargs, done_kimg)
     try:
         data = kwargs["training_set_kwargs"]
         hint = "if it was moved, give its place by --data"
@@ -291,6 +288,17 @@ def _prepare_continuation(request: RunRequest) -> Plan:
     if kwargs != began_with:  # the next continuation is to need no reminder
         _write_options(run_dir, kwargs)
     return Plan(run_dir, {**kwargs, **request.runtime}, is_new=False)
+
+
+def _check_length(run_dir: Path, kwargs: Mapping[str, Any], done_kimg: float) -> None:
+    """Refuse a length that was reached before; a run that was killed at its very end still has things to write."""
+    saved_nimg = max(filter(None, (checkpoint_nimg(path.name) for path in run_dir.iterdir())), default=0)
+    is_stopped = read_status(run_dir).get("reason") == "stopped" and done_kimg >= kwargs["total_kimg"]
+    if is_stopped or saved_nimg >= kwargs["total_kimg"] * 1000 + kwargs["batch_size"]:
+        raise UserError(
+            f"{run_dir} has done {max(done_kimg, saved_nimg / 1000):g} kimg, no less than its new length of "
+            f"{kwargs['total_kimg']:g}: give a larger --kimg"
+        )
 
 
 def _end_of_finished(

@@ -1,4 +1,4 @@
-"""What the names of a run's pictures and snapshots say: after how many thousand images they were written."""
+"""What the names of a run's pictures, snapshots and checkpoints say: after how many images they were written."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 # The second file of the same thousands of images has the rest of them, three digits, after an underscore.
 _SNAPSHOT = re.compile(r"network-snapshot-(\d{6,9})(?:_(\d{3}))?\.pkl")
+_CHECKPOINT = re.compile(r"training-state-(\d{9,})\.safetensors")
 _GRID = re.compile(r"fakes(?:_init|(\d{6,9})(?:_(\d{3}))?(_G)?)\.png")
 
 
@@ -27,6 +28,12 @@ def snapshot_kimg(name: str) -> float | None:
     """Return the thousands of images that a snapshot names, None if it is another file."""
     match = _SNAPSHOT.fullmatch(name)
     return None if match is None else _kimg(match)
+
+
+def checkpoint_nimg(name: str) -> int | None:
+    """Return the images that a checkpoint names, None if it is another file."""
+    match = _CHECKPOINT.fullmatch(name)
+    return None if match is None else int(match[1])
 
 
 def grid_name(name: str) -> GridName | None:

@@ -120,7 +120,7 @@ class TrainingSettings:
     time_limit_sec: float | None = None
     """Longest time of all parts of the run together; ticks are planned for it (`training.run.time_plan`)."""
     stop_on: str | None = None
-    """'divergence' stops a run that diverges, without a checkpoint of that state; None never stops early."""
+    """'divergence' stops a run that diverges, and keeps the last checkpoint from before; None never stops early."""
     log: str | None = None
     """'wandb' sends statistics and samples to Weights & Biases, too; None writes files only."""
 

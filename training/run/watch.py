@@ -131,6 +131,10 @@ class RunWatch:
         """Return `has_diverged` of the main process; every process must call this."""
         return self._stop_on is not None and distributed.from_rank0(self.has_diverged)
 
+    def is_diverging(self) -> bool:
+        """Return whether this tick diverged, in a run that is to be stopped for it; every process must call this."""
+        return self._stop_on == "divergence" and distributed.from_rank0("divergence" in self.monitor.kinds())
+
     def describe_divergence(self) -> str:
         """Return the last line of a run that was stopped because it diverged."""
         reason = next((sign.text for sign in self.monitor.signs if sign.kind == "divergence"), "training diverges")

@@ -32,7 +32,7 @@ def values_of_queries(
     z1, z2 = (contrastive.unit(p).flatten(2).mT for p in (proj1, proj2))
     own, exp_logits, positive = contrastive.compare(z1, z2, distance, s, None)
     losses = contrastive.info_nce(own, exp_logits, positive, s.con_multi_pos)
-    return contrastive.query_stats(own, exp_logits, positive, losses, s.con_temp), positive.any(2)
+    return contrastive.query_stats(own, exp_logits, positive, losses, s), positive.any(2)
 
 
 def random_case(
@@ -100,7 +100,9 @@ def test_collapsed_embeddings(num_pos: int, multi_pos: str, expected: float) -> 
     proj = torch.ones(4, 7, 3, 3, dtype=torch.float64)
     near = sum(torch.eye(9).roll(k, 1) for k in range(num_pos))
     distance = (1 - near).repeat(4, 1, 1)
-    assert abs(pixel_loss(proj, proj, distance, multi_pos=multi_pos) - expected) < 1e-6
+    loss, stats = contrastive.pixel_info_nce(proj, proj, distance, settings(multi_pos=multi_pos))
+    assert abs(loss - expected) < 1e-6
+    assert abs(stats["excess"]) < 1e-6  # which is how D guesses
 
 
 @pytest.mark.parametrize("changes", VARIANTS)
@@ -303,7 +305,7 @@ def test_statistics_equal_their_definitions(changes: dict[str, Any]) -> None:
     }
     for name, values in expected.items():
         assert torch.allclose(stats[name].double()[valid], values[valid], atol=1e-6), name
-    guessing = (num_keys / positive.sum(2)).log()[valid]
+    guessing = (num_keys / (positive.sum(2) if s.con_multi_pos == "sum" else 1)).log()[valid]
     assert torch.allclose((stats["loss"] - stats["excess"])[valid], guessing.double(), atol=1e-6)
 
 

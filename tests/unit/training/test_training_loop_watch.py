@@ -1,5 +1,6 @@
 """What a run says of its health, the best snapshot, and the page, while it trains."""
 
+import itertools
 import json
 
 import pytest
@@ -62,6 +63,25 @@ def test_stopping_on_divergence(tmp_path, options, diverging):
     assert len(read_stats(tmp_path / "run")) == 2
     # That of the first tick; the state that has diverged is not saved.
     assert [path.name for path in states(tmp_path / "run")] == ["training-state-000000004.safetensors"]
+
+
+@pytest.mark.parametrize("is_evaluated", [False, True])
+def test_the_checkpoint_from_before_the_divergence_stays(tmp_path, options, monkeypatch, is_evaluated):
+    steps = itertools.count()
+    monkeypatch.setattr("training.phases.remove_nonfinite", lambda parameters: 0 if next(steps) < 10 else 5)
+    asked = {"metrics": ["one"], "metrics_ticks": 1} if is_evaluated else {}
+    monkeypatch.setattr(metric_main, "_metrics", dict(metric_main._metrics))
+
+    @metric_main.register_metric
+    def one(opts):
+        return {"one": 1.0}
+
+    with pytest.raises(UserError, match="stopped at"):
+        train_here(tmp_path / "run", options, stop_on="divergence", state_interval_sec=0, **asked)
+    healthy = [line for line in read_stats(tmp_path / "run") if "Health/alarm/divergence" not in line]
+    assert len(read_stats(tmp_path / "run")) == len(healthy) + 2
+    last_nimg = round(healthy[-1]["Progress/kimg"]["mean"] * 1000)
+    assert states(tmp_path / "run")[-1].name == f"training-state-{last_nimg:09d}.safetensors"
 
 
 def test_a_healthy_run_is_not_stopped(tmp_path, options):

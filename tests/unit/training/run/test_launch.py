@@ -420,6 +420,20 @@ def test_a_length_that_is_reached_already(run_dir):
         continued(run_dir, given={"kimg": 3})
 
 
+@pytest.mark.parametrize(("nimg", "is_accepted"), [(3008, True), (3036, False)])
+def test_a_length_that_a_killed_run_has_passed(run_dir, nimg, is_accepted):
+    """A run that was killed when it was as good as done goes on to its end: it has a snapshot to write."""
+    write_status(run_dir, "running", 1.0, 25000)
+    (run_dir / f"training-state-{nimg:09d}.safetensors").touch()
+    if is_accepted:
+        assert continued(run_dir, given={"kimg": 3}).has_work
+        return
+    with pytest.raises(
+        UserError, match=r"has done 3\.036 kimg, no less than its new length of 3: give a larger --kimg$"
+    ):
+        continued(run_dir, given={"kimg": 3})
+
+
 @pytest.mark.parametrize("num", [23, 25])
 def test_images_that_were_added_or_removed(run_dir, data, num):
     write_dataset(data, num=num)
