@@ -197,18 +197,24 @@ def run_projection(
         settings = Tuning(pti, pti_lr, pti_locality, batch, seed)
         networks = run_tuning(job, G, network, pixels, ws, label, settings, pti_shared, trust_pickle)
     if w_plus or pti is not None or is_collection(target):
-        asked = {"w_plus": w_plus, "pti": pti, "pti_shared": pti_shared, "num_steps": num_steps, "seed": seed}
-        job.write_summary({"network": network, "detector": detector, **asked, "crop": str(crop)})
+        asked = {"w_plus": w_plus, "pti": pti, "pti_lr": pti_lr, "pti_locality": pti_locality, "pti_shared": pti_shared}
+        asked |= {"num_steps": num_steps, "seed": seed, "batch": batch, "class": class_idx, "crop": str(crop)}
+        job.write_summary({"network": network, "detector": detector, **asked})
     if save_video:
         job.write_videos(G, ways)
     click.echo(f"Wrote {job.listing()} to {outdir}")
     if any(name.endswith(".webp") for name in job.names):
         click.echo(f"The video is a WebP because an mp4 needs: {how_to_install('video')}")
+    suggest_drawing(networks, outdir, pti is not None, trust_pickle)
+
+
+def suggest_drawing(networks: Sequence[Path | str], outdir: Path, is_tuned: bool, trust_pickle: bool) -> None:
+    """Print the command that draws the projected w, or which of several networks draws which."""
     if len(networks) > 1:
         click.echo("Each tuned network draws the target of the same number; --pti-shared makes one for all")
         return
+    again = outdir / "tuned-again" if is_tuned else outdir  # proj.png is what the untuned network draws
     trust = ["--trust-pickle"] * trust_pickle
-    again = outdir if pti is None else outdir / "tuned-again"  # proj.png is what the untuned network draws
     options.suggest("generate.py", networks[0], again, f"--projected-w={outdir / 'projected_w.npz'}", *trust)
 
 

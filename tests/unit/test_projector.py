@@ -296,6 +296,8 @@ def test_a_folder_in_w_plus_with_tuning(tmp_path, folder, outdir, is_shared):
 
     summary = json.loads((outdir / "distances.json").read_text())
     assert (summary["detector"], summary["w_plus"], summary["pti"], summary["crop"]) == ("tiny", True, 3, "2,1,16")
+    places = {"network", "outdir", "target", "detectors", "device", "save_video", "trust_detectors", "trust_pickle"}
+    assert {each.name.removesuffix("_idx") for each in run_projection.params} - places <= set(summary)
     assert [row["file"] for row in summary["targets"]] == ["0.png", "1.png", "2.png"]
     assert summary["targets"][0]["square_px"] == [2, 1, 16]
     for i, row in enumerate(summary["targets"]):
