@@ -197,9 +197,9 @@ def run_projection(
         settings = Tuning(pti, pti_lr, pti_locality, batch, seed)
         networks = run_tuning(job, G, network, pixels, ws, label, settings, pti_shared, trust_pickle)
     if w_plus or pti is not None or is_collection(target):
-        asked = {"w_plus": w_plus, "pti": pti, "pti_lr": pti_lr, "pti_locality": pti_locality, "pti_shared": pti_shared}
-        asked |= {"num_steps": num_steps, "seed": seed, "batch": batch, "class": class_idx, "crop": str(crop)}
-        job.write_summary({"network": network, "detector": detector, **asked})
+        asked = {"network": network, "detector": detector, "crop": str(crop), "class": class_idx, "w_plus": w_plus}
+        tuned = {"pti": pti, "pti_lr": pti_lr, "pti_locality": pti_locality, "pti_shared": pti_shared}
+        job.write_summary({**asked, **tuned, "num_steps": num_steps, "seed": seed, "batch": batch})
     if save_video:
         job.write_videos(G, ways)
     click.echo(f"Wrote {job.listing()} to {outdir}")
