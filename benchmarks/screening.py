@@ -37,6 +37,8 @@ FACTORS = (
     ("con-pos-dist", "1.5"),
 )
 """Settings and their other values; the weights are those of GigaGAN (docs/method.md), continued to a third scale."""
+OVERRUN_KIMG = 0.5
+"""A run goes on to the end of an iteration, a few images beyond its length."""
 FIRST_ROW = "++-+++---+-"
 """Each further row is the one before, moved by one place."""
 
@@ -100,7 +102,7 @@ def read_scores(folders: Sequence[Path], score: str, kimg: float) -> tuple[np.nd
         for folder in folders
         for result in collect(read_plan(folder), {}).methods
         if result.method.label in rows
-        for value in result.cell(second_half(score, kimg)).values
+        for value in result.cell(second_half(score, kimg + OVERRUN_KIMG)).values
     ]
     if not found:
         raise ValueError(f"no run of the design has a score {score} between {kimg / 2:g} and {kimg:g} kimg")
