@@ -215,6 +215,10 @@ def main(run_job: Path | None, parent: int | None, outdir: Path | None, **flags:
         from comparison.plan import read_plan
 
         outdir = outdir.absolute()
+        if flags["draw"] and flags["records"] is not None:
+            raise UserError("--draw and --records: choose one; the copy of the records is drawn, too")
+        if flags["slurm_extra"] and flags["slurm"] is None:
+            raise UserError("--slurm-extra has no effect without --slurm; add it, or leave both out")
         if flags["draw"]:
             for path in draw(read_plan(outdir), {}):
                 click.echo(f"Wrote {path}")

@@ -20,7 +20,7 @@ import numpy as np
 from comparison.methods import Method
 from comparison.plan import read_plan
 from comparison.statistics import half_width
-from comparison.summary import collect, second_half
+from comparison.summary import Comparison, collect, second_half
 
 CFG = "msconD"
 BASE = (("con-max-anchors", "64"), ("proj-dim", "32"))
@@ -37,8 +37,6 @@ FACTORS = (
     ("con-pos-dist", "1.5"),
 )
 """Settings and their other values; the weights are those of GigaGAN (docs/method.md), continued to a third scale."""
-OVERRUN_KIMG = 0.5
-"""A run goes on to the end of an iteration, a few images beyond its length."""
 FIRST_ROW = "++-+++---+-"
 """Each further row is the one before, moved by one place."""
 
@@ -91,21 +89,19 @@ def estimate(levels: np.ndarray, scores: np.ndarray, names: Sequence[str]) -> li
     ]
 
 
-def read_scores(folders: Sequence[Path], score: str, kimg: float) -> tuple[np.ndarray, np.ndarray]:
+def read_scores(folders: Sequence[Path], score: str) -> tuple[np.ndarray, np.ndarray]:
     """Collect the levels ``[N, 11]`` and scores ``[N]`` of all runs of the design in comparisons.
 
-    A score is the mean over the snapshots from kimg / 2 to kimg.
+    A score is the mean over the second half of training; of longer runs, over the same snapshots.
     """
     rows = {screened(levels).label: levels for levels in design()}
-    found = [
-        (rows[result.method.label], value.number)
-        for folder in folders
-        for result in collect(read_plan(folder), {}).methods
-        if result.method.label in rows
-        for value in result.cell(second_half(score, kimg + OVERRUN_KIMG)).values
-    ]
+    comparisons = [collect(read_plan(folder), {}) for folder in folders]
+    methods = [each for found in comparisons for each in found.methods if each.method.label in rows]
+    merged = Comparison(methods, [score], min(found.snapshot_kimg for found in comparisons))
+    mean = second_half(merged, score)
+    found = [(rows[each.method.label], value.number) for each in methods for value in each.cell(mean).values]
     if not found:
-        raise ValueError(f"no run of the design has a score {score} between {kimg / 2:g} and {kimg:g} kimg")
+        raise ValueError(f"the runs of the design have no snapshot in common that {score} was computed of")
     levels, scores = zip(*found, strict=True)
     return np.stack(levels), np.array(scores)
 
@@ -124,11 +120,10 @@ def cfgs() -> None:
 @main.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--score", default="fd1k_efflite1", show_default=True, help="Name of a score, as in comparison.md.")
-@click.option("--kimg", type=click.FloatRange(min=0, min_open=True), required=True, help="Last snapshot that counts.")
-def effects(folders: tuple[Path, ...], score: str, kimg: float) -> None:
+def effects(folders: tuple[Path, ...], score: str) -> None:
     """Print what each setting adds to a score, from the comparisons in FOLDERS."""
     try:
-        levels, scores = read_scores(folders, score, kimg)
+        levels, scores = read_scores(folders, score)
         found = estimate(levels[:, : len(FACTORS)], scores, [f"{name}={value}" for name, value in FACTORS])
     except ValueError as error:
         raise click.ClickException(str(error)) from error

@@ -6,6 +6,7 @@ A folder holds ``job.json`` (the manifest), ``log.txt`` (what its process printe
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -49,6 +50,15 @@ class Job:
     def all_metrics(self) -> list[str]:
         """Those of every snapshot, then the others."""
         return _united(self.metrics, self.last_metrics)
+
+    def score_flag(self, name: str) -> str | None:
+        """Value of a flag of ``calc_metrics.py``, given as ``--name=value`` or ``--name value``."""
+        given = None
+        for word, following in itertools.pairwise([*self.score_flags, ""]):
+            flag, sign, value = word.partition("=")
+            if flag == f"--{name}":
+                given = value if sign else following
+        return given
 
 
 FIXED_BY_TRAINING = ("method", "seed", "flags", "dataset", "snapshot_kimg")
@@ -176,6 +186,5 @@ def object_detector(run_dir: Path, job: Job) -> str | None:
             protocol = record.get("protocol")
             name = protocol.get("object_detector") if isinstance(protocol, dict) else None
             if isinstance(name, str):
-                given = [flag.partition("=")[2] for flag in job.score_flags if flag.startswith("--object-detector=")]
-                return given[-1] if given else name
+                return job.score_flag("object-detector") or name
     return None

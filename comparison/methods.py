@@ -72,7 +72,7 @@ def parse_methods(text: str, scales: Sequence[str] = ()) -> list[Method]:
         scales: Values of ``--scales``; each method that has this setting, and does not choose, is taken once with each.
 
     Raises:
-        UserError: A method cannot be read, or stands there twice.
+        UserError: A method cannot be read, or stands there twice, or none of them has scales.
     """
     parts: list[str] = []
     for part in text.split(","):
@@ -80,7 +80,10 @@ def parse_methods(text: str, scales: Sequence[str] = ()) -> list[Method]:
             parts[-1] += f",{part}"
         else:
             parts.append(part.strip())
-    methods = [each for part in parts for each in _with_scales(_parse(part), scales)]
+    named = [_parse(part) for part in parts]
+    methods = [each for method in named for each in _with_scales(method, scales)]
+    if scales and methods == named:
+        raise UserError(f"--scales: no method of --cfgs={text[:100]} takes them; name one that does, such as msconD")
     labels = [method.label for method in methods]
     for label in labels:
         if labels.count(label) > 1:

@@ -139,7 +139,7 @@ def _score_columns(comparison: Comparison, score: str) -> list[tuple[str, RunVal
     if not comparison.is_curve(score):
         return [at_images]
     return [
-        (f"mean from {kimg / 2:.4g} to {kimg:.4g} kimg", second_half(score, kimg), False),
+        (f"mean from {kimg / 2:.4g} to {kimg:.4g} kimg", second_half(comparison, score), False),
         at_images,
         ("at equal time", at_sec(score, sec), True),
         ("best snapshot", best(score), False),

@@ -50,6 +50,8 @@ class RunRecords:
     """Scores in features of a network akin to one that D looks through."""
     pretrained: set[str] = field(default_factory=set)
     """Names of the pretrained networks that D looks through."""
+    conditions: dict[str, set[str]] = field(default_factory=dict)
+    """By the name of the score, what its numbers were computed of, in words."""
 
     @property
     def sec_per_kimg(self) -> float:
@@ -116,6 +118,9 @@ def _read_marks(records: RunRecords, names: list[str], protocol: Any) -> None:
     network = protocol.get("pretrained_D")
     if isinstance(network, str) and network not in ("none", "unknown"):
         records.pretrained.add(network)
+    words = f"{protocol.get('num_real')} real images of checksum {str(protocol.get('real_fingerprint'))[:8]}"
+    for name in names:
+        records.conditions.setdefault(name, set()).add(f"{words}, seed {protocol.get('seed')}")
 
 
 def _tick_of(ticks: list[Tick], kimg: float) -> Tick | None:

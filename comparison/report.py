@@ -75,7 +75,7 @@ def _rows(comparison: Comparison) -> Iterator[list[str]]:
             costs = [result.cell(value).text for value in (sec_per_kimg, peak_memory_gib)]
             second, at_time, *others = ["-"] * 4
             if comparison.is_curve(score):
-                values = (second_half(score, kimg), at_sec(score, sec), best(score), last(score))
+                values = (second_half(comparison, score), at_sec(score, sec), best(score), last(score))
                 second, at_time, *others = [_shown(result.cell(value), num_seeds) for value in values]
                 at_time = f"{at_time} ({format_time(sec).strip()})"
             yield [_escaped(score), name, str(num_seeds), second, at_images, at_time, *others, *costs]

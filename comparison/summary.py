@@ -94,10 +94,32 @@ class Comparison:
     methods: list[MethodResult]
     scores: list[str]
     """Names, in order of the metrics."""
+    snapshot_kimg: float
+    """Distance of the snapshots of each run."""
 
     def common_kimg(self, score: str) -> float | None:
         """Images that all scored runs have seen, in thousands."""
         return min((points[-1].kimg for each in self.methods for points in each.points(score)), default=None)
+
+    def common_snapshots(self, score: str) -> list[float]:
+        """Snapshots of the second half of training which all scored runs have a score of, in thousands of images."""
+        runs = [points for each in self.methods for points in each.points(score)]
+        start_kimg = min((points[-1].kimg for points in runs), default=0.0) / 2
+        return [
+            point.kimg
+            for point in (runs[0] if runs else [])
+            if point.kimg > start_kimg - self.tolerance_kimg
+            and all(any(self.is_same_snapshot(point.kimg, each.kimg) for each in points) for points in runs)
+        ]
+
+    def is_same_snapshot(self, kimg: float, other_kimg: float) -> bool:
+        """Whether snapshots of two runs stand in the same place: each lies behind it by some iterations of its run."""
+        return abs(kimg - other_kimg) < self.tolerance_kimg
+
+    @property
+    def tolerance_kimg(self) -> float:
+        """How far apart the same snapshot of two runs can be."""
+        return self.snapshot_kimg / 4
 
     def is_curve(self, score: str) -> bool:
         """Whether any run was scored at several snapshots, not at the last one alone."""
@@ -119,7 +141,7 @@ def collect(plan: Plan, failures: dict[Path, str]) -> Comparison:
     names = [name for result in results for run in result.runs for name in run.scores]
     order = {metric: i for i, metric in enumerate(plan.metrics)}
     scores = sorted(dict.fromkeys(names), key=lambda name: _place(name, order))
-    return Comparison(results, scores)
+    return Comparison(results, scores, min(job.snapshot_kimg for job in plan.jobs.values()))
 
 
 def _place(name: str, order: dict[str, int]) -> tuple[int, str]:
@@ -163,11 +185,16 @@ def _interpolated(points: Sequence[Point], x: float, axis: Callable[[Point], flo
     return value, " and ".join(point.source for point in used)
 
 
-def second_half(score: str, kimg: float) -> RunValue:
-    """Return the mean over the snapshots from kimg / 2 to kimg: one snapshot alone says little of its run."""
+def second_half(comparison: Comparison, score: str) -> RunValue:
+    """Return the mean over the snapshots of the second half that all runs have: one alone says little of its run."""
+    common = comparison.common_snapshots(score)
 
     def find(run: RunRecords) -> tuple[float, str] | None:
-        points = [point for point in run.scores.get(score, []) if kimg / 2 - 1e-9 <= point.kimg <= kimg + 1e-9]
+        points = [
+            point
+            for point in run.scores.get(score, [])
+            if any(comparison.is_same_snapshot(point.kimg, kimg) for kimg in common)
+        ]
         if not points:
             return None
         return sum(point.value for point in points) / len(points), " and ".join(point.source for point in points)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from comparison.statistics import Spread, difference, ratio_std_error
@@ -14,12 +15,21 @@ def verdicts(comparison: Comparison, score: str) -> Iterator[str]:
 
     What is compared are means over the second half of the snapshots, at equal images.
     """
-    kimg = comparison.common_kimg(score)
-    if kimg is None or len(comparison.methods) < 2 or is_higher_better(score) is None:
+    if comparison.common_kimg(score) is None or len(comparison.methods) < 2 or is_higher_better(score) is None:
         return
-    first, *others = [(each.method.label, each.cell(second_half(score, kimg))) for each in comparison.methods]
+    first, *others = [(each.method.label, each.cell(second_half(comparison, score))) for each in comparison.methods]
+    yield from _computed_otherwise(comparison, score)
     for name, cell in others:
         yield f"{name} and {first[0]}: {_verdict(first[1], cell, bool(is_higher_better(score)))}"
+
+
+def _computed_otherwise(comparison: Comparison, score: str) -> Iterator[str]:
+    """Name the runs with numbers that were computed in another way than most, by hand for example."""
+    runs = [(result.method.label, run) for result in comparison.methods for run in result.runs]
+    by_condition = Counter(words for _label, run in runs for words in run.conditions.get(score, ()))
+    for words, _num in by_condition.most_common()[1:]:
+        names = [f"{label} seed {run.seed}" for label, run in runs if words in run.conditions.get(score, ())]
+        yield f"not computed as the others were, so that differences mislead: {', '.join(names)} (by {words})"
 
 
 def _verdict(first: Cell, other: Cell, is_higher: bool) -> str:

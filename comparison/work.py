@@ -156,20 +156,10 @@ def _train(folder: Path, job: Job, child: _Child) -> Path:
 
 
 def _score(folder: Path, run_dir: Path, job: Job, score: Script) -> None:
-    for metric in job.all_metrics:
-        _mend_end(run_dir / f"metric-{metric}.jsonl")
     for path, metrics in missing_scores(run_dir, job):
         for metric in metrics:
             with _first_alone(folder.parents[1], metric):
                 score([f"--network={path}", f"--metrics={metric}", f"--data={job.data}", *job.score_flags])
-
-
-def _mend_end(path: Path) -> None:
-    """Remove a line that was being written when its process was killed: the next would be appended to it."""
-    if path.is_file():
-        content = path.read_bytes()
-        if not content.endswith(b"\n"):
-            os.truncate(path, content.rfind(b"\n") + 1)
 
 
 @contextlib.contextmanager
@@ -191,11 +181,11 @@ def _draw(folder: Path, run_dir: Path, job: Job, generate: Script) -> None:
     paths = scored_snapshots(run_dir)
     if not paths:
         return
-    devices = [flag for flag in job.score_flags if flag.startswith("--device=")]
-    draw_samples(paths[-1], folder / SAMPLES, devices[-1].partition("=")[2] if devices else "auto")
+    draw_samples(paths[-1], folder / SAMPLES, job.score_flag("device") or "auto")
     detector = object_detector(run_dir, job)
     if detector is not None:
-        flags = [flag for flag in job.score_flags if flag.startswith(("--device=", "--detectors="))]
+        given = {name: job.score_flag(name) for name in ("device", "detectors")}
+        flags = [f"--{name}={value}" for name, value in given.items() if value is not None]
         _draw_boxes(paths[-1], folder / BOXES, detector, flags, generate)
 
 

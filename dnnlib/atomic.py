@@ -1,4 +1,4 @@
-"""Atomic writing: whatever happens, either the old file or the complete new one is there."""
+"""Writing that survives a crash: either the old file or the complete new one is there, and lines stay whole."""
 
 from __future__ import annotations
 
@@ -39,6 +39,20 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], None]
         if isinstance(error, OSError) and error.errno is not None and error.filename in (None, temp, str(temp)):
             error.filename = str(path)  # a full disk does not say where, a missing folder names the temporary file
         raise
+
+
+def append_line(path: str | os.PathLike[str], line: str) -> None:
+    """Append a line to a text file, also if its last one was cut off when the process that wrote it was killed.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with open(path, "ab+") as file:
+        if file.tell() > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                line = f"\n{line}"
+        file.write(f"{line}\n".encode())
 
 
 def commit(temp: Path, path: Path) -> None:

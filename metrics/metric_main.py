@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 import dnnlib
+from dnnlib.atomic import append_line
 from dnnlib.util import UserError
 from metrics.detectors import DINOV2, EFFLITE1, INCEPTION, NANODET, VGG16, find_weights, trained_on
 from metrics.frechet_inception_distance import compute_fid
@@ -171,7 +172,7 @@ def report_metric(
 
     Args:
         result_dict: The result.
-        run_dir: Run folder. Default: print the record too, because no file keeps it.
+        run_dir: Run folder. Default: print the record too, because no file keeps it; so if it cannot be written to.
         snapshot_pkl: The network that was measured, recorded relative to the run folder if there is one.
     """
     print(summary(result_dict), flush=True)
@@ -183,9 +184,12 @@ def report_metric(
     line = json.dumps(record, allow_nan=False)
     if run_dir is None:
         print(line, flush=True)
-    else:
-        with open(results_file(run_dir, result_dict["metric"]), "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        return
+    path = results_file(run_dir, result_dict["metric"])
+    try:
+        append_line(path, line)
+    except OSError as error:  # hours of work are not to be lost
+        print(f"Warning: {path} cannot be written: {error.strerror}; this is the record:\n{line}", flush=True)
 
 
 def results_file(run_dir: str | os.PathLike[str], metric: str) -> Path:
@@ -252,6 +256,11 @@ _ALL_REAL_FLIPPED = {"max_size": None}
 """Every real image, and its mirror image if training used it, as in the older papers."""
 
 
+def _random_subset(num_images: int) -> dict[str, Any]:
+    """The same images whatever the seed of the training was, which chooses its own subset by it."""
+    return {"max_size": num_images, "random_seed": 0, "xflip": False}
+
+
 def _register(
     name: str,
     compute: Callable[..., float | tuple[float, ...]],
@@ -311,7 +320,7 @@ for _name, _compute, _num, _suffixes in (
     ("fd50k_nanodet", compute_fid, 50_000, ("",)),
     ("fd50k_dinov2", compute_fid, 50_000, ("",)),
 ):
-    _subset = {"max_size": _num, "xflip": False}
+    _subset = _random_subset(_num)
     _detector = {"efflite1": EFFLITE1, "nanodet": NANODET, "dinov2": DINOV2}[_name.rpartition("_")[2]]
     _register(_name, _compute, _detector, _subset, _suffixes, max_real=_num, num_gen=_num)
 
@@ -322,7 +331,7 @@ def _of_objects(compute: Callable[..., dict[str, float]], num_images: int, **kwa
     def metric(opts: MetricOptions) -> dict[str, float]:
         for dataset_kwargs in (opts.dataset_kwargs, opts.gen_dataset_kwargs):
             if dataset_kwargs is not None:
-                dataset_kwargs.update(max_size=num_images, xflip=False)
+                dataset_kwargs.update(_random_subset(num_images))
         return compute(opts, num_images=num_images, **kwargs)
 
     return metric

@@ -86,6 +86,19 @@ def test_nothing_to_draw(tmp_path):
     assert "holds no comparison: there is no comparison.json in it" in run(f"--outdir={tmp_path}", "--draw").output
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--draw", "--records=there"], "--draw and --records: choose one"),
+        (["--slurm-extra=timeout_min=600"], "--slurm-extra has no effect without --slurm"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(tmp_path, flags, said):
+    result = run(f"--outdir={tmp_path}", *flags)
+    assert result.exit_code == 1
+    assert said in result.output
+
+
 def test_records_are_copied(tmp_path):
     outdir, dest = write_comparison(tmp_path / "here"), tmp_path / "there"
     result = run(f"--outdir={outdir}", f"--records={dest}")

@@ -101,7 +101,7 @@ def test_the_command_reads_several_comparisons(tmp_path):
     for number, score in enumerate((98.0, 104.0)):
         write_comparison(tmp_path / f"default{number}", {default: [999.0, score, score], "stylegan2": [1.0, 1.0, 1.0]})
     folders = [str(tmp_path / name) for name in ("rows", "default0", "default1")]
-    result = CliRunner().invoke(main, ["effects", *folders, "--kimg=30"])
+    result = CliRunner().invoke(main, ["effects", *folders])
     assert result.exit_code == 0, result.output
     title, *lines = result.output.splitlines()
     assert title.startswith("13 runs, mean")
@@ -110,9 +110,9 @@ def test_the_command_reads_several_comparisons(tmp_path):
     assert effects == pytest.approx([20.0 if "con-weight" in line else 0.0 for line in lines], abs=1e-9)
     assert [line.endswith("leaves out zero") for line in lines] == ["con-weight" in line for line in lines]
 
-    result = CliRunner().invoke(main, ["effects", *folders, "--kimg=9"])
-    assert (
-        result.output.splitlines()[-1] == "Error: no run of the design has a score fd1k_efflite1 between 4.5 and 9 kimg"
+    result = CliRunner().invoke(main, ["effects", *folders, "--score=fd5k_nanodet"])
+    assert result.output.splitlines()[-1] == (
+        "Error: the runs of the design have no snapshot in common that fd5k_nanodet was computed of"
     )
 
 

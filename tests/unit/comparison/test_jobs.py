@@ -138,6 +138,11 @@ def test_the_detector_of_the_object_metrics(folder):
     assert object_detector(run_dir, make_job(score_flags=["--object-detector=a/b.onnx"])) == "a/b.onnx"
 
 
+def test_flags_of_scores_are_one_word_or_two():
+    job = make_job(score_flags=["--device=cpu", "--detectors", "/w", "--device", "mps"])
+    assert [job.score_flag(name) for name in ("device", "detectors", "object-detector")] == ["mps", "/w", None]
+
+
 def test_missing_scores(folder):
     snapshots(folder, "000000", "000000_896", "000001", "000002", "000003")
     assert not list(missing_scores(folder / "00000-scenes", make_job()))

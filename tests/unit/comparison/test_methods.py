@@ -37,6 +37,11 @@ def test_a_comma_before_no_cfg_belongs_to_the_value():
     ]
 
 
+def test_scales_that_no_method_has_are_refused():
+    with pytest.raises(UserError, match="--scales: no method of --cfgs=stylegan2 takes them; name one that does"):
+        parse_methods("stylegan2", ["1", "1-8"])
+
+
 def test_scales_multiply_the_methods_that_have_them():
     found = parse_methods("stylegan2,msconD,multiscale+scales=1", ["1-8", "1-16"])
     assert [method.label for method in found] == [

@@ -49,6 +49,18 @@ def test_marks(tmp_path):
     assert records.pretrained == {"EfficientNet-Lite0 (ImageNet)"}
 
 
+def test_what_scores_were_computed_of(tmp_path):
+    run_dir = write_run(tmp_path, [3.0], 10, 1, make_job())
+    records = [
+        {**score_line("fd_tiny", 1, 3.0), "protocol": {"num_real": num, "real_fingerprint": "abcdef0123", "seed": 0}}
+        for num in (5000, 7)
+    ]
+    (run_dir / "metric-fd_tiny.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert read_run(0, run_dir, tmp_path, ["fd_tiny"]).conditions == {
+        "fd_tiny": {f"{num} real images of checksum abcdef01, seed 0" for num in (5000, 7)}
+    }
+
+
 def test_a_snapshot_belongs_to_the_tick_that_ended_with_it(tmp_path):
     run_dir = write_run(tmp_path / "a/seed0", [3.0], 10.0, 1.0, make_job())
     ticks = [stats_line(number, kimg, 1.0, 1.0) for number, kimg in ((3, 1.0), (4, 1.3), (5, 1.6), (8, 2.6))]

@@ -48,10 +48,33 @@ def test_equal_time_is_what_the_fastest_took(comparison):
 
 def test_the_second_half_is_averaged(comparison):
     # Of snapshots at 1, 2 and 3 thousand images, the last two.
-    assert means(comparison, second_half("fd_tiny", 3.008)) == pytest.approx([18, 9])
-    assert means(comparison, second_half("fd_tiny", 2.008)) == pytest.approx([27, 16])  # the first is at half of it
-    cell = comparison.methods[0].cell(second_half("fd_tiny", 3.008))
+    assert means(comparison, second_half(comparison, "fd_tiny")) == pytest.approx([18, 9])
+    cell = comparison.methods[0].cell(second_half(comparison, "fd_tiny"))
     assert cell.values[0].source.endswith("jsonl:2 and stylegan2/seed0/00000-scenes/metric-fd_tiny.jsonl:1")
+    for result in comparison.methods:
+        for run in result.runs:
+            del run.scores["fd_tiny"][-1]
+    assert means(comparison, second_half(comparison, "fd_tiny")) == pytest.approx([27, 16])  # the first is half way
+
+
+def test_the_mean_is_one_over_the_same_snapshots(comparison):
+    # A larger batch ends its iterations, and so its snapshots, a few images later.
+    for run in comparison.methods[1].runs:
+        points = run.scores["fd_tiny"]
+        run.scores["fd_tiny"] = [dataclasses.replace(point, kimg=point.kimg + 0.056) for point in points]
+    assert means(comparison, second_half(comparison, "fd_tiny")) == pytest.approx([18, 9])
+    # Of a run whose scores are not complete the last snapshot comes first.
+    comparison.methods[1].runs[0].scores["fd_tiny"][:-1] = []
+    assert means(comparison, second_half(comparison, "fd_tiny")) == pytest.approx([14, 7])
+    comparison.methods[1].runs[0].scores["fd_tiny"].clear()
+    assert means(comparison, second_half(comparison, "fd_tiny")) == pytest.approx([18, 10.5])  # of its other seed
+
+
+def test_runs_without_a_common_snapshot_have_no_mean(comparison):
+    comparison.methods[0].runs[0].scores["fd_tiny"][1:] = []
+    comparison.methods[1].runs[0].scores["fd_tiny"][:-1] = []
+    assert comparison.common_snapshots("fd_tiny") == []
+    assert comparison.methods[0].cell(second_half(comparison, "fd_tiny")).text == "-"
 
 
 def test_best_and_last(comparison):
@@ -100,6 +123,19 @@ def test_verdicts(comparison):
     assert "their ratio 0.5 (" in sentence
     assert "contains zero" in sentence
     assert "seeds per method" in sentence
+
+
+def test_numbers_that_were_computed_otherwise_are_named(comparison):
+    runs = [run for result in comparison.methods for run in result.runs]
+    for run in runs:
+        run.conditions["fd_tiny"] = {"5000 real images of checksum abcdef01, seed 0"}
+    assert len(list(verdicts(comparison, "fd_tiny"))) == 1
+    runs[1].conditions["fd_tiny"].add("7 real images of checksum 99999999, seed 0")
+    warning, _verdict = verdicts(comparison, "fd_tiny")
+    assert warning == (
+        "not computed as the others were, so that differences mislead: stylegan2 seed 1 (by 7 real images of checksum "
+        "99999999, seed 0)"
+    )
 
 
 def test_verdict_of_a_clear_difference(comparison):

@@ -12,8 +12,10 @@ import pytest
 
 from comparison import samples, work
 from comparison.jobs import write_job
+from dnnlib.atomic import append_line
 from dnnlib.util import UserError
 from tests.unit.comparison.fake_runs import make_job
+from training.run.jsonl import read_lines
 
 FAKE_TRAIN = """
 import json, pathlib, sys, time
@@ -60,9 +62,8 @@ class Scorer:
         flags = dict(word.removeprefix("--").split("=", 1) for word in arguments)
         network, metric = Path(flags["network"]), flags["metrics"]
         self.asked.append((network.name[17:-4], metric))
-        with open(network.with_name(f"metric-{metric}.jsonl"), "a") as file:
-            record = {"results": {metric: 1.0}, "snapshot_pkl": network.name, "protocol": self.protocol}
-            file.write(json.dumps(record) + "\n")
+        record = {"results": {metric: 1.0}, "snapshot_pkl": network.name, "protocol": self.protocol}
+        append_line(network.with_name(f"metric-{metric}.jsonl"), json.dumps(record))
 
 
 def no_boxes(arguments):
@@ -99,14 +100,14 @@ def test_a_longer_run_is_continued(folder):
     assert commands(folder)[1][0] == f"--continue={folder}/00000-run"
 
 
-def test_a_line_that_was_being_written_is_removed(folder):
+def test_a_score_that_was_being_written_is_computed_again(folder):
     work.run_job(folder, Scorer(), no_boxes)
     path = folder / "00000-run/metric-fd_tiny.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
     scorer = Scorer()
     work.run_job(folder, scorer, no_boxes)
     assert scorer.asked == [("000001", "fd_tiny")]
-    assert [json.loads(line)["snapshot_pkl"][17:-4] for line in path.read_text().splitlines()] == ["000002", "000001"]
+    assert [record["snapshot_pkl"][17:-4] for _number, record in read_lines(path)] == ["000002", "000001"]
 
 
 @pytest.mark.parametrize("is_found", [True, False])

@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from dnnlib.atomic import commit, write_atomic
+from dnnlib.atomic import append_line, commit, write_atomic
 
 
 def test_writes_bytes_and_what_a_function_writes(tmp_path):
@@ -68,3 +68,12 @@ def test_a_full_disk_says_where(tmp_path):
 
     with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path / 'a'}'"):
         write_atomic(tmp_path / "a", write)
+
+
+def test_lines_are_appended_and_stay_whole(tmp_path):
+    append_line(tmp_path / "a", "first")
+    append_line(tmp_path / "a", "second")
+    assert (tmp_path / "a").read_bytes() == b"first\nsecond\n"
+    (tmp_path / "a").write_bytes(b"first\nsec")
+    append_line(str(tmp_path / "a"), "third")
+    assert (tmp_path / "a").read_bytes() == b"first\nsec\nthird\n"

@@ -20,7 +20,7 @@ PR = ("_precision", "_recall")
 
 
 def efflite(num):
-    return EFFLITE1, {"max_size": num, "xflip": False}, num, num
+    return EFFLITE1, {"max_size": num, "random_seed": 0, "xflip": False}, num, num
 
 
 # Name: detector, what the dataset is asked for, most real images, number of generated ones, values.
@@ -76,8 +76,9 @@ def test_all_names_are_known():
 @pytest.mark.parametrize("name", FEATURE_METRICS)
 def test_metrics_of_features(name, calls):
     detector, dataset_kwargs, max_real, num_gen, suffixes = FEATURE_METRICS[name]
-    result = metric_main.calc_metric(name, dataset_kwargs={"max_size": 7, "xflip": True}, device="cpu")
-    assert calls == [(detector, dataset_kwargs, max_real), (detector, num_gen)]
+    trained_on = {"max_size": 7, "random_seed": 5, "xflip": True}  # with --subset=7 --seed=5 --mirror=1
+    result = metric_main.calc_metric(name, dataset_kwargs=trained_on, device="cpu")
+    assert calls == [(detector, {**trained_on, **dataset_kwargs}, max_real), (detector, num_gen)]
     assert list(result.results) == [name + suffix for suffix in suffixes]
     assert np.isfinite(list(result.results.values())).all()
 
@@ -206,6 +207,15 @@ def test_report_without_a_run_prints_the_record_too(two_values, capsys):
     metric_main.report_metric(metric_main.calc_metric("two_values", device="cpu"), snapshot_pkl="a/b.pkl")
     _summary, record = capsys.readouterr().out.splitlines()
     assert json.loads(record)["snapshot_pkl"] == "a/b.pkl"
+
+
+def test_a_record_that_cannot_be_written_is_printed(two_values, tmp_path, capsys):
+    result = metric_main.calc_metric("two_values", device="cpu")
+    metric_main.report_metric(result, tmp_path / "gone", "a.pkl")
+    _summary, warning, record = capsys.readouterr().out.splitlines()
+    path = tmp_path / "gone" / "metric-two_values.jsonl"
+    assert warning == f"Warning: {path} cannot be written: No such file or directory; this is the record:"
+    assert json.loads(record)["results"] == {"two_values_a": 0.5, "two_values_b": 2.0}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
