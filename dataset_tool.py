@@ -84,7 +84,8 @@ def main(
 
     The dataset contains square images of one size, a power of two, as uncompressed PNG files; dataset.json with their
     labels, which come from dataset.json in the source or from its folders; and sources.jsonl, which maps each image to
-    its source file. The same options produce the same bytes for any number of --workers.
+    its source file. The same options produce the same bytes for any number of --workers. If you have a folder that is
+    named scenes, write --source=./scenes.
 
     --transform=center-crop crops to the middle square. --transform=center-crop-wide crops to the aspect ratio of
     --width to --height and adds black bands to make a square; images that are too small are left out.
@@ -94,8 +95,8 @@ def main(
     Images are rotated as their EXIF orientation says. Only the first frame of an animation is used. Palette and CMYK
     images become RGB, transparent parts become white, and colour profiles are ignored. Grey images stay grey if all
     are grey; otherwise choose --mode=rgb or --mode=grey. Of 16-bit values the upper 8 bits are kept, or, with
-    --bits=12, the upper 8 of the lower 12. Images may have up to 256 megapixels; those of more than 64 are converted
-    one at a time and take 2 GiB of memory or more.
+    --bits=12, the upper 8 of the lower 12; PGM files say by themselves which they use. Images may have up to 256
+    megapixels; those of more than 64 are converted one at a time and take 2 GiB of memory or more.
 
     An image that cannot be used ends the run, and nothing is written. With --on-error=skip it is left out and listed
     in DEST.skipped.jsonl, with the reason.
@@ -132,6 +133,11 @@ def _open_source(
 ) -> Source:
     if source != SCENES:
         return open_source(Path(source), max_images, subfolders_as_labels)
+    if Path(SCENES).exists():
+        raise UserError(
+            f"--source={SCENES} draws street scenes, but there is a file or folder of that name: to convert it write "
+            f"--source=./{SCENES}; to draw, rename it"
+        )
     if max_images is None or side_px is None or subfolders_as_labels:
         raise click.UsageError(f"--source={SCENES} needs --max-images and --width, and has no subfolders")
     return scenes_source(max_images, side_px, seed)

@@ -138,6 +138,16 @@ def test_one_missing_label_is_an_error(tmp_path, dest):
     assert not dest.exists()
 
 
+def test_too_little_memory_ends_the_run(tmp_path, dest, monkeypatch):
+    def load(_image):
+        raise MemoryError
+
+    source = write_folder(tmp_path / "in", images(2))
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    fail("out of memory: use fewer --workers", source=source, dest=dest, on_error="skip")
+    assert not dest.exists()
+
+
 def test_labels_of_skipped_images_are_left_out(tmp_path, dest):
     files = {"a.png": encode(random_image()), "b.png": DAMAGED["html"], "c.png": encode(random_image())}
     source = write_folder(tmp_path / "in", files, labels=[["a.png", 1], ["b.png", 2], ["c.png", 3]])
@@ -306,15 +316,20 @@ def test_a_dataset_may_lie_beside_its_source(tmp_path):
     succeed(source=write_folder(tmp_path / "in", images(1)), dest=tmp_path / "in.zip")
 
 
-def test_scenes_are_no_folder(tmp_path, monkeypatch):
+@pytest.mark.parametrize("options", [{}, {"max_images": 1, "width": 16}])
+def test_a_folder_named_scenes_is_not_taken_for_drawn_ones(tmp_path, monkeypatch, dest, options):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "scenes").mkdir()
-    succeed(source="scenes", max_images=1, width=16, dest="scenes/16.zip")
+    write_folder(tmp_path / "scenes", images(2))
+    fail("write --source=./scenes; to draw, rename it", source="scenes", dest=dest, **options)
+    assert "Wrote 2 images" in succeed(source="./scenes", dest=dest)
+    assert succeed("--verify", source="scenes") == "scenes: all images are good (2)\n"
 
 
-def test_an_empty_folder_is_no_obstacle(tmp_path):
+@pytest.mark.parametrize("name", ["../out", "", "."])
+def test_an_empty_folder_is_no_obstacle(tmp_path, monkeypatch, name):
     (tmp_path / "out").mkdir()
-    succeed(source=write_folder(tmp_path / "in", images(1)), dest=tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    succeed(source=write_folder(tmp_path / "in", images(1)), dest=name)
     assert len(ImageFolderDataset(tmp_path / "out")) == 1
 
 

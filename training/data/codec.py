@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from typing import IO
@@ -28,6 +29,13 @@ MAX_IMAGE_PX = 64 << 20
 MAX_SCANNED_PX = 1 << 32
 """Most pixels times scans of a JPEG, progressive or not; they take 1.7 s to decode (docs/benchmarks.md). Encoders write
 up to 14 scans, but a file of 600 KB may contain thousands."""
+
+_JPEG_SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xd9-\xdd\xe0-\xef\xfe]")
+"""Markers that libjpeg reads a length behind, and the end of the picture. It passes over others or gives up at them, so
+their lengths must not hide anything."""
+
+_SCAN = b"\xff\xda"
+_END_OF_PICTURE = b"\xff\xd9"
 
 _HEIF_EXTENSIONS = (".heic", ".heif", ".hif")
 
@@ -114,6 +122,9 @@ def read_image(archive: Archive, name: str, max_px: int | None = None) -> Image.
 def load_image(image: Image.Image) -> Image.Image:
     """Decode the pixels (of the first frame) and turn them upright as the EXIF orientation says.
 
+    Returns:
+        The same image; of a PGM with more than 8 bits, which Pillow scales to 16 and holds in 32, one of mode I;16.
+
     Raises:
         BadImageError: The data is truncated or damaged, or a JPEG has too many scans.
     """
@@ -122,13 +133,13 @@ def load_image(image: Image.Image) -> Image.Image:
             _check_scans(image)
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
-    return image
+        return image.convert("I;16") if (image.format, image.mode) == ("PPM", "I") else image
 
 
 def encode_png(image: Image.Image) -> bytes:
-    """Write an uncompressed PNG, which decodes several times faster than a compressed one."""
+    """Write an uncompressed PNG, which decodes several times faster than a compressed one, with nothing but pixels."""
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=0)
+    image.save(buffer, format="PNG", compress_level=0, icc_profile=None)  # or Pillow copies that of the photograph
     return buffer.getvalue()
 
 
@@ -137,9 +148,19 @@ def _check_scans(image: Image.Image) -> None:
     if file is None:  # it has been decoded already
         return
     file.seek(0)
-    num_scans = file.read().count(b"\xff\xda")
+    num_scans = _count_scans(file.read())
     if num_scans * image.width * image.height > MAX_SCANNED_PX:
         raise BadImageError(f"is a JPEG with {num_scans} scans, too many for its size; save it again")
+
+
+def _count_scans(jpeg: bytes) -> int:
+    """Count the scans of the first picture; thumbnails lie inside segments, other pictures and films behind its end."""
+    num_scans = position = 0
+    while (marker := _JPEG_SEGMENT.search(jpeg, position)) and marker[0] != _END_OF_PICTURE:
+        num_scans += marker[0] == _SCAN
+        length = int.from_bytes(jpeg[marker.end() : marker.end() + 2], "big")
+        position = marker.end() + max(length, 2)
+    return num_scans
 
 
 @functools.cache
@@ -166,7 +187,7 @@ def _decoding() -> Iterator[None]:
         warnings.simplefilter("ignore")
         try:
             yield
-        except BadImageError:
+        except (BadImageError, MemoryError):  # too little memory says nothing about the image
             raise
         except UnidentifiedImageError:
             raise BadImageError(f"is not an image in a known format ({', '.join(_formats())})") from None

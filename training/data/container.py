@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import shutil
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import BinaryIO
 
 from dnnlib.atomic import write_atomic
@@ -33,45 +37,102 @@ def check_dest(dest: Path, source: Path | None) -> None:
 
     Raises:
         UserError: ``dest`` exists and is not an empty folder, has the extension of another format, or lies inside the
-            folder ``source``, where the next run would read it as input.
+            folder ``source``, where the next run would read it as input; or it is a folder beside which the list of
+            skipped images cannot be written.
     """
-    if dest.name.lower().endswith(OTHER_FORMATS):
+    place = real_path(dest)
+    if place.name.lower().endswith(OTHER_FORMATS):
         raise UserError(f"--dest={dest} cannot be written: give a name that ends in .zip, or the name of a folder")
-    if source is not None and source.is_dir() and dest.resolve().is_relative_to(source.resolve()):
+    if source is not None and source.is_dir() and place.is_relative_to(source.resolve()):
         raise UserError(f"{dest} cannot be written inside --source={source}: the next run would read it as input")
-    if dest.exists() and not (_is_folder(dest) and dest.is_dir() and not any(dest.iterdir())):
+    if not _is_free(place):
         raise UserError(f"{dest} exists: delete it or choose another --dest")
+    if place.exists() and not os.access(place.parent, os.W_OK):  # a volume of a container, for example
+        raise UserError(
+            f"{place.parent}, the folder around --dest={dest}, cannot be written to: give a folder inside, such as "
+            f"--dest={dest / 'dataset'}"
+        )
+
+
+def real_path(dest: Path) -> Path:
+    """Return the absolute path without links: a dataset must not replace a link, and "." has no name."""
+    return Path(os.path.realpath(dest))
 
 
 def create_dataset(dest: Path, write: Callable[[Save], None]) -> None:
     """Create a zip, if ``dest`` ends in .zip, or a folder.
 
+    An empty folder is filled rather than replaced: it may be a mount point, or the current folder of a shell.
+
     Args:
-        dest: A path that `check_dest` accepts; its parent exists.
+        dest: The `real_path` of a path that `check_dest` accepts; its parent exists.
         write: Saves all files with the function that it is given. If it raises an exception, nothing is created.
 
     Raises:
         OSError: The disk is full, for example.
+        UserError: Another process has created ``dest`` meanwhile.
+        SystemExit: By SIGTERM or SIGHUP, unless the caller handles or ignores them.
     """
-    if _is_folder(dest):
-        _create_folder(dest, write)
-    else:
-        write_atomic(dest, lambda file: _write_zip(file, dest.parent, write))
+    with _exit_on_signals():
+        if _is_folder(dest):
+            _create_folder(dest, write)
+        else:
+            write_atomic(dest, lambda file: _write_zip(file, dest, write))
+
+
+@contextlib.contextmanager
+def _exit_on_signals() -> Iterator[None]:
+    """Let signals that would kill the process at once raise SystemExit, so that no partial files are left behind.
+
+    Outside the main thread, where Python allows no handlers, none are installed.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if in_main_thread and hasattr(signal, name)]
+    deadly = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+
+    def leave(received: int, _frame: FrameType | None) -> None:
+        for number in deadly:  # a terminal that closes may send several
+            signal.signal(number, signal.SIG_IGN)
+        raise SystemExit(128 + received)
+
+    for number in deadly:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in deadly:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _is_folder(dest: Path) -> bool:
     return dest.suffix.lower() != ".zip"
 
 
-def _write_zip(file: BinaryIO, temp_folder: Path, write: Callable[[Save], None]) -> None:
-    with temporary_file(temp_folder) as directory:
+def _is_free(place: Path, temp: Path | None = None) -> bool:
+    """Tell whether there is nothing, or, where a folder is to be, one that holds nothing but ``temp``."""
+    if not place.exists():
+        return True
+    return _is_folder(place) and place.is_dir() and all(path == temp for path in place.iterdir())
+
+
+def _check_again(dest: Path, temp: Path | None = None) -> None:
+    if not _is_free(dest, temp):
+        raise UserError(f"{dest} has been created by another process meanwhile: choose another --dest")
+
+
+def _write_zip(file: BinaryIO, dest: Path, write: Callable[[Save], None]) -> None:
+    with temporary_file(dest.parent) as directory:
         archive = StoredZip(file, directory)
         write(archive.add)
         archive.close()
+    file.flush()
+    os.fsync(file.fileno())  # it may take minutes, which must not lie between the check and the renaming
+    _check_again(dest)
 
 
 def _create_folder(dest: Path, write: Callable[[Save], None]) -> None:
-    temp = dest.with_name(f".{dest.name}.{secrets.token_hex(4)}.tmp")
+    is_there = dest.is_dir()
+    temp = (dest if is_there else dest.parent) / f".{dest.name}.{secrets.token_hex(4)}.tmp"
 
     def save(name: str, content: BinaryIO) -> None:
         path = temp / name
@@ -81,9 +142,13 @@ def _create_folder(dest: Path, write: Callable[[Save], None]) -> None:
 
     try:
         write(save)
-        with contextlib.suppress(FileNotFoundError):
-            dest.rmdir()
-        temp.rename(dest)
+        _check_again(dest, temp)
+        if is_there:
+            for path in sorted(temp.iterdir()):
+                path.rename(dest / path.name)
+            temp.rmdir()
+        else:
+            temp.rename(dest)
     except BaseException:
         shutil.rmtree(temp, ignore_errors=True)
         raise

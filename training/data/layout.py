@@ -105,7 +105,8 @@ def mend(archive: Archive, wrong: ImageLayout, first: ImageLayout) -> str:
         first: Layout of the first image, which sets the size if it is usable itself.
     """
     side_px = _suitable_side(wrong, first)
-    dest = archive.path.parent / f"{archive.path.absolute().stem}-{side_px}.zip"
+    source = archive.path.resolve() if archive.path.name in ("", "..") else archive.path  # the parent of "." is itself
+    dest = source.parent / f"{source.stem}-{side_px}.zip"
     options = [f"--source={archive.path}", f"--dest={dest}", f"--width={side_px}", f"--height={side_px}"]
     if wrong.width != wrong.height:
         options.append("--transform=center-crop")

@@ -8,6 +8,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -28,7 +29,7 @@ def ordered_map(function: Callable[[S], T], items: Iterable[S], num_workers: int
 
     The processes come from ``concurrent.futures``, because ``multiprocessing.Pool.imap`` waits forever for the result
     of a process that was killed, for example because memory ran out. Items are taken as they are needed, so neither
-    items nor results pile up.
+    items nor results pile up. The processes end with this one, even if it is killed.
 
     Args:
         function: Anything that can be pickled; each process receives it once. An exception ends the iteration.
@@ -80,6 +81,14 @@ def _receive(function: Callable[[Any], Any]) -> None:
     global _function
     _function = function
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends the others
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)  # the main thread waits for work that will never come
 
 
 def _call(item: Any) -> Any:

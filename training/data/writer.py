@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from dnnlib.atomic import write_atomic
 from dnnlib.util import UserError
 from training.data.codec import MAX_IMAGE_PX, BadImageError, encode_png
-from training.data.container import Save, create_dataset
+from training.data.container import Save, create_dataset, real_path
 from training.data.layout import ImageLayout
 from training.data.names import shown
 from training.data.parallel import ordered_map
@@ -31,7 +31,8 @@ def write_dataset(source: Source, dest: Path, preparation: Preparation, skip_bad
 
     Besides the images it contains ``dataset.json`` with their labels and, if any image was resized, the resize filter,
     on which metrics depend; and the files described in `training.data.records`. Images left out are listed beside the
-    dataset, in ``<dest>.skipped.jsonl``, as ``{"file": path in the source, "reason": text}``.
+    dataset, in ``<dest>.skipped.jsonl``, as ``{"file": path in the source, "reason": text}``; if there are none, such a
+    list of an earlier dataset is deleted.
 
     Args:
         source: The images.
@@ -42,13 +43,15 @@ def write_dataset(source: Source, dest: Path, preparation: Preparation, skip_bad
 
     Raises:
         UserError: ``dest`` cannot be written, an image cannot be used and ``skip_bad`` is off, or no image can.
+        SystemExit: As `training.data.container.create_dataset`.
     """
+    place = real_path(dest)
     try:
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(_Writer(source, preparation, skip_bad, num_workers, dest.parent)) as writer:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(_Writer(source, preparation, skip_bad, num_workers, place.parent)) as writer:
             with heartbeat(lambda: f"Still storing {dest} ..." if writer.has_all_images else None):
-                create_dataset(dest, writer.write)
-            writer.write_listing(dest.with_name(f"{dest.name}.skipped.jsonl"))
+                create_dataset(place, writer.write)
+            writer.write_listing(place.with_name(f"{place.name}.skipped.jsonl"))
     except OSError as err:
         raise UserError(f"{dest} cannot be written: {err.strerror or err}") from err
     return writer.report
@@ -122,10 +125,12 @@ class _Writer:
         self._records.save(save, self._metadata(), new_numbers)
 
     def write_listing(self, path: Path) -> None:
-        """List the images that were left out, if there are any."""
+        """List the images that were left out, or delete a list of others if there are none."""
         if self._skipped.num_lines:
             write_atomic(path, lambda file: copy_content(self._skipped.file, file))
             self.report.listing = path
+        else:
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Delete temporary files."""

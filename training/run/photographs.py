@@ -36,7 +36,7 @@ from training.data.writer import write_dataset
 from training.run.options import DatasetInfo
 
 FOLDER = "datasets"
-FORMAT = 1
+FORMAT = 2
 """Raised when the same photographs would become another dataset."""
 DEFAULT_TRANSFORM = "center-crop"
 STRETCH = "stretch"

@@ -28,6 +28,7 @@ from training.data.codec import (
     read_image,
     require_images,
 )
+from training.data.preparation import to_8_bit
 
 
 @pytest.fixture(params=[write_folder, write_zip], ids=["folder", "zip"])
@@ -164,6 +165,30 @@ def test_the_limit_is_far_from_what_encoders_write():
     assert codec.MAX_SCANNED_PX <= 64 * codec.MAX_IMAGE_PX
 
 
+def test_scans_of_other_pictures_do_not_count(monkeypatch):
+    """Phones append films to photographs; thumbnails lie within segments."""
+    monkeypatch.setattr(codec, "MAX_SCANNED_PX", 4 * 1024**2)
+    data = progressive_jpeg(1024, 4)
+    thumbnail = b"\xff\xe1" + (6002).to_bytes(2, "big") + b"\xff\xda" * 3000
+    photograph = data[:2] + thumbnail + data[2:] + b"film" + b"\xff\xda" * 1000
+    assert load_image(open_image(io.BytesIO(photograph))).size == (1024, 1024)
+
+
+@pytest.mark.parametrize("marker", [b"\xff\x02", b"\xff\xd0", b"\xff\x01", b"\xff\xff\x00", b"\xff\xe0\0\0"])
+def test_no_marker_hides_scans(monkeypatch, marker):
+    """libjpeg reads no length behind these, or none that would skip anything."""
+    monkeypatch.setattr(codec, "MAX_SCANNED_PX", 4 * 1024**2)
+    data = progressive_jpeg(1024, 5)
+    second_scan = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    with pytest.raises(BadImageError, match="is a JPEG with 5 scans"):
+        load_image(open_image(io.BytesIO(data[:second_scan] + marker + b"\xff\xff" + data[second_scan:])))
+
+
+@pytest.mark.parametrize("end", [b"", b"\xff", b"\xff\xda", b"\xff\xda\xff", b"\xff" * 100])
+def test_scans_of_a_cut_jpeg_are_counted(end):
+    assert codec._count_scans(progressive_jpeg(1024, 3)[:-2] + end) == 3 + (b"\xda" in end)
+
+
 # Errors
 
 
@@ -187,8 +212,28 @@ def test_errors_of_decoders_are_one_harmless_line(monkeypatch):
     assert message.isprintable()
 
 
+def test_too_little_memory_is_no_fault_of_the_image(monkeypatch):
+    def load(_image):
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "load", load)
+    with pytest.raises(MemoryError):
+        load_image(Image.new("RGB", (1, 1)))
+
+
 def test_png_is_uncompressed():
     image = random_image(size=(64, 64))
     data = encode_png(image)
     assert len(data) > 64 * 64 * 3
     assert np.array_equal(Image.open(io.BytesIO(data)), image)
+
+
+@pytest.mark.parametrize(("format", "mode"), [("JPEG", "RGB"), ("JPEG", "CMYK"), ("PNG", "RGB"), ("WEBP", "RGB")])
+def test_png_holds_nothing_but_pixels(format, mode):
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    options = {"icc_profile": b"profile" * 1000, "exif": exif, "dpi": (300, 300), "comment": "text"}
+    image = to_8_bit(load_image(open_image(io.BytesIO(encode(random_image(mode=mode), format, **options)))))
+    data = encode_png(image)
+    assert [kind for kind in (b"iCCP", b"eXIf", b"tEXt", b"pHYs", b"gAMA") if kind in data] == []
+    assert len(data) < 400

@@ -1,8 +1,11 @@
 import concurrent.futures
+import itertools
+import multiprocessing
 import os
 import signal
 import time
 
+import psutil
 import pytest
 
 from dnnlib.util import UserError
@@ -63,6 +66,45 @@ def blocked_signals(_index):
 def test_ctrl_c_cannot_hit_a_process_that_is_starting():
     assert list(ordered_map(blocked_signals, range(2), num_workers=2)) == [(True, signal.SIG_IGN)] * 2
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def own_pid(_index):
+    return os.getpid()
+
+
+def tell_workers_and_wait(connection):
+    results = ordered_map(own_pid, itertools.count(), num_workers=2)
+    pids = set()
+    while len(pids) < 2:
+        pids.add(next(results))
+    connection.send(pids)
+    signal.pause()
+
+
+def has_ended(pid):
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # which nobody may collect in a container
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_processes_end_with_their_parent():
+    spawn = multiprocessing.get_context("spawn")
+    receiver, sender = spawn.Pipe(duplex=False)
+    parent = spawn.Process(target=tell_workers_and_wait, args=(sender,))
+    parent.start()
+    workers = receiver.recv()
+    parent.kill()
+    parent.join()
+    deadline = time.monotonic() + 60
+    try:
+        while not all(map(has_ended, workers)):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        for pid in workers:
+            if not has_ended(pid):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_a_machine_is_not_brought_down(monkeypatch):

@@ -67,6 +67,25 @@ def test_16_bit_grey_that_uses_fewer_bits(format, bits, expected):
         to_8_bit(image, 11)
 
 
+@pytest.mark.parametrize(
+    ("header", "values", "expected"),
+    [
+        (b"P5 4 1 65535\n", [0, 255, 256, 65535], [0, 0, 1, 255]),
+        (b"P5 4 1 4095\n", [0, 15, 2048, 4095], [0, 0, 128, 255]),
+        (b"P2 4 1 4095\n", [0, 15, 2048, 4095], [0, 0, 128, 255]),
+    ],
+)
+def test_pgm_of_more_than_8_bits(header, values, expected):
+    if header.startswith(b"P5"):
+        data = np.array(values, dtype=">u2").tobytes()
+    else:
+        data = " ".join(map(str, values)).encode()
+    image = reload(header + data)
+    assert image.mode == "I;16"
+    assert value_range(image) == (0, 65535)
+    assert pixels(to_8_bit(image)).tolist() == [expected]
+
+
 def test_bits_do_not_concern_8_bit_images():
     assert np.array_equal(preparation(bits=8)(random_image()), random_image())
 

@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
 from dnnlib.util import UserError
 from tests.image_files import DAMAGED, encode, images, random_image, write_folder, write_zip
+from training.data.container import check_dest
 from training.data.verification import verify
 
 NEEDS = "training needs equal squares with a power-of-two side, all RGB or all grey; make them with"
@@ -62,6 +65,18 @@ def test_verify_of_an_unprepared_folder_says_so_once(tmp_path, files, complaint)
     source = write_folder(tmp_path / "in", files)
     complaint = complaint.format(source=source, folder=tmp_path, needs=NEEDS)
     assert refused(f"{source} is not a prepared dataset: {complaint}", source) == []
+
+
+@pytest.mark.parametrize("name", [".", "../in", "deep/.."])
+def test_the_suggested_place_is_not_inside_the_source(tmp_path, monkeypatch, name):
+    source = write_folder(tmp_path / "in", images(2, size=(20, 30)))
+    (source / "deep").mkdir()
+    monkeypatch.chdir(source)
+    with pytest.raises(UserError) as error:
+        verify(name, 1, pytest.fail)
+    (dest,) = [word for word in str(error.value).split() if word.startswith("--dest=")]
+    check_dest(Path(dest.removeprefix("--dest=")), Path(name))
+    assert dest.endswith("/in-16.zip")
 
 
 def test_verify_of_an_unprepared_folder_lists_damaged_images(tmp_path):

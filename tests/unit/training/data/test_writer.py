@@ -62,6 +62,28 @@ def test_only_the_dataset_and_the_listing_are_left(tmp_path):
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["b", "b.skipped.jsonl"]
 
 
+def test_no_list_of_an_earlier_dataset_is_left(tmp_path):
+    write(tmp_path / "a.zip")
+    (tmp_path / "a.zip").unlink()
+    assert write(tmp_path / "a.zip", num_images=4).listing is None
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_a_link_to_an_empty_folder(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert write(tmp_path / "link").listing == tmp_path / "real.skipped.jsonl"
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real/dataset.json").is_file()
+
+
+def test_a_link_to_a_zip_that_is_to_be(tmp_path):
+    (tmp_path / "link.zip").symlink_to("new/real.zip")
+    write(tmp_path / "link.zip", num_images=4)
+    assert (tmp_path / "link.zip").is_symlink()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["real.zip"]
+
+
 def test_life_is_shown_while_the_disk_is_busy(tmp_path, monkeypatch):
     asked = []
 
