@@ -35,10 +35,12 @@ def schedule_p(kwargs: dict[str, Any]) -> None:
     loss = kwargs["loss_kwargs"]
     if not loss["ada_linear"]:
         return
-    target = kwargs.pop("ada_target", None)
+    target, max_p = kwargs.pop("ada_target", None), kwargs.pop("ada_max_p", None)
     if target is None or target <= 0:
         raise ValueError("--ada-linear=1 needs --aug=ada and --target above 0: the probability grows to --target")
-    loss["final_p"] = min(target, 1.0)
+    if kwargs.get("time_limit_sec") is not None:
+        raise ValueError("--ada-linear=1 needs a run of known length: give --kimg instead of --time")
+    loss["final_p"] = min(target, 1.0 if max_p is None else max_p)
     loss["final_p_iteration"] = max(kwargs["total_kimg"] * 1000 // kwargs["batch_size"], 1)
     kwargs["augment_p"] = loss["final_p"] / loss["final_p_iteration"]  # not 0, with which there is no augmentation
 
@@ -78,6 +80,8 @@ def use_projected_discriminator(kwargs: dict[str, Any]) -> None:
 def use_fastgan_generator(kwargs: dict[str, Any]) -> None:
     """Leave out the settings of StyleGAN2's networks; ``--cbase`` sets the number of channels."""
     use_projected_discriminator(kwargs)
+    if kwargs["training_set_kwargs"].get("use_labels"):
+        raise ValueError("--cond=1 has no effect on FastGAN's generator; use --cfg=projected, or --cond=0")
     G_kwargs = kwargs["G_kwargs"]
     use_noise = G_kwargs["synthesis_kwargs"].get("use_noise", True)
     ngf = max(G_kwargs["synthesis_kwargs"]["channel_base"] // FASTGAN_CHANNEL_BASE_PER_NGF, 1)
@@ -110,6 +114,7 @@ CONFIGURATIONS = (
         name="projected",
         preset=constant(PROJECTED_PRESET),
         D_kwargs={"is_separable": True},
+        unused=("mbstd_group",),
         complete=use_projected_discriminator,
         **PROJECTED,
     ),
@@ -118,6 +123,7 @@ CONFIGURATIONS = (
         preset=constant(FASTGAN_PRESET),
         generator="baselines.projected.fastgan.FastGANGenerator",
         G_settings=FastGANSettings,
+        unused=("cmax", "map_depth", "mbstd_group"),
         complete=use_fastgan_generator,
         **PROJECTED,
     ),

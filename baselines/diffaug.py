@@ -30,15 +30,21 @@ class DiffAugment(torch.nn.Module):
 
     def forward(self, img: torch.Tensor) -> torch.Tensor:
         """Transform images [N, C, H, W] in [-1, 1]; what moves in from outside and what is cut out is 0, grey."""
-        if "color" in self.policy:
-            img = change_color(img, *(torch.rand([len(img), 1, 1, 1], device=img.device) for _ in range(3)))
-        if "translation" in self.policy:
-            img = translate(img, *(_draw_shift(img, size) for size in img.shape[2:]))
-        if "cutout" in self.policy:
-            sides = [math.floor(self.cutout_ratio * size + 0.5) for size in img.shape[2:]]
-            centers = [_draw_center(img, *pair) for pair in zip(img.shape[2:], sides, strict=True)]
-            img = cut_out(img, centers, sides)
+        transforms = {"color": self._color, "translation": self._translation, "cutout": self._cutout}
+        for name in self.policy:
+            img = transforms[name](img)
         return img
+
+    def _color(self, img: torch.Tensor) -> torch.Tensor:
+        return change_color(img, *(torch.rand([len(img), 1, 1, 1], device=img.device) for _ in range(3)))
+
+    def _translation(self, img: torch.Tensor) -> torch.Tensor:
+        return translate(img, *(_draw_shift(img, size) for size in img.shape[2:]))
+
+    def _cutout(self, img: torch.Tensor) -> torch.Tensor:
+        sides = [math.floor(self.cutout_ratio * size + 0.5) for size in img.shape[2:]]
+        centers = [_draw_center(img, *pair) for pair in zip(img.shape[2:], sides, strict=True)]
+        return cut_out(img, centers, sides)
 
 
 def change_color(

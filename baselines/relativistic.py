@@ -1,11 +1,13 @@
 """The regularized relativistic loss of R3GAN (arXiv 2501.05441, section 2) for any network and any number of heads.
 
-D is trained on pairs of a real and a generated image, f(t) = log(1 + e^-t) of the difference of their logits, and both
-gradients are penalized: R1 on real images and R2 on generated ones, with the same weight, in every iteration.
+D is trained on pairs of a real and a generated image with the same label, f(t) = log(1 + e^-t) of the difference of
+their logits, and both gradients are penalized: R1 on real images and R2 on generated ones, with the same weight, in
+every iteration.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -40,14 +42,14 @@ class RelativisticLoss(Extension):
         gain: float,
     ) -> None:
         """Accumulate the gradients of mean f(D(G(z)) - D(x))."""
-        img, _ws = self.loss.run_G(gen_z, gen_c, sync)
-        fake = self.loss.run_D(img, gen_c, sync=False)
+        img, _ws = self.loss.run_G(gen_z, real_c, sync)
+        fake = self.loss.run_D(img, real_c, sync=False)
         with torch.no_grad():
             real = self.loss.run_D(real_img, real_c, sync=False)
-        self.loss.report_output("fake", fake)
+        self._report({"fake": fake}, middle=self._middle(real, fake))
         loss = self._paired(fake, real)
         training_stats.report("Loss/G/loss", loss)
-        backward(loss + self.loss.additional_terms("generated", fake, img, gen_c, gen_z), gain)
+        backward(loss + self.loss.additional_terms("generated", fake, img, real_c, gen_z), gain)
 
     def train_discriminator(
         self,
@@ -62,14 +64,13 @@ class RelativisticLoss(Extension):
     ) -> None:
         """Accumulate the gradients of mean f(D(x) - D(G(z))) + gamma / 2 (R1 + R2)."""
         with torch.no_grad():
-            fake_img, _ws = self.loss.run_G(gen_z, gen_c, sync=False)
+            fake_img, _ws = self.loss.run_G(gen_z, real_c, sync=False)
         fake_img, real_img = fake_img.requires_grad_(reg), real_img.detach().requires_grad_(reg)
-        fake = self.loss.run_D(fake_img, gen_c, sync=False)
-        fake_terms = self.loss.additional_terms("fake", fake, fake_img, gen_c, gen_z)
+        fake = self.loss.run_D(fake_img, real_c, sync=False)
+        fake_terms = self.loss.additional_terms("fake", fake, fake_img, real_c, gen_z)
         real = self.loss.run_D(real_img, real_c, sync)
         real_terms = self.loss.additional_terms("real", real, real_img, real_c)
-        self.loss.report_output("fake", fake)
-        self.loss.report_output("real", real)
+        self._report({"fake": fake, "real": real}, middle=self._middle(real, fake))
         loss = self.loss.zero_of(real) + self.loss.zero_of(fake)
         if main:
             paired = self._paired(real, fake)
@@ -81,6 +82,20 @@ class RelativisticLoss(Extension):
             training_stats.report("Loss/D/reg", regularizer)
             loss = loss + regularizer
         backward(loss, gain)
+
+    def _middle(self, real: Any, fake: Any) -> Logits:
+        """Return the mean logit of each head."""
+        first, second = self.loss.heads(real), self.loss.heads(fake)
+        return {height: (first[height].detach().mean() + second[height].detach().mean()) / 2 for height in first}
+
+    def _report(self, outputs: Mapping[str, Any], middle: Logits) -> None:
+        """Report logits by their distance from the middle.
+
+        The loss leaves a constant undetermined, which the signs that control augmentation must not depend on.
+        """
+        for kind, output in outputs.items():
+            heads = self.loss.heads(output)
+            self.loss.report_heads(kind, {height: heads[height] - middle[height] for height in heads})
 
     def _paired(self, better: Any, worse: Any) -> torch.Tensor:
         """Return f(better - worse) per image, [N], averaged over heads; i is paired with i."""

@@ -111,9 +111,9 @@ class MsConDLoss(StyleGAN2Loss):
         """Return a zero that depends on all of D."""
         return zero_of(output)
 
-    def report_output(self, kind: str, output: Any) -> None:
+    def report_heads(self, kind: str, logits: adversarial.Maps) -> None:
         """Report the logits of all scales."""
-        self._report_logits(kind, output.logits)
+        self._report_logits(kind, logits)
 
     def additional_terms(
         self, kind: str, output: Any, img: torch.Tensor, c: torch.Tensor, z: torch.Tensor | None = None

@@ -152,7 +152,10 @@ class AdversarialSettings(_Checked):
     """Arguments of `msconD.loss.MsConDLoss` that concern logits; lists are ordered by the height of the scales."""
 
     adv_weights: Sequence[float] | None = _setting(
-        None, WEIGHTS, "Weights of the adversarial losses per scale, normalised to sum to 1.", "equal, as in SPADE"
+        None,
+        WEIGHTS,
+        "Weights of the adversarial losses by scale, the global one first, normalised to sum to 1.",
+        "equal, as in SPADE",
     )
     r1_mode: str = _setting(
         "mean",
@@ -186,7 +189,10 @@ class LossSettings(AdversarialSettings):
         1, COUNT, "Apply the contrastive loss every N batches, scaled by N.", "as in ContraD, InsGen"
     )
     con_scale_weights: Sequence[float] | None = _setting(
-        None, WEIGHTS, "Weights of the contrastive losses per scale, normalised to sum to 1.", "equal, as in CUT"
+        None,
+        WEIGHTS,
+        "Weights of the contrastive losses by scale, the global one first, normalised to sum to 1.",
+        "equal, as in CUT",
     )
     con_views: str = _setting(
         "two",
@@ -205,7 +211,10 @@ class LossSettings(AdversarialSettings):
         0.2, click.FloatRange(min=MIN_TEMPERATURE), "Temperature that divides the cosines.", "DenseCL, InsGen"
     )
     con_pos_dist: float = _setting(
-        0.7, NOT_NEGATIVE, "Cells closer than this, in cell diagonals, are positives.", "PixPro"
+        0.7,
+        click.FloatRange(min=0, min_open=True),
+        "Cells closer than this, in cell diagonals, are positives.",
+        "PixPro",
     )
     con_neg_dist: float = _setting(
         0.7, NOT_NEGATIVE, "Cells that are not positives but closer than this are ignored.", "none are, as in PixPro"

@@ -102,8 +102,12 @@ class Loss(Participant):
         return self.heads(output)[1][:, 0] * 0
 
     def report_output(self, kind: str, output: Any) -> None:
-        """Report the logits of 'real' or 'fake' images."""
-        report_logits(kind, self.heads(output)[1])
+        """Report the logits of 'real' or 'fake' images in an output of D."""
+        self.report_heads(kind, self.heads(output))
+
+    def report_heads(self, kind: str, logits: Logits) -> None:
+        """Report logits of 'real' or 'fake' images."""
+        report_logits(kind, logits[1])
 
     def replacement(self) -> Extension | None:
         """Return the extension that replaces the adversarial loss, if there is one."""

@@ -63,6 +63,16 @@ class Phase:
         self.stopwatch.start()
         if self._frees_memory:
             release_free_memory()
+        self.accumulate_gradients(loss, rounds)
+        training_stats.report(f"Health/nonfinite_grads/{self.name}", remove_nonfinite(self.module.parameters()))
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)  # now, so that the gradients of two networks never coexist
+        if self._frees_memory:
+            release_free_memory()
+        self.stopwatch.stop()
+
+    def accumulate_gradients(self, loss: Loss, rounds: Sequence[Round]) -> None:
+        """Accumulate the gradients of all rounds, while the extensions are active."""
         self.module.requires_grad_(True)
         with ExitStack() as active:
             for extension in self.extensions:
@@ -78,12 +88,6 @@ class Phase:
                     gain=self.interval,
                 )
         self.module.requires_grad_(False)
-        training_stats.report(f"Health/nonfinite_grads/{self.name}", remove_nonfinite(self.module.parameters()))
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)  # now, so that the gradients of two networks never coexist
-        if self._frees_memory:
-            release_free_memory()
-        self.stopwatch.stop()
 
     def _replaced(self, real_img: torch.Tensor) -> torch.Tensor:
         if self.name.startswith("D"):

@@ -369,6 +369,9 @@ def _network_kwargs(flags: Flags, preset: Preset, configuration: Configuration) 
 
 
 def _refuse_unused_settings(flags: Flags, configuration: Configuration) -> None:
+    for name in configuration.unused:
+        if getattr(flags, name) is not None:
+            raise ValueError(f"{_flag(name)} has no effect with --cfg={flags.cfg}")
     owners: list[tuple[str, AnyOption, bool]]
     owners = [(f"--cfg={name}", option, option is configuration) for name, option in configurations().items()]
     owners += [(f"--aug={name}", option, flags.aug == name) for name, option in augmentations().items()]
@@ -378,8 +381,11 @@ def _refuse_unused_settings(flags: Flags, configuration: Configuration) -> None:
         # Its default is not an error: it switches an extension off.
         if not any(users.values()) and name not in extensions():
             given = f"--aug={flags.aug}" if all(user.startswith("--aug=") for user in users) else f"--cfg={flags.cfg}"
-            flag = "--" + name.replace("_", "-")
-            raise ValueError(f"{flag} has no effect with {given}; it belongs to {', '.join(users)}")
+            raise ValueError(f"{_flag(name)} has no effect with {given}; it belongs to {', '.join(users)}")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _used_extensions(flags: Flags) -> list[ExtensionOption]:

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import flop_registry
 
 from torch_utils import misc
 from training.networks import bfloat16_training
-from training.phases import Phase, Round
+from training.phases import Round
 from training.run.construction import (
     ImageShape,
     construct_loss,
@@ -85,7 +85,9 @@ def rehearse(settings: TrainingSettings, dataset: DatasetInfo, on_cpu: bool) -> 
         with bfloat16_training(dataset.resolution, settings.num_bf16_res):
             for phase in phases:
                 with _watched() as watch:
-                    _run(phase, loss, rounds)
+                    # Up to the optimizer step, which takes no memory that lasts.
+                    phase.accumulate_gradients(loss, rounds)
+                    phase.optimizer.zero_grad(set_to_none=True)
                 pass_bytes = max(pass_bytes, watch.peak_bytes)
                 num_rounds = settings.batch_size // settings.num_gpus // settings.batch_gpu
                 flops += watch.flops * num_rounds / phase.interval
@@ -127,23 +129,6 @@ def _inputs(settings: TrainingSettings, shape: ImageShape, z_dim: int) -> Round:
     sizes = [num, shape.img_channels, shape.img_resolution, shape.img_resolution]
     img, z, c = (torch.zeros(size, device=META) for size in (sizes, [num, z_dim], [num, shape.c_dim]))
     return Round(real_img=img, real_c=c, gen_z=z, gen_c=c)
-
-
-def _run(phase: Phase, loss: Any, rounds: Sequence[Round]) -> None:
-    """Run a phase up to its optimizer step, which takes no memory that lasts."""
-    phase.module.requires_grad_(True)
-    for inputs in rounds:
-        loss.accumulate_gradients(
-            phase=phase.name,
-            real_img=inputs.real_img,
-            real_c=inputs.real_c,
-            gen_z=inputs.gen_z,
-            gen_c=inputs.gen_c,
-            sync=True,
-            gain=phase.interval,
-        )
-    phase.module.requires_grad_(False)
-    phase.optimizer.zero_grad(set_to_none=True)
 
 
 def _num_bytes(tensors: Sequence[torch.Tensor]) -> int:

@@ -58,6 +58,14 @@ def test_projected_has_a_smaller_cutout():
     assert options_of(cfg="projected", aug="ada")["augment_kwargs"]["class_name"] == "training.augment.AugmentPipe"
 
 
+def test_linear_augmentation_keeps_below_its_maximum():
+    kwargs = options_of(
+        cfg="insgen", target=0.5, ada_max_p=0.3, explicit=frozenset({"ada_max_p"}), settings={"ada_linear": True}
+    )
+    assert kwargs["loss_kwargs"]["final_p"] == 0.3
+    assert "ada_max_p" not in kwargs
+
+
 def test_projected_is_as_published():
     kwargs = options_of(cfg="projected", gpus=8)
     assert kwargs["D_kwargs"] == {
@@ -120,6 +128,11 @@ def test_the_relativistic_loss_is_regularized_always():
         ({"settings": {"rqs": 4}}, "--rqs has no effect with --cfg=auto; it belongs to --cfg=insgen"),
         ({"settings": {"cutout_ratio": 0.1}}, "--cutout-ratio has no effect with --aug=ada; it belongs to --aug=dif"),
         ({"settings": {"apa_target": 0.1}}, "--apa-target has no effect"),
+        ({"cfg": "projected", "mbstd_group": 2}, "--mbstd-group has no effect with --cfg=projected"),
+        ({"cfg": "projected-fastgan", "map_depth": 5}, "--map-depth has no effect with --cfg=projected-fastgan"),
+        ({"cfg": "projected-fastgan", "cmax": 8}, "--cmax has no effect with --cfg=projected-fastgan"),
+        ({"cfg": "projected-fastgan", "cond": True}, "--cond=1 has no effect on FastGAN's generator; use --cfg=proj"),
+        ({"cfg": "insgen", "time": 1800, "settings": {"ada_linear": True}}, "--ada-linear=1 needs a run of known len"),
         ({"aug": "diffaug", "augpipe": "bg"}, "--augpipe has no effect with --aug=diffaug"),
         ({"aug": "diffaug", "p": 0.1}, "--p needs --aug=fixed, got --aug=diffaug"),
         ({"aug": "diffaug", "target": 0.1}, "--target needs --aug=ada, got --aug=diffaug"),

@@ -78,3 +78,10 @@ def test_policy():
     assert not torch.equal(DiffAugment("cutout")(img), img)
     assert set(DiffAugment("cutout")(img).unique().tolist()) == {0, 1}
     assert math.isclose(float(DiffAugment("cutout", cutout_ratio=0)(img).mean()), 1)
+
+
+def test_transforms_follow_the_order_of_the_policy():
+    img = torch.ones([8, 3, 16, 16])
+    cut_last, cut_first = DiffAugment("color,cutout")(img), DiffAugment("cutout,color")(img)
+    assert (cut_last == 0).any()
+    assert not (cut_first == 0).any(), "brightness changes what was cut out"

@@ -131,6 +131,34 @@ def test_relativistic_generator():
     assert_close(gradients(loss, "Gmain", loss.G_synthesis, arguments), expected)
 
 
+def test_relativistic_pairs_have_the_same_label(monkeypatch):
+    loss = make_loss(extensions=[lambda loss: RelativisticLoss(loss, 4, "relativistic")])
+    seen = []
+    monkeypatch.setattr(loss, "run_D", lambda img, c, sync, run_D=loss.run_D: seen.append(c) or run_D(img, c, sync))
+    arguments = {**inputs(), "real_c": torch.eye(4), "gen_c": torch.eye(4).flip(0)}
+    gradients(loss, "Gmain", loss.G_synthesis, arguments)
+    gradients(loss, "Dboth", loss.D, arguments)
+    assert len(seen) == 4
+    assert all(c is arguments["real_c"] for c in seen)
+
+
+def test_what_relativistic_logits_say_does_not_depend_on_a_constant(monkeypatch):
+    """Which the loss leaves undetermined, but the signs that control augmentation would see."""
+    loss = make_loss(extensions=[lambda loss: RelativisticLoss(loss, 4, "relativistic")])
+    arguments, said = inputs(), []
+    monkeypatch.setattr(loss, "report_heads", lambda kind, logits: said.append((kind, logits[1])))
+    for shift in (0, 3):
+        with torch.no_grad():
+            loss.D.b4.out.bias.add_(shift)
+        torch.manual_seed(0)
+        gradients(loss, "Dmain", loss.D, arguments)
+    before, after = dict(said[:2]), dict(said[2:])
+    assert before.keys() == {"real", "fake"}
+    torch.testing.assert_close(before["real"].mean(), -before["fake"].mean())
+    for kind, logits in before.items():
+        torch.testing.assert_close(after[kind], logits, atol=1e-5, rtol=0)
+
+
 def test_san_separates_direction_and_length():
     """The definition, on a copy of D whose last layer has a length s and a direction d of its own."""
     loss = make_loss(extensions=[lambda loss: SlicingAdversarial(loss, 4, san=True)])

@@ -72,6 +72,18 @@ def test_half_the_images_take_half_the_activations_and_as_many_operations():
     assert whole.flops == pytest.approx(halves.flops, rel=0.1)
 
 
+@pytest.mark.parametrize(
+    "extension",
+    [{"lecam": 0.3}, {"apa": True}, {"loss": "relativistic"}, {"san": True}],
+    ids=lambda given: next(iter(given)),
+)
+def test_extensions_take_part(extension):
+    alone = rehearse(settings(cfg="stylegan2", aug="noaug"), DATASET, on_cpu=True)
+    extended = rehearse(settings(cfg="stylegan2", aug="noaug", settings=extension), DATASET, on_cpu=True)
+    assert extended.flops >= alone.flops
+    assert extended.weight_bytes == alone.weight_bytes
+
+
 def test_half_precision_is_for_gpus():
     many = settings(batch=16, batch_gpu=16, aug="noaug")  # so that the maps of the networks take most
     gpu, cpu = (rehearse(many, DATASET, on_cpu=on_cpu) for on_cpu in (False, True))
