@@ -17,7 +17,7 @@ class DiffAugment(torch.nn.Module):
     """Random colour, translation and cutout, one draw per image.
 
     Args:
-        diffaug_policy: Comma list of 'color', 'translation', 'cutout'; applied in this order.
+        diffaug_policy: Comma list of 'color', 'translation', 'cutout', in the order in which they are applied.
         cutout_ratio: Side of the square that is cut out, relative to the image.
     """
 

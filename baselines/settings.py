@@ -32,7 +32,7 @@ class DiffAugmentSettings:
 
     diffaug_policy: str = field(
         default="color,translation,cutout",
-        metadata={"type": Policy(), "help": "Transforms, in this order.", "source": "arXiv 2006.10738"},
+        metadata={"type": Policy(), "help": "Transforms, in the order given.", "source": "arXiv 2006.10738"},
     )
     cutout_ratio: float = field(
         default=0.5,
