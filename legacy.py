@@ -9,9 +9,11 @@ from typing import Any
 import click
 
 from dnnlib.atomic import write_atomic
+from dnnlib.outputs import check_replaceable_file
 from dnnlib.util import UserError, open_url
 from training.run.latest import find_network, is_state
 from training.snapshots.load import load_network_pkl
+from training.snapshots.portable import CONFIG
 from training.snapshots.state import load_state
 
 __all__ = ["load_network_pkl"]
@@ -43,6 +45,7 @@ def convert_network_pickle(source: str, dest: str, force_fp16: bool, trust_pickl
             raise UserError(f"--dest={dest} is the file of --source, which is not overwritten; choose another name")
         if not Path(dest).parent.is_dir():
             raise UserError(f"--dest={dest}: there is no folder {Path(dest).parent}")
+        check_replaceable_file(Path(dest))
         data = _read(find_network(source, "--source"), force_fp16, trust_pickle)
         write_atomic(dest, lambda file: pickle.dump(data, file))
     except (UserError, OSError) as error:
@@ -57,6 +60,10 @@ def _read(source: str, force_fp16: bool, trust_pickle: bool) -> dict[str, Any]:
                 f"--force-fp16 is for pickles; {source} is a checkpoint: convert the result of this command"
             )
         return load_state(Path(source)).parts
+    if Path(source).is_dir():
+        is_export = (Path(source) / CONFIG).is_file()
+        what = "an exported generator, without the G and D of a snapshot" if is_export else "a folder without a run"
+        raise UserError(f"--source: {source} is {what}; give a snapshot (.pkl) or a run folder")
     with open_url(source) as f:
         return load_network_pkl(f, force_fp16=force_fp16, trusted=trust_pickle)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from dnnlib.outputs import check_replaceable_file
 from dnnlib.util import UserError
 
 
@@ -28,6 +29,7 @@ def main(runs: tuple[Path, ...], out: Path | None) -> None:
         raise click.ClickException(f"{len(runs)} runs are too many for a page; give up to {MAX_RUNS}")
     path = out or (runs[0] / PAGE_FILE if len(runs) == 1 else Path("comparison.html"))
     try:
+        check_replaceable_file(path)
         write_comparison(runs, path)
     except UserError as error:
         raise click.ClickException(str(error)) from error

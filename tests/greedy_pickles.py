@@ -124,6 +124,7 @@ def copies() -> dict[str, bytes]:
     state = MARK + put(1) + put((1_000_000,)) + dtype + b"\x89" + million + b"t"
     made = call(name("numpy._core.multiarray", "_reconstruct"), name("numpy", "ndarray"), put((0,)), put_bytes(b"b"))
     key, value = remember(put_bytes(b"x" * 1_000_000), 0) + b"0", recall(0) + b"Ns"
+    padded_key = put_bytes(bytes(5_000_000)) + b"0" + remember(put_bytes(b"x" * 4096), 0) + b"0"
     twins = remember(million, 0) + b"0" + remember(million, 1) + b"0}"
     return {
         "bytes encoded again": repeated(name("_codecs", "encode"), million + put("latin1") + TUPLE2),
@@ -132,6 +133,7 @@ def copies() -> dict[str, bytes]:
         "an array filled again": made + remember(state, 0) + BUILD + (recall(0) + BUILD) * 50_000,
         "arrays of one text": remember(state, 0) + b"0" + MARK + (made + recall(0) + BUILD) * 2_000 + b"l",
         "keys of bytes": key + b"}" + value * NUM,
+        "keys of bytes in many dicts": padded_key + MARK + (b"}" + value) * NUM + b"l",
         "equal keys": twins + (recall(0) + b"Ns" + recall(1) + b"Ns") * NUM,
         "arguments of text": repeated(name("collections", "OrderedDict"), million),
         "many arguments": repeated(name("torch._utils", "_rebuild_parameter"), MARK + one_tensor + b"N" * NUM + b"t"),

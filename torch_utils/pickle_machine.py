@@ -331,10 +331,10 @@ class _Machine:
 
     def _pairs(self, items: list[Any]) -> dict[str, Any]:
         pairs = zip(items[::2], items[1::2], strict=True)
-        return {_text_key(key): value for key, value in pairs if self._is_key(key)}
+        return {self._text_key(key): value for key, value in pairs if self._is_key(key)}
 
     def _keys(self, items: list[Any]) -> list[str]:
-        return [_text_key(key) for key in items if self._is_key(key)]
+        return [self._text_key(key) for key in items if self._is_key(key)]
 
     def _is_key(self, key: Any) -> bool:
         # Text only: hashing a deeply nested tuple would overflow the C stack, and integers can be made to collide.
@@ -342,11 +342,14 @@ class _Machine:
             raise RefusedPickleError(f"a key of type {type(key).__name__}, only text is allowed")
         return type(key) is str or type(key) is bytes
 
-
-def _text_key(key: str | bytes) -> str:
-    if len(key) > MAX_KEY_CHARS:  # Equal keys are compared character by character.
-        raise RefusedPickleError(f"a key of {len(key)} characters, at most {MAX_KEY_CHARS} are allowed")
-    return key if isinstance(key, str) else key.decode("latin1")
+    def _text_key(self, key: str | bytes) -> str:
+        if len(key) > MAX_KEY_CHARS:  # Equal keys are compared character by character.
+            raise RefusedPickleError(f"a key of {len(key)} characters, at most {MAX_KEY_CHARS} are allowed")
+        if isinstance(key, str):
+            return key
+        text = key.decode("latin1")  # a copy each time, although the pickle may hold the bytes once
+        self._budget.spend_memory(sys.getsizeof(text))
+        return text
 
 
 def _unknown_among(values: tuple[Any, ...]) -> Unknown | None:

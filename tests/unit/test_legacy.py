@@ -1,4 +1,5 @@
 import io
+import os
 import pickle
 
 import pytest
@@ -9,6 +10,7 @@ import legacy
 from tests import tiny_snapshot
 from tests.malicious_pickles import all_malicious_pickles
 from tests.tiny_snapshot import described, images
+from training.snapshots.portable import save_portable
 
 
 def test_the_loader_keeps_its_name():
@@ -62,3 +64,26 @@ def test_a_snapshot_is_not_replaced_by_its_conversion(tmp_path):
     assert result.output.startswith("Error: --dest=")
     assert "is the file of --source" in result.output
     assert path.read_bytes() == b"precious"
+
+
+def test_only_files_are_replaced(tmp_path):
+    (tmp_path / "good.pkl").write_bytes(pickle.dumps(tiny_snapshot.snapshot()))
+    os.mkfifo(tmp_path / "pipe")
+    result = run_cli("--source", tmp_path / "good.pkl", "--dest", tmp_path / "pipe")
+    assert result.output.startswith(f"Error: {tmp_path / 'pipe'} is not a regular file")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_folders_that_are_no_runs(tmp_path):
+    save_portable(tmp_path / "exported", tiny_snapshot.generator())
+    (tmp_path / "empty").mkdir()
+    said = "is an exported generator, without the G and D of a snapshot; give a snapshot (.pkl) or a run folder"
+    for source, words in (
+        ("scenes32", said),
+        (tmp_path / "exported", said),
+        (tmp_path / "empty", "is a folder without a run; give a snapshot (.pkl) or a run folder"),
+    ):
+        result = run_cli("--source", source, "--dest", tmp_path / "a.pkl")
+        assert result.exit_code == 1
+        assert result.output.count("\n") == 1
+        assert words in result.output

@@ -37,3 +37,12 @@ def test_mistakes_take_one_line(tmp_path):
     assert result.output.count("\n") == 1
     assert "No such file or directory" in result.output
     assert "13 runs are too many" in CliRunner().invoke(main, ["a"] * 13).output
+
+
+def test_only_files_are_replaced(tmp_path):
+    run_dir = write_run(tmp_path / "run", num_ticks=2, num_grids=1)
+    os.mkfifo(tmp_path / "pipe")
+    result = CliRunner().invoke(main, [str(run_dir), f"--out={tmp_path / 'pipe'}"])
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {tmp_path / 'pipe'} is not a regular file")
+    assert (tmp_path / "pipe").is_fifo()

@@ -32,7 +32,7 @@ def known_generators() -> list[str]:
 
 
 def save_portable(folder: Path, G_ema: torch.nn.Module) -> None:
-    """Write ``model.safetensors`` and ``config.json``.
+    """Write ``model.safetensors`` and ``config.json``; a kill in between leaves what can be replaced, not loaded.
 
     Args:
         folder: Where to; made if it is not there.
@@ -48,11 +48,13 @@ def save_portable(folder: Path, G_ema: torch.nn.Module) -> None:
         raise UserError(f"a {class_name} cannot be described: only {', '.join(known_generators())} can")
     network: Any = G_ema  # its class was made persistent by a decorator that type checkers do not see through
     arguments = inspect.signature(type(G_ema)).bind(*network.init_args, **network.init_kwargs).arguments
-    config = {"class_name": class_name, "init_kwargs": arguments}
+    config = (json.dumps({"class_name": class_name, "init_kwargs": arguments}, indent=2) + "\n").encode()
     tensors = {name: _own_copy(tensor) for name, tensor in G_ema.state_dict().items()}
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / WEIGHTS).exists() and (folder / CONFIG).read_bytes() != config:
+        (folder / WEIGHTS).unlink()  # must not stand beside the settings of another generator
+    write_atomic(folder / CONFIG, config)  # first: it tells whose weights are there
     write_atomic(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
-    write_atomic(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
 
 
 def check_replaceable(folder: Path) -> None:

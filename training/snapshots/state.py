@@ -70,6 +70,8 @@ def load_state(path: Path, names: Collection[str] = PARTS) -> Snapshot:
             if name != "augment_pipe":
                 raise UserError(f"{path} holds no {name}")
             parts[name] = None
+        elif options.get(_OPTIONS[name]) is None:
+            raise UserError(f"{path} holds {name}, but {options_file} has no {_OPTIONS[name]}: it is of another run")
         else:
             sizes = {} if name == "augment_pipe" else _sizes(options, c_dim, path)
             try:

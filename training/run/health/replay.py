@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,24 @@ def replay(run_dir: Path, options: Mapping[str, Any]) -> Monitor:
         run_dir: Run folder.
         options: Arguments of the training loop.
     """
-    monitor = Monitor(options)
+    monitor, scores = Monitor(options), deque(_read_first_scores(run_dir, options))
     for _number, line in read_lines(run_dir / "stats.jsonl"):
         monitor.add_tick(line)
+        while scores and scores[0][0] <= monitor.history.kimg:  # each is judged at the tick after which it was found
+            monitor.add_score(*scores.popleft())
+    for score in scores:
+        monitor.add_score(*score)
+    return monitor
+
+
+def _read_first_scores(run_dir: Path, options: Mapping[str, Any]) -> Iterator[tuple[float, str, float]]:
+    """Yield thousands of images seen, name and value of the score by which snapshots are compared, in order."""
     metrics = options.get("metrics")
     if isinstance(metrics, (list, tuple)) and metrics and isinstance(metrics[0], str):
         for kimg, results in read_scores(run_dir / f"metric-{metrics[0]}.jsonl"):
             first = first_score(results)
             if first is not None:
-                monitor.add_score(kimg, *first)
-    return monitor
+                yield kimg, *first
 
 
 def first_score(results: Mapping[str, float]) -> tuple[str, float] | None:

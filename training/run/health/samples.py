@@ -35,8 +35,7 @@ class SampleMeter:
 
     def __init__(self, training_set: Any, real_img: np.ndarray) -> None:
         self._training_set = training_set
-        different = np.unique(real_img[: 2 * MAX_SAMPLES], axis=0)[:MAX_SAMPLES]
-        self._reals = to_range(different)
+        self._reals = to_range(_different(real_img[: 2 * MAX_SAMPLES])[:MAX_SAMPLES])
         self._small_reals = shrink(self._reals)
         self._training_images: np.ndarray | None = None
         self._real_distance = 0.0
@@ -77,6 +76,12 @@ class SampleMeter:
             return None
         nearest = _distances(samples, self._training_images).min(axis=1)
         return float(np.median(nearest)) / self._real_distance
+
+
+def _different(img: np.ndarray) -> np.ndarray:
+    """Leave out repeated images, in the order of the grid: that of `np.unique` begins with the darkest corners."""
+    first = np.unique(img, axis=0, return_index=True)[1]
+    return img[np.sort(first)]
 
 
 def to_range(img: np.ndarray) -> np.ndarray:

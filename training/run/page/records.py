@@ -21,6 +21,8 @@ MAX_POINTS = 300
 """Points of a curve; of each of several runs on one page, a part of them."""
 REPORTED_RUNNING = "reported running"
 """State of a run that said it was running, if it cannot be found out whether it still is."""
+UNREPORTED = "unreported"
+"""State of a run that does not say, as those of StyleGAN2-ADA."""
 
 
 @dataclass
@@ -39,7 +41,7 @@ class RunRecords:
     folder: Path
     name: str
     state: str
-    """'running', `REPORTED_RUNNING`, or how it ended: one of `ENDED`."""
+    """'running', `REPORTED_RUNNING`, `UNREPORTED`, or how it ended: one of `ENDED`."""
     kimg: float
     total_kimg: float
     options: dict[str, Any]
@@ -49,6 +51,8 @@ class RunRecords:
     monitor: Monitor
     best: dict[str, Any] | None
     """What best.json says."""
+    can_continue: bool
+    """Whether ``train.py --continue`` finds options of its own and a checkpoint."""
 
     @property
     def resolution(self) -> int | None:
@@ -86,7 +90,7 @@ def read_records(run_dir: Path, monitor: Monitor | None = None, max_points: int 
     if not stats.is_file():
         raise UserError(f"{run_dir}: not a run folder that has finished a tick, stats.jsonl is missing")
     status = read_status(run_dir)
-    options = _read_options(run_dir)
+    options, is_ours = _read_options(run_dir)
     monitor = monitor or replay(run_dir, options)
     curves = read_curves(stats, max_points)
     kimg = monitor.history.kimg or float(status.get("kimg", 0.0))
@@ -101,27 +105,31 @@ def read_records(run_dir: Path, monitor: Monitor | None = None, max_points: int 
         scores=_read_all_scores(run_dir, max_points),
         monitor=monitor,
         best=read_best(run_dir),
+        can_continue=is_ours and any(run_dir.glob("training-state-*.safetensors")),
     )
 
 
 def _state(run_dir: Path, reason: str) -> str:
     if reason in ENDED:
         return reason
-    is_running = reason == "running" and is_locked(run_dir)
+    if reason != "running":
+        return UNREPORTED
+    is_running = is_locked(run_dir)
     if is_running is None:
         return REPORTED_RUNNING
     return "running" if is_running else "interrupted"
 
 
-def _read_options(run_dir: Path) -> dict[str, Any]:
+def _read_options(run_dir: Path) -> tuple[dict[str, Any], bool]:
+    """Return the arguments of the training loop, and whether the file is whole and of this project."""
     try:
-        return read_options(run_dir)
+        return read_options(run_dir), True
     except UserError:  # of StyleGAN2-ADA's train.py, or damaged; the curves are still there
         try:
             options = json.loads(read_small_file(run_dir / OPTIONS_FILE))
         except (OSError, ValueError, RecursionError):
-            return {}
-        return options if isinstance(options, dict) else {}
+            return {}, False
+        return options if isinstance(options, dict) else {}, False
 
 
 def read_curves(path: Path, max_points: int = MAX_POINTS) -> dict[str, Curve]:
@@ -167,8 +175,8 @@ def updated_sec(run_dir: Path) -> float:
         file.seek(max(path.stat().st_size - MAX_LINE_BYTES, 0))
         last = file.read().splitlines()[-1:]
     try:
-        timestamp = json.loads(last[0])["timestamp"]
+        timestamp = float(json.loads(last[0])["timestamp"])
         time.localtime(timestamp)  # raises where it is no time
     except (LookupError, TypeError, ValueError, OverflowError, OSError, RecursionError):
         return path.stat().st_mtime
-    return float(timestamp)
+    return timestamp

@@ -15,11 +15,11 @@ from dnnlib.util import format_time
 from training.run.best import BEST_SNAPSHOT
 from training.run.health.monitor import Monitor
 from training.run.jsonl import finite
-from training.run.latest import newest_networks
+from training.run.latest import is_state, newest_networks
 from training.run.page.html import Html, document, embed_json, image, join, table, tag
 from training.run.page.names import distinct_names
 from training.run.page.pictures import Picture, sample_pictures, small_picture
-from training.run.page.records import MAX_POINTS, REPORTED_RUNNING, RunRecords, read_records, updated_sec
+from training.run.page.records import MAX_POINTS, REPORTED_RUNNING, UNREPORTED, RunRecords, read_records, updated_sec
 from training.run.page.run_charts import (
     cost_section,
     health_section,
@@ -33,6 +33,12 @@ from training.run.time_plan import flag_to_train_longer
 PAGE_FILE = "report.html"
 CHEAP_METRIC = "fd1k_efflite1"
 """Suggested for runs without metrics of their own, which a CPU computes in minutes."""
+SIZE_FLAGS = {
+    "--cbase": "G_kwargs.synthesis_kwargs.channel_base",
+    "--cmax": "G_kwargs.synthesis_kwargs.channel_max",
+    "--map-depth": "G_kwargs.mapping_kwargs.num_layers",
+}
+"""Flags of ``train.py`` without which networks of another run may not fit, and the options that they set."""
 MAX_RUNS = 12
 MIN_POINTS = 60
 MAX_PICTURE_BYTES = 5 << 20
@@ -41,8 +47,9 @@ STATES = {
     "running": "running",
     REPORTED_RUNNING: "running by its last report, which this user cannot check",
     "finished": "finished",
-    "stopped": "stopped, and can be continued",
-    "interrupted": "interrupted: no process is training, and it can be continued from its last checkpoint",
+    UNREPORTED: "not known: the folder has no exit_status.json that says it",
+    "stopped": "stopped",
+    "interrupted": "interrupted: no process is training",
     "unsaved": "ended without a checkpoint",
     "diverged": "stopped because training diverged",
 }
@@ -104,7 +111,8 @@ def _status(run: RunRecords) -> Html:
 
 
 def _facts(run: RunRecords) -> Iterator[tuple[str, str]]:
-    yield "State", STATES.get(run.state, run.state)
+    is_left = run.state in ("stopped", "interrupted") and run.can_continue
+    yield "State", STATES[run.state] + (", and can be continued from its last checkpoint" if is_left else "")
     yield "Images seen", f"{run.kimg:.4g} of {run.total_kimg:.4g} thousand"
     pace = run.sec_per_kimg
     if pace is not None:
@@ -124,7 +132,7 @@ def _overview(runs: Sequence[RunRecords]) -> Html:
     rows = [
         [
             run.name,
-            STATES.get(run.state, run.state).partition(",")[0].partition(":")[0],
+            STATES[run.state].partition(",")[0].partition(":")[0],
             f"{run.kimg:.4g} of {run.total_kimg:.4g}",
             "-" if run.sec_per_kimg is None else f"{run.sec_per_kimg:.3g}",
             "-" if run.best is None else f"{run.best['score']} {run.best['value']:.4g} at {run.best['kimg']:g} kimg",
@@ -214,11 +222,15 @@ def _commands(run: RunRecords) -> Html:
 
 def commands(run: RunRecords) -> Iterator[tuple[str, str]]:
     """Yield what can be done with a run, and the exact command for it."""
-    limit_sec = finite(run.options.get("time_limit_sec"))
-    longer = [flag_to_train_longer(run.kimg, run.total_kimg, limit_sec)] if run.state == "finished" else []
-    command = how_to_run("train.py", f"--continue={run.folder}", *longer)
-    yield "Train further" if longer else "Continue", command
     newest, best = newest_networks(run.folder), run.folder / BEST_SNAPSHOT
+    if run.can_continue:
+        limit_sec = finite(run.options.get("time_limit_sec"))
+        longer = [flag_to_train_longer(run.kimg, run.total_kimg, limit_sec)] if run.state == "finished" else []
+        command = how_to_run("train.py", f"--continue={run.folder}", *longer)
+        yield "Train further" if longer else "Continue", command
+    elif newest is not None and not is_state(str(newest)):
+        command = how_to_run("train.py", *_starting_from(run, newest))
+        yield "Start another run from its networks (with its --cfg)", command
     if newest is not None:
         yield "Generate images", _generate(run, newest)
         yield "Score", how_to_run("calc_metrics.py", f"--network={newest}", *_scoring(run))
@@ -227,6 +239,17 @@ def commands(run: RunRecords) -> Iterator[tuple[str, str]]:
     yield "Compare with another run", how_to_run("report.py", str(run.folder), "OTHER_RUN", "--out=comparison.html")
     if any(run.folder.glob("events.out.tfevents.*")):
         yield "All statistics", f"tensorboard {shlex.quote(f'--logdir={run.folder}')}"
+
+
+def _starting_from(run: RunRecords, snapshot: Path) -> Iterator[str]:
+    """Yield the flags of a new run on the same images, except ``--cfg``, which the options do not tell."""
+    dataset, options = _settings(run, "training_set_kwargs"), dict(_flat(run.options))
+    yield f"--outdir={run.folder.absolute().parent}"
+    yield f"--data={dataset.get('path', 'DATA')}"
+    if dataset.get("use_labels"):
+        yield "--cond=1"
+    yield from (f"{flag}={options[name]}" for flag, name in SIZE_FLAGS.items() if name in options)
+    yield f"--resume={snapshot}"
 
 
 def _generate(run: RunRecords, network: Path) -> str:

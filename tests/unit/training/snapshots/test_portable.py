@@ -7,11 +7,13 @@ import pytest
 import safetensors.torch
 import torch
 
+from dnnlib.atomic import write_atomic
 from dnnlib.util import UserError
 from tests import tiny_snapshot
 from tests.fuzzing import fuzz, num_rounds, run_bounded
 from tests.helpers import REPOSITORY
 from tests.image_files import LFS_POINTER
+from training.snapshots import portable
 from training.snapshots.portable import load_portable, save_portable
 
 
@@ -229,6 +231,45 @@ def test_a_generator_is_replaced(saved):
     G = tiny_snapshot.generator(c_dim=3)
     save_portable(folder, G)
     assert load_portable(folder).c_dim == 3
+
+
+def killed_while_saving(monkeypatch, folder, G, name):
+    def write_or_die(path, data):
+        if path.name == name:
+            raise KeyboardInterrupt
+        write_atomic(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(portable, "write_atomic", write_or_die)
+        with pytest.raises(KeyboardInterrupt):
+            save_portable(folder, G)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_half_export_does_not_load_and_is_replaced(tmp_path, monkeypatch, name):
+    folder, G = tmp_path / "folder", tiny_snapshot.generator()
+    killed_while_saving(monkeypatch, folder, G, name)
+    with pytest.raises(UserError, match=r"holds no config\.json|model\.safetensors cannot be read"):
+        load_portable(folder)
+    save_portable(folder, G)
+    assert torch.equal(load_portable(folder).mapping.w_avg, G.mapping.w_avg)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_weights_never_stand_beside_the_settings_of_another_generator(saved, monkeypatch, name):
+    folder, _G = saved
+    other = tiny_snapshot.generator(c_dim=3)
+    killed_while_saving(monkeypatch, folder, other, name)
+    with pytest.raises(UserError, match=r"model\.safetensors cannot be read"):
+        load_portable(folder)
+    save_portable(folder, other)
+    assert load_portable(folder).c_dim == 3
+
+
+def test_a_kill_leaves_the_earlier_weights_of_the_same_settings(saved, monkeypatch):
+    folder, G = saved
+    killed_while_saving(monkeypatch, folder, tiny_snapshot.generator(c_dim=2), "model.safetensors")
+    assert torch.equal(load_portable(folder).mapping.w_avg, G.mapping.w_avg)
 
 
 def test_a_generator_in_training_is_saved_and_stays_in_training(tmp_path):

@@ -85,6 +85,18 @@ def test_options_of_other_networks(run_dir, state):
         edited(run_dir, **before)
 
 
+@pytest.mark.parametrize("without", [dict, lambda: {"augment_kwargs": None}])
+def test_options_of_a_run_without_augmentation(run_dir, state, without):
+    before = json.loads((run_dir / OPTIONS_FILE).read_text())
+    options = {name: value for name, value in before.items() if name != "augment_kwargs"}
+    (run_dir / OPTIONS_FILE).write_text(json.dumps({**options, **without()}))
+    try:
+        with pytest.raises(UserError, match=r"holds augment_pipe, but .* has no augment_kwargs: it is of another run"):
+            load_state(state)
+    finally:
+        (run_dir / OPTIONS_FILE).write_text(json.dumps(before))
+
+
 def test_damage(state, tmp_path):
     copy = tmp_path / state.name
     copy.write_bytes(state.read_bytes()[:-1] + b"\xff")

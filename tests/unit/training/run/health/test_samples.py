@@ -26,6 +26,19 @@ def test_images_like_the_real_ones():
     assert found[LEAK] > 3
 
 
+def test_real_images_are_taken_as_they_come_not_the_darkest_first():
+    def half_of_them_dark(seed):
+        img = images(512, seed)
+        img[::2] = img[::2] // 16
+        return img
+
+    reals = half_of_them_dark(seed=0)
+    meter = SampleMeter([], reals)
+    assert meter.measure(to_range(half_of_them_dark(seed=1)))[DIVERSITY] == pytest.approx(1, abs=0.1)
+    repeated = SampleMeter([], reals.repeat(2, axis=0)[:512])
+    assert repeated.measure(to_range(half_of_them_dark(seed=1)))[DIVERSITY] == pytest.approx(1, abs=0.1)
+
+
 def test_a_few_modes():
     few = to_range(images(4, seed=1)).repeat(25, axis=0)
     found = METER.measure(few + np.random.default_rng(0).normal(0, 0.01, few.shape).astype(np.float32))

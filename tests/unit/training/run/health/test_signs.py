@@ -187,6 +187,23 @@ def test_replay_of_files(tmp_path):
     assert replay(tmp_path, OPTIONS).kinds() == ["discriminator_ahead", "stagnation"]
 
 
+def test_replay_judges_each_score_when_it_was_found(tmp_path):
+    ticks = [tick(5 * i, **HEALTHY) for i in range(1, 21)]
+    (tmp_path / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in ticks))
+    values = {kimg: 20 if kimg <= 5 else 25 for kimg in range(5, 70, 5)} | {70: 10, 75: 10, 110: 30}
+    records = [
+        {"results": {"fid50k_full": value}, "snapshot_pkl": f"network-snapshot-{kimg:06d}.pkl"}
+        for kimg, value in values.items()
+    ]
+    (tmp_path / "metric-fid50k_full.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    monitor = replay(tmp_path, OPTIONS)
+    assert monitor.signs == []
+    first_kimg, last_kimg, sign = monitor.seen["stagnation"]
+    assert (first_kimg, sign.value) == (45, 12)
+    assert last_kimg == 70  # the tick was there before its score
+    assert monitor.history.scores[-1] == (110, 30)  # of a tick that stats.jsonl lacks
+
+
 @pytest.mark.parametrize(
     "line",
     [{}, {"Loss/D/loss": 3}, {"Loss/D/loss": {"num": 1, "mean": "x"}}, {"Progress/kimg": {"num": "", "mean": []}}],

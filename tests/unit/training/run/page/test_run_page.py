@@ -1,6 +1,7 @@
 """The page of a run, and of several: complete, escaped, bounded, and made of whatever is there."""
 
 import json
+import math
 import os
 import re
 import shlex
@@ -16,14 +17,19 @@ from tests.fake_run import write_run
 from training.run.folder import lock_run
 from training.run.names import find_grids
 from training.run.page.pictures import CACHE_FOLDER, describe_grid, sample_pictures, small_picture
-from training.run.page.records import read_curves, read_records
+from training.run.page.records import read_curves, read_records, updated_sec
 from training.run.page.run_charts import MAX_METHOD_CHARTS
 from training.run.page.run_page import MAX_RUNS, PAGE_FILE, commands, run_page, write_comparison, write_run_page
+
+CHECKPOINT = "training-state-000100000.safetensors"
+RESUME = "Start another run from its networks (with its --cfg)"
 
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("runs") / "00000-<b>cats & dogs", Loss__D__loss=200.0)
+    folder = write_run(tmp_path_factory.mktemp("runs") / "00000-<b>cats & dogs", Loss__D__loss=200.0)
+    (folder / CHECKPOINT).touch()
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +115,45 @@ def test_states_and_time_left(tmp_path):
     assert state == "interrupted"
     assert facts["Time left"] == "50m 00s of training"  # a minute for each 4 of the 200 kimg
     assert "Time left" not in state_and_facts("finished")[1]
+
+
+def state_and_commands(folder):
+    records = read_records(folder)
+    (state,) = re.findall("<dt>State</dt><dd>(.*?)</dd>", run_page([records]))
+    return state, {what: shlex.split(command) for what, command in commands(records)}
+
+
+def test_only_runs_with_a_checkpoint_can_be_continued(tmp_path):
+    folder = write_run(tmp_path / "run", num_ticks=2, num_grids=1)
+    (folder / "exit_status.json").write_text('{"reason": "stopped", "kimg": 8, "total_kimg": 16}')
+    state, found = state_and_commands(folder)
+    assert state == "stopped"
+    assert "Continue" not in found
+    data, resume = "--data=photos & <b>cats</b>.zip", f"--resume={folder / 'network-snapshot-000008.pkl'}"
+    assert found[RESUME][-3:] == [f"--outdir={tmp_path}", data, resume]
+    (folder / CHECKPOINT).touch()
+    state, found = state_and_commands(folder)
+    assert state == "stopped, and can be continued from its last checkpoint"
+    assert found["Continue"][-1] == f"--continue={folder}"
+    assert RESUME not in found
+
+
+def test_a_run_of_stylegan2_ada(tmp_path):
+    folder = write_run(tmp_path / "run", num_ticks=2, num_grids=1)
+    (folder / "exit_status.json").unlink()
+    options = {
+        "run_dir": str(folder),
+        "training_set_kwargs": {"path": "cats.zip", "use_labels": True},
+        "G_kwargs": {"mapping_kwargs": {"num_layers": 8}, "synthesis_kwargs": {"channel_base": 32768}},
+    }
+    (folder / "training_options.json").write_text(json.dumps(options))
+    state, found = state_and_commands(folder)
+    assert state.startswith("not known: ")
+    assert not {"Continue", "Train further"} & found.keys()
+    resume = f"--resume={folder / 'network-snapshot-000008.pkl'}"
+    assert found[RESUME][-5:] == ["--data=cats.zip", "--cond=1", "--cbase=32768", "--map-depth=8", resume]
+    (folder / "network-snapshot-000008.pkl").unlink()
+    assert RESUME not in state_and_commands(folder)[1]
 
 
 def test_a_running_run_of_another_user(tmp_path, monkeypatch):
@@ -222,6 +267,13 @@ def test_numbers_that_are_too_large(tmp_path):
     page = write_run_page(folder).read_text()
     assert "Best snapshot" not in page
     assert "Pace" not in page
+
+
+@pytest.mark.parametrize("timestamp", [None, "yesterday", {}, 1e300, math.nan])
+def test_times_that_are_none(tmp_path, timestamp):
+    path = tmp_path / "stats.jsonl"
+    path.write_text(json.dumps({"timestamp": timestamp}) + "\n")
+    assert updated_sec(tmp_path) == path.stat().st_mtime
 
 
 def test_large_options_are_not_read(tmp_path):
