@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +15,12 @@ import PIL.Image
 import PIL.ImageDraw
 
 from dnnlib.commands import how_to_run
+from dnnlib.util import UserError
 from train import EXIT_STOPPED
 from training.data.grid import write_png
-from training.run.folder import OPTIONS_FILE
+from training.inference.options import errors_in_one_line
+from training.run.folder import find_run_dir, is_run, read_options, runs_by_age
+from training.run.jsonl import finite, read_lines
 
 RESOLUTION_PX = 32
 NUM_SCENES = 4000
@@ -58,7 +59,7 @@ def run_python(*arguments: str) -> int:
     """Run a script or module of this repository as a user would, showing the command; returns its exit status."""
     split = 2 if arguments[0] == "-m" else 1
     script, flags = " ".join(arguments[:split]), arguments[split:]
-    print(f"\n$ {how_to_run(script)} {shlex.join(flags)}", flush=True)
+    print(f"\n$ {how_to_run(script, *flags)}", flush=True)
     try:
         return subprocess.run([sys.executable, *arguments], cwd=Path(__file__).parent, check=False).returncode
     except KeyboardInterrupt:  # the script receives Ctrl-C too, and saves what it must
@@ -77,14 +78,42 @@ def must_run(*arguments: str) -> None:
 def train(outdir: Path, kimg: int) -> Path:
     """Train, or continue the run of an earlier call; returns the run folder."""
     data = outdir / "scenes.zip"
+    is_begun = any(map(is_run, runs_by_age(outdir)))
+    if is_begun:
+        check_own(find_run_dir("latest", outdir), data)
     if not data.exists():
         size = [f"--max-images={NUM_SCENES}", f"--width={RESOLUTION_PX}", f"--height={RESOLUTION_PX}"]
         must_run("dataset_tool.py", "--source=scenes", f"--dest={data}", *size)
-    if any(outdir.glob(f"*/{OPTIONS_FILE}")):
+    if is_begun:
         must_run("train.py", "--continue=latest", f"--outdir={outdir}", f"--kimg={kimg}")
     else:
         must_run("train.py", f"--outdir={outdir}", f"--data={data}", f"--kimg={kimg}", *TRAINING_FLAGS)
-    return max(path.parent for path in outdir.glob(f"*/{OPTIONS_FILE}"))
+    return find_run_dir("latest", outdir)
+
+
+def check_own(run_dir: Path, data: Path) -> None:
+    """Refuse to continue a run of other data: it is somebody's training, not that of an earlier call.
+
+    Raises:
+        UserError: The run is not of ``data``, or what it is of cannot be read.
+    """
+    dataset = read_options(run_dir).get("training_set_kwargs")
+    path = dataset.get("path") if isinstance(dataset, dict) else None
+    if not isinstance(path, str) or Path(path).resolve() != data.resolve():
+        raise UserError(f"{run_dir} is not a run of this demo, which trains on {data}: choose another --outdir")
+
+
+def require_files(run_dir: Path, pattern: str, least: int) -> list[Path]:
+    """List the files of a run that the demo shows, by name.
+
+    Raises:
+        UserError: There are fewer than ``least``.
+    """
+    found = sorted(run_dir.glob(pattern))
+    if len(found) < least:
+        needed = f"the demo needs at least {least}; start again in another --outdir"
+        raise UserError(f"{run_dir}: files {pattern}: {len(found)}, {needed}")
+    return found
 
 
 def draw_panels(panels: list[Panel], path: Path) -> None:
@@ -115,9 +144,12 @@ def score(snapshot: Path) -> str:
 
 def recorded_score(snapshot: Path) -> float | None:
     """Look up a score in the run folder."""
-    path = snapshot.with_name(f"metric-{METRIC}.jsonl")
-    results = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return {result["snapshot_pkl"]: result["results"][METRIC] for result in results}.get(snapshot.name)
+    scores = [
+        finite(line["results"].get(METRIC))
+        for _number, line in read_lines(snapshot.with_name(f"metric-{METRIC}.jsonl"))
+        if line.get("snapshot_pkl") == snapshot.name and isinstance(line.get("results"), dict)
+    ]
+    return scores[-1] if scores else None
 
 
 @click.command()
@@ -127,12 +159,14 @@ def recorded_score(snapshot: Path) -> float | None:
 @click.option(
     "--kimg", type=click.IntRange(min=1), default=24, show_default=True, help="Training length in thousands of images."
 )
+@errors_in_one_line()
 def main(outdir: Path, kimg: int) -> None:
     """Train on drawn street scenes and generate images; run the command again to continue."""
     outdir = outdir.absolute()
     outdir.mkdir(parents=True, exist_ok=True)
     run_dir = train(outdir, kimg)
-    first, *_, snapshot = sorted(run_dir.glob("network-snapshot-[0-9]*.pkl"))
+    first, *_, snapshot = require_files(run_dir, "network-snapshot-[0-9]*.pkl", 2)
+    newest = require_files(run_dir, "fakes[0-9]*.png", 1)[-1]
     generated = run_dir / "generated"
     must_run("generate.py", f"--network={snapshot}", "--seeds=0-31", "--trunc=0.8", "--grid", f"--outdir={generated}")
     has_plots = importlib.util.find_spec("matplotlib") is not None
@@ -143,7 +177,6 @@ def main(outdir: Path, kimg: int) -> None:
     seeds = f"--seeds=0-{COLUMNS * ROWS - 1}"
     must_run("generate.py", f"--network={SHIPPED}", seeds, f"--grid={COLUMNS}x{ROWS}", f"--outdir={shipped}")
     figure = run_dir / "before_after.png"
-    newest = max(run_dir.glob("fakes[0-9]*.png"))
     caption = f"{SHIPPED}, which comes with the repository, {SHIPPED_KIMG} kimg"
     panels = [
         Panel("real scenes", run_dir / "reals.png", RESOLUTION_PX),
@@ -161,7 +194,7 @@ def main(outdir: Path, kimg: int) -> None:
     if has_plots:
         print(f"Logits per scale over training:                {run_dir / 'logits.png'}")
     print(f"Generated images:                              {generated}")
-    print(f"To train longer: {how_to_run('demo.py')} --outdir={outdir} --kimg={2 * kimg}")
+    print(f"To train longer: {how_to_run('demo.py', f'--outdir={outdir}', f'--kimg={2 * kimg}')}")
 
 
 if __name__ == "__main__":

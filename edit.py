@@ -69,7 +69,7 @@ def edit() -> None:
 )
 @click.option(
     "--strength",
-    type=click.FloatRange(0, 100, min_open=True),
+    type=options.FiniteRange(0, 100, min_open=True),
     metavar="FLOAT",
     default=3,
     show_default=True,

@@ -243,7 +243,7 @@ def report(outdir: Path, names: list[str], extras: list[str]) -> None:
 def check_boxes(boxes: str | None, is_moving: bool) -> None:
     """Refuse --boxes, or what belongs to it, where it has no effect."""
     if boxes is None:
-        refuse("needs --boxes", "object_detector")
+        refuse("needs --boxes", "object_detector", "detectors")
     elif is_moving:
         raise click.UsageError("--boxes goes with single images, not with films and ranges of --trunc")
 

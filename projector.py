@@ -14,6 +14,7 @@ import torch
 
 from dnnlib.atomic import write_atomic
 from dnnlib.commands import how_to_install
+from dnnlib.flags import refuse
 from dnnlib.progress import progress_bar
 from dnnlib.util import UserError, format_time
 from metrics.detectors import EFFLITE1, VGG16
@@ -23,7 +24,15 @@ from training.inference import options as options
 from training.inference.projection import Steps, project_many
 from training.inference.projection_results import Results, draw
 from training.inference.sampling import in_batches, load_generator
-from training.inference.targets import Crop, distance_name, is_collection, parse_crop, read_targets, to_tensor
+from training.inference.targets import (
+    Crop,
+    distance_name,
+    is_collection,
+    keep_apart,
+    parse_crop,
+    read_targets,
+    to_tensor,
+)
 from training.inference.tuning import LEARNING_RATE, Tuning, num_tuning_steps, other_networks, save_tuned, tune
 
 MAX_FRAMES = 200
@@ -73,7 +82,7 @@ class CropType(click.ParamType):
 )
 @click.option(
     "--pti-lr",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=options.FiniteRange(0, 1, min_open=True),
     metavar="FLOAT",
     default=LEARNING_RATE,
     show_default=True,
@@ -81,7 +90,7 @@ class CropType(click.ParamType):
 )
 @click.option(
     "--pti-locality",
-    type=click.FloatRange(0, 1e6),
+    type=options.FiniteRange(0, 1e6),
     metavar="FLOAT",
     default=0,
     show_default=True,
@@ -170,12 +179,16 @@ def run_projection(
     With a folder, --w-plus or --pti, distances.json has the distances between targets and results, and
     comparison.png shows them side by side.
     """  # noqa: D301 -- in a raw string click would not see its mark
+    if pti is None:
+        refuse("needs --pti", "pti_lr", "pti_locality", "pti_shared")
+    keep_apart(outdir, target)
     where = choose_device(device)
     G = load_generator(network, where, trust_pickle)
     label = options.choose_label(G, class_idx, where)
     targets = read_targets(target, crop, G.img_resolution, G.img_channels)
     features = load_features(detector, where, detectors)
     job = Results(outdir, targets, is_collection(target), features, distance_name(detector), where)
+    options.keep_inputs(job.paths(pti is not None), target=target, network=network)
     outdir.mkdir(parents=True, exist_ok=True)
     pixels = [each.pixels for each in targets]
     for number, image in enumerate(pixels):

@@ -158,5 +158,11 @@ class Generator:
 
 def load_generator(network: str, device: str, trusted: bool) -> Generator:
     """Load a generator; see `mscond.load`."""
-    where = ours("torch_utils.device").choose_device(device)
-    return Generator(ours("training.inference.sampling").load_generator(network, where, trusted), where)
+    try:
+        where = ours("torch_utils.device").choose_device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device={device!r}: give 'auto', 'cpu', 'cuda' or 'mps'") from error
+    try:
+        return Generator(ours("training.inference.sampling").load_generator(network, where, trusted), where)
+    except OSError as error:  # a file that may not be read, a name that no file can have
+        raise ValueError(str(error)) from error

@@ -10,6 +10,7 @@ from PIL import Image
 
 import demo
 from tests.processes import run_script
+from training.run.folder import write_options
 from training.run.latest import SHIPPED
 
 
@@ -76,5 +77,65 @@ def test_a_score_is_looked_up(tmp_path):
     lines = [
         {"snapshot_pkl": name, "results": {demo.METRIC: value}} for name, value in (("a", 1), (snapshot.name, 2.4))
     ]
-    (tmp_path / f"metric-{demo.METRIC}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    torn = '{"snapshot_pkl": "network-sn'
+    (tmp_path / f"metric-{demo.METRIC}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + torn)
     assert demo.score(snapshot) == "2"
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """The commands of a demo, none of which is run."""
+    run = []
+    monkeypatch.setattr(demo, "run_python", lambda *arguments: run.append(arguments) or 0)
+    return run
+
+
+def make_run(outdir, path, *snapshots):
+    run_dir = outdir / "00000-scenes"
+    run_dir.mkdir(parents=True)
+    write_options(run_dir, {"training_set_kwargs": {"path": str(path)}})
+    for name in snapshots:
+        (run_dir / name).touch()
+    return run_dir
+
+
+def test_a_run_of_other_data_is_not_taken_over(tmp_path, commands):
+    run_dir = make_run(tmp_path, tmp_path / "photos.zip")
+    outcome = CliRunner().invoke(demo.main, [f"--outdir={tmp_path}"])
+    assert outcome.output == (
+        f"Error: {run_dir} is not a run of this demo, which trains on {tmp_path / 'scenes.zip'}: choose another "
+        "--outdir\n"
+    )
+    assert not commands
+
+
+def test_a_run_of_an_earlier_call_goes_on_through_a_link_too(tmp_path, commands):
+    run_dir = make_run(tmp_path / "demo", tmp_path / "demo/scenes.zip")
+    (tmp_path / "link").symlink_to("demo")
+    assert demo.train(tmp_path / "link", 24).samefile(run_dir)
+    assert [command[:2] for command in commands][1:] == [("train.py", "--continue=latest")]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["network-snapshot-000024.pkl"], "files network-snapshot-[0-9]*.pkl: 1, the demo needs at least 2;"),
+        (["network-snapshot-000000.pkl", "network-snapshot-000024.pkl"], "files fakes[0-9]*.png: 0, the demo needs"),
+    ],
+)
+def test_files_that_are_missing_are_told_in_one_line(tmp_path, commands, names, said):
+    run_dir = make_run(tmp_path, tmp_path / "scenes.zip", *names)
+    outcome = CliRunner().invoke(demo.main, [f"--outdir={tmp_path}"])
+    assert outcome.output.startswith(f"Error: {run_dir}: {said}")
+    assert len(outcome.output.splitlines()) == 1
+
+
+def test_what_trains_longer_can_be_pasted(tmp_path, commands, monkeypatch):
+    names = [f"network-snapshot-{kimg:06d}.pkl" for kimg in (0, 12, 24)]
+    run_dir = make_run(tmp_path / "my demo", tmp_path / "my demo/scenes.zip", *names)
+    (run_dir / "fakes000024.png").touch()
+    monkeypatch.setattr(demo, "draw_panels", lambda panels, path: None)
+    outcome = CliRunner().invoke(demo.main, [f"--outdir={tmp_path / 'my demo'}"])
+    assert outcome.exit_code == 0, outcome.output
+    said = outcome.output.splitlines()[-1]
+    assert said == f"To train longer: python demo.py '--outdir={tmp_path / 'my demo'}' --kimg=48"

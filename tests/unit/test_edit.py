@@ -114,6 +114,7 @@ def test_centers_of_a_class(tmp_path, outdir):
     [
         ("directions", ["--layers=9"], "--layers: there is no layer 9, this network has layers 0-5"),
         ("directions", ["--class=0", "--seeds=0-99999"], "a grid of 7 x 100000 images"),
+        ("directions", ["--strength=nan"], "nan: give a finite number"),
         ("centers", ["--num=3", "--samples=2"], "--num=3: 2 samples cannot have so many centers; raise --samples"),
         ("centers", ["--num=0"], "0 is not in the range"),
     ],

@@ -261,6 +261,14 @@ def test_no_objects_no_figure(network, outdir, monkeypatch):
     assert not (outdir / "boxes.png").exists()
 
 
+@pytest.mark.parametrize("flag", ["--object-detector=nanodet", "--detectors=weights"])
+def test_what_finds_objects_needs_boxes(network, outdir, flag):
+    result = run(f"--network={network[0]}", f"--outdir={outdir}", "--seeds=0", flag)
+    assert result.exit_code == 2
+    assert f"{flag.partition('=')[0]} needs --boxes" in result.output
+    assert not outdir.exists()
+
+
 def test_unknown_object_detectors_are_refused_before_anything_is_drawn(network, outdir):
     result = run(f"--network={network[0]}", f"--outdir={outdir}", "--seeds=0", "--boxes", "--object-detector=yolo")
     assert result.exit_code == 1

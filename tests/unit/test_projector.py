@@ -250,6 +250,43 @@ def test_target_that_is_no_image(tmp_path, outdir):
     assert result.output.startswith(f"Error: {tmp_path / 'photo.jpg'} is not an image in a known format")
 
 
+@pytest.mark.parametrize(
+    ("network", "target", "flag"),
+    [
+        ("snapshot.pkl", "target.png", "target"),
+        ("tuned.pkl", "photo.png", "network"),
+        ("tuned00.pkl", "photos/0.png", "network"),
+    ],
+)
+def test_inputs_are_not_written_over(tmp_path, network, target, flag):
+    tiny_snapshot.write(tmp_path / network)
+    (tmp_path / "photos").mkdir()
+    random_image().save(tmp_path / target)
+    before = {path: path.read_bytes() for path in (tmp_path / network, tmp_path / target)}
+    chosen = tmp_path / "photos" if "/" in target else tmp_path / target
+    result = run(tmp_path / network, chosen, tmp_path, "--detector=tiny", "--num-steps=1", "--pti=1", "--save-video=0")
+    path = tmp_path / {"target": target, "network": network}[flag]
+    assert result.output == f"Error: {path} would replace --{flag}={path}: write to another folder\n"
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_tuned_network_can_be_used_again_in_its_folder_without_tuning(tmp_path, target, outdir):
+    outdir.mkdir()
+    tiny_snapshot.write(outdir / "tuned.pkl")
+    arguments = ("--detector=tiny", "--num-steps=1", "--save-video=0")
+    assert run(outdir / "tuned.pkl", target, outdir, *arguments).exit_code == 0
+
+
+@pytest.mark.parametrize("place", [".", "out"])
+def test_results_are_no_targets_of_the_next_time(tmp_path, folder, place):
+    """A folder of targets is read with the folders in it."""
+    tiny_snapshot.write(tmp_path / "snapshot.pkl")
+    result = run(tmp_path / "snapshot.pkl", folder, folder / place, "--detector=tiny", "--num-steps=1")
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: --outdir={folder / place} lies in --target={folder}")
+    assert len(list(folder.iterdir())) == 3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("is_shared", [False, True])
 def test_a_folder_in_w_plus_with_tuning(tmp_path, folder, outdir, is_shared):
@@ -334,6 +371,11 @@ def test_videos_of_a_folder_are_numbered(tmp_path, target, outdir):
         (["--crop=390,0,20"], "has 400x200 pixels: the square --crop=390,0,20 is not inside it"),
         (["--pti=0"], "0 is not in the range"),
         (["--pti", "--pti-lr=0"], "0.0 is not in the range"),
+        (["--pti", "--pti-lr=nan"], "nan: give a finite number"),
+        (["--pti", "--pti-locality=nan"], "nan: give a finite number"),
+        (["--pti-lr=0.01"], "--pti-lr needs --pti"),
+        (["--pti-locality=1"], "--pti-locality needs --pti"),
+        (["--pti-shared"], "--pti-shared needs --pti"),
     ],
 )
 def test_options_out_of_range(tmp_path, target, outdir, arguments, said):

@@ -122,7 +122,7 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
 
 
 class EditorServer(ThreadingHTTPServer):
@@ -157,7 +157,7 @@ class EditorServer(ThreadingHTTPServer):
         host = urlsplit(f"//{header}").hostname or ""
         if is_loopback(self.host):
             return is_loopback(host)
-        return host == self.host or host == "localhost" or _is_address(host)
+        return host == self.host.lower() or host == "localhost" or _is_address(host)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start a thread for a connection, unless there are too many."""

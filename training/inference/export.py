@@ -14,6 +14,7 @@ from dnnlib.util import UserError
 from training.inference import options as options
 from training.inference import programs
 from training.inference.sampling import can_truncate, check_truncation, load_generator
+from training.run.latest import find_network
 from training.snapshots.portable import CONFIG, WEIGHTS, check_replaceable, load_portable, save_portable
 
 MAX_ERROR = 1e-4
@@ -66,6 +67,7 @@ def export(network: str, dest: Path, formats: list[str], trust_pickle: bool) -> 
     G = load_generator(network, torch.device("cpu"), trust_pickle)
     check_truncation(G, min(psis(G)))
     if SAFETENSORS in formats:
+        options.keep_inputs([dest], network=find_network(network))
         check_replaceable(dest)
     if "onnx" in formats:
         programs.check_onnx_packages()

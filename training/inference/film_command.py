@@ -15,7 +15,7 @@ from dnnlib.commands import how_to_install
 from dnnlib.progress import progress_bar
 from dnnlib.util import UserError
 from training.data.grid import write_png
-from training.data.video import write_video
+from training.data.video import played_fps, write_video
 from training.inference import film as films
 from training.inference import run_film
 from training.inference.film_options import DEFAULT_FRAMES, DEFAULT_HELD_FRAMES, FilmSettings
@@ -58,7 +58,7 @@ class FilmJob:
         path = self.outdir / f"{name}.{self.settings.suffix}"
         with progress_bar("frames", total, unit="frame") as progress:
             written = write_video(films.counted(frames, progress), path, self.settings.fps)
-        click.echo(f"Wrote {written}: {total} frames, {total / self.settings.fps:.1f} s")
+        click.echo(f"Wrote {written}: {total} frames, {total / played_fps(path, self.settings.fps):.1f} s")
         if written != path:
             click.echo(f"The video is a WebP because an mp4 needs: {how_to_install('video')}")
 

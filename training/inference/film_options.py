@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from dnnlib.flags import refuse
-from training.data.video import FRAMES_PER_SEC
+from training.data.video import FRAMES_PER_SEC, MAX_GIF_FPS
 from training.inference.film import EASINGS
 
 FORMATS = ("mp4", "webp", "gif")
@@ -78,7 +78,7 @@ def film_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="INT",
         default=FRAMES_PER_SEC,
         show_default=True,
-        help="Frames per second.",
+        help=f"Frames per second; a GIF has {MAX_GIF_FPS} at most.",
     )
     @functools.wraps(command)
     def with_film(

@@ -8,7 +8,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,15 @@ class FiniteFloat(click.ParamType):
         number: float = click.FLOAT.convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value}: give a finite number", param, ctx)
+        return number
+
+
+class FiniteRange(click.FloatRange):
+    """A range of floating-point numbers, as click has it, without NaN and infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number: float = super().convert(FiniteFloat().convert(value, param, ctx), param, ctx)
         return number
 
 
@@ -238,6 +247,30 @@ def suggest(script: str, network: object, outdir: object, *arguments: str) -> No
     """Print a command that the user may want to run next."""
     flags = [f"--network={network}", f"--outdir={outdir}", *arguments]
     click.echo(f"Next: {how_to_run(script)} {shlex.join(flags)}")
+
+
+def keep_inputs(outputs: Iterable[Path], **inputs: object) -> None:
+    """Refuse to write over what a command reads.
+
+    Args:
+        outputs: Files or folders that will be written.
+        inputs: What is read, by the parameter of its option; what is not there, such as a URL, is passed over.
+
+    Raises:
+        UserError: An output is the same file or folder as an input.
+    """
+    read = {name.replace("_", "-"): Path(str(path)) for name, path in inputs.items()}
+    for output in outputs:
+        for flag, path in read.items():
+            if _is_same(output, path):
+                raise UserError(f"{output} would replace --{flag}={path}: write to another folder")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):  # one of them is not there, or no path
+        return False
 
 
 def choose_label(G: Any, class_idx: int | None, device: torch.device) -> torch.Tensor:

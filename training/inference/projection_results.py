@@ -57,6 +57,15 @@ class Results:
         """File name of an image or video."""
         return f"{kind}{number:02d}{suffix}" if self.is_numbered else f"{kind}{suffix}"
 
+    def paths(self, is_tuned: bool) -> list[Path]:
+        """Whatever a projection may write, with tuned networks or without."""
+        kinds = [("target", ".png"), ("proj", ".png"), ("proj", ".mp4"), ("proj", ".webp")]
+        if is_tuned:
+            kinds += [("tuned", ".png"), ("tuned", ".pkl"), ("tuned", "")]  # the last two: a network, as file or folder
+        names = [self.name(kind, i, suffix) for i in range(len(self.targets)) for kind, suffix in kinds]
+        shared = ["projected_w.npz", "distances.json", "comparison.png", *["tuned.pkl", "tuned"] * is_tuned]
+        return [self.outdir / name for name in [*names, *shared]]
+
     def write(self, kind: str, number: int, image: np.ndarray) -> None:
         """Write an image of a target; they come in the order of the targets."""
         self.names.append(self.name(kind, number, ".png"))

@@ -90,6 +90,19 @@ def is_collection(path: Path) -> bool:
     return path.is_dir() or path.suffix.lower() == ".zip"
 
 
+def keep_apart(outdir: Path, targets: Path) -> None:
+    """Refuse an output folder within a folder of targets, whose files would be targets the next time.
+
+    Raises:
+        UserError: It is that folder, or below it.
+    """
+    if targets.is_dir() and outdir.resolve().is_relative_to(targets.resolve()):
+        raise UserError(
+            f"--outdir={outdir} lies in --target={targets}, so that its pictures would be targets the next time: "
+            "write to a folder outside it"
+        )
+
+
 def read_targets(path: Path, crop: Crop, resolution_px: int, num_channels: int) -> list[Target]:
     """Read an image file, or all images in a folder or zip, at the resolution of a network.
 

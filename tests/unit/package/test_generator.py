@@ -1,5 +1,6 @@
 """``load`` and what it returns: the pixels of the formulas, labels, files, mistakes."""
 
+import errno
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import package
+from package import modules
 from tests import tiny_snapshot
 from tests.helpers import REPOSITORY
 
@@ -117,6 +119,29 @@ def test_mistakes(snapshots, c_dim, arguments, message):
 def test_no_such_file():
     with pytest.raises(ValueError, match="no such file: nothing"):
         package.load("nothing.pkl")
+
+
+def test_a_name_that_no_file_can_have():
+    with pytest.raises(ValueError, match="File name too long") as caught:
+        package.load("x" * 300, device="cpu")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    """The error is that of the system, since the superuser of a container may read everything."""
+
+    def refuse(path, *args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    (tmp_path / "locked.pkl").touch()
+    monkeypatch.setitem(modules._BUILTINS, "open", refuse)
+    with pytest.raises(ValueError, match=r"Permission denied: .*locked\.pkl"):
+        package.load(tmp_path / "locked.pkl", device="cpu")
+
+
+def test_no_such_device():
+    with pytest.raises(ValueError, match=r"^device='tpu': give 'auto', 'cpu', 'cuda' or 'mps'$"):
+        package.load("nothing.pkl", device="tpu")
 
 
 def test_importing_does_not_wait_for_torch():

@@ -171,6 +171,15 @@ def test_on_another_address_names_of_domains_are_refused():
         assert [server.allows_host(host) for host in ("evil.example", "evil.example:8000", "")] == [False] * 3
 
 
+def test_the_name_of_this_server_may_have_capital_letters():
+    with EditorServer(make_editor(), "127.0.0.1", 0) as server:
+        server.host = "MyHost"  # no name that every machine can resolve
+        assert server.allows_host(f"MyHost:{server.server_port}")
+        assert server.allows_host("myhost")
+        server.host = "LOCALHOST"
+        assert not server.allows_host("myhost")
+
+
 @pytest.mark.slow
 def test_connections_are_limited(server, monkeypatch):
     monkeypatch.setattr(editors._Handler, "timeout", 10)
@@ -188,7 +197,7 @@ def test_connections_are_limited(server, monkeypatch):
     pytest.fail("connections stay taken")
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost", "LocalHost"])
 def test_loopback(host):
     assert editors.is_loopback(host)
     assert not any(map(editors.is_loopback, ("0.0.0.0", "::", "192.168.0.1", "localhost.example", "")))

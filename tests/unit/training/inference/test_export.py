@@ -149,6 +149,17 @@ def test_user_errors_are_one_line(snapshot, tmp_path, arguments, said):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_is_not_exported_onto_itself(tmp_path):
+    """Its files are removed if their images differ."""
+    save_portable(tmp_path / "network", tiny_snapshot.generator())
+    before = {path: path.read_bytes() for path in (tmp_path / "network").iterdir()}
+    result = run(f"--network={tmp_path / 'network'}", f"--dest={tmp_path / 'network'}")
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'network'} would replace --network=" in result.output
+    assert {path: path.read_bytes() for path in (tmp_path / "network").iterdir()} == before
+    assert run(f"--network={tmp_path / 'network'}", f"--dest={tmp_path / 'network'}/../other").exit_code == 0
+
+
 def test_a_network_that_cannot_truncate_is_compared_without_truncation(tmp_path):
     without = {"num_layers": 2, "w_avg_beta": None}
     G = Generator(8, 0, 8, 16, 3, mapping_kwargs=without, synthesis_kwargs=tiny_snapshot.SMALL)
