@@ -240,7 +240,7 @@ class Trainer:
                         self._end_tick()
                         if self._is_aborted():
                             break
-                if not self.watch.must_stop():  # the last checkpoint is better than this state
+                if not (self.watch.must_stop() or self._is_last_checkpoint_better()):
                     self._save_checkpoint_unless_saved()
                     self._leave_pictures()
                 self._finish()
@@ -325,8 +325,8 @@ class Trainer:
         if is_evaluated:
             values = self.evaluation.run(self.G_ema, snapshot)
             self.watch.add_scores(counters.cur_nimg / 1000, values, snapshot)
-            if self.log is not None:
-                self.log.write_metrics(counters.cur_nimg, values)
+            if (log := self.log) is not None:
+                self._try_to_write("event files", lambda: log.write_metrics(counters.cur_nimg, values))
         if draws_samples or saves_snapshot or is_evaluated:
             self._write_status("running")  # how far it is, and the planned length of a run of a given time
             self.watch.write_page()
@@ -530,7 +530,8 @@ class Trainer:
             self.console.say(f"Note: {doubt}")
 
     def _open_log(self, num_bytes: int) -> RunLog:
-        steps_per_kimg = 1 if self.settings.kimg_per_tick >= 1 else 1000
+        has_long_ticks = self.settings.kimg_per_tick >= 1 and self.settings.time_limit_sec is None
+        steps_per_kimg = 1 if has_long_ticks else 1000
         return RunLog(self.run_dir, num_bytes, self.counters.cur_nimg, steps_per_kimg, self.settings.log)
 
     # The end.

@@ -84,6 +84,35 @@ def test_the_checkpoint_from_before_the_divergence_stays(tmp_path, options, monk
     assert states(tmp_path / "run")[-1].name == f"training-state-{last_nimg:09d}.safetensors"
 
 
+def test_a_stop_in_the_first_tick_that_diverges_keeps_it_too(tmp_path, options, monkeypatch):
+    steps = itertools.count()
+    is_diverging = []
+    monkeypatch.setattr(
+        "training.phases.remove_nonfinite", lambda parameters: 0 if next(steps) < 10 else is_diverging.append(1) or 5
+    )
+    flags = {"stop_on": "divergence", "state_interval_sec": 0}
+    assert not train_here(tmp_path / "run", options, abort_fn=lambda: bool(is_diverging), **flags)
+    *_, healthy, first = read_stats(tmp_path / "run")
+    assert "Health/alarm/divergence" in first
+    last_nimg = round(healthy["Progress/kimg"]["mean"] * 1000)
+    assert states(tmp_path / "run")[-1].name == f"training-state-{last_nimg:09d}.safetensors"
+
+
+def test_scores_that_tensorboard_cannot_write_end_nothing(tmp_path, options, monkeypatch, capsys):
+    monkeypatch.setattr(metric_main, "_metrics", dict(metric_main._metrics))
+
+    @metric_main.register_metric
+    def one(opts):
+        return {"one": 1.0}
+
+    def fail(*args):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("training.run.log.RunLog.write_metrics", fail)
+    assert train_here(tmp_path / "run", options, metrics=["one"], metrics_ticks=1)
+    assert "Not written, training goes on: No space left on device" in capsys.readouterr().out
+
+
 def test_a_healthy_run_is_not_stopped(tmp_path, options):
     assert train_here(tmp_path / "run", options, stop_on="divergence")
 
