@@ -122,19 +122,44 @@ def format_time(seconds: float) -> str:
     return f"{secs}s"
 
 
-class _Tee:
-    """A text stream that also writes to a log; all other attributes are those of the stream."""
+class _Nowhere(io.TextIOBase):
+    """Stands for a stream that a process does not have, such as those of pythonw."""
 
-    def __init__(self, stream: TextIO, log: Logger) -> None:
-        self._stream = stream
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+class _Tee:
+    """A text stream that also writes to a log; all other attributes are those of the stream.
+
+    That the stream fails, because its reader has gone or it is closed, must not end what prints to it.
+    """
+
+    def __init__(self, stream: TextIO | None, log: Logger) -> None:
+        self._stream: Any = _Nowhere() if stream is None else stream
         self._log = log
 
     def write(self, text: str) -> int:
         self.write_to_log(text)
-        num_chars = self._stream.write(text)
+        with contextlib.suppress(OSError, ValueError):
+            try:
+                self._stream.write(text)
+            except UnicodeError:
+                self._stream.write(_escaped(text, self._stream.encoding))
         if self._log.should_flush:
+            self.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        self.try_to_flush()
+
+    def try_to_flush(self) -> bool:
+        """Flush the stream if that works; returns whether it did."""
+        try:
             self._stream.flush()
-        return num_chars
+        except (OSError, ValueError):
+            return False
+        return True
 
     def write_to_log(self, text: str) -> None:
         self._log.write_to_file(text)
@@ -143,9 +168,15 @@ class _Tee:
         return getattr(self._stream, name)
 
 
+def _escaped(text: str, encoding: str) -> str:
+    """Escape what an encoding cannot hold."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 class Logger:
     """Copy everything printed to stdout and stderr into a file until closed.
 
+    Printing goes on where nobody reads it any more, as after ``| head``, and where there is no console at all.
     As a context manager it closes itself; an exception that leaves the block is written to the file too.
 
     Args:
@@ -160,7 +191,9 @@ class Logger:
         self.should_flush = should_flush
         self._file: IO[str] | None = None
         if file_name is not None:
-            self._file = open(file_name, file_mode, encoding="utf-8")  # noqa: SIM115 - close() does
+            self._file = open(  # noqa: SIM115 - close() does
+                file_name, file_mode, encoding="utf-8", errors="backslashreplace"
+            )
         self._previous = (sys.stdout, sys.stderr)
         self._tees = (_Tee(sys.stdout, self), _Tee(sys.stderr, self))
         sys.stdout, sys.stderr = self._tees
@@ -188,17 +221,21 @@ class Logger:
                     self._file.flush()
 
     def flush(self) -> None:
-        """Flush the file and both streams."""
-        for stream in (self._file, *self._previous):
-            if stream is not None:
-                stream.flush()
+        """Flush the file and both streams, as far as they can be written to."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.flush()
+        for tee in self._tees:
+            tee.flush()
 
     def close(self) -> None:
-        """Restore stdout and stderr and close the file; a second call does nothing."""
-        if sys.stdout is self._tees[0]:
-            sys.stdout = self._previous[0]
-        if sys.stderr is self._tees[1]:
-            sys.stderr = self._previous[1]
+        """Restore stdout and stderr and close the file; a second call does nothing.
+
+        A stream that cannot be flushed stays wrapped: Python flushes it at the end, and would call that a failure.
+        """
+        for name, tee, previous in zip(("stdout", "stderr"), self._tees, self._previous, strict=True):
+            if getattr(sys, name) is tee and tee.try_to_flush():
+                setattr(sys, name, previous)
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()

@@ -165,7 +165,7 @@ def report_metric(
     run_dir: str | os.PathLike[str] | None = None,
     snapshot_pkl: str | os.PathLike[str] | None = None,
 ) -> None:
-    """Print a result of `calc_metric` and append the whole record to ``metric-<name>.jsonl`` in the run folder.
+    """Append the whole record of `calc_metric` to ``metric-<name>.jsonl`` in the run folder, and print the result.
 
     The record is a line of JSON (docs/metrics.md): the result, ``snapshot_pkl`` and ``timestamp`` (seconds since 1970).
     Values that are not finite become null.
@@ -175,21 +175,21 @@ def report_metric(
         run_dir: Run folder. Default: print the record too, because no file keeps it; so if it cannot be written to.
         snapshot_pkl: The network that was measured, recorded relative to the run folder if there is one.
     """
-    print(summary(result_dict), flush=True)
     if run_dir is not None and snapshot_pkl is not None:
         snapshot_pkl = os.path.relpath(snapshot_pkl, run_dir)
     snapshot = None if snapshot_pkl is None else os.fspath(snapshot_pkl)
     results = {name: value if math.isfinite(value) else None for name, value in result_dict["results"].items()}
     record = {**result_dict, "results": results, "snapshot_pkl": snapshot, "timestamp": time.time()}
-    line = json.dumps(record, allow_nan=False)
+    lines, line = [summary(result_dict)], json.dumps(record, allow_nan=False)
     if run_dir is None:
-        print(line, flush=True)
-        return
-    path = results_file(run_dir, result_dict["metric"])
-    try:
-        append_line(path, line)
-    except OSError as error:  # hours of work are not to be lost
-        print(f"Warning: {path} cannot be written: {error.strerror}; this is the record:\n{line}", flush=True)
+        lines.append(line)
+    else:
+        path = results_file(run_dir, result_dict["metric"])
+        try:
+            append_line(path, line)
+        except OSError as error:  # hours of work are not to be lost
+            lines += [f"Warning: {path} cannot be written: {error.strerror}; this is the record:", line]
+    print(*lines, sep="\n", flush=True)  # last, as it may fail
 
 
 def results_file(run_dir: str | os.PathLike[str], metric: str) -> Path:

@@ -56,9 +56,11 @@ class EventFiles:
                 self._writer = SummaryWriter(str(self._run_dir), purge_step=self._purge_step)
             add(self._writer)
             self._writer.flush()
-        except OSError:
+        except (OSError, UnicodeError) as error:  # UnicodeError: TensorBoard takes only folders whose names are UTF-8
             self._purge_step = step or None
             self.close()
+            if isinstance(error, UnicodeError):
+                raise OSError(f"TensorBoard cannot write to {str(self._run_dir)!a}: its name is not UTF-8") from error
             raise
 
     def close(self) -> None:

@@ -101,8 +101,9 @@ class Console:
             if now - self._last_sec >= limit_sec - 1.0:
                 self._last_sec = now
                 line = f"  {self._activity} ({format_time(now - self._activity_sec)})"
-                with suppress(OSError), tqdm.external_write_mode(file=self._terminal):
-                    print(line, file=sys.__stdout__, flush=True)  # not into the log file
+                with suppress(OSError, ValueError), tqdm.external_write_mode(file=self._terminal):
+                    if sys.__stdout__ is not None:  # print would take sys.stdout, which goes into the log file
+                        print(line, file=sys.__stdout__, flush=True)
 
 
 def describe_pace(sec_per_kimg: float, kimg_left: float, kimg_to_snapshot: float | None) -> str:

@@ -1,4 +1,5 @@
 import copy
+import io
 import os
 import pickle
 import re
@@ -179,3 +180,49 @@ def test_a_full_disk_does_not_end_what_is_logged(capsys):
         print("goes on")
         write_to_log("details\n")
     assert capsys.readouterr().out == "goes on\n"
+
+
+def test_a_reader_that_goes_away_does_not_end_what_is_logged(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    log = tmp_path / "log.txt"
+    code = f"from dnnlib.util import Logger\nwith Logger({str(log)!r}):\n print('one', flush=True)\n print('two')"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=REPOSITORY, stdout=write, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert log.read_text() == "one\ntwo\n"
+
+
+def test_there_may_be_no_console(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    with Logger(tmp_path / "log.txt") as logger:
+        print("one", flush=True)
+        assert sys.stdout.write("two\n") == 4
+        assert not sys.stdout.isatty()
+        logger.flush()
+    assert sys.stdout is None
+    assert (tmp_path / "log.txt").read_text() == "one\ntwo\n"
+
+
+def test_the_console_may_have_been_closed(tmp_path, monkeypatch):
+    console = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", console)
+    with Logger(tmp_path / "log.txt") as logger:
+        console.close()
+        print("goes on", flush=True)
+        logger.flush()
+    print("still")
+    assert (tmp_path / "log.txt").read_text() == "goes on\n"
+
+
+def test_what_a_console_cannot_show_is_escaped(tmp_path, monkeypatch):
+    console = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", console)
+    with Logger(tmp_path / "log.txt"):
+        print("caf\u00e9 \u30c7 \udce9")
+    assert console.buffer.getvalue().split() == [b"caf\xe9", b"\\u30c7", b"\\udce9"]
+    assert (tmp_path / "log.txt").read_text(encoding="utf-8") == "caf\u00e9 \u30c7 \\udce9\n"

@@ -1,5 +1,7 @@
 import functools
+import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -216,6 +218,16 @@ def test_a_record_that_cannot_be_written_is_printed(two_values, tmp_path, capsys
     path = tmp_path / "gone" / "metric-two_values.jsonl"
     assert warning == f"Warning: {path} cannot be written: No such file or directory; this is the record:"
     assert json.loads(record)["results"] == {"two_values_a": 0.5, "two_values_b": 2.0}
+
+
+def test_a_result_that_cannot_be_printed_is_recorded(two_values, tmp_path, monkeypatch):
+    result = metric_main.calc_metric("two_values", device="cpu")
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stdout", closed)
+    with pytest.raises(ValueError, match="closed file"):
+        metric_main.report_metric(result, tmp_path)
+    assert (tmp_path / "metric-two_values.jsonl").is_file()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

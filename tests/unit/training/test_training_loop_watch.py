@@ -146,6 +146,7 @@ def test_the_best_snapshot_is_kept(tmp_path, options, monkeypatch, capsys):
         "score": "falls_and_rises",
         "value": 1.0,
         "kimg": 0.028,
+        "conditions": {"seed": 0},
     }
     assert (tmp_path / "run/network-snapshot-best.pkl").samefile(tmp_path / "run" / best["snapshot"])
     assert "Best snapshot so far: network-snapshot-000000_028.pkl" in capsys.readouterr().out

@@ -12,6 +12,12 @@ from training.run.health.monitor import Monitor
 from training.run.jsonl import finite, read_lines
 from training.run.names import snapshot_kimg
 
+CONDITIONS = ("real_fingerprint", "num_real", "seed", "object_detector")
+"""What the scores of a run must have in common to be compared: ``--continue`` may bring other images to compare with.
+
+Names in 'protocol' of the records in ``metric-*.jsonl``.
+"""
+
 
 def replay(run_dir: Path, options: Mapping[str, Any]) -> Monitor:
     """Read what a run has logged so far.
@@ -34,9 +40,10 @@ def _read_first_scores(run_dir: Path, options: Mapping[str, Any]) -> Iterator[tu
     """Yield thousands of images seen, name and value of the score by which snapshots are compared, in order."""
     metrics = options.get("metrics")
     if isinstance(metrics, (list, tuple)) and metrics and isinstance(metrics[0], str):
-        for kimg, results in read_scores(run_dir / f"metric-{metrics[0]}.jsonl"):
-            first = first_score(results)
-            if first is not None:
+        records = list(_read_records(run_dir / f"metric-{metrics[0]}.jsonl"))
+        for kimg, record in records:
+            first = first_score(_scores(record))
+            if first is not None and conditions(record) == conditions(records[-1][1]):
                 yield kimg, *first
 
 
@@ -50,11 +57,35 @@ def read_scores(path: Path) -> Iterator[tuple[float, dict[str, float]]]:
 
     Of several records of a snapshot the first counts: later ones may compare it with other images than training did.
     """
-    found: dict[float, dict[str, float]] = {}
+    yield from ((kimg, _scores(record)) for kimg, record in _read_records(path))
+
+
+def _read_records(path: Path) -> Iterator[tuple[float, dict[str, Any]]]:
+    found: dict[float, dict[str, Any]] = {}
     for _number, record in read_lines(path):
-        name, results = record.get("snapshot_pkl"), record.get("results")
+        name = record.get("snapshot_pkl")
         kimg = snapshot_kimg(name) if isinstance(name, str) else None
-        if kimg is not None and isinstance(results, dict):
-            values = {key: score for key, value in results.items() if (score := finite(value)) is not None}
-            found.setdefault(kimg, values)
+        if kimg is not None and isinstance(record.get("results"), dict):
+            found.setdefault(kimg, record)
     yield from sorted(found.items())
+
+
+def _scores(record: Mapping[str, Any]) -> dict[str, float]:
+    return {key: score for key, value in record["results"].items() if (score := finite(value)) is not None}
+
+
+def conditions(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `CONDITIONS` that a record of ``metric-*.jsonl`` names: those of older runs name none."""
+    protocol = record.get("protocol")
+    return {name: protocol[name] for name in CONDITIONS if name in protocol} if isinstance(protocol, dict) else {}
+
+
+def read_conditions(run_dir: Path, score: str, snapshot: Path) -> dict[str, Any]:
+    """Return the `conditions` of the newest record of a snapshot's score, empty if there is none."""
+    found: dict[str, Any] = {}
+    for path in run_dir.glob("metric-*.jsonl"):
+        for _number, record in read_lines(path):
+            results = record.get("results")
+            if record.get("snapshot_pkl") == snapshot.name and isinstance(results, dict) and score in results:
+                found = conditions(record)
+    return found

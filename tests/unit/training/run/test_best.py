@@ -25,6 +25,7 @@ def test_the_best_is_kept(tmp_path, monkeypatch, links):
         "score": "fid",
         "value": 30,
         "kimg": 8,
+        "conditions": {},
     }
     assert not list(tmp_path.glob(".*"))
 
@@ -39,6 +40,20 @@ def test_another_score_begins_anew(tmp_path):
     assert best.keep_best(tmp_path, "fid", 3.0, 1, snapshot(tmp_path, 1))
     assert best.keep_best(tmp_path, "kid", 9.0, 2, snapshot(tmp_path, 2))
     assert not best.keep_best(tmp_path, "cars_per_image", 9.0, 2, snapshot(tmp_path, 2))
+
+
+def test_a_score_of_other_images_begins_anew(tmp_path):
+    kept = []
+    for kimg, (value, images) in enumerate([(3.0, None), (4.0, "a"), (2.0, "a"), (9.0, "b"), (9.5, "b"), (8.0, "b")]):
+        path = snapshot(tmp_path, kimg)
+        record = {"results": {"fid": value}, "snapshot_pkl": path.name, "protocol": {"real_fingerprint": images}}
+        if images is None:
+            del record["protocol"]  # as in older files
+        with open(tmp_path / "metric-fid.jsonl", "a") as file:
+            file.write(json.dumps(record) + "\n")
+        kept.append(best.keep_best(tmp_path, "fid", value, kimg, path))
+    assert kept == [True, False, True, True, False, True]
+    assert best.read_best(tmp_path)["conditions"] == {"real_fingerprint": "b"}
 
 
 RECORD = {"snapshot": "a.pkl", "score": "fid", "value": 1, "kimg": 1}

@@ -48,6 +48,13 @@ def test_a_disk_that_was_full_for_a_while(tmp_path, disk, capfd, is_full_at_firs
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_a_folder_whose_name_is_no_utf_8(tmp_path):
+    files = EventFiles(tmp_path / "f\udce9te", 0)
+    with pytest.raises(OSError, match="its name is not UTF-8"):
+        files.write({"a": 1.0}, 1)
+    files.close()
+
+
 def test_other_threads_are_heard(tmp_path, monkeypatch, disk):
     heard = []
     monkeypatch.setattr(threading, "excepthook", heard.append)

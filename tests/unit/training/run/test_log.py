@@ -226,6 +226,18 @@ def test_a_long_activity_gives_signs_of_life(monkeypatch):
     assert re.fullmatch(r"(  drawing fakes000000\.png \(\d+s\)\n){2}", terminal.getvalue())
 
 
+@pytest.mark.parametrize("stdout", [None, io.TextIOWrapper(io.BytesIO())])
+def test_signs_of_life_need_no_terminal(monkeypatch, capsys, stdout):
+    clock = itertools.count(0, 11)
+    monkeypatch.setattr(log_module.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(sys, "__stdout__", stdout)
+    if stdout is not None:
+        stdout.close()
+    ticks = iter([False, True])
+    Console(is_main=True, progress="plain")._give_signs_of_life(mock.Mock(wait=lambda _timeout_sec: next(ticks)))
+    assert capsys.readouterr().out == ""
+
+
 def test_what_a_pace_means():
     line = describe_pace(sec_per_kimg=36.0, kimg_left=1000, kimg_to_snapshot=200)
     assert line.startswith("About 36 s per kimg: 10h 00m 00s for the 1000 kimg left, 2h 00m 00s to the next")

@@ -204,6 +204,22 @@ def test_replay_judges_each_score_when_it_was_found(tmp_path):
     assert monitor.history.scores[-1] == (110, 30)  # of a tick that stats.jsonl lacks
 
 
+def test_replay_leaves_out_scores_of_other_images(tmp_path):
+    records = [
+        {
+            "results": {"fid50k_full": value},
+            "snapshot_pkl": f"network-snapshot-{kimg:06d}.pkl",
+            "protocol": {"real_fingerprint": images, "device": device},
+        }
+        for kimg, value, images, device in [
+            *[(4, 20, "a", "cpu"), (8, 30, "b", "cpu"), (12, 29, "b", "cuda")],
+            (12, 5, "c", "cpu"),  # by calc_metrics.py: the first record of a snapshot counts
+        ]
+    ]
+    (tmp_path / "metric-fid50k_full.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert replay(tmp_path, OPTIONS).history.scores == [(8, 30), (12, 29)]
+
+
 @pytest.mark.parametrize(
     "line",
     [{}, {"Loss/D/loss": 3}, {"Loss/D/loss": {"num": 1, "mean": "x"}}, {"Progress/kimg": {"num": "", "mean": []}}],
