@@ -119,7 +119,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "options are written before the images are compared": Fault(
         "training/run/launch.py",
-        '        if "data" in given:\n',
+        "        if is_moved:\n",
         "        if False:\n",
         ("tests/unit/training/run/test_launch.py",),
     ),
@@ -130,7 +130,16 @@ FAULTS: dict[str, Fault] = {
         ("tests/unit/training/run/test_launch.py",),
     ),
     "a run that its time has ended takes a new length": Fault(
-        "training/run/launch.py", "limit_sec <= spent_sec", "limit_sec < 0", ("tests/unit/training/run/test_launch.py",)
+        "training/run/launch.py",
+        "limit_sec <= old_limit_sec",
+        "limit_sec < 0",
+        ("tests/unit/training/run/test_launch_length.py",),
+    ),
+    "a run is given a time that it has spent": Fault(
+        "training/run/launch.py",
+        "limit_sec <= spent_sec",
+        "limit_sec < 0",
+        ("tests/unit/training/run/test_launch_length.py",),
     ),
     "commands with blanks": Fault(
         "dnnlib/commands.py",
@@ -164,8 +173,8 @@ FAULTS: dict[str, Fault] = {
     ),
     "a comparison averages all snapshots": Fault(
         "comparison/summary.py",
-        "if kimg / 2 - 1e-9 <= point.kimg <= kimg + 1e-9]",
-        "if point.kimg <= kimg + 1e-9]",
+        "if point.kimg > start_kimg - self.tolerance_kimg\n            and all(",
+        "if all(",
         ("tests/unit/comparison/test_summary.py",),
     ),
     "threads of the user are ignored": Fault(

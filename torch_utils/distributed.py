@@ -203,7 +203,8 @@ def parallel(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
 def launch(fn: Callable[[World, str], None], num_processes: int) -> None:
     """Run ``fn(world, init_method)`` in ``num_processes`` new processes on this machine, or in this one if that is 1.
 
-    As soon as one fails the others are stopped. SIGTERM, SIGUSR1 and SIGHUP to this process reach all of them.
+    As soon as one fails the others are stopped. SIGTERM, SIGUSR1 and SIGHUP to this process reach all of them, and so
+    does the first SIGINT, as SIGTERM.
 
     Args:
         fn: Picklable: a function at the top level of a module, or a `functools.partial` of one.
@@ -212,6 +213,7 @@ def launch(fn: Callable[[World, str], None], num_processes: int) -> None:
     Raises:
         UserError: ``fn`` raised it in some process.
         ProcessError: Another failure of one of several processes.
+        KeyboardInterrupt: SIGINT has ended them, as they did not handle it.
     """
     if num_processes == 1:
         fn(World(), "")
@@ -220,14 +222,17 @@ def launch(fn: Callable[[World, str], None], num_processes: int) -> None:
         context = torch.multiprocessing.start_processes(
             _run_process, args=(fn, num_processes, folder), nprocs=num_processes, join=False, start_method="spawn"
         )
+        interrupted = threading.Event()
         try:
-            with _forwarded_signals(context.pids()):
+            with _forwarded_signals(context.pids(), interrupted):
                 while not context.join(grace_period=GRACE_SEC):
                     pass
         except (ProcessRaisedException, ProcessExitedException) as err:
             user_error = Path(folder, f"error{err.error_index}")
             if user_error.exists():
                 raise UserError(user_error.read_text(encoding="utf-8")) from None
+            if interrupted.is_set() and getattr(err, "signal_name", None) == "SIGTERM":
+                raise KeyboardInterrupt from None
             raise ProcessError(f"rank {err.error_index} of {num_processes} failed: {str(err).strip()}") from None
 
 
@@ -249,16 +254,23 @@ def _init_method(path: Path) -> str:
 
 
 @contextmanager
-def _forwarded_signals(pids: list[int]) -> Iterator[None]:
+def _forwarded_signals(pids: list[int], interrupted: threading.Event) -> Iterator[None]:
     def forward(signum: int, _frame: Any) -> None:
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signum)
 
+    def interrupt(_signum: int, frame: Any) -> None:
+        # A terminal sends Ctrl-C to the children itself, `kill` to this process only. SIGTERM after a SIGINT asks for
+        # nothing new; a second one might hit children that are ending.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        interrupted.set()
+        forward(signal.SIGTERM, frame)
+
     handlers: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-        # A terminal sends Ctrl-C to the children itself; this process only has to wait for them.
-        handlers = {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: forward}
+        # On Windows Ctrl-C always reaches the children, and SIGTERM would end them at once.
+        handlers = {signal.SIGINT: signal.SIG_IGN if os.name == "nt" else interrupt, signal.SIGTERM: forward}
         if hasattr(signal, "SIGUSR1"):  # not on Windows
             handlers[signal.SIGUSR1] = forward
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup

@@ -29,6 +29,8 @@ import filelock
 
 from dnnlib.atomic import write_atomic
 from dnnlib.util import UserError
+from training.run.jsonl import finite, read_lines
+from training.run.names import checkpoint_nimg
 
 OPTIONS_FILE = "training_options.json"
 STATUS_FILE = "exit_status.json"
@@ -82,7 +84,8 @@ def make_run_dir(outdir: Path, description: str) -> Path:
                 run_dir.rmdir()  # another run has taken the number at the same moment, under another description
             time.sleep(random.random() / 10)
     except OSError as error:
-        advice = "shorten --desc" if error.errno == errno.ENAMETOOLONG else "choose a folder that can be written to"
+        is_long = error.errno == errno.ENAMETOOLONG
+        advice = "shorten --desc or the name of --data" if is_long else "choose a folder that can be written to"
         raise UserError(f"--outdir={outdir}: {error.strerror or error}; {advice}") from error
 
 
@@ -263,6 +266,26 @@ def read_status(run_dir: Path) -> dict[str, Any]:
     if not isinstance(status, dict):
         return {}
     return {name: value for name, value in status.items() if isinstance(value, _STATUS_TYPES.get(name, object))}
+
+
+def saved_nimg(run_dir: Path) -> int:
+    """Return the images that a run had seen at its newest checkpoint; 0 without one."""
+    return max(filter(None, (checkpoint_nimg(path.name) for path in run_dir.iterdir())), default=0)
+
+
+def read_spent_sec(run_dir: Path) -> float:
+    """Return the seconds that a run had trained, over all its parts, at the end of the last tick that it has saved."""
+    kimg_to_keep = saved_nimg(run_dir) / 1000
+    spent_sec = 0.0
+    for _number, line in read_lines(run_dir / "stats.jsonl"):
+        kimg, sec = (_mean(line.get(name)) for name in ("Progress/kimg", "Timing/total_sec"))
+        if kimg <= kimg_to_keep:
+            spent_sec = max(spent_sec, sec)
+    return spent_sec
+
+
+def _mean(entry: Any) -> float:
+    return (finite(entry.get("mean")) if isinstance(entry, dict) else None) or 0.0
 
 
 def write_options(run_dir: Path, kwargs: dict[str, Any]) -> None:

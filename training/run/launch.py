@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -38,13 +39,14 @@ from training.run.folder import (
     lock_run,
     make_run_dir,
     read_options,
+    read_spent_sec,
     read_status,
     refuse_to_start_over,
+    saved_nimg,
     write_options,
 )
 from training.run.latest import find_network
 from training.run.memory import out_of_memory_advice
-from training.run.names import checkpoint_nimg
 from training.run.options import DatasetInfo, Flags, change_options, resolve
 from training.run.photographs import PhotographFlags, describe_photographs, is_dataset_of, prepare_photographs
 from training.run.processes import check_num_processes
@@ -54,6 +56,8 @@ from training.run.stored_options import check_dataset_class, check_options
 from training.run.time_plan import flag_to_train_longer, time_name
 from training.run.wandb_run import check_wandb
 from training.training_loop import training_loop
+
+OF_FLAGS = "the flags ask for what cannot be trained"
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,7 @@ def prepare_run(request: RunRequest) -> Plan:
     Raises:
         UserError: As in `train_run`.
     """
+    check_stored_settings({"state_interval_sec": request.runtime.get("state_interval_sec", 0)}, "--state-minutes")
     if request.continue_run is not None:
         return _prepare_continuation(request)
     if request.flags is None or request.outdir is None:
@@ -154,7 +159,6 @@ def prepare_run(request: RunRequest) -> Plan:
     _check_outdir(request.outdir)
     for flag, path in (("--data", request.flags.data), ("--metricdata", request.flags.metricdata)):
         _check_outside(request.outdir, flag, path)
-    check_stored_settings({"state_interval_sec": request.runtime.get("state_interval_sec", 0)}, "--state-minutes")
     _check_metrics(request.flags.metrics)
     flags, dataset = _find_dataset(request, request.flags)
     try:
@@ -164,9 +168,11 @@ def prepare_run(request: RunRequest) -> Plan:
         if flags.resume is not None:
             flags = replace(flags, resume=_find_snapshot(flags.resume))
         description, kwargs = resolve(flags, dataset)
-        check_options(kwargs, "the flags ask for what cannot be trained")
+        check_options(kwargs, OF_FLAGS)
         _check_metric_set(kwargs)
         resources = preflight.describe_run(kwargs, dataset, request.outdir, choose_device(request.device))
+    except ArithmeticError as error:
+        raise UserError(f"{OF_FLAGS}: {error}; is a number such as --kimg or --tick extreme?") from error
     except ValueError as error:
         raise UserError(str(error)) from error
     if request.is_dry_run:
@@ -252,63 +258,84 @@ def _prepare_continuation(request: RunRequest) -> Plan:
     check_dataset_class(kwargs["training_set_kwargs"]["class_name"], options_file)
     _check_metrics(request.given.get("metrics", ()))
     given = dict(request.given)
-    if is_dataset_of(str(kwargs["training_set_kwargs"].get("path")), str(given.get("data", ""))):
+    if "data" in given and is_dataset_of(str(kwargs["training_set_kwargs"].get("path")), str(given["data"])):
         del given["data"]  # photographs, whose dataset the run goes on with
     began_with, (kwargs, ignored) = kwargs, change_options(kwargs, given)
+    check_options(kwargs, OF_FLAGS)
     _check_metric_set(kwargs)
     if request.outdir is not None and request.continue_run != "latest":
         ignored.append("--outdir")
     if ignored:
         print(f"Warning: no effect on a run that is continued: {', '.join(ignored)}")
     done_kimg = read_status(run_dir).get("kimg", 0)
-    if state is RunState.FINISHED and (end := _end_of_finished(began_with, kwargs, given, done_kimg)):
+    spent_sec = read_spent_sec(run_dir)
+    if state is RunState.FINISHED and (end := _end_of_finished(began_with, kwargs, given, done_kimg, spent_sec)):
         how = how_to_run("train.py", f"--continue={run_dir}", *end[1])
         print(f"{run_dir} is finished: {end[0]}. To train it further: {how}")
         return Plan(run_dir, kwargs, is_new=False, has_work=False)
     if state is RunState.DAMAGED:
         refuse_to_start_over(run_dir)
     _check_length(run_dir, kwargs, done_kimg)
-    try:
-        data = kwargs["training_set_kwargs"]
-        hint = "if it was moved, give its place by --data"
-        dataset = inspect_dataset(data["path"], bool(data.get("use_labels")), hint)
-        _check_same_size(data, dataset)
-        if "data" in given:
-            _check_same_images(run_dir, data["path"], began_with["training_set_kwargs"].get("path"))
-        print(preflight.describe_run(kwargs, dataset, run_dir, choose_device(request.device)))
-    except UserError:
-        raise
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        # Of an edited file.
-        raise UserError(f"{options_file} cannot be used: {type(error).__name__}: {str(error)[:200]!a}") from error
+    if kwargs.get("time_limit_sec") != began_with.get("time_limit_sec"):
+        _check_time(run_dir, kwargs["time_limit_sec"], spent_sec)
+    _check_continuation(run_dir, began_with, kwargs, "data" in given, choose_device(request.device))
     print(f"Continuing {run_dir}")
     if request.is_dry_run:
         print("Dry run: nothing was written.")
         return Plan(run_dir, kwargs, is_new=False, has_work=False)
     if kwargs != began_with:  # the next continuation is to need no reminder
-        _write_options(run_dir, kwargs)
+        with lock_run(run_dir):  # not those of a run that another process has started meanwhile
+            _write_options(run_dir, kwargs)
     return Plan(run_dir, {**kwargs, **request.runtime}, is_new=False)
+
+
+def _check_continuation(
+    run_dir: Path, began_with: dict[str, Any], kwargs: dict[str, Any], is_moved: bool, device: torch.device
+) -> None:
+    """Open the images and describe what is to come; both may fail for values in an edited file, or of the flags."""
+    data = kwargs["training_set_kwargs"]
+    try:
+        hint = "if it was moved, give its place by --data"
+        dataset = inspect_dataset(data["path"], bool(data.get("use_labels")), hint)
+        _check_same_size(data, dataset)
+        if is_moved:
+            _check_same_images(run_dir, data["path"], began_with["training_set_kwargs"].get("path"))
+        print(preflight.describe_run(kwargs, dataset, run_dir, device))
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        where = f"{run_dir / OPTIONS_FILE}{'' if kwargs == began_with else ' with the flags given now'}"
+        raise UserError(f"{where} cannot be used: {type(error).__name__}: {str(error)[:200]!a}") from error
 
 
 def _check_length(run_dir: Path, kwargs: Mapping[str, Any], done_kimg: float) -> None:
     """Refuse a length that was reached before; a run that was killed at its very end still has things to write."""
-    saved_nimg = max(filter(None, (checkpoint_nimg(path.name) for path in run_dir.iterdir())), default=0)
+    nimg = saved_nimg(run_dir)
     is_stopped = read_status(run_dir).get("reason") == "stopped" and done_kimg >= kwargs["total_kimg"]
-    if is_stopped or saved_nimg >= kwargs["total_kimg"] * 1000 + kwargs["batch_size"]:
+    if is_stopped or nimg >= kwargs["total_kimg"] * 1000 + kwargs["batch_size"]:
         raise UserError(
-            f"{run_dir} has done {max(done_kimg, saved_nimg / 1000):g} kimg, no less than its new length of "
+            f"{run_dir} has done {max(done_kimg, nimg / 1000):g} kimg, no less than its new length of "
             f"{kwargs['total_kimg']:g}: give a larger --kimg"
         )
 
 
+def _check_time(run_dir: Path, limit_sec: float, spent_sec: float) -> None:
+    """Refuse a new time that was spent before; at the old one a run that was killed still has things to write."""
+    if limit_sec <= spent_sec:
+        raise UserError(
+            f"{run_dir} has trained for {time_name(math.ceil(spent_sec))}, no less than its new time of "
+            f"{time_name(limit_sec)}: give a larger --time"
+        )
+
+
 def _end_of_finished(
-    began_with: dict[str, Any], kwargs: dict[str, Any], given: Mapping[str, Any], done_kimg: float
+    began_with: dict[str, Any], kwargs: dict[str, Any], given: Mapping[str, Any], done_kimg: float, spent_sec: float
 ) -> tuple[str, list[str]] | None:
     """Say how far a finished run has come, and which flags make it longer; None if those given now do."""
-    limit_sec, spent_sec = kwargs.get("time_limit_sec"), began_with.get("time_limit_sec")
-    if spent_sec is not None and done_kimg < began_with["total_kimg"] and limit_sec <= spent_sec:
-        longer = flag_to_train_longer(done_kimg, began_with["total_kimg"], spent_sec)
-        return f"{done_kimg:g} kimg in {time_name(spent_sec)}", [longer]
+    limit_sec, old_limit_sec = kwargs.get("time_limit_sec"), began_with.get("time_limit_sec")
+    if old_limit_sec is not None and done_kimg < began_with["total_kimg"] and limit_sec <= old_limit_sec:
+        longer = flag_to_train_longer(done_kimg, began_with["total_kimg"], old_limit_sec, spent_sec)
+        return f"{done_kimg:g} kimg in {time_name(old_limit_sec)}", [longer]
     if done_kimg < kwargs["total_kimg"]:
         return None
     flags = [flag_to_train_longer(done_kimg, kwargs["total_kimg"], None)]

@@ -175,7 +175,7 @@ def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
     if flags.object_detector is not None:
         kwargs["object_detector"] = flags.object_detector
     if flags.resume is not None and flags.resume != "noresume":
-        kwargs["resume_pkl"] = RESUME_SOURCES.get(flags.resume, flags.resume)
+        kwargs["resume_pkl"] = RESUME_SOURCES.get(flags.resume) or _absolute_if_file(flags.resume)
         kwargs["ada_kimg"] = 100  # so that p catches up with a trained D
         kwargs["ema_rampup"] = None
     options: list[Configuration | ExtensionOption] = [configuration, *_used_extensions(flags)]
@@ -208,6 +208,8 @@ def change_options(kwargs: dict[str, Any], given: Mapping[str, Any]) -> tuple[di
     is_timed = "time" in given or kwargs.get("time_limit_sec") is not None  # such a run plans its ticks
     ignored = [name for name in given if name not in CHANGEABLE_FLAGS or (name == "tick" and is_timed)]
     given = {name: value for name, value in given.items() if name not in ignored}
+    if "time" in given and "snap" not in given and not _has_snap_of_its_own(kwargs):
+        given["snap"] = ticks_per_snapshot(given["time"])
     changes: dict[str, dict[str, Any]] = {
         "kimg": {"total_kimg": given.get("kimg")},
         "metrics": {"metrics": list(given.get("metrics", ()))},
@@ -227,6 +229,12 @@ def change_options(kwargs: dict[str, Any], given: Mapping[str, Any]) -> tuple[di
     if "workers" in given:
         kwargs["data_loader_kwargs"] = _loader_kwargs(given["workers"])
     return kwargs, ["--" + name.replace("_", "-") for name in ignored]
+
+
+def _has_snap_of_its_own(kwargs: Mapping[str, Any]) -> bool:
+    """Whether a run of a given time was given its ``--snap`` too; that of other runs counts ticks of another length."""
+    limit_sec = kwargs.get("time_limit_sec")
+    return limit_sec is not None and kwargs.get("network_snapshot_ticks") != ticks_per_snapshot(limit_sec)
 
 
 def _overridden(preset: Preset, flags: Flags) -> Preset:
@@ -274,6 +282,11 @@ def _metric_set_kwargs(path: str, training_set_kwargs: Mapping[str, Any]) -> dic
     """The dataset that metrics compare with, used as the training set is; all of it."""
     shared = {name: training_set_kwargs.get(name) for name in ("use_labels", "xflip", "resolution")}
     return {"class_name": "training.dataset.ImageFolderDataset", "path": str(Path(path).absolute()), **shared}
+
+
+def _absolute_if_file(place: str) -> str:
+    """The place of a file, for a run that is continued from another folder; a URL as it is."""
+    return str(Path(place).absolute()) if Path(place).is_file() else place
 
 
 def _loader_kwargs(num_workers: int) -> dict[str, Any]:
@@ -372,6 +385,9 @@ def _refuse_unused_settings(flags: Flags, configuration: Configuration) -> None:
     for name in configuration.unused:
         if getattr(flags, name) is not None:
             raise ValueError(f"{_flag(name)} has no effect with --cfg={flags.cfg}")
+    for name in ("metrics_ticks", "metricdata", "object_detector"):
+        if getattr(flags, name) is not None and not flags.metrics:
+            raise ValueError(f"{_flag(name)} has no effect with --metrics=none")
     owners: list[tuple[str, AnyOption, bool]]
     owners = [(f"--cfg={name}", option, option is configuration) for name, option in configurations().items()]
     owners += [(f"--aug={name}", option, flags.aug == name) for name, option in augmentations().items()]

@@ -41,10 +41,17 @@ def time_name(seconds: float) -> str:
     return parts or "0s"
 
 
-def flag_to_train_longer(done_kimg: float, total_kimg: float, limit_sec: float | None) -> str:
-    """Return the flag that makes a finished run longer: of what has ended it, its time or its length, twice as much."""
+def flag_to_train_longer(done_kimg: float, total_kimg: float, limit_sec: float | None, spent_sec: float = 0) -> str:
+    """Return the flag that makes a finished run longer: of what has ended it, its time or its length, twice as much.
+
+    Args:
+        done_kimg: Thousands of images seen.
+        total_kimg: Length of the run.
+        limit_sec: Its time; None without a limit.
+        spent_sec: What it has spent, which is more if an iteration or a metric took long.
+    """
     if limit_sec is not None and done_kimg < total_kimg:
-        return f"--time={time_name(2 * limit_sec)}"
+        return f"--time={time_name(2 * max(limit_sec, spent_sec))}"
     return f"--kimg={2 * round(done_kimg + 1)}"
 
 

@@ -6,6 +6,7 @@ import signal
 import tempfile
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -212,17 +213,37 @@ def wait_for_signals(folder, world, _init_method):
         Path(folder, f"stopped{world.rank}").touch()
 
 
-@pytest.mark.slow
-def test_signals_reach_every_process(tmp_path):
-    def preempt():
-        while len(list(tmp_path.glob("ready*"))) < NUM_PROCESSES:
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
+def wait_unprepared(folder, world, _init_method):
+    Path(folder, f"ready{world.rank}").touch()
+    time.sleep(60)
 
-    handlers = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
-    thread = threading.Thread(target=preempt)
+
+@contextmanager
+def signal_when_ready(folder, signum):
+    """Send this process alone a signal when its children wait for one."""
+
+    def send():
+        while len(list(folder.glob("ready*"))) < NUM_PROCESSES:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signum)
+
+    thread = threading.Thread(target=send)
     thread.start()
-    launch(functools.partial(wait_for_signals, tmp_path), NUM_PROCESSES)
+    yield
     thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_signals_reach_every_process(tmp_path, signum):
+    handlers = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+    with signal_when_ready(tmp_path, signum):
+        launch(functools.partial(wait_for_signals, tmp_path), NUM_PROCESSES)
     assert len(list(tmp_path.glob("stopped*"))) == NUM_PROCESSES
     assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == handlers
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_processes_that_do_not_handle_it(tmp_path):
+    with signal_when_ready(tmp_path, signal.SIGINT), pytest.raises(KeyboardInterrupt):
+        launch(functools.partial(wait_unprepared, tmp_path), NUM_PROCESSES)

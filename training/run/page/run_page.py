@@ -13,6 +13,7 @@ from dnnlib.atomic import write_atomic
 from dnnlib.commands import how_to_run
 from dnnlib.util import format_time
 from training.run.best import BEST_SNAPSHOT
+from training.run.folder import read_spent_sec
 from training.run.health.monitor import Monitor
 from training.run.jsonl import finite
 from training.run.latest import is_state, newest_networks
@@ -225,7 +226,9 @@ def commands(run: RunRecords) -> Iterator[tuple[str, str]]:
     newest, best = newest_networks(run.folder), run.folder / BEST_SNAPSHOT
     if run.can_continue:
         limit_sec = finite(run.options.get("time_limit_sec"))
-        longer = [flag_to_train_longer(run.kimg, run.total_kimg, limit_sec)] if run.state == "finished" else []
+        spent_sec = read_spent_sec(run.folder)
+        is_longer = run.state == "finished"
+        longer = [flag_to_train_longer(run.kimg, run.total_kimg, limit_sec, spent_sec)] if is_longer else []
         command = how_to_run("train.py", f"--continue={run.folder}", *longer)
         yield "Train further" if longer else "Continue", command
     elif newest is not None and not is_state(str(newest)):

@@ -22,6 +22,7 @@ from training.run.folder import (
     make_run_dir,
     read_options,
     read_small_file,
+    read_spent_sec,
     read_status,
     refuse_to_start_over,
     write_options,
@@ -336,6 +337,14 @@ def test_runs_of_other_users_are_passed_over(tmp_path, monkeypatch):
         find_run_dir(str(tmp_path / "00001-theirs"), None)
 
 
+def test_the_time_that_a_run_has_spent(tmp_path):
+    ticks = [{"Progress/kimg": {"mean": kimg}, "Timing/total_sec": {"mean": 100 * kimg}} for kimg in (0.5, 1.5, 2.5)]
+    (tmp_path / "stats.jsonl").write_text("\n".join(map(json.dumps, [*ticks, {"Timing/total_sec": 7}, {}, 3])))
+    assert read_spent_sec(tmp_path) == 0  # as it would begin anew
+    (tmp_path / "training-state-000001500.safetensors").touch()
+    assert read_spent_sec(tmp_path) == 150
+
+
 def test_a_name_that_is_too_long(tmp_path):
-    with pytest.raises(UserError, match=r"name too long; shorten --desc$"):
+    with pytest.raises(UserError, match=r"name too long; shorten --desc or the name of --data$"):
         make_run_dir(tmp_path, "x" * 300)

@@ -8,29 +8,25 @@ import torch
 from dnnlib.util import UserError
 from tests.image_files import encode, images, random_image, write_folder
 from tests.training_runs import new_run, tiny_options, train_here, write_dataset
+from tests.unit.training.run.launch_requests import continued, request
 from torch_utils.distributed import World
 from training.run import launch
-from training.run.folder import OPTIONS_FILE, STATUS_FILE, read_options, write_options, write_status
-from training.run.launch import RunRequest, prepare_run, train_run
-from training.run.options import Flags
+from training.run.folder import (
+    OPTIONS_FILE,
+    STATUS_FILE,
+    RunState,
+    lock_run,
+    read_options,
+    write_options,
+    write_status,
+)
+from training.run.launch import prepare_run, train_run
 from training.run.photographs import PhotographFlags
 
 
 @pytest.fixture
 def data(tmp_path):
     return write_dataset(tmp_path / "cats.zip")
-
-
-def request(tmp_path, flags=None, **changes):
-    values = {
-        "outdir": tmp_path / "runs",
-        "continue_run": None,
-        "flags": None if flags is None else Flags(**{"metrics": (), **flags}),
-        "device": "cpu",
-        "runtime": {"progress": "none"},
-        "is_dry_run": False,
-    }
-    return RunRequest(**{**values, **changes})
 
 
 # Preparing
@@ -127,6 +123,12 @@ def test_photographs_are_prepared_beside_the_runs(tmp_path, photos):
     assert kwargs["training_set_kwargs"] == plan.kwargs["training_set_kwargs"]
 
 
+def test_photographs_in_the_current_folder(tmp_path, photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    plan = prepare_run(request(tmp_path, {"data": "."}, photographs=PHOTOGRAPHS))
+    assert continued(plan.run_dir).kwargs["training_set_kwargs"] == plan.kwargs["training_set_kwargs"]
+
+
 def test_a_dataset_of_the_wanted_size_is_not_prepared_again(tmp_path, data):
     plan = prepare_run(request(tmp_path, {"data": str(data)}, photographs=PHOTOGRAPHS))
     assert plan.kwargs["training_set_kwargs"]["path"] == str(data)
@@ -186,38 +188,12 @@ def test_a_generator_alone_is_nothing_to_resume_from(tmp_path, data):
         prepare_run(request(tmp_path, {"data": str(data), "resume": "scenes32"}))
 
 
-def test_a_longer_time_does_not_lengthen_what_has_reached_its_length(tmp_path, data, capsys):
-    run_dir = prepare_run(request(tmp_path, {"data": str(data), "kimg": 12})).run_dir
-    write_status(run_dir, "finished", 12, 12)
-    assert not continued(run_dir, given={"time": 7200.0}).has_work
-    assert f"To train it further: python train.py --continue={run_dir} --kimg=26 --time=2h" in capsys.readouterr().out
-
-
-def test_a_run_of_a_given_time_that_is_over(tmp_path, data, capsys):
-    run_dir = prepare_run(request(tmp_path, {"data": str(data), "time": 3600.0})).run_dir
-    assert run_dir.name == "00000-cats-auto1-1h"
-    write_status(run_dir, "finished", 12, 12)
-    assert not continued(run_dir).has_work
-    assert f"is finished: 12 kimg in 1h. To train it further: python train.py --continue={run_dir} --time=2h" in (
-        capsys.readouterr().out
-    )
-    for given in ({"kimg": 50}, {"time": 1800.0}):  # the time has been spent
-        assert not continued(run_dir, given=given).has_work
-        assert f"--continue={run_dir} --time=2h" in capsys.readouterr().out
-        assert read_options(run_dir)["time_limit_sec"] == 3600
-    assert continued(run_dir, given={"time": 7200.0}).kwargs["time_limit_sec"] == 7200
-
-
 # Continuing
 
 
 @pytest.fixture
 def run_dir(tmp_path, data):
     return prepare_run(request(tmp_path, {"data": str(data)})).run_dir
-
-
-def continued(run_dir, **changes):
-    return prepare_run(request(run_dir.parent, continue_run=str(run_dir), **changes))
 
 
 def test_a_run_continues_with_its_own_options(tmp_path, run_dir, capsys):
@@ -250,25 +226,18 @@ def test_what_does_not_influence_the_weights_may_change(run_dir, data):
     assert continued(run_dir).kwargs["total_kimg"] == 7
 
 
-@pytest.mark.parametrize("given", [{}, {"time": 7200.0}])
-def test_a_run_of_a_given_time_plans_its_ticks(tmp_path, data, capsys, given):
-    plan = prepare_run(request(tmp_path, {"data": str(data), "time": 3600.0}))
-    kwargs = continued(plan.run_dir, given={"tick": 0.5, **given}).kwargs
-    assert kwargs["kimg_per_tick"] == plan.kwargs["kimg_per_tick"] != 0.5
-    assert "Warning: no effect on a run that is continued: --tick" in capsys.readouterr().out
-
-
 def test_data_that_was_moved(run_dir, data):
     data.rename(data.with_name("moved.zip"))
     with pytest.raises(UserError, match=r"cats\.zip; if it was moved, give its place by --data$"):
         continued(run_dir)
 
 
-def test_a_finished_run(run_dir, capsys):
-    write_status(run_dir, "finished", 25000, 25000)
-    assert not continued(run_dir).has_work
-    assert capsys.readouterr().out.endswith(f"To train it further: python train.py --continue={run_dir} --kimg=50002\n")
-    assert continued(run_dir, given={"kimg": 30000}).has_work
+def test_options_of_a_run_that_another_process_has_just_started_stay(run_dir, monkeypatch):
+    before = (run_dir / OPTIONS_FILE).read_bytes()
+    monkeypatch.setattr(launch, "find_state", lambda _run_dir: RunState.NEW)  # as it was a moment ago
+    with lock_run(run_dir), pytest.raises(UserError, match="is being trained by another process"):
+        continued(run_dir, given={"kimg": 7})
+    assert (run_dir / OPTIONS_FILE).read_bytes() == before
 
 
 def test_a_run_without_its_checkpoints(run_dir):
@@ -412,28 +381,6 @@ def test_flags_without_effect_are_named(run_dir, capsys):
     assert "Warning: no effect on a run that is continued: --desc, --outdir\n" in capsys.readouterr().out
 
 
-def test_a_length_that_is_reached_already(run_dir):
-    write_status(run_dir, "stopped", 3.5, 25000)
-    (run_dir / "training-state-000003500.safetensors").touch()
-    assert continued(run_dir, given={"kimg": 4}).has_work
-    with pytest.raises(UserError, match=r"has done 3\.5 kimg, no less than its new length of 3: give a larger --kimg$"):
-        continued(run_dir, given={"kimg": 3})
-
-
-@pytest.mark.parametrize(("nimg", "is_accepted"), [(3008, True), (3036, False)])
-def test_a_length_that_a_killed_run_has_passed(run_dir, nimg, is_accepted):
-    """A run that was killed when it was as good as done goes on to its end: it has a snapshot to write."""
-    write_status(run_dir, "running", 1.0, 25000)
-    (run_dir / f"training-state-{nimg:09d}.safetensors").touch()
-    if is_accepted:
-        assert continued(run_dir, given={"kimg": 3}).has_work
-        return
-    with pytest.raises(
-        UserError, match=r"has done 3\.036 kimg, no less than its new length of 3: give a larger --kimg$"
-    ):
-        continued(run_dir, given={"kimg": 3})
-
-
 @pytest.mark.parametrize("num", [23, 25])
 def test_images_that_were_added_or_removed(run_dir, data, num):
     write_dataset(data, num=num)
@@ -469,6 +416,8 @@ def test_a_place_that_is_a_file(tmp_path, data, outdir, is_dry_run):
         ({"map_depth": 100_000}, "'num_layers' is 100000, at most 256"),
         ({"glr": float("nan")}, "lr is nan, not a finite number"),
         ({"gamma": float("inf")}, "r1_gamma is inf, not a finite number"),
+        ({"tick": 1e-320}, r"^the flags ask for what cannot be trained: .*; is a number such as --kimg or --tick"),
+        ({"kimg": 10**400}, r"^the flags ask for what cannot be trained: .*; is a number such as --kimg or --tick"),
     ],
 )
 def test_flags_that_cannot_be_trained_with(tmp_path, data, flags, said):
@@ -477,9 +426,26 @@ def test_flags_that_cannot_be_trained_with(tmp_path, data, flags, said):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_checkpoint_is_saved_sometime(tmp_path, data):
-    with pytest.raises(UserError, match=r"^--state-minutes: state_interval_sec must be a non-negative number"):
-        prepare_run(request(tmp_path, {"data": str(data)}, runtime={"state_interval_sec": float("nan")}))
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"tick": math.inf}, r"^the flags ask for what cannot be trained: kimg_per_tick must be a positive number$"),
+        ({"tick": math.nan}, r"^the flags ask for what cannot be trained: kimg_per_tick must be a positive number$"),
+        ({"tick": 1e-320}, r"training_options\.json with the flags given now cannot be used: OverflowError"),
+        ({"kimg": 10**400}, r"training_options\.json with the flags given now cannot be used: OverflowError"),
+    ],
+)
+def test_flags_that_cannot_be_continued_with(run_dir, given, said):
+    before = (run_dir / OPTIONS_FILE).read_bytes()
+    with pytest.raises(UserError, match=said):
+        continued(run_dir, given=given)
+    assert (run_dir / OPTIONS_FILE).read_bytes() == before
+
+
+def test_a_checkpoint_is_saved_sometime(tmp_path, data, run_dir):
+    for changes in ({"flags": {"data": str(data)}}, {"continue_run": str(run_dir)}):
+        with pytest.raises(UserError, match=r"^--state-minutes: state_interval_sec must be a non-negative number"):
+            prepare_run(request(tmp_path, runtime={"state_interval_sec": math.nan}, **changes))
 
 
 def test_as_many_processes_as_the_machine_can_run(tmp_path, data):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -19,7 +20,7 @@ import pytest
 import train
 from tests.helpers import GOLDEN_DIR
 from training.run import launch
-from training.run.options import AUGPIPES, RESUME_SOURCES, DatasetInfo, Flags, resolve
+from training.run.options import AUGPIPES, RESUME_SOURCES, DatasetInfo, Flags, change_options, resolve
 
 GOLDEN = GOLDEN_DIR / "options.json"
 NUM_IMAGES = 1000
@@ -251,6 +252,31 @@ def test_noresume_is_no_resume() -> None:
     assert options_of("--resume=noresume") == options_of("")
 
 
+def test_a_snapshot_in_the_current_folder_is_found_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.pkl").touch()
+    assert options_of("--resume=old.pkl")["resume_pkl"] == str(tmp_path / "old.pkl")
+    assert options_of("--resume=https://host/old.pkl")["resume_pkl"] == "https://host/old.pkl"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "ticks"),
+    [
+        ("", {"time": 28800.0}, 5),
+        ("--time=30d", {"time": 28800.0}, 5),
+        ("--time=30d --snap=3", {"time": 28800.0}, 3),
+        ("", {"time": 28800.0, "snap": 7}, 7),
+        ("", {"kimg": 7}, 50),
+    ],
+)
+def test_snapshots_of_a_run_that_is_continued(arguments: str, given: dict[str, Any], ticks: int) -> None:
+    """A new time plans them anew, as it does for a new run; a ``--snap`` stays."""
+    options, _ignored = change_options(options_of(arguments), given)
+    assert [options[f"{what}_snapshot_ticks"] for what in ("image", "network")] == [ticks, ticks]
+
+
 @pytest.mark.parametrize("cfg", CFGS)
 def test_results_share_nothing(cfg: str) -> None:
     """Whoever changes what they got does not change what the next one gets."""
@@ -274,6 +300,9 @@ def test_results_share_nothing(cfg: str) -> None:
         ("--aug=fixed", ("--aug=fixed", "--p")),
         ("--aug=noaug --target=0.5", ("--target", "--aug=ada", "--aug=noaug")),
         ("--aug=noaug --augpipe=bgc", ("--augpipe", "--aug=noaug")),
+        ("--metrics=none --metrics-ticks=3", ("--metrics-ticks", "--metrics=none")),
+        ("--metrics=none --metricdata=x", ("--metricdata", "--metrics=none")),
+        ("--metrics=none --object-detector=nanodet", ("--object-detector", "--metrics=none")),
         ("--fp32=1 --precision=bf16", ("--fp32=1", "--precision=bf16")),
         ("--fp32=1 --precision=fp16", ("--fp32=1", "--precision=fp16")),
         ("--fp32=0 --precision=fp32", ("--fp32=0", "--precision=fp32")),

@@ -6,6 +6,7 @@ from training.run.time_plan import (
     MAX_TICK_SEC,
     UNLIMITED_KIMG,
     describe_length,
+    flag_to_train_longer,
     num_ticks,
     parse_time,
     plan_nimg,
@@ -43,6 +44,13 @@ def test_the_length_follows_from_the_pace():
     assert plan_nimg(2000, 1000, 7000, 5) == (207_000, 4000)
     assert plan_nimg(2000, 3000, 7000, 5) == (7000, 4000)
     assert math.isfinite(plan_nimg(2000, 0, 0, 0)[0])
+
+
+def test_the_flag_that_trains_longer_suffices():
+    assert flag_to_train_longer(3, 10, None) == "--kimg=8"
+    assert flag_to_train_longer(10, 10, 60) == "--kimg=22"
+    assert flag_to_train_longer(3, 10, 60) == "--time=2m"
+    assert flag_to_train_longer(3, 10, 60, spent_sec=300) == "--time=10m"
 
 
 def test_lengths_in_words():
