@@ -382,9 +382,6 @@ def _network_kwargs(flags: Flags, preset: Preset, configuration: Configuration) 
 
 
 def _refuse_unused_settings(flags: Flags, configuration: Configuration) -> None:
-    for name in configuration.unused:
-        if getattr(flags, name) is not None:
-            raise ValueError(f"{_flag(name)} has no effect with --cfg={flags.cfg}")
     for name in ("metrics_ticks", "metricdata", "object_detector"):
         if getattr(flags, name) is not None and not flags.metrics:
             raise ValueError(f"{_flag(name)} has no effect with --metrics=none")

@@ -56,8 +56,6 @@ class Configuration:
     """Fixed arguments of the loss."""
     training_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Fixed arguments of the training loop, such as ``D_reg_interval``."""
-    unused: tuple[str, ...] = ()
-    """Fields of `training.run.options.Flags` that have no effect; their default is None."""
     aug: str = "ada"
     """Default of ``--aug``."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
