@@ -7,13 +7,14 @@ import functools
 import io
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dnnlib.commands import how_to_run
+from dnnlib.console import errors_in_one_line
 from dnnlib.util import UserError
 from train import main as train
 
@@ -151,15 +152,6 @@ def work(folder: Path, parent: int | None) -> None:
     run_job(folder, score, generate, parent)
 
 
-@contextlib.contextmanager
-def errors_in_one_line() -> Iterator[None]:
-    """Show what the user can mend as a line, without a traceback."""
-    try:
-        yield
-    except (UserError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-
-
 @click.command(context_settings={"max_content_width": 120})
 @click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), help="Folder of the comparison.")
 @click.option("--data", type=click.Path(exists=True), help="Training images: a folder or zip made by dataset_tool.py.")
@@ -194,6 +186,7 @@ def errors_in_one_line() -> Iterator[None]:
 )
 @click.option("--run-job", type=click.Path(exists=True, path_type=Path), hidden=True)
 @click.option("--parent", type=int, hidden=True)
+@errors_in_one_line()
 def main(run_job: Path | None, parent: int | None, outdir: Path | None, **flags: Any) -> None:
     """Train several methods with several seeds, score them, and show the results on one page.
 
@@ -206,30 +199,29 @@ def main(run_job: Path | None, parent: int | None, outdir: Path | None, **flags:
     Writes comparison.html and comparison.md in --outdir. The same command again goes on after an interruption, does
     nothing twice, and takes in more methods, seeds, metrics or kimg. See docs/comparison.md.
     """  # noqa: D301 -- click needs the control character
-    with errors_in_one_line():
-        if run_job is not None:
-            work(run_job, parent)
-            return
-        if outdir is None:
-            raise UserError("--outdir is missing: the folder of the comparison")
-        from comparison.plan import read_plan
+    if run_job is not None:
+        work(run_job, parent)
+        return
+    if outdir is None:
+        raise UserError("--outdir is missing: the folder of the comparison")
+    from comparison.plan import read_plan
 
-        outdir = outdir.absolute()
-        if flags["draw"] and flags["records"] is not None:
-            raise UserError("--draw and --records: choose one; the copy of the records is drawn, too")
-        if flags["slurm_extra"] and flags["slurm"] is None:
-            raise UserError("--slurm-extra has no effect without --slurm; add it, or leave both out")
-        if flags["draw"]:
-            for path in draw(read_plan(outdir), {}):
-                click.echo(f"Wrote {path}")
-            return
-        if flags["records"] is not None:
-            publish(outdir, flags["records"])
-            return
-        plan = make_plan(outdir, **flags)
-        if plan.left_out:
-            click.echo(f"Not on the page, because --cfgs and --seeds do not name them: {', '.join(plan.left_out)}")
-        compare(plan, **flags)
+    outdir = outdir.absolute()
+    if flags["draw"] and flags["records"] is not None:
+        raise UserError("--draw and --records: choose one; the copy of the records is drawn, too")
+    if flags["slurm_extra"] and flags["slurm"] is None:
+        raise UserError("--slurm-extra has no effect without --slurm; add it, or leave both out")
+    if flags["draw"]:
+        for path in draw(read_plan(outdir), {}):
+            click.echo(f"Wrote {path}")
+        return
+    if flags["records"] is not None:
+        publish(outdir, flags["records"])
+        return
+    plan = make_plan(outdir, **flags)
+    if plan.left_out:
+        click.echo(f"Not on the page, because --cfgs and --seeds do not name them: {', '.join(plan.left_out)}")
+    compare(plan, **flags)
 
 
 def publish(outdir: Path, dest: Path) -> None:

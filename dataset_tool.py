@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from dnnlib.console import errors_in_one_line
 from dnnlib.flags import refuse
 from dnnlib.util import UserError
 from training.data.container import check_dest
@@ -60,6 +59,7 @@ POSITIVE = click.IntRange(min=1)
     help="What to do with images that cannot be used",
 )
 @click.option("--verify", is_flag=True, help="Decode all images of --source and list the bad ones; write nothing")
+@errors_in_one_line()
 def main(
     source: str,
     dest: str | None,
@@ -109,8 +109,6 @@ def main(
         )
     if source != SCENES:
         refuse(f"has no effect without --source={SCENES}", "seed")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # paths must not end the command on an ASCII terminal
     try:
         if dest is None:
             num_images = verify_images(source, workers, click.echo)
@@ -122,10 +120,8 @@ def main(
             images = _open_source(source, preparation.width_px, max_images, subfolders_as_labels, seed)
         report = write_dataset(images, Path(dest), preparation, on_error == "skip", workers)
         click.echo("\n".join(summary(report, Path(dest), preparation.bits)))
-    except (UserError, OSError) as err:
-        raise click.ClickException(str(err)) from err
     except MemoryError as err:
-        raise click.ClickException("out of memory: use fewer --workers, or a smaller --width and --height") from err
+        raise UserError("out of memory: use fewer --workers, or a smaller --width and --height") from err
 
 
 def _open_source(

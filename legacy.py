@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from dnnlib.atomic import write_atomic
-from dnnlib.outputs import check_replaceable_file
+from dnnlib.console import errors_in_one_line
+from dnnlib.outputs import check_replaceable_file, keep_inputs
 from dnnlib.util import UserError, open_url
 from training.run.latest import find_network, is_state
 from training.snapshots.load import load_network_pkl
@@ -32,6 +33,7 @@ __all__ = ["load_network_pkl"]
     default=False,
 )
 @click.option("--trust-pickle", help="Let the file execute code: only if you trust its author.", is_flag=True)
+@errors_in_one_line()
 def convert_network_pickle(source: str, dest: str, force_fp16: bool, trust_pickle: bool) -> None:
     """Convert an older network pickle to the current format.
 
@@ -40,16 +42,12 @@ def convert_network_pickle(source: str, dest: str, force_fp16: bool, trust_pickl
 
     Example: python legacy.py --source=stylegan2-cat-config-f.pkl --dest=cat.pkl
     """
-    try:
-        if Path(dest).exists() and Path(source).exists() and Path(dest).samefile(source):
-            raise UserError(f"--dest={dest} is the file of --source, which is not overwritten; choose another name")
-        if not Path(dest).parent.is_dir():
-            raise UserError(f"--dest={dest}: there is no folder {Path(dest).parent}")
-        check_replaceable_file(Path(dest))
-        data = _read(find_network(source, "--source"), force_fp16, trust_pickle)
-        write_atomic(dest, lambda file: pickle.dump(data, file))
-    except (UserError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+    keep_inputs([Path(dest)], source=source)
+    if not Path(dest).parent.is_dir():
+        raise UserError(f"--dest={dest}: there is no folder {Path(dest).parent}")
+    check_replaceable_file(Path(dest))
+    data = _read(find_network(source, "--source"), force_fp16, trust_pickle)
+    write_atomic(dest, lambda file: pickle.dump(data, file))
     click.echo(f"Wrote {dest}")
 
 

@@ -15,6 +15,7 @@ import torch
 from dnnlib.atomic import write_atomic
 from dnnlib.commands import how_to_install
 from dnnlib.flags import refuse
+from dnnlib.outputs import keep_inputs
 from dnnlib.progress import progress_bar
 from dnnlib.util import UserError, format_time
 from metrics.detectors import EFFLITE1, VGG16
@@ -188,7 +189,7 @@ def run_projection(
     targets = read_targets(target, crop, G.img_resolution, G.img_channels)
     features = load_features(detector, where, detectors)
     job = Results(outdir, targets, is_collection(target), features, distance_name(detector), where)
-    options.keep_inputs(job.paths(pti is not None), target=target, network=network)
+    keep_inputs(job.paths(pti is not None), target=target, network=network)
     outdir.mkdir(parents=True, exist_ok=True)
     pixels = [each.pixels for each in targets]
     for number, image in enumerate(pixels):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import sys
 from pathlib import Path
 
 import click
 
+from dnnlib.console import errors_in_one_line
 from dnnlib.outputs import check_replaceable_file
 from dnnlib.util import UserError
 
@@ -15,6 +14,7 @@ from dnnlib.util import UserError
 @click.command()
 @click.argument("runs", metavar="RUN [RUN ...]", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The page.  [default: see above]")
+@errors_in_one_line()
 def main(runs: tuple[Path, ...], out: Path | None) -> None:
     """Write report.html into the folder of a run, or comparison.html here that compares several runs.
 
@@ -23,18 +23,14 @@ def main(runs: tuple[Path, ...], out: Path | None) -> None:
     """
     from training.run.page.run_page import MAX_RUNS, PAGE_FILE, write_comparison  # here: --help must not wait for torch
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a folder must not end the command
     if len(runs) > MAX_RUNS:
-        raise click.ClickException(f"{len(runs)} runs are too many for a page; give up to {MAX_RUNS}")
+        raise UserError(f"{len(runs)} runs are too many for a page; give up to {MAX_RUNS}")
     path = out or (runs[0] / PAGE_FILE if len(runs) == 1 else Path("comparison.html"))
+    check_replaceable_file(path)
     try:
-        check_replaceable_file(path)
         write_comparison(runs, path)
-    except UserError as error:
-        raise click.ClickException(str(error)) from error
     except OSError as error:
-        raise click.ClickException(f"{error.filename or path}: {error.strerror or error}") from error
+        raise UserError(f"{error.filename or path}: {error.strerror or error}") from error
     print(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from dnnlib.console import errors_in_one_line
 from dnnlib.util import UserError
 from training.run.options import AUGPIPES, PRECISIONS, Flags
 from training.run.registry import AnyOption, augmentations, configurations, extensions
@@ -305,7 +306,7 @@ def main(
 
     if trust_detectors:
         trust_torchscript()
-    try:
+    with errors_in_one_line(ProcessError):
         if size is None and ctx.get_parameter_source("transform") is click.core.ParameterSource.COMMANDLINE:
             raise UserError("--transform needs --size: images of another size are not trained on")
         settings = {name: value for name in method_settings() if (value := others.pop(name)) is not None}
@@ -330,8 +331,6 @@ def main(
             given=given,
         )
         is_finished = train_run(request)
-    except (UserError, ProcessError, OSError) as error:
-        raise click.ClickException(str(error)) from error
     if not is_finished:
         raise SystemExit(EXIT_STOPPED)
 

@@ -16,9 +16,9 @@ from typing import Any, get_origin, get_type_hints
 
 from comparison.snapshots import scored_snapshots
 from dnnlib.atomic import write_atomic
+from dnnlib.jsonl import finite, read_lines
 from dnnlib.util import UserError
 from training.run.folder import OPTIONS_FILE, RunState, find_state, read_status
-from training.run.jsonl import finite, read_lines
 
 MANIFEST = "job.json"
 LOG = "log.txt"

@@ -14,10 +14,10 @@ from comparison.methods import Method
 from comparison.plan import PLAN_FILE, Plan
 from comparison.samples import real_images
 from dnnlib.atomic import write_atomic
+from dnnlib.jsonl import read_lines
 from dnnlib.util import UserError
 from training.data.grid import write_png
 from training.run.folder import OPTIONS_FILE, STATUS_FILE, read_small_file
-from training.run.jsonl import read_lines
 
 COPY = "is_copy"
 """A key of the plan."""

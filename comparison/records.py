@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from comparison.snapshots import TICKS_PER_SNAPSHOT
-from training.run.jsonl import finite, read_lines
+from dnnlib.jsonl import finite, read_lines
 from training.run.names import snapshot_kimg
 
 

@@ -14,8 +14,8 @@ import click
 from comparison.executors import Executor, Handle
 from comparison.jobs import LOG, Job, find_run, is_done, trained_kimg
 from comparison.snapshots import scored_snapshots
+from dnnlib.jsonl import read_lines
 from dnnlib.util import UserError, format_time
-from training.run.jsonl import read_lines
 
 POLL_SEC = 0.5
 REPORT_SEC = 10.0

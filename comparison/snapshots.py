@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dnnlib.jsonl import finite, read_lines
 from training.run.folder import read_status
-from training.run.jsonl import finite, read_lines
 from training.run.names import snapshot_kimg
 
 TICKS_PER_SNAPSHOT = 4

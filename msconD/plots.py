@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import click
 import numpy as np
 
-from training.run.jsonl import MAX_VALUE
+from dnnlib.jsonl import MAX_VALUE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from dnnlib.jsonl import finite, read_lines
 from metrics import metric_main
 from metrics.metric_utils import ProgressMonitor
 from torch_utils import distributed
@@ -59,11 +60,21 @@ class Evaluation:
             return False
         return is_done or cur_tick % self._interval_ticks == 0
 
-    def run(self, G_ema: torch.nn.Module, snapshot_pkl: Path | None) -> dict[str, float]:
-        """Score, write the results and return all values; a metric that fails is reported and left out."""
+    def run(self, G_ema: torch.nn.Module, snapshot_pkl: Path | None, goes_on: bool = False) -> dict[str, float]:
+        """Score, write the results and return all values; a metric that fails is reported and left out.
+
+        Args:
+            G_ema: The generator to score.
+            snapshot_pkl: Its snapshot; None if there is none.
+            goes_on: Whether it has been scored in part: results that the run folder holds are not computed again.
+        """
         distributed.broadcast_(G_ema.buffers())  # batch statistics: each process has its own
+        recorded = distributed.from_rank0(self._recorded(snapshot_pkl) if goes_on and self._is_main else {})
         values: dict[str, float] = {}
         for metric in self.metrics:
+            if metric in recorded:
+                values.update(recorded[metric])
+                continue
             try:
                 result = self._score(metric, G_ema)
                 values.update(result.results)
@@ -72,6 +83,16 @@ class Evaluation:
             except Exception as error:  # whatever it is, training matters more
                 self._say(f"Metric {metric} failed: {type(error).__name__}: {error}")
         return values
+
+    def _recorded(self, snapshot_pkl: Path | None) -> dict[str, dict[str, float]]:
+        """Return the values of each metric that the run folder holds for a snapshot."""
+        results: dict[str, dict[str, float]] = {}
+        for metric in self.metrics:
+            for _number, record in read_lines(metric_main.results_file(self._run_dir, metric)):
+                if snapshot_pkl is not None and record.get("snapshot_pkl") == snapshot_pkl.name:
+                    found = {name: finite(value) for name, value in record["results"].items()}
+                    results[metric] = {name: value for name, value in found.items() if value is not None}
+        return results
 
     def _score(self, metric: str, G_ema: torch.nn.Module) -> Any:
         return metric_main.calc_metric(

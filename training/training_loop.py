@@ -245,6 +245,7 @@ class Trainer:
                     self._leave_pictures()
                 self._finish()
         except KeyboardInterrupt:  # the second Ctrl-C
+            self._close_log()
             self._write_status("interrupted")
             raise
         return self._is_done()
@@ -269,6 +270,7 @@ class Trainer:
                 ),
             )
             self._save_samples("fakes_init.png")
+        self._go_on_with_metrics()
         limit_sec = self.settings.time_limit_sec
         self.console.say(f"Training for {describe_length(self.settings.total_kimg, limit_sec)}...")
 
@@ -319,18 +321,31 @@ class Trainer:
         counters.tick_sec = counters.data_wait_sec = 0.0
         counters.maintenance_sec = time.perf_counter() - begin_sec
         is_evaluated = self.evaluation.is_due(tick, is_done)
+        counters.unscored_snapshot = snapshot.name if is_evaluated and snapshot is not None else ""
         # Before the metrics: they may take longer than a job manager waits for a run to stop.
         if (is_done or is_evaluated or self._is_checkpoint_old()) and not self._is_last_checkpoint_better():
             self._save_checkpoint_unless_saved()
         if is_evaluated:
-            values = self.evaluation.run(self.G_ema, snapshot)
-            self.watch.add_scores(counters.cur_nimg / 1000, values, snapshot)
-            if (log := self.log) is not None:
-                self._try_to_write("event files", lambda: log.write_metrics(counters.cur_nimg, values))
+            self._evaluate(snapshot)
         if draws_samples or saves_snapshot or is_evaluated:
             self._write_status("running")  # how far it is, and the planned length of a run of a given time
             self.watch.write_page()
         counters.maintenance_sec = time.perf_counter() - begin_sec
+
+    def _evaluate(self, snapshot: Path | None, goes_on: bool = False) -> None:
+        values, cur_nimg = self.evaluation.run(self.G_ema, snapshot, goes_on), self.counters.cur_nimg
+        self.watch.add_scores(cur_nimg / 1000, values, snapshot)
+        if (log := self.log) is not None:
+            self._try_to_write("event files", lambda: log.write_metrics(cur_nimg, values))
+        self.counters.unscored_snapshot = ""
+
+    def _go_on_with_metrics(self) -> None:
+        """Finish the metrics in which the run was killed; if they kill it again, the next part leaves them out."""
+        name, self.counters.unscored_snapshot = self.counters.unscored_snapshot, ""
+        if name and self.evaluation.metrics:
+            self._save_checkpoint()
+            self.console.say(f"Scoring {name}, which was interrupted; --metrics=none leaves that out")
+            self._evaluate(self.run_dir / name, goes_on=True)
 
     def _is_done(self) -> bool:
         return self.length.is_over
@@ -455,8 +470,10 @@ class Trainer:
 
     def _save_checkpoint_unless_saved(self) -> None:
         """Save a checkpoint, unless there is one of this moment; every process must call this."""
-        if self.last_checkpoint_nimg == self.counters.cur_nimg:
-            return
+        if self.last_checkpoint_nimg != self.counters.cur_nimg:
+            self._save_checkpoint()
+
+    def _save_checkpoint(self) -> None:
         self.counters.total_sec = self._elapsed_sec()
         tree = checkpoint.collect(self.stateful())
         if self.log is not None:
@@ -547,9 +564,9 @@ class Trainer:
             self._save_samples(f"fakes{self._kimg_name()}.png")
 
     def _finish(self) -> None:
-        if self.log is None:
+        self._close_log()
+        if not self.settings.is_main:
             return
-        self._try_to_write("stats.jsonl", self.log.close)
         if self.watch.has_diverged:
             self._write_status("diverged")
             self.watch.write_page()
@@ -561,6 +578,10 @@ class Trainer:
                 raise UserError(f"{self.run_dir}: training has ended without {what}: {self.unwritten[what]}")
         self._write_status("finished" if self._is_done() else "stopped")
         self.watch.write_page()
+
+    def _close_log(self) -> None:
+        if self.log is not None:
+            self._try_to_write("stats.jsonl", self.log.close)
 
     def _write_status(self, reason: str) -> None:
         if self.settings.is_main:

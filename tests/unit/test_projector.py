@@ -266,7 +266,7 @@ def test_inputs_are_not_written_over(tmp_path, network, target, flag):
     chosen = tmp_path / "photos" if "/" in target else tmp_path / target
     result = run(tmp_path / network, chosen, tmp_path, "--detector=tiny", "--num-steps=1", "--pti=1", "--save-video=0")
     path = tmp_path / {"target": target, "network": network}[flag]
-    assert result.output == f"Error: {path} would replace --{flag}={path}: write to another folder\n"
+    assert result.output == f"Error: {path} would replace --{flag}={path}: choose another folder or name\n"
     assert {path: path.read_bytes() for path in before} == before
 
 

@@ -10,6 +10,7 @@ import click
 import numpy as np
 import torch
 
+from dnnlib.outputs import keep_inputs
 from dnnlib.util import UserError
 from training.inference import options as options
 from training.inference import programs
@@ -67,7 +68,7 @@ def export(network: str, dest: Path, formats: list[str], trust_pickle: bool) -> 
     G = load_generator(network, torch.device("cpu"), trust_pickle)
     check_truncation(G, min(psis(G)))
     if SAFETENSORS in formats:
-        options.keep_inputs([dest], network=find_network(network))
+        keep_inputs([dest], network=find_network(network))
         check_replaceable(dest)
     if "onnx" in formats:
         programs.check_onnx_packages()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import re
 import shlex
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 import click
 import torch
 
+from dnnlib import console
 from dnnlib.commands import how_to_run
 from dnnlib.util import UserError
 from metrics.detectors import trust_torchscript
@@ -249,30 +248,6 @@ def suggest(script: str, network: object, outdir: object, *arguments: str) -> No
     click.echo(f"Next: {how_to_run(script)} {shlex.join(flags)}")
 
 
-def keep_inputs(outputs: Iterable[Path], **inputs: object) -> None:
-    """Refuse to write over what a command reads.
-
-    Args:
-        outputs: Files or folders that will be written.
-        inputs: What is read, by the parameter of its option; what is not there, such as a URL, is passed over.
-
-    Raises:
-        UserError: An output is the same file or folder as an input.
-    """
-    read = {name.replace("_", "-"): Path(str(path)) for name, path in inputs.items()}
-    for output in outputs:
-        for flag, path in read.items():
-            if _is_same(output, path):
-                raise UserError(f"{output} would replace --{flag}={path}: write to another folder")
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except (OSError, ValueError):  # one of them is not there, or no path
-        return False
-
-
 def choose_label(G: Any, class_idx: int | None, device: torch.device) -> torch.Tensor:
     """Return the label ``[1, c_dim]`` for ``--class``; warn if the network is unconditional."""
     if class_idx is not None and G.c_dim == 0:
@@ -283,14 +258,9 @@ def choose_label(G: Any, class_idx: int | None, device: torch.device) -> torch.T
 
 @contextlib.contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Show what a command can fail by in one line, and paths on any terminal; also works as a decorator.
-
-    That is user errors, those of the operating system, a lack of memory, and the end of another process.
-    """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # an ASCII terminal must not end a command
-    try:
-        with out_of_memory_means("use a smaller --batch or --grid, if the command has them, or another --device"):
-            yield
-    except (UserError, ProcessError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+    """Show a lack of memory and the end of another process in one line too; also works as a decorator."""
+    with (
+        console.errors_in_one_line(ProcessError),
+        out_of_memory_means("use a smaller --batch or --grid, if the command has them, or another --device"),
+    ):
+        yield

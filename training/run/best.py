@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from dnnlib.atomic import write_atomic
+from dnnlib.jsonl import finite
 from metrics.direction import is_higher_better
 from training.run.folder import read_small_file
 from training.run.health.replay import read_conditions
-from training.run.jsonl import finite
 
 BEST_FILE = "best.json"
 BEST_SNAPSHOT = "network-snapshot-best.pkl"

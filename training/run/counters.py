@@ -28,14 +28,19 @@ class Counters:
     """Expected length in images, if the time is limited."""
     planned_tick_nimg: float = 0.0
     """Length of a tick in images, likewise."""
-    planned_for_sec: float = 0.0
-    """The limit that ticks were planned for."""
+    unscored_snapshot: str = ""
+    """Name of the snapshot that metrics have begun to score; empty if there is none."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return all of them."""
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned; a counter that older versions did not have keeps its value."""
-        for name, value in Counters(**state).state_dict().items():
+        """Restore what `state_dict` returned; counters that only the version that wrote it had are left out.
+
+        A counter that this version did not have keeps its default.
+        """
+        for name, value in (
+            Counters(**{name: state[name] for name in asdict(self) if name in state}).state_dict().items()
+        ):
             setattr(self, name, value)

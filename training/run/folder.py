@@ -28,8 +28,8 @@ from typing import Any
 import filelock
 
 from dnnlib.atomic import write_atomic
+from dnnlib.jsonl import finite, read_lines
 from dnnlib.util import UserError
-from training.run.jsonl import finite, read_lines
 from training.run.names import checkpoint_nimg
 
 OPTIONS_FILE = "training_options.json"

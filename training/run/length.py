@@ -46,12 +46,10 @@ class RunLength:
         self._is_time_up = limit_sec is not None and distributed.any_process(elapsed_sec >= limit_sec)
 
     def plan(self, elapsed_sec: float, sec_per_kimg: float) -> None:
-        """Plan the images of a run of a given time: its length anew after each tick, ticks with the first pace only."""
+        """Plan the images of a run of a given time and of its ticks; anew after each tick, as the first is slow."""
         limit_sec, counters = self._settings.time_limit_sec, self._counters
         if limit_sec is None:
             return
         nimg = plan_nimg(limit_sec, elapsed_sec, counters.cur_nimg, sec_per_kimg)
-        total_nimg, tick_nimg = distributed.from_rank0(nimg)
+        total_nimg, counters.planned_tick_nimg = distributed.from_rank0(nimg)
         counters.planned_nimg = min(total_nimg, self._settings.total_nimg)
-        if counters.planned_for_sec != limit_sec:
-            counters.planned_for_sec, counters.planned_tick_nimg = limit_sec, tick_nimg

@@ -13,9 +13,9 @@ import pytest
 from comparison import samples, work
 from comparison.jobs import write_job
 from dnnlib.atomic import append_line
+from dnnlib.jsonl import read_lines
 from dnnlib.util import UserError
 from tests.unit.comparison.fake_runs import make_job
-from training.run.jsonl import read_lines
 
 FAKE_TRAIN = """
 import json, pathlib, sys, time

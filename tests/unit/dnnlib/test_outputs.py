@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from dnnlib.outputs import check_replaceable_file
+from dnnlib.outputs import check_replaceable_file, keep_inputs
 from dnnlib.util import UserError
 
 
@@ -15,3 +15,11 @@ def test_only_files_are_replaced(tmp_path):
     for path in (tmp_path / "pipe", tmp_path, Path(os.devnull)):
         with pytest.raises(UserError, match="is not a regular file, and would be replaced: choose another name"):
             check_replaceable_file(path)
+
+
+def test_inputs_are_kept_under_any_name(tmp_path):
+    (tmp_path / "photo.png").touch()
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    keep_inputs([tmp_path / "other.png", tmp_path / "photo.png"], network="https://example.com/photo.png")
+    with pytest.raises(UserError, match=r"link/photo\.png would replace --projected-w=.*photo\.png: choose another"):
+        keep_inputs([tmp_path / "link/photo.png"], projected_w=tmp_path / "photo.png")

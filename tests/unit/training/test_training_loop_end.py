@@ -1,10 +1,12 @@
-"""How a run ends: in time, or stopped between two snapshots, with pictures either way."""
+"""How a run ends: in time, stopped between two snapshots with pictures either way, or killed in its last metrics."""
 
 import itertools
+import json
 
 import pytest
 import torch
 
+from metrics import metric_main
 from tests.training_runs import BATCH, newest_state, tiny_options, train_here, write_dataset
 from training import training_loop
 from training.run import length
@@ -96,3 +98,62 @@ def test_time_does_not_matter_for_the_weights(tmp_path, options, monkeypatch):
     weights = [name for name in in_time if name.startswith(("/modules", "/optimizers"))]
     assert weights
     assert all(torch.equal(in_time[name], in_images[name]) for name in weights)
+
+
+def register_metrics(monkeypatch, interruptions):
+    """Register two metrics, of which the second interrupts the run a few times; returns what is computed."""
+    monkeypatch.setattr(metric_main, "_metrics", dict(metric_main._metrics))
+    names = []
+
+    @metric_main.register_metric
+    def first(opts):
+        names.append("first")
+        return {"first": 1.0}
+
+    @metric_main.register_metric
+    def second(opts):
+        names.append("second")
+        if names.count("second") <= interruptions:
+            raise KeyboardInterrupt
+        return {"second": 2.0}
+
+    return names
+
+
+def results(run_dir, metric):
+    lines = (run_dir / f"metric-{metric}.jsonl").read_text().splitlines()
+    return [(line["snapshot_pkl"], line["results"]) for line in map(json.loads, lines)]
+
+
+def test_metrics_in_which_a_run_was_killed_are_finished_by_the_next_part(tmp_path, options, monkeypatch, capsys):
+    computed = register_metrics(monkeypatch, interruptions=1)
+    options = {**options, "total_kimg": 2 * TICK / 1000, "metrics": ["first", "second"]}
+    with pytest.raises(KeyboardInterrupt):
+        train_here(tmp_path / "run", options)
+    snapshot = max(path.name for path in (tmp_path / "run").glob("network-snapshot-*.pkl"))
+    assert train_here(tmp_path / "run", options, progress="plain")
+    assert f"Scoring {snapshot}, which was interrupted; --metrics=none leaves that out" in capsys.readouterr().out
+    assert computed == ["first", "second", "second"]
+    assert results(tmp_path / "run", "first") == [(snapshot, {"first": 1.0})]
+    assert results(tmp_path / "run", "second") == [(snapshot, {"second": 2.0})]
+    assert train_here(tmp_path / "run", {**options, "total_kimg": 3 * TICK / 1000})
+    assert computed == ["first", "second", "second", "first", "second"]
+
+
+def test_metrics_that_kill_a_run_twice_are_left_out(tmp_path, options, monkeypatch):
+    computed = register_metrics(monkeypatch, interruptions=2)
+    options = {**options, "total_kimg": 2 * TICK / 1000, "metrics": ["first", "second"]}
+    for _part in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train_here(tmp_path / "run", options)
+    assert train_here(tmp_path / "run", options)
+    assert computed == ["first", "second", "second"]
+
+
+def test_the_next_part_leaves_out_interrupted_metrics_if_asked(tmp_path, options, monkeypatch):
+    computed = register_metrics(monkeypatch, interruptions=1)
+    options = {**options, "total_kimg": 2 * TICK / 1000}
+    with pytest.raises(KeyboardInterrupt):
+        train_here(tmp_path / "run", options, metrics=["first", "second"])
+    assert train_here(tmp_path / "run", options, metrics=[])
+    assert computed == ["first", "second"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from training.run.jsonl import finite
+from dnnlib.jsonl import finite
 
 WINDOW_TICKS = 10
 """A state counts as lasting once it has held for so many ticks: ADA moves p by at most 0.08 in that many of 4 kimg."""

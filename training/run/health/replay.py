@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dnnlib.jsonl import finite, read_lines
 from metrics.direction import is_higher_better
 from training.run.health.monitor import Monitor
-from training.run.jsonl import finite, read_lines
 from training.run.names import snapshot_kimg
 
 CONDITIONS = ("real_fingerprint", "num_real", "seed", "object_detector")

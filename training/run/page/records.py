@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dnnlib.jsonl import MAX_LINE_BYTES, finite, read_lines
 from dnnlib.util import UserError
 from training.run.best import read_best
 from training.run.folder import ENDED, OPTIONS_FILE, is_locked, read_options, read_small_file, read_status
 from training.run.health.monitor import Monitor
 from training.run.health.replay import read_scores, replay
-from training.run.jsonl import MAX_LINE_BYTES, finite, read_lines
 
 MAX_POINTS = 300
 """Points of a curve; of each of several runs on one page, a part of them."""

@@ -11,11 +11,11 @@ from typing import Any
 
 from dnnlib.atomic import write_atomic
 from dnnlib.commands import how_to_run
+from dnnlib.jsonl import finite
 from dnnlib.util import format_time
 from training.run.best import BEST_SNAPSHOT
 from training.run.folder import read_spent_sec
 from training.run.health.monitor import Monitor
-from training.run.jsonl import finite
 from training.run.latest import is_state, newest_networks
 from training.run.page.html import Html, document, embed_json, image, join, table, tag
 from training.run.page.names import distinct_names

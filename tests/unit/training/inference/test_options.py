@@ -5,7 +5,6 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from dnnlib.util import UserError
 from generate import generate_images
 from projector import run_projection
 from style_mixing import generate_style_mix
@@ -20,7 +19,6 @@ from training.inference.options import (
     Sweep,
     Truncation,
     errors_in_one_line,
-    keep_inputs,
     suggest,
 )
 
@@ -79,14 +77,6 @@ def test_ranges_are_of_finite_numbers(text):
     with pytest.raises(click.BadParameter):
         FiniteRange(min=0).convert(text, None, None)
     assert FiniteRange(min=0).convert("0.5", None, None) == 0.5
-
-
-def test_inputs_are_kept_under_any_name(tmp_path):
-    (tmp_path / "photo.png").touch()
-    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
-    keep_inputs([tmp_path / "other.png", tmp_path / "photo.png"], network="https://example.com/photo.png")
-    with pytest.raises(UserError, match=r"link/photo\.png would replace --projected-w=.*photo\.png: write to another"):
-        keep_inputs([tmp_path / "link/photo.png"], projected_w=tmp_path / "photo.png")
 
 
 def test_suggestions_can_be_copied_into_a_shell(capsys):

@@ -2,8 +2,8 @@ import tracemalloc
 
 import pytest
 
-from training.run import jsonl
-from training.run.jsonl import MAX_LINE_BYTES, MAX_VALUE, finite, read_lines
+from dnnlib import jsonl
+from dnnlib.jsonl import MAX_LINE_BYTES, MAX_VALUE, finite, read_lines
 
 
 def test_no_file_no_lines(tmp_path):

@@ -1,0 +1,30 @@
+"""What a command prints: its errors in one line, and paths of any language on any terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Iterator
+
+import click
+
+from dnnlib.util import UserError
+
+
+@contextlib.contextmanager
+def errors_in_one_line(*others: type[Exception]) -> Iterator[None]:
+    """Show user errors and those of the operating system in one line; also works as a decorator.
+
+    What the terminal cannot show, such as the name of a folder, is printed as escapes instead of ending the command.
+
+    Args:
+        others: Further errors to show so.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    shown: tuple[type[Exception], ...] = (UserError, OSError, *others)
+    try:
+        yield
+    except shown as error:
+        raise click.ClickException(str(error)) from error

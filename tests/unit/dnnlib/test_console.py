@@ -1,0 +1,33 @@
+import io
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from dnnlib.console import errors_in_one_line
+from dnnlib.util import UserError
+
+
+@pytest.mark.parametrize("error", [UserError("no images"), PermissionError("no images"), KeyError("no images")])
+def test_errors_are_a_line(error):
+    @click.command()
+    @errors_in_one_line(KeyError)
+    def command():
+        raise error
+
+    result = CliRunner().invoke(command)
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: {error}\n"
+
+
+def test_faults_of_the_program_keep_their_traceback():
+    with pytest.raises(KeyError), errors_in_one_line():
+        raise KeyError("no images")
+
+
+def test_paths_of_any_language_print_on_an_ascii_terminal(monkeypatch):
+    terminal = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(terminal, encoding="ascii"))
+    with errors_in_one_line():
+        print("f\u00fcnf", flush=True)
+    assert terminal.getvalue() == b"f\\xfcnf\n"
