@@ -16,7 +16,7 @@ from typing import Any, get_origin, get_type_hints
 
 from comparison.snapshots import scored_snapshots
 from dnnlib.atomic import write_atomic
-from dnnlib.jsonl import finite, read_lines
+from dnnlib.jsonl import read_lines, statistic
 from dnnlib.util import UserError
 from training.run.folder import OPTIONS_FILE, RunState, find_state, read_status
 
@@ -133,8 +133,8 @@ def find_run(folder: Path) -> Path | None:
 
 def trained_kimg(run_dir: Path) -> float:
     """Return how far a run has come, by its statistics."""
-    lines = [line.get("Progress/kimg") for _number, line in read_lines(run_dir / "stats.jsonl")]
-    return max((finite(entry.get("mean")) or 0.0 for entry in lines if isinstance(entry, dict)), default=0.0)
+    lines = read_lines(run_dir / "stats.jsonl")
+    return max((statistic(line, "Progress/kimg") or 0.0 for _number, line in lines), default=0.0)
 
 
 def remove_leftovers(folder: Path) -> None:

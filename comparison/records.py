@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from comparison.snapshots import TICKS_PER_SNAPSHOT
-from dnnlib.jsonl import finite, read_lines
+from dnnlib.jsonl import finite, read_lines, statistic
 from training.run.names import snapshot_kimg
 
 
@@ -71,19 +71,14 @@ def _read_ticks(path: Path, root: Path) -> list[Tick]:
     ticks: list[Tick] = []
     train_sec = 0.0
     for number, line in read_lines(path):
-        kimg, tick = _mean(line, "Progress/kimg"), _mean(line, "Progress/tick")
-        sec = _mean(line, "Timing/sec_per_tick")
+        kimg, tick = statistic(line, "Progress/kimg"), statistic(line, "Progress/tick")
+        sec = statistic(line, "Timing/sec_per_tick")
         if kimg is None or sec is None or tick is None or kimg <= 0:
             continue
         train_sec += sec
-        memory = _mean(line, "Resources/peak_gpu_mem_gb") or _mean(line, "Resources/cpu_mem_gb") or 0.0
+        memory = statistic(line, "Resources/peak_gpu_mem_gb") or statistic(line, "Resources/cpu_mem_gb") or 0.0
         ticks.append(Tick(round(tick), kimg, train_sec, memory, f"{path.relative_to(root)}:{number}"))
     return ticks
-
-
-def _mean(line: dict[str, Any], name: str) -> float | None:
-    entry = line.get(name)
-    return finite(entry.get("mean")) if isinstance(entry, dict) else None
 
 
 def _read_scores(records: RunRecords, metric: str, root: Path) -> None:

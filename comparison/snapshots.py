@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dnnlib.jsonl import finite, read_lines
+from dnnlib.jsonl import read_lines, statistic
 from training.run.folder import read_status
 from training.run.names import snapshot_kimg
 
@@ -38,6 +38,5 @@ def _planned_names(run_dir: Path) -> set[str] | None:
 
 
 def _tick_and_nimg(line: dict[str, Any]) -> tuple[int, int]:
-    entries = [line.get(name) for name in ("Progress/tick", "Progress/kimg")]
-    tick, kimg = (finite(entry.get("mean")) if isinstance(entry, dict) else None for entry in entries)
+    tick, kimg = statistic(line, "Progress/tick"), statistic(line, "Progress/kimg")
     return (-1, 0) if tick is None or kimg is None else (round(tick), round(kimg * 1000))  # or a damaged line

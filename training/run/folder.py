@@ -28,7 +28,7 @@ from typing import Any
 import filelock
 
 from dnnlib.atomic import write_atomic
-from dnnlib.jsonl import finite, read_lines
+from dnnlib.jsonl import read_lines, statistic
 from dnnlib.util import UserError
 from training.run.names import checkpoint_nimg
 
@@ -278,14 +278,10 @@ def read_spent_sec(run_dir: Path) -> float:
     kimg_to_keep = saved_nimg(run_dir) / 1000
     spent_sec = 0.0
     for _number, line in read_lines(run_dir / "stats.jsonl"):
-        kimg, sec = (_mean(line.get(name)) for name in ("Progress/kimg", "Timing/total_sec"))
+        kimg, sec = (statistic(line, name) or 0.0 for name in ("Progress/kimg", "Timing/total_sec"))
         if kimg <= kimg_to_keep:
             spent_sec = max(spent_sec, sec)
     return spent_sec
-
-
-def _mean(entry: Any) -> float:
-    return (finite(entry.get("mean")) if isinstance(entry, dict) else None) or 0.0
 
 
 def write_options(run_dir: Path, kwargs: dict[str, Any]) -> None:

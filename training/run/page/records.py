@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dnnlib.jsonl import MAX_LINE_BYTES, finite, read_lines
+from dnnlib.jsonl import MAX_LINE_BYTES, finite, read_lines, statistic
 from dnnlib.util import UserError
 from training.run.best import read_best
 from training.run.folder import ENDED, OPTIONS_FILE, is_locked, read_options, read_small_file, read_status
@@ -136,20 +136,16 @@ def read_curves(path: Path, max_points: int = MAX_POINTS) -> dict[str, Curve]:
     """Read all statistics from ``stats.jsonl``, averaged over consecutive ticks so that no curve has more points."""
     values: dict[str, tuple[array[float], array[float], array[float]]] = {}
     for _number, line in read_lines(path):
-        kimg = _value(line.get("Progress/kimg"), "mean")
+        kimg = statistic(line, "Progress/kimg")
         if kimg is None:
             continue
-        for name, entry in line.items():
-            mean = _value(entry, "mean")
-            if mean is not None and _value(entry, "num"):
+        for name in line:
+            mean = statistic(line, name)
+            if mean is not None and statistic(line, name, "num"):
                 columns = values.setdefault(name, (array("d"), array("d"), array("d")))
-                for column, value in zip(columns, (kimg, mean, _value(entry, "std") or 0.0), strict=True):
+                for column, value in zip(columns, (kimg, mean, statistic(line, name, "std") or 0.0), strict=True):
                     column.append(value)
     return {name: Curve(*(_thinned(column, max_points) for column in columns)) for name, columns in values.items()}
-
-
-def _value(entry: Any, key: str) -> float | None:
-    return finite(entry.get(key)) if isinstance(entry, dict) else None
 
 
 def _thinned(values: array[float], max_points: int) -> list[float]:
