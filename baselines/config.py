@@ -21,6 +21,9 @@ from training.run.registry import AugmentationOption, Configuration, ExtensionOp
 QUEUE_FRACTION = 0.05
 """Length of InsGen's queues relative to the number of images (arXiv 2106.04566)."""
 
+FASTGAN_CHANNEL_BASE_PER_NGF = 256
+"""At StyleGAN2's full width, 32768, FastGAN has its published ngf of 128."""
+
 
 def size_queues(kwargs: dict[str, Any]) -> None:
     """Set the lengths of InsGen's queues that were not given."""
@@ -90,9 +93,6 @@ def use_fastgan_generator(kwargs: dict[str, Any]) -> None:
     kwargs["G_kwargs"] = {**kept, "ngf": ngf, "use_noise": use_noise}
 
 
-FASTGAN_CHANNEL_BASE_PER_NGF = 256
-"""At StyleGAN2's full width, 32768, FastGAN has its published ngf of 128."""
-
 PROJECTED: dict[str, Any] = {
     "discriminator": "baselines.projected.discriminator.ProjectedDiscriminator",
     "loss": "baselines.projected.loss.ProjectedLoss",
@@ -100,6 +100,28 @@ PROJECTED: dict[str, Any] = {
     "aug": "diffaug",
     "defaults": {"cutout_ratio": 0.2},
 }
+
+
+def check_relativistic(kwargs: Mapping[str, Any]) -> None:
+    """Refuse losses without R1: the relativistic loss does not converge without gradient penalties."""
+    if "r1_gamma" not in kwargs["loss_kwargs"]:
+        raise ValueError("--loss=relativistic replaces a logistic loss with R1, which this --cfg does not have")
+    if kwargs["loss_kwargs"].get("con_views") == "real" or kwargs["loss_kwargs"].get("con_fake_weight"):
+        raise ValueError("--loss=relativistic needs --con-views=two and --con-fake-weight=0")
+
+
+def regularize_always(kwargs: dict[str, Any]) -> None:
+    """Penalize gradients in every iteration, as arXiv 2501.05441 does."""
+    kwargs["D_reg_interval"] = None
+
+
+def check_san(kwargs: Mapping[str, Any]) -> None:
+    """Refuse labels, with which the last layer of D is another one for each, and heads that are normalised already."""
+    if kwargs["D_kwargs"]["class_name"] == PROJECTED["discriminator"]:
+        raise ValueError("--san=1 has no meaning for heads with spectral normalisation, as in --cfg=projected")
+    if kwargs["training_set_kwargs"].get("use_labels"):
+        raise ValueError("--san=1 is not defined for D conditioned on labels; use --cond=0")
+
 
 CONFIGURATIONS = (
     Configuration(
@@ -130,27 +152,6 @@ CONFIGURATIONS = (
 AUGMENTATIONS = (
     AugmentationOption(name="diffaug", class_name="baselines.diffaug.DiffAugment", settings_class=DiffAugmentSettings),
 )
-
-
-def check_relativistic(kwargs: Mapping[str, Any]) -> None:
-    """Refuse losses without R1: the relativistic loss does not converge without gradient penalties."""
-    if "r1_gamma" not in kwargs["loss_kwargs"]:
-        raise ValueError("--loss=relativistic replaces a logistic loss with R1, which this --cfg does not have")
-    if kwargs["loss_kwargs"].get("con_views") == "real" or kwargs["loss_kwargs"].get("con_fake_weight"):
-        raise ValueError("--loss=relativistic needs --con-views=two and --con-fake-weight=0")
-
-
-def check_san(kwargs: Mapping[str, Any]) -> None:
-    """Refuse labels, with which the last layer of D is another one for each, and heads that are normalised already."""
-    if kwargs["D_kwargs"]["class_name"] == PROJECTED["discriminator"]:
-        raise ValueError("--san=1 has no meaning for heads with spectral normalisation, as in --cfg=projected")
-    if kwargs["training_set_kwargs"].get("use_labels"):
-        raise ValueError("--san=1 is not defined for D conditioned on labels; use --cond=0")
-
-
-def regularize_always(kwargs: dict[str, Any]) -> None:
-    """Penalize gradients in every iteration, as arXiv 2501.05441 does."""
-    kwargs["D_reg_interval"] = None
 
 
 EXTENSIONS = (

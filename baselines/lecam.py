@@ -11,7 +11,7 @@ from torch_utils import training_stats
 from training.extensions import Extension, Logits
 
 DECAY = 0.99
-"""Of the running means, per iteration."""
+"""Decay of the running means per iteration."""
 
 
 class LeCam(Extension):

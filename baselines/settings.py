@@ -128,13 +128,15 @@ class InsGenSettings:
         metadata={"type": click.IntRange(min=1), "help": "Length of the queue of generated images.", "source": "--rqs"},
     )
     insgen_real_weight: float = field(
-        default=1.0, metadata={"type": NOT_NEGATIVE, "help": "Weight of telling real images apart, for D."}
+        default=1.0, metadata={"type": NOT_NEGATIVE, "help": "Weight of instance discrimination on real images, for D."}
     )
     insgen_fake_weight: float = field(
-        default=1.0, metadata={"type": NOT_NEGATIVE, "help": "Weight of telling generated images apart, for D."}
+        default=1.0,
+        metadata={"type": NOT_NEGATIVE, "help": "Weight of instance discrimination on generated images, for D."},
     )
     insgen_g_weight: float = field(
-        default=0.1, metadata={"type": NOT_NEGATIVE, "help": "Weight of telling generated images apart, for G."}
+        default=0.1,
+        metadata={"type": NOT_NEGATIVE, "help": "Weight of instance discrimination on generated images, for G."},
     )
     insgen_noise: float = field(
         default=0.15, metadata={"type": NOT_NEGATIVE, "help": "Standard deviation of the noise added to z for a key."}
@@ -145,7 +147,7 @@ class InsGenSettings:
     )
     insgen_momentum: float = field(
         default=0.999,
-        metadata={"type": click.FloatRange(0, 1), "help": "What the momentum copies keep of themselves per iteration."},
+        metadata={"type": click.FloatRange(0, 1), "help": "Decay of the momentum copies per iteration."},
     )
     ada_linear: bool = field(
         default=False,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch.nn.functional import softplus
 
-Maps = Mapping[int, torch.Tensor]
+PerScale = Mapping[int, torch.Tensor]
 """Logits, or values computed from each of them, by height of the map."""
 
 
@@ -40,17 +40,17 @@ def fake_loss(logits: torch.Tensor) -> torch.Tensor:
     return softplus(logits)
 
 
-def scale_means(logits: Maps, term: Callable[[torch.Tensor], torch.Tensor]) -> dict[int, torch.Tensor]:
+def scale_means(logits: PerScale, term: Callable[[torch.Tensor], torch.Tensor]) -> dict[int, torch.Tensor]:
     """Apply ``term`` to every logit and average over the cells of each image: [N, 1] per scale."""
     return {h: term(x).flatten(1).mean(dim=1, keepdim=True) for h, x in logits.items()}
 
 
-def weighted_sum(values: Maps, weights: Mapping[int, float]) -> torch.Tensor:
+def weighted_sum(values: PerScale, weights: Mapping[int, float]) -> torch.Tensor:
     """Sum the values of the scales, [N, 1] each, by their weights: [N, 1]."""
     return torch.stack([x * weights[h] for h, x in values.items()]).sum(dim=0)
 
 
-def r1_score(logits: Maps, weights: Mapping[int, float], mode: str) -> torch.Tensor:
+def r1_score(logits: PerScale, weights: Mapping[int, float], mode: str) -> torch.Tensor:
     """Reduce the logits of each image to the scalar whose squared gradient norm R1 penalises.
 
     Args:

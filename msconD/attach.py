@@ -57,7 +57,7 @@ def read_arguments(checkout: Path, script: str, arguments: Sequence[str]) -> tup
     """
     missing = missing_package(checkout)
     if missing is not None:
-        raise click.ClickException(f"{checkout} is no StyleGAN2-ADA checkout: it has no {missing}")
+        raise click.ClickException(f"{checkout} is not a StyleGAN2-ADA checkout: {missing} is missing")
     if not (checkout / script).is_file():
         scripts = ", ".join(sorted(path.name for path in checkout.glob("*.py")))
         raise click.ClickException(f"no script {script} in {checkout}; there are {scripts or 'none'}")
@@ -90,7 +90,7 @@ def setting_types(cfg: str) -> dict[str, click.ParamType]:
 
 
 def flag_of(name: str) -> str:
-    """Return the flag of a setting."""
+    """Return the name of a setting as a flag."""
     return "--" + name.replace("_", "-")
 
 
@@ -145,7 +145,7 @@ def method_changes(cfg: str, given: dict[str, Any]) -> dict[str, dict[str, Any]]
 
 
 def attach(job: Job) -> list[str]:
-    """Make this process one of the checkout: its modules, the shims, the method.
+    """Prepare this process to run the checkout: import paths, compatibility shims and, if asked for, the method.
 
     Returns:
         Messages for the user.
@@ -172,8 +172,8 @@ def wrap_training_loop(changes: dict[str, dict[str, Any]]) -> None:
     def with_method(**kwargs: Any) -> Any:
         for name, change in changes.items():
             kwargs[name].update(change)
-        share = kwargs["batch_size"] // kwargs["num_gpus"]
-        kwargs["batch_gpu"] = max(kwargs["batch_gpu"], min(share, MAX_BATCH_GPU))
+        batch_per_process = kwargs["batch_size"] // kwargs["num_gpus"]
+        kwargs["batch_gpu"] = max(kwargs["batch_gpu"], min(batch_per_process, MAX_BATCH_GPU))
         if kwargs.get("rank", 0) == 0:
             correct_options(Path(kwargs["run_dir"]) / "training_options.json", kwargs, (*changes, "batch_gpu"))
         return training_loop(**kwargs)
@@ -182,7 +182,7 @@ def wrap_training_loop(changes: dict[str, dict[str, Any]]) -> None:
 
 
 def correct_options(path: Path, kwargs: dict[str, Any], names: Sequence[str]) -> None:
-    """Store in the run folder what is trained, which the script did not know."""
+    """Record the settings that are trained in the run folder; the script wrote them without those of the method."""
     if path.is_file():
         options = json.loads(path.read_text())
         options.update({name: kwargs[name] for name in names})
@@ -202,10 +202,10 @@ def check_settings(changes: dict[str, dict[str, Any]], arguments: Sequence[str])
     flags, _ = split_arguments(arguments, dict.fromkeys(("data", "gpus", "batch"), click.UNPROCESSED))
     try:
         num_gpus, resolution = int(flags.get("gpus", 1)), image_resolution(flags.get("data", ""))
-        share = int(flags.get("batch", BASE_BATCH)) // num_gpus
+        batch_per_process = int(flags.get("batch", BASE_BATCH)) // num_gpus
     except (ValueError, ZeroDivisionError):
         return
-    check_images_per_pass({"batch_gpu": share, "num_gpus": num_gpus, **changes})
+    check_images_per_pass({"batch_gpu": batch_per_process, "num_gpus": num_gpus, **changes})
     if resolution is not None:
         construct = importlib.import_module("dnnlib.util").construct_class_by_name
         shape = {"c_dim": 0, "img_resolution": resolution, "img_channels": 3}
@@ -218,7 +218,7 @@ def check_final_layers(D: torch.nn.Module, img: torch.Tensor) -> None:
     """Refuse a checkout whose final layers are not those that `msconD.discriminator` runs one by one.
 
     Raises:
-        ValueError: Its own way through D gives other logits.
+        ValueError: The checkout's own forward pass gives different logits.
     """
     try:
         with torch.no_grad():
@@ -250,7 +250,7 @@ def run_as_main(path: Path, arguments: Sequence[str]) -> None:
 
 
 def start_process() -> dict[str, Any]:
-    """Attach a process that the script has started like the first one; return the script's names."""
+    """Prepare a worker process that the script has started, and return the globals of the script."""
     job = Job(**json.loads(os.environ[JOB_VARIABLE]))
     attach(job)
     names = runpy.run_path(str(Path(job.checkout) / job.script), run_name="__mp_main__")

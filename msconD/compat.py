@@ -1,6 +1,6 @@
 """Compatibility shims: what code of 2021 relies on and current Python, PyTorch and SciPy no longer offer.
 
-Whether a shim is needed is tried out, never concluded from a version number.
+Each shim tests for the missing behaviour instead of comparing version numbers.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ maps exponentiate them without subtracting a maximum, once for both directions i
 are of this process. Excluded logits are -1e4, never minus infinity, which would give NaN gradients in a row without
 entries even where that row is discarded later.
 
-No shape depends on values, so that nothing waits for a GPU: queries without a positive stay and have weight 0.
+Shapes never depend on the values of tensors, so that the host never waits for a GPU: queries without a positive are
+kept with weight 0.
 
 Shapes: N images, P cells of a map in row-major order, Q queries per image (Q <= P), E embedding width, K images that
 keys come from (N, or more with other processes), h height of a map.
@@ -19,6 +20,7 @@ keys come from (N, or more with other processes), h height of a map.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +39,31 @@ Embeddings = dict[int, torch.Tensor]
 """Embeddings of one view by height: [N, E] at height 1, [N, E, h, h] above."""
 
 Stats = dict[str, torch.Tensor]
-"""Values to report by name; a value that no batch of this shape defines is an empty tensor."""
+"""Values to report by name; an empty tensor where the batch is too small to define the value."""
+
+
+class PixelLogits(NamedTuple):
+    """Logits between the queries of one view and the cells of the other, its keys.
+
+    Attributes:
+        same_image: Logits of the keys in the query's own image, [N, Q, P].
+        exp_all: Exponentiated logits of the keys in K images, this process's N first, [N, Q, K, P]; None if negatives
+            come from the query's own image only.
+        positive: Which keys in the query's own image are positives, bool [N, Q, P].
+    """
+
+    same_image: torch.Tensor
+    exp_all: torch.Tensor | None
+    positive: torch.Tensor
+
+    def exp_keys(self) -> torch.Tensor:
+        """Return the exponentiated logits of all keys of each query, [N, Q, P or K * P]."""
+        return self.same_image.exp() if self.exp_all is None else self.exp_all.flatten(2)
+
+    def transposed(self) -> PixelLogits:
+        """Return the logits of the other direction, where every cell is a query and all keys are of this process."""
+        exp_all = None if self.exp_all is None else self.exp_all.permute(2, 3, 0, 1)
+        return PixelLogits(self.same_image.mT, exp_all, self.positive.mT)
 
 
 def multiscale_losses(
@@ -89,18 +115,17 @@ def pixel_info_nce(
         direction.
     """
     z1, z2 = unit(proj1).flatten(2).mT, unit(proj2).flatten(2).mT  # [N, P, E]
-    own1, exp1, positive1 = compare(z1, z2, distance, settings, gather)
-    if own1.shape[1] == z1.shape[1] and gather is None:
-        # Every cell is a query, so the logits of the other direction are these, transposed.
-        own2, exp2, positive2 = own1.mT, None if exp1 is None else exp1.permute(2, 3, 0, 1), positive1.mT
+    logits1 = pixel_logits(z1, z2, distance, settings, gather)
+    if logits1.same_image.shape[1] == z1.shape[1] and gather is None:
+        logits2 = logits1.transposed()  # every cell is a query
     else:
-        own2, exp2, positive2 = compare(z2, z1, distance.mT, settings, gather)
-    losses1 = info_nce(own1, exp1, positive1, settings.con_multi_pos)  # [N, Q]
-    losses2 = info_nce(own2, exp2, positive2, settings.con_multi_pos)
-    valid1, valid2 = positive1.any(2), positive2.any(2)
+        logits2 = pixel_logits(z2, z1, distance.mT, settings, gather)
+    losses1 = info_nce(logits1, settings.con_multi_pos)  # [N, Q]
+    losses2 = info_nce(logits2, settings.con_multi_pos)
+    valid1, valid2 = logits1.positive.any(2), logits2.positive.any(2)
     loss = (image_mean(losses1, valid1) + image_mean(losses2, valid2)) / 2
 
-    stats = query_means(query_stats(own1, exp1, positive1, losses1, settings), valid1)
+    stats = query_means(query_stats(logits1, losses1, settings), valid1)
     is_valid = has_positive(distance, settings)  # [N, P]
     stats |= {"valid_frac": is_valid.float().flatten(), "empty_imgs": (~is_valid.any(1)).float()}
     return loss, stats | embedding_stats(proj1, z1.flatten(0, 1))
@@ -111,9 +136,9 @@ def has_positive(distance: torch.Tensor, settings: LossSettings) -> torch.Tensor
     return distance.amin(2) < settings.con_pos_dist
 
 
-def compare(
+def pixel_logits(
     queries: torch.Tensor, keys: torch.Tensor, distance: torch.Tensor, settings: LossSettings, gather: Gather | None
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+) -> PixelLogits:
     """Compute the logits of the cells of one view, or of a sample of them, with the cells of the other view.
 
     Args:
@@ -122,11 +147,6 @@ def compare(
         distance: Between them, [N, P, P].
         settings: Its contrastive settings apply.
         gather: Appends the keys of other processes.
-
-    Returns:
-        Logits with the keys of the same image, [N, Q, P]; exponentiated logits with the keys of K images, the own N
-        first, [N, Q, K, P], or None if negatives come from the same image only; and which keys of the same image are
-        positives, bool [N, Q, P].
     """
     num_queries = max(settings.con_max_anchors // len(queries), 1)
     if num_queries < queries.shape[1]:
@@ -135,46 +155,38 @@ def compare(
         distance = torch.take_along_dim(distance, index, dim=1)  # [N, Q, P]
     positive = distance < settings.con_pos_dist
     excluded = (distance < settings.con_neg_dist) & ~positive if settings.con_neg_dist > settings.con_pos_dist else None
-    own = similarity(queries, keys, settings.con_temp)  # [N, Q, P]
-    exp_logits = None
+    same_image = similarity(queries, keys, settings.con_temp)  # [N, Q, P]
+    exp_all = None
     if settings.con_neg == "batch":
         all_keys = keys if gather is None else gather(keys)  # [K, P, E]
         logits = similarity(queries.flatten(0, 1), all_keys.flatten(0, 1), settings.con_temp)  # [N * Q, K * P]
         shape = (*queries.shape[:2], *all_keys.shape[:2])
         if excluded is not None:
             logits.view(shape).diagonal(dim1=0, dim2=2).masked_fill_(excluded.permute(1, 2, 0), EXCLUDED)
-        exp_logits = logits.exp_().view(shape)
+        exp_all = logits.exp_().view(shape)
     if excluded is not None:
-        own = own.masked_fill(excluded, EXCLUDED)
-    return own, exp_logits, positive
+        same_image = same_image.masked_fill(excluded, EXCLUDED)
+    return PixelLogits(same_image, exp_all, positive)
 
 
-def info_nce(
-    own: torch.Tensor, exp_logits: torch.Tensor | None, positive: torch.Tensor, multi_pos: str
-) -> torch.Tensor:
+def info_nce(logits: PixelLogits, multi_pos: str) -> torch.Tensor:
     """Compute -log(sum of exp over the positives / sum of exp over all keys) per query.
 
     Args:
-        own: As `compare` returns it, like the next two.
-        exp_logits: See there.
-        positive: See there.
+        logits: Those of the queries.
         multi_pos: ``sum`` adds up the positives as above (PixContrast), ``mean`` averages their losses (Khosla et al.,
             "Supervised Contrastive Learning", arXiv:2004.11362, equation 2).
 
     Returns:
         [N, Q]; finite but meaningless for queries without a positive.
     """
+    same_image, positive = logits.same_image, logits.positive
     if multi_pos == "mean":
-        attraction = (own * positive).sum(2) / positive.sum(2).clamp(min=1)  # [N, Q]
+        attraction = (same_image * positive).sum(2) / positive.sum(2).clamp(min=1)  # [N, Q]
     else:
-        positive_sum = (own.exp() * positive).sum(2)
-        attraction = positive_sum.clamp(min=torch.finfo(own.dtype).tiny).log()
-    return exp_of_keys(own, exp_logits).sum(2).log() - attraction
-
-
-def exp_of_keys(own: torch.Tensor, exp_logits: torch.Tensor | None) -> torch.Tensor:
-    """Return the exponentiated logits of all keys of a query, [N, Q, P or K * P], from what `compare` returned."""
-    return own.exp() if exp_logits is None else exp_logits.flatten(2)
+        positive_sum = (same_image.exp() * positive).sum(2)
+        attraction = positive_sum.clamp(min=torch.finfo(same_image.dtype).tiny).log()
+    return logits.exp_keys().sum(2).log() - attraction
 
 
 def image_mean(values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
@@ -246,29 +258,24 @@ def instance_nt_xent(
 
 
 @torch.no_grad()
-def query_stats(
-    own: torch.Tensor,
-    exp_logits: torch.Tensor | None,
-    positive: torch.Tensor,
-    losses: torch.Tensor,
-    settings: LossSettings,
-) -> Stats:
-    """Describe the queries by what `compare` returned for them and their ``losses`` [N, Q].
+def query_stats(logits: PixelLogits, losses: torch.Tensor, settings: LossSettings) -> Stats:
+    """Describe the queries by their logits and their ``losses`` [N, Q].
 
     Returns:
         Values by name, [N, Q]; those of queries without a positive have no meaning. ``excess`` is the loss minus that
         of guessing, all logits equal.
     """
-    keys = exp_of_keys(own, exp_logits)  # [N, Q, M]
-    num_images, _, num_cells = own.shape
-    negative = ~positive & (own != EXCLUDED)
+    same_image, exp_all, positive = logits
+    keys = logits.exp_keys()  # [N, Q, M]
+    num_images, _, num_cells = same_image.shape
+    negative = ~positive & (same_image != EXCLUDED)
     num_pos, num_neg = positive.sum(2), negative.sum(2)  # [N, Q]
 
     best = keys.argmax(2, keepdim=True)  # [N, Q, 1]
-    if exp_logits is not None:
+    if exp_all is not None:
         best = best - torch.arange(num_images, device=best.device)[:, None, None] * num_cells
-    is_own = (best >= 0) & (best < num_cells)
-    is_hit = is_own & positive.gather(2, best.clamp(0, num_cells - 1))
+    is_same_image = (best >= 0) & (best < num_cells)
+    is_hit = is_same_image & positive.gather(2, best.clamp(0, num_cells - 1))
 
     num_keys = keys.shape[2] - num_cells + num_pos + num_neg
     summed = num_pos.clamp(min=1) if settings.con_multi_pos == "sum" else 1
@@ -276,15 +283,15 @@ def query_stats(
         "loss": losses,
         "excess": losses - (num_keys / summed).log(),
         "top1": is_hit[:, :, 0].float(),
-        "pos_sim": (own * positive).sum(2) / num_pos.clamp(min=1) * settings.con_temp,
-        "neg_sim": (own * negative).sum(2) / num_neg.clamp(min=1) * settings.con_temp,
+        "pos_sim": (same_image * positive).sum(2) / num_pos.clamp(min=1) * settings.con_temp,
+        "neg_sim": (same_image * negative).sum(2) / num_neg.clamp(min=1) * settings.con_temp,
         "num_pos": num_pos.float(),
     }
 
 
 @torch.no_grad()
 def query_means(values: Stats, valid: torch.Tensor) -> Stats:
-    """Average what `query_stats` returned over the valid queries, bool [N, Q]: scalars, 0 if none is valid."""
+    """Average the values of `query_stats` over the valid queries, bool [N, Q]: scalars, 0 if none is valid."""
     sums = torch.where(valid, torch.stack(list(values.values())), 0).sum([1, 2])
     return dict(zip(values, sums / valid.sum().clamp(min=1), strict=True))
 

@@ -257,14 +257,14 @@ class MsConDDiscriminator(Discriminator):
         num_batches: int = 1,
         **block_kwargs: Any,
     ) -> Any:
-        """Compute logits, and on request everything else.
+        """Compute the global logits or, with ``all_scales``, the logits and embeddings of every scale.
 
         Args:
             img: float32 [N, img_channels, img_resolution, img_resolution] in [-1, 1].
             c: Labels [N, c_dim]; None is fine without labels.
             all_scales: Return the logits and embeddings of every scale instead of the global logits.
-            embed: False computes the embedding of one cell per scale only, detached from the backbone: enough to give
-                each parameter a gradient, if a zero one, as DistributedDataParallel requires.
+            embed: False computes the embedding of one cell per scale only, detached from the backbone: just enough to
+                give every parameter a gradient, even if it is zero, as DistributedDataParallel requires.
             num_batches: ``img`` consists of this many batches of the same size; the minibatch standard deviation is
                 computed within each of them.
             block_kwargs: Further arguments of the backbone's blocks.

@@ -1,7 +1,7 @@
 """Gather rows from all processes so that the gradient is that of the global batch.
 
 Every process compares its own queries with the rows of all processes. Each row thus collects gradients on every
-process, which are summed here. DistributedDataParallel averages over processes; with a loss averaged over the own
+process, which are summed here. DistributedDataParallel averages over processes; with a loss averaged over its own
 queries, the result is the gradient of a single process with the whole batch (docs/method.md, "Several processes").
 """
 
@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 Gather = Callable[[torch.Tensor], torch.Tensor]
-"""[N, ...] of this process -> [K, ...] of all processes, the own rows first, with gradients."""
+"""[N, ...] of this process -> [K, ...] of all processes, those of this process first, with gradients."""
 
 
 class _GatherRows(torch.autograd.Function):
@@ -35,7 +35,7 @@ class _GatherRows(torch.autograd.Function):
 
 
 def gather_rows(rows: torch.Tensor) -> torch.Tensor:
-    """Return the rows [N, ...] of all processes, [N * processes, ...]; the own rows come first."""
+    """Return the rows [N, ...] of all processes, [N * processes, ...]; those of this process come first."""
     gathered: torch.Tensor = _GatherRows.apply(rows.contiguous())
     return gathered
 

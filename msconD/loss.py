@@ -94,12 +94,12 @@ class MsConDLoss(StyleGAN2Loss):
     # What extensions ask of a loss. StyleGAN2-ADA's own loss knows none, so they are optional here.
     extensions: Sequence[Any] = ()
 
-    def heads(self, output: Any) -> adversarial.Maps:
+    def heads(self, output: Any) -> adversarial.PerScale:
         """Return the logits by height of their map."""
-        maps: adversarial.Maps = output.logits
+        maps: adversarial.PerScale = output.logits
         return maps
 
-    def mean_over_heads(self, terms: adversarial.Maps) -> torch.Tensor:
+    def mean_over_heads(self, terms: adversarial.PerScale) -> torch.Tensor:
         """Average a term of each logit as the adversarial loss does: [N]."""
         return adversarial.weighted_sum(adversarial.scale_means(terms, lambda x: x), self.adv_weights)[:, 0]
 
@@ -108,12 +108,22 @@ class MsConDLoss(StyleGAN2Loss):
         return adversarial.r1_score(output.logits, self.adv_weights, self.settings.r1_mode)
 
     def zero_of(self, output: Any) -> torch.Tensor:
-        """Return a zero that depends on all of D."""
-        return zero_of(output)
+        """Return a zero that depends on all outputs: DDP expects a gradient for each parameter of D."""
+        return torch.stack([x.sum() for maps in (output.logits, output.proj) for x in maps.values()]).sum() * 0
 
-    def report_heads(self, kind: str, logits: adversarial.Maps) -> None:
-        """Report the logits of all scales."""
-        self._report_logits(kind, logits)
+    def report_heads(self, kind: str, logits: adversarial.PerScale) -> None:
+        """Report the logits of all scales of 'real' or 'fake' images, and those signs that ADA goes by."""
+        signs = {h: x.sign() for h, x in logits.items()}
+        ada_signs = signs[1]
+        if self.settings.ada_scale == "mean":
+            ada_signs = adversarial.weighted_sum(adversarial.scale_means(signs, lambda x: x), self.adv_weights)
+        training_stats.report(f"Loss/scores/{kind}", logits[1])
+        training_stats.report(f"Loss/signs/{kind}", ada_signs)
+        for h, x in logits.items():
+            training_stats.report(f"Loss/scores/{kind}_h{h}", x)
+            training_stats.report(f"Loss/signs/{kind}_h{h}", signs[h])
+            if h > 1:  # unlike the deviation of the scores, without the deviation between images
+                training_stats.report(f"Loss/spatial_std/{kind}_h{h}", x.detach().flatten(1).std(dim=1))
 
     def additional_terms(
         self, kind: str, output: Any, img: torch.Tensor, c: torch.Tensor, z: torch.Tensor | None = None
@@ -142,44 +152,75 @@ class MsConDLoss(StyleGAN2Loss):
         if phase not in PHASES:
             raise ValueError(f"phase must be one of {', '.join(PHASES)}, got {phase!r}")
         main, reg = phase.endswith(("main", "both")), phase.endswith(("reg", "both"))
+        run_phase = self._generator_phase if phase.startswith("G") else self._discriminator_phase
+        run_phase(real_img, real_c, gen_z, gen_c, sync, gain, main, reg)
+
+    def _generator_phase(
+        self,
+        real_img: torch.Tensor,
+        real_c: torch.Tensor,
+        gen_z: torch.Tensor,
+        gen_c: torch.Tensor,
+        sync: bool,
+        gain: float,
+        main: bool,
+        reg: bool,
+    ) -> None:
+        reg = reg and self.pl_weight != 0
         replacement = self.replacement() if self.extensions else None
-        if phase.startswith("G"):
-            is_last = not (reg and self.pl_weight != 0)
-            if main and replacement is not None:
-                replacement.train_generator(real_img, real_c, gen_z, gen_c, sync and is_last, gain)
-            elif main:
-                self._train_generator(gen_z, gen_c, sync and is_last, gain)
-            if reg:
-                super().accumulate_gradients("Greg", real_img, real_c, gen_z, gen_c, sync, gain)
-            return
-        real_img, fake_terms = real_img.detach(), None
-        reg = reg and self.r1_gamma != 0
+        if main and replacement is not None:
+            replacement.train_generator(real_img, real_c, gen_z, gen_c, sync and not reg, gain)
+        elif main:
+            self._train_generator(gen_z, gen_c, sync and not reg, gain)
+        if reg:
+            super().accumulate_gradients("Greg", real_img, real_c, gen_z, gen_c, sync, gain)
+
+    def _discriminator_phase(
+        self,
+        real_img: torch.Tensor,
+        real_c: torch.Tensor,
+        gen_z: torch.Tensor,
+        gen_c: torch.Tensor,
+        sync: bool,
+        gain: float,
+        main: bool,
+        reg: bool,
+    ) -> None:
+        real_img, reg = real_img.detach(), reg and self.r1_gamma != 0
         if main:
             self.con_nimg += len(real_img) * _num_processes()
+        replacement = self.replacement() if self.extensions else None
         if replacement is not None:
             if main:
                 self._train_on_views(real_img, real_c, self.settings.con_weight, "Con", gain)
             replacement.train_discriminator(real_img, real_c, gen_z, gen_c, sync, gain, main, reg)
-        elif main:
-            img, fake_terms = self._train_on_fakes(gen_z, gen_c, gain)
-            if self.settings.con_views == "two":
-                self._train_on_views(real_img, real_c, self.settings.con_weight, "Con", gain)
-            self._train_on_views(img, gen_c, self.settings.con_fake_weight, "ConFake", gain)
-        if replacement is None and (main or reg):
-            self._train_on_reals(real_img, real_c, sync, gain, fake_terms, reg)
+        else:
+            fake_terms = self._train_on_fakes_and_views(real_img, real_c, gen_z, gen_c, gain) if main else None
+            if main or reg:
+                self._train_on_reals(real_img, real_c, sync, gain, fake_terms, reg)
         if main:
             self.con_batches += int(sync)
 
     def _train_generator(self, gen_z: torch.Tensor, gen_c: torch.Tensor, sync: bool, gain: float) -> None:
         img, _ws = self.run_G(gen_z, gen_c, sync=sync)
         out = self.run_D(img, gen_c, sync=False)
-        self._report_logits("fake", out.logits)
+        self.report_heads("fake", out.logits)
         terms = adversarial.scale_means(out.logits, adversarial.real_loss)
         loss = adversarial.weighted_sum(terms, self.adv_weights)  # [N, 1]
         training_stats.report("Loss/G/loss", loss)
         report_terms("Loss/G", terms)
         loss = loss[:, 0] + self.additional_terms("generated", out, img, gen_c, gen_z)
         (loss.mean() * gain).backward()
+
+    def _train_on_fakes_and_views(
+        self, real_img: torch.Tensor, real_c: torch.Tensor, gen_z: torch.Tensor, gen_c: torch.Tensor, gain: float
+    ) -> dict[int, torch.Tensor]:
+        """Return the adversarial loss of generated images per scale, detached."""
+        gen_img, fake_terms = self._train_on_fakes(gen_z, gen_c, gain)
+        if self.settings.con_views == "two":
+            self._train_on_views(real_img, real_c, self.settings.con_weight, "Con", gain)
+        self._train_on_views(gen_img, gen_c, self.settings.con_fake_weight, "ConFake", gain)
+        return fake_terms
 
     def _train_on_fakes(
         self, gen_z: torch.Tensor, gen_c: torch.Tensor, gain: float
@@ -188,8 +229,8 @@ class MsConDLoss(StyleGAN2Loss):
         with torch.no_grad():
             img, _ws = self.run_G(gen_z, gen_c, sync=False)
         out = self.run_D(img, gen_c, sync=False)
-        self._report_logits("fake", out.logits)
-        watch_gradient("Loss/D", out.features)
+        self.report_heads("fake", out.logits)
+        report_gradient_norm("Loss/D", out.features)
         terms = adversarial.scale_means(out.logits, adversarial.fake_loss)
         loss = adversarial.weighted_sum(terms, self.adv_weights)[:, 0]
         loss = loss + self.additional_terms("fake", out, img, gen_c, gen_z)
@@ -221,13 +262,13 @@ class MsConDLoss(StyleGAN2Loss):
         if is_view:  # before the pass with the real images: DistributedDataParallel goes by the last one
             (other_view,) = self._embed_views(augmented.detach(), real_c, 1, "Con")
         out = self._discriminate(augmented, real_c, sync, embed=is_view)
-        self._report_logits("real", out.logits)
-        loss = zero_of(out)
+        self.report_heads("real", out.logits)
+        loss = self.zero_of(out)
         if fake_terms is not None:
             loss = loss + self._adversarial_real(out.logits, fake_terms)
             loss = loss + self.additional_terms("real", out, img, real_c)
         if reg:
-            penalty = self._r1_penalty(out.logits, img)  # [N]
+            penalty = _squared_gradient_norm(self.penalized_score(out), img)  # [N]
             regularizer = penalty * (self.r1_gamma / 2)
             training_stats.report("Loss/r1_penalty", penalty)
             training_stats.report("Loss/D/reg", regularizer)
@@ -237,19 +278,13 @@ class MsConDLoss(StyleGAN2Loss):
             loss = loss + self._compare(view, other_view, "Con") * weight
         (loss.mean() * gain).backward()
 
-    def _adversarial_real(self, logits: adversarial.Maps, fake_terms: dict[int, torch.Tensor]) -> torch.Tensor:
+    def _adversarial_real(self, logits: adversarial.PerScale, fake_terms: dict[int, torch.Tensor]) -> torch.Tensor:
         """Compute the adversarial loss of real images, [N], and report it with that of the generated ones."""
         terms = adversarial.scale_means(logits, adversarial.real_loss)
         both_terms = {h: term.detach() + fake_terms[h] for h, term in terms.items()}
         training_stats.report("Loss/D/loss", adversarial.weighted_sum(both_terms, self.adv_weights))
         report_terms("Loss/D", both_terms)
         return adversarial.weighted_sum(terms, self.adv_weights)[:, 0]
-
-    def _r1_penalty(self, logits: adversarial.Maps, img: torch.Tensor) -> torch.Tensor:
-        score = adversarial.r1_score(logits, self.adv_weights, self.settings.r1_mode)
-        with conv2d_gradfix.no_weight_gradients():
-            (grad,) = torch.autograd.grad(score.sum(), img, create_graph=True)
-        return grad.square().sum(dim=[1, 2, 3])
 
     def _contrast(self, img: torch.Tensor, c: torch.Tensor, group: str) -> torch.Tensor:
         """Compute the contrastive loss of two new views of images [N, C, H, W], a scalar."""
@@ -263,7 +298,7 @@ class MsConDLoss(StyleGAN2Loss):
         views = torch.cat([self.views(img, theta) for theta in thetas])
         # Groups of the minibatch standard deviation that held two views of an image would give them away.
         out = self._discriminate(views, c.repeat(num_views, 1), sync=False, num_batches=num_views)
-        watch_gradient(group, out.features, num_views)
+        report_gradient_norm(group, out.features, num_views)
         return [(theta, {h: x.chunk(num_views)[i] for h, x in out.proj.items()}) for i, theta in enumerate(thetas)]
 
     def _compare(self, view1: EmbeddedView, view2: EmbeddedView, group: str) -> torch.Tensor:
@@ -286,33 +321,28 @@ class MsConDLoss(StyleGAN2Loss):
         ramp = min(self.con_nimg.item() / ramp_nimg, 1) if ramp_nimg > 0 else 1
         return weight * self.settings.con_interval * ramp
 
-    def _report_logits(self, kind: str, logits: adversarial.Maps) -> None:
-        signs = {h: x.sign() for h, x in logits.items()}
-        steering = signs[1]
-        if self.settings.ada_scale == "mean":
-            steering = adversarial.weighted_sum(adversarial.scale_means(signs, lambda x: x), self.adv_weights)
-        training_stats.report(f"Loss/scores/{kind}", logits[1])
-        training_stats.report(f"Loss/signs/{kind}", steering)
-        for h, x in logits.items():
-            training_stats.report(f"Loss/scores/{kind}_h{h}", x)
-            training_stats.report(f"Loss/signs/{kind}_h{h}", signs[h])
-            if h > 1:  # unlike the deviation of the scores, without the deviation between images
-                training_stats.report(f"Loss/spatial_std/{kind}_h{h}", x.detach().flatten(1).std(dim=1))
+
+def _squared_gradient_norm(score: torch.Tensor, img: torch.Tensor) -> torch.Tensor:
+    """Return the squared norm of the gradient of each image's score [N, 1] with respect to the image, [N]."""
+    with conv2d_gradfix.no_weight_gradients():
+        (grad,) = torch.autograd.grad(score.sum(), img, create_graph=True)
+    return grad.square().sum(dim=[1, 2, 3])
 
 
-def zero_of(out: Any) -> torch.Tensor:
-    """Return a zero that depends on all outputs: DDP expects a gradient for each parameter of D."""
-    return torch.stack([x.sum() for maps in (out.logits, out.proj) for x in maps.values()]).sum() * 0
-
-
-def report_terms(group: str, terms: adversarial.Maps) -> None:
+def report_terms(group: str, terms: adversarial.PerScale) -> None:
     """Report the adversarial loss of each scale before weighting."""
     for h, term in terms.items():
         training_stats.report(f"{group}/adv_h{h}", term)
 
 
-def watch_gradient(group: str, features: adversarial.Maps, num_batches: int = 1) -> None:
-    """Report the norm of the next gradient at the largest map that branches read, for each batch in it."""
+def report_gradient_norm(group: str, features: adversarial.PerScale, num_batches: int = 1) -> None:
+    """Report, in the next backward pass, the norm of the gradient at the largest map that a branch reads.
+
+    Args:
+        group: Prefix of the statistic.
+        features: Inputs of the branches by height.
+        num_batches: They consist of this many batches of the same size; each has a norm of its own.
+    """
     h = max(features, default=None)
     if h is None or not features[h].requires_grad:
         return

@@ -25,7 +25,7 @@ MAX_BATCH_GPU = 16
 """Images per pass, if the batch is large enough: the images of a pass are each other's negatives."""
 
 MIN_TEMPERATURE = 0.02
-"""From it upwards, sums of exponentiated cosines stay far within the range of float32: e^50 is 5e21."""
+"""Lowest temperature at which sums of exponentiated cosines stay far within the range of float32: e^50 is 5e21."""
 
 
 class Numbers(click.ParamType):
@@ -266,7 +266,7 @@ def check_images_per_pass(kwargs: Mapping[str, Any]) -> None:
         kwargs: Arguments of the training loop: ``batch_gpu``, ``num_gpus`` and ``loss_kwargs`` count.
 
     Raises:
-        ValueError: An image has no other image to be told from.
+        ValueError: Each forward pass has a single image, which leaves no negatives.
     """
     loss_kwargs = kwargs["loss_kwargs"]
     is_contrastive = any(loss_kwargs.get(f"con_{kind}weight", 0) > 0 for kind in ("", "fake_", "g_"))

@@ -33,10 +33,10 @@ class Participant:
         return []
 
     def begin_iteration(self) -> None:
-        """Do what comes before the phases of an iteration, such as moving an average."""
+        """Called before the phases of each iteration, for example to update a moving average."""
 
     def end_iteration(self, batch_idx: int) -> None:
-        """Do what comes after the phases of iteration ``batch_idx``, counted from 1."""
+        """Called after the phases of iteration ``batch_idx``, counted from 1."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return what exact continuation must restore on each process, apart from `networks`."""
@@ -61,11 +61,11 @@ class Extension(Participant):
 
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:
-        """Be active while the rounds of a phase (one of `training.loss.PHASES`) run."""
+        """Surrounds the rounds of a phase (one of `training.loss.PHASES`)."""
         yield
 
     def replace_real(self, img: torch.Tensor) -> torch.Tensor:
-        """Return what D shall take for the real images [N, C, H, W] of a round, before augmentation."""
+        """Return the images that D is shown as the real ones [N, C, H, W] of a round, before augmentation."""
         return img
 
     def discriminator_term(self, kind: str, logits: Logits, img: torch.Tensor) -> torch.Tensor | None:

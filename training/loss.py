@@ -60,7 +60,10 @@ class Loss(Participant):
     """Interface of a loss for the training loop, and of its parts for extensions."""
 
     extensions: Sequence[Extension] = ()
-    """What was combined with it; set by the training loop."""
+    """Extensions of this loss; `training.run.construction.construct_loss` sets them."""
+
+    augment_pipe: torch.nn.Module | None = None
+    """Augmentation of D's input; None for none."""
 
     def accumulate_gradients(
         self,
@@ -84,6 +87,10 @@ class Loss(Participant):
             gain: Scale of every term: the interval of a lazily applied phase.
         """
         raise NotImplementedError
+
+    def augment(self, img: torch.Tensor) -> torch.Tensor:
+        """Augment images ``[N, C, H, W]`` for D, if there is an augmentation."""
+        return img if self.augment_pipe is None else self.augment_pipe(img)
 
     def heads(self, output: Any) -> Logits:
         """Return the logits in an output of D."""
@@ -194,8 +201,7 @@ class StyleGAN2Loss(Loss):
 
     def run_D(self, img: torch.Tensor, c: torch.Tensor, sync: bool) -> Any:
         """Discriminator output for augmented images: logits ``[N, 1]``, or what `heads` finds them in."""
-        if self.augment_pipe is not None:
-            img = self.augment_pipe(img)
+        img = self.augment(img)
         with misc.ddp_sync(self.D, sync):
             return self.D(img, c)
 

@@ -110,7 +110,7 @@ def make_phases(
         module: The network to train.
         opt_kwargs: ``class_name`` of the optimizer and its arguments.
         reg_interval: Iterations between two regularization steps, or None for a single phase with all terms.
-        extensions: They are told of the phases.
+        extensions: Those whose hooks run in these phases.
 
     Returns:
         Main and regularization phase, which share an optimizer, or the single phase.
@@ -178,7 +178,7 @@ def remove_nonfinite(parameters: Iterable[torch.nn.Parameter]) -> int | torch.Te
 
 
 def _remove_nonfinite_unread(parameters: list[torch.nn.Parameter]) -> torch.Tensor:
-    """Do it without a look at the values: all gradients in one piece, which takes five launches."""
+    """The same without reading values on the host: all gradients as one flat tensor, in five kernel launches."""
     flat = torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None])
     clean = flat.nan_to_num(nan=0.0, posinf=NONFINITE_LIMIT, neginf=-NONFINITE_LIMIT)
     for parameter, part in zip(parameters, clean.split([each.numel() for each in parameters]), strict=True):

@@ -41,12 +41,12 @@ class ContrastiveHead(torch.nn.Module):
 
     @torch.no_grad()
     def move_momentum(self, decay: float) -> None:
-        """Move the copy: ``decay`` is what it keeps of itself."""
+        """Update the momentum copy as a moving average with the given decay."""
         torch._foreach_lerp_(list(self.momentum.parameters()), list(self.online.parameters()), 1 - decay)
 
     @torch.no_grad()
     def enqueue(self, keys: torch.Tensor) -> None:
-        """Write keys [N, out_features] over the oldest ones; of more than the queue holds, the last stay."""
+        """Write keys [N, out_features] over the oldest ones; if there are more keys than slots, the last are kept."""
         size = len(self.queue)
         slots = (self.position + torch.arange(len(keys), device=keys.device)) % size
         self.queue[slots[-size:]] = keys[-size:]

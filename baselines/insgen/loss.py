@@ -87,7 +87,7 @@ class InsGenLoss(StyleGAN2Loss):
     def run_D(self, img: torch.Tensor, c: torch.Tensor, sync: bool) -> InsGenOutput:
         """Discriminator output for augmented images."""
         with misc.ddp_sync(self.D, sync):
-            result: InsGenOutput = self.D(self._augmented(img), c, with_features=True)
+            result: InsGenOutput = self.D(self.augment(img), c, with_features=True)
         return result
 
     def heads(self, output: InsGenOutput) -> Logits:
@@ -111,7 +111,7 @@ class InsGenLoss(StyleGAN2Loss):
             if kind == "fake":
                 assert z is not None
                 img, _ws = self.run_G(z + self.settings.insgen_noise * torch.randn_like(z), c, sync=False)
-            other_view = self.D_ema(self._augmented(img), c, with_features=True).features
+            other_view = self.D_ema(self.augment(img), c, with_features=True).features
             keys = self.head_of[name].keys(other_view)
         with misc.ddp_sync(self._online[name], sync=kind != "generated"):
             queries = normalize(self._online[name](output.features))
@@ -126,6 +126,3 @@ class InsGenLoss(StyleGAN2Loss):
 
     def _enqueue(self, name: str, keys: torch.Tensor) -> None:
         self.head_of[name].enqueue(torch.cat(distributed.gather_tensors(keys)))
-
-    def _augmented(self, img: torch.Tensor) -> torch.Tensor:
-        return img if self.augment_pipe is None else self.augment_pipe(img)

@@ -56,8 +56,7 @@ class ProjectedLoss(Loss):
 
     def run_D(self, img: torch.Tensor, c: torch.Tensor, sync: bool) -> torch.Tensor:
         """Discriminator output for augmented images: logits [N, M]."""
-        if self.augment_pipe is not None:
-            img = self.augment_pipe(img)
+        img = self.augment(img)
         with misc.ddp_sync(self.D, sync):
             logits: torch.Tensor = self.D(img, c)
         return logits

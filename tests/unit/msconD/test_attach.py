@@ -24,7 +24,8 @@ from tests.helpers import REPOSITORY
 from tests.training_runs import write_dataset
 from tests.unit.msconD.test_checkout import write_checkout
 from training import networks
-from training.run.options import DatasetInfo, Flags, resolve
+from training.run.dataset_info import DatasetInfo
+from training.run.options import Flags, resolve
 
 DATASET = DatasetInfo("photos", resolution=64, num_images=100, has_labels=False)
 MODULES = [path for path in (REPOSITORY / "msconD").glob("*.py") if path.name not in ("config.py", "plots.py")]
@@ -91,7 +92,7 @@ def test_mistakes_are_one_line(checkout: Path, arguments: str, complaint: str) -
 @pytest.mark.parametrize("missing", ["training", "dnnlib"])
 def test_a_folder_that_is_no_checkout(checkout: Path, missing: str) -> None:
     (checkout / missing / "__init__.py").unlink()
-    with pytest.raises(click.ClickException, match=rf"is no StyleGAN2-ADA checkout: it has no {missing}/__init__.py"):
+    with pytest.raises(click.ClickException, match=rf"is not a StyleGAN2-ADA checkout: {missing}/__init__.py is missing"):
         read_arguments(checkout, "train.py", [])
 
 

@@ -18,7 +18,8 @@ from msconD.config import CONFIGURATIONS
 from msconD.discriminator import EPILOGUES, SHARED_BLOCKS, MsConDDiscriminator
 from msconD.settings import AREA, DiscriminatorSettings, Heights, LossSettings, check_images_per_pass
 from tests.helpers import REPOSITORY
-from training.run.options import DatasetInfo, Flags, resolve
+from training.run.dataset_info import DatasetInfo
+from training.run.options import Flags, resolve
 
 DATASET = DatasetInfo("photos", resolution=256, num_images=100, has_labels=False)
 SETTINGS = CONFIGURATIONS[0].settings

@@ -30,9 +30,9 @@ def values_of_queries(
 ) -> tuple[contrastive.Stats, torch.Tensor]:
     """Statistics of each query of the first view, and which queries have a positive."""
     z1, z2 = (contrastive.unit(p).flatten(2).mT for p in (proj1, proj2))
-    own, exp_logits, positive = contrastive.compare(z1, z2, distance, s, None)
-    losses = contrastive.info_nce(own, exp_logits, positive, s.con_multi_pos)
-    return contrastive.query_stats(own, exp_logits, positive, losses, s), positive.any(2)
+    logits = contrastive.pixel_logits(z1, z2, distance, s, None)
+    losses = contrastive.info_nce(logits, s.con_multi_pos)
+    return contrastive.query_stats(logits, losses, s), logits.positive.any(2)
 
 
 def random_case(
@@ -133,10 +133,10 @@ def test_an_ignored_cell_has_no_effect(neg: str) -> None:
     changed[0, :, 0, 0] *= -1
     s = settings(neg=neg, **RING)
     directions = [
-        contrastive.compare(*(contrastive.unit(p).flatten(2).mT for p in (proj1, second)), distance, s, None)
+        contrastive.pixel_logits(*(contrastive.unit(p).flatten(2).mT for p in (proj1, second)), distance, s, None)
         for second in (proj2, changed)
     ]
-    before, after = (contrastive.info_nce(*direction, "sum")[0] for direction in directions)
+    before, after = (contrastive.info_nce(direction, "sum")[0] for direction in directions)
     assert torch.allclose(before, after, atol=1e-12)
     without_ring = [pixel_loss(proj1, second, distance, neg=neg) for second in (proj2, changed)]
     assert abs(without_ring[0] - without_ring[1]) > 1e-3
