@@ -93,7 +93,7 @@ def check_real_images(path: str, training_set: str) -> None:
     Raises:
         UserError: They are no dataset, or have another size than those trained on.
     """
-    from training.run.launch import inspect_dataset
+    from training.run.dataset_info import inspect_dataset
 
     found, wanted = (inspect_dataset(each, use_labels=False).resolution for each in (path, training_set))
     if found != wanted:
@@ -113,9 +113,7 @@ def check_metrics(metrics: Sequence[str], score_flags: Sequence[str], data: str)
     if given["data"] is not None:
         check_real_images(given["data"], data)
     for metric in metrics:
-        if not metric_main.is_valid_metric(metric):
-            known = ", ".join(metric_main.list_valid_metrics())
-            raise UserError(f"there is no metric {metric[:100]!a}; choose from {known}")
+        metric_main.require_metric(metric)
     missing = metric_main.missing_weights(
         metrics,
         detector_folder=given["detectors"],
@@ -177,8 +175,10 @@ def work(folder: Path, parent: int | None) -> None:
     type=click.Choice(["slurm", "local"]),
     help="Submit the runs to a cluster through submitit; local is submitit without a cluster.",
 )
-@click.option("--slurm-extra", callback=parse_words, default="", help='Of submitit: "timeout_min=600 gpus_per_node=1".')
-@click.option("--draw", is_flag=True, help="Only draw what there is in --outdir; neither train nor score.")
+@click.option(
+    "--slurm-extra", callback=parse_words, default="", help='For submitit: "timeout_min=600 gpus_per_node=1".'
+)
+@click.option("--draw", is_flag=True, help="Only redraw the page from the records in --outdir.")
 @click.option(
     "--records",
     type=click.Path(file_okay=False, path_type=Path),

@@ -18,7 +18,9 @@ from comparison.snapshots import scored_snapshots
 from dnnlib.atomic import write_atomic
 from dnnlib.jsonl import read_lines, statistic
 from dnnlib.util import UserError
-from training.run.folder import OPTIONS_FILE, RunState, find_state, read_status
+from training.run.folder import RunState, find_state
+from training.run.options_file import OPTIONS_FILE
+from training.run.status import read_status
 
 MANIFEST = "job.json"
 LOG = "log.txt"

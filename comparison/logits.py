@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comparison.records import RunRecords
+from comparison.records import ScoredRun
 from comparison.summary import Cell, Comparison, MethodResult, Value
 from msconD.plots import Run
 from training.run.page.charts import Line, chart
@@ -47,7 +47,7 @@ def logit_gaps(result: MethodResult, kimg: float) -> dict[int, Cell]:
     return {h: Cell(tuple(found)) for h, found in values.items()}
 
 
-def _statistics(run: RunRecords) -> Run | None:
+def _statistics(run: ScoredRun) -> Run | None:
     try:
         stats = Run(run.folder)
         for h in _heights(stats):

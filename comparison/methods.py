@@ -72,7 +72,7 @@ def parse_methods(text: str, scales: Sequence[str] = ()) -> list[Method]:
         scales: Values of ``--scales``; each method that has this setting, and does not choose, is taken once with each.
 
     Raises:
-        UserError: A method cannot be read, or stands there twice, or none of them has scales.
+        UserError: A method cannot be read, is listed twice, or none of them has scales.
     """
     parts: list[str] = []
     for part in text.split(","):
@@ -87,7 +87,7 @@ def parse_methods(text: str, scales: Sequence[str] = ()) -> list[Method]:
     labels = [method.label for method in methods]
     for label in labels:
         if labels.count(label) > 1:
-            raise UserError(f"--cfgs: {label} stands there twice; name each method once")
+            raise UserError(f"--cfgs: {label} is listed twice; name each method once")
     return methods
 
 
@@ -138,5 +138,5 @@ def _with_scales(method: Method, scales: Sequence[str]) -> list[Method]:
 
 
 def is_pretrained(cfg: str) -> bool:
-    """Whether D looks through a network that was trained on other images, which Frechet distances may favour."""
+    """Whether D uses a pretrained backbone, which Frechet distances may favour."""
     return configurations()[cfg].discriminator.startswith("baselines.projected.")

@@ -41,7 +41,7 @@ READING = (
     "takes no account of how many methods and scores are compared here.",
 )
 PRETRAINED_NOTE = (
-    "* The discriminator looks through a network trained on ImageNet. Frechet distances in features of related "
+    "* The discriminator uses a backbone pretrained on ImageNet. Frechet distances in features of related "
     "networks favour it beyond what people see (arXiv 2203.06026): they are no evidence between it and methods without "
     "a mark."
 )
@@ -124,7 +124,7 @@ def _score_section(comparison: Comparison, score: str) -> Html:
         score,
         table(header, rows, f"{score}, {_direction(score)}"),
         *_marks(comparison, score),
-        tag("h3", "Is a difference more than the seeds?") if sentences else "",
+        tag("h3", "Is a difference larger than the variation between seeds?") if sentences else "",
         tag("ul", *sentences) if sentences else "",
         *(_curves(comparison, score) if comparison.is_curve(score) else ()),
     )
@@ -150,7 +150,7 @@ def _score_columns(comparison: Comparison, score: str) -> list[tuple[str, RunVal
 def _curves(comparison: Comparison, score: str) -> Iterator[Html]:
     sec = comparison.common_sec(score)
     assert sec is not None
-    yield tag("p", f"Equal time is {format_time(sec).strip()} of training.", data_timing=True)
+    yield tag("p", f"Equal time is {format_time(sec)} of training.", data_timing=True)
     yield score_charts(comparison, score)
 
 

@@ -1,10 +1,10 @@
-"""Which runs a comparison consists of; remembered in its folder, so that it can be drawn without further flags."""
+"""The runs of a comparison, recorded in its folder so that it can be drawn again without further flags."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ class Plan:
     outdir: Path
     methods: list[Method]
     jobs: dict[Path, Job]
-    """By folder, in the order in which they are begun."""
+    """Runs by folder, in the order in which they are started."""
     left_out: tuple[str, ...] = ()
-    """Folders with runs of earlier commands that this one does not name."""
+    """Folders of runs that earlier commands started and this one does not name."""
 
     def of(self, method: Method) -> dict[Path, Job]:
         """The runs of one method."""
@@ -58,7 +58,7 @@ def plan_runs(
     Raises:
         UserError: A method cannot be read or trained, or a folder holds a run with other settings.
     """
-    from training.run.launch import inspect_dataset
+    from training.run.dataset_info import inspect_dataset
 
     methods = parse_methods(cfgs, scales)
     check_common(flags, methods)
@@ -68,31 +68,40 @@ def plan_runs(
         if all(find_run(outdir / method.folder / f"seed{seed}") is not None for seed in seeds):
             continue  # it is being trained
         check(method.label, [f"--kimg={kimg}", *method.flags, *flags], data, outdir)
-    distance = snapshot_kimg or _known_snapshot_kimg(outdir) or max(round(kimg / 8), 1)
+    common = Job(
+        method="",
+        seed=0,
+        flags=flags,
+        dataset=dataset,
+        data=data,
+        kimg=kimg,
+        snapshot_kimg=snapshot_kimg or _known_snapshot_kimg(outdir) or max(round(kimg / 8), 1),
+        metrics=list(metrics),
+        last_metrics=list(last_metrics),
+        score_flags=score_flags,
+    )
     jobs = {}
     for seed in seeds:  # all methods with one seed first: then there is something to compare
         for method in methods:
+            job = replace(common, method=method.label, seed=seed, flags=[*method.flags, *flags])
             folder = outdir / method.folder / f"seed{seed}"
-            job = Job(
-                method=method.label,
-                seed=seed,
-                flags=[*method.flags, *flags],
-                dataset=dataset,
-                data=data,
-                kimg=kimg,
-                snapshot_kimg=distance,
-                metrics=list(metrics),
-                last_metrics=list(last_metrics),
-                score_flags=score_flags,
-            )
             jobs[folder] = write_job(folder, job)
-    folders = [path.relative_to(outdir).as_posix() for path in jobs]
-    begun = [path.parent.relative_to(outdir).as_posix() for path in sorted(outdir.glob(f"*/seed*/{MANIFEST}"))]
-    left_out = tuple(name for name in begun if name not in folders and find_run(outdir / name) is not None)
-    plan = Plan(outdir, methods, jobs, left_out)
-    named = {"cfgs": [method.label for method in methods], "folders": folders}
-    write_atomic(outdir / PLAN_FILE, (json.dumps(named, indent=1) + "\n").encode())
+    plan = Plan(outdir, methods, jobs, _left_out(outdir, jobs))
+    _write_plan(plan)
     return plan
+
+
+def _left_out(outdir: Path, jobs: Collection[Path]) -> tuple[str, ...]:
+    begun = [path.parent for path in sorted(outdir.glob(f"*/seed*/{MANIFEST}"))]
+    return tuple(
+        folder.relative_to(outdir).as_posix() for folder in begun if folder not in jobs and find_run(folder) is not None
+    )
+
+
+def _write_plan(plan: Plan) -> None:
+    folders = [folder.relative_to(plan.outdir).as_posix() for folder in plan.jobs]
+    named = {"cfgs": [method.label for method in plan.methods], "folders": folders}
+    write_atomic(plan.outdir / PLAN_FILE, (json.dumps(named, indent=1) + "\n").encode())
 
 
 def _known_snapshot_kimg(outdir: Path) -> int | None:

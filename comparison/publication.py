@@ -17,7 +17,9 @@ from dnnlib.atomic import write_atomic
 from dnnlib.jsonl import read_lines
 from dnnlib.util import UserError
 from training.data.grid import write_png
-from training.run.folder import OPTIONS_FILE, STATUS_FILE, read_small_file
+from training.run.json_files import read_small_file
+from training.run.options_file import OPTIONS_FILE
+from training.run.status import STATUS_FILE
 
 COPY = "is_copy"
 """A key of the plan."""

@@ -1,4 +1,4 @@
-"""What runs leave behind, each number with the file and line that it stands in."""
+"""Reads the records of runs, each number with the file and line that it comes from."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from training.run.names import snapshot_kimg
 
 
 @dataclass(frozen=True)
-class Tick:
+class StatsLine:
     """A line of ``stats.jsonl``."""
 
     number: int
     kimg: float
     train_sec: float
-    """Spent on training since the beginning, without metrics and snapshots."""
+    """Training time since the beginning, without metrics and snapshots."""
     memory_gib: float
     source: str
 
@@ -35,23 +35,23 @@ class Point:
 
 
 @dataclass
-class RunRecords:
+class ScoredRun:
     """Everything the page says of one run."""
 
     seed: int
     folder: Path
     """The folder that ``train.py`` made."""
-    ticks: list[Tick] = field(default_factory=list)
+    ticks: list[StatsLine] = field(default_factory=list)
     scores: dict[str, list[Point]] = field(default_factory=dict)
-    """By the name of the score, in order of images seen."""
+    """Scores by name, in order of images seen."""
     reasons: dict[str, str] = field(default_factory=dict)
     """Why metrics have no value for the last snapshot that they were computed of."""
     related: set[str] = field(default_factory=set)
-    """Scores in features of a network akin to one that D looks through."""
+    """Scores in features of a network related to the pretrained backbone of D."""
     pretrained: set[str] = field(default_factory=set)
-    """Names of the pretrained networks that D looks through."""
+    """Names of the pretrained backbones of D."""
     conditions: dict[str, set[str]] = field(default_factory=dict)
-    """By the name of the score, what its numbers were computed of, in words."""
+    """Conditions under which each score was computed, in words, by the name of the score."""
 
     @property
     def sec_per_kimg(self) -> float:
@@ -59,16 +59,16 @@ class RunRecords:
         return self.ticks[-1].train_sec / self.ticks[-1].kimg
 
 
-def read_run(seed: int, run_dir: Path, root: Path, metrics: list[str]) -> RunRecords:
+def read_run(seed: int, run_dir: Path, root: Path, metrics: list[str]) -> ScoredRun:
     """Read the records of a run; sources are named relative to ``root``."""
-    records = RunRecords(seed, run_dir, _read_ticks(run_dir / "stats.jsonl", root))
+    records = ScoredRun(seed, run_dir, _read_ticks(run_dir / "stats.jsonl", root))
     for metric in metrics:
         _read_scores(records, metric, root)
     return records
 
 
-def _read_ticks(path: Path, root: Path) -> list[Tick]:
-    ticks: list[Tick] = []
+def _read_ticks(path: Path, root: Path) -> list[StatsLine]:
+    ticks: list[StatsLine] = []
     train_sec = 0.0
     for number, line in read_lines(path):
         kimg, tick = statistic(line, "Progress/kimg"), statistic(line, "Progress/tick")
@@ -77,11 +77,11 @@ def _read_ticks(path: Path, root: Path) -> list[Tick]:
             continue
         train_sec += sec
         memory = statistic(line, "Resources/peak_gpu_mem_gb") or statistic(line, "Resources/cpu_mem_gb") or 0.0
-        ticks.append(Tick(round(tick), kimg, train_sec, memory, f"{path.relative_to(root)}:{number}"))
+        ticks.append(StatsLine(round(tick), kimg, train_sec, memory, f"{path.relative_to(root)}:{number}"))
     return ticks
 
 
-def _read_scores(records: RunRecords, metric: str, root: Path) -> None:
+def _read_scores(records: ScoredRun, metric: str, root: Path) -> None:
     path = records.folder / f"metric-{metric}.jsonl"
     found: dict[str, dict[float, Point]] = {}
     reasons: dict[float, str | None] = {}
@@ -105,7 +105,7 @@ def _read_scores(records: RunRecords, metric: str, root: Path) -> None:
         records.scores[name] = [points[kimg] for kimg in sorted(points)]
 
 
-def _read_marks(records: RunRecords, names: list[str], protocol: Any) -> None:
+def _read_marks(records: ScoredRun, names: list[str], protocol: Any) -> None:
     if not isinstance(protocol, dict):
         return
     if protocol.get("related_pretrained_D") is True:
@@ -118,7 +118,7 @@ def _read_marks(records: RunRecords, names: list[str], protocol: Any) -> None:
         records.conditions.setdefault(name, set()).add(f"{words}, seed {protocol.get('seed')}")
 
 
-def _tick_of(ticks: list[Tick], kimg: float) -> Tick | None:
+def _tick_of(ticks: list[StatsLine], kimg: float) -> StatsLine | None:
     """Find the tick that ended with a snapshot; its name tells the images seen, usually without the last thousand."""
     candidates = [tick for tick in ticks if kimg <= tick.kimg + 1e-6 < math.floor(kimg) + 1]
     due = [tick for tick in candidates if tick.number % TICKS_PER_SNAPSHOT == 0]

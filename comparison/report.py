@@ -77,7 +77,7 @@ def _rows(comparison: Comparison) -> Iterator[list[str]]:
             if comparison.is_curve(score):
                 values = (second_half(comparison, score), at_sec(score, sec), best(score), last(score))
                 second, at_time, *others = [_shown(result.cell(value), num_seeds) for value in values]
-                at_time = f"{at_time} ({format_time(sec).strip()})"
+                at_time = f"{at_time} ({format_time(sec)})"
             yield [_escaped(score), name, str(num_seeds), second, at_images, at_time, *others, *costs]
 
 

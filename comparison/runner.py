@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,23 +59,28 @@ def run_all(
                 running[folder] = executor.start(command(folder), folder)
                 click.echo(f"{_name(folder)}: started, output in {folder / LOG}")
             time.sleep(POLL_SEC)
-            for folder, status in [(folder, handle.poll()) for folder, handle in running.items()]:
-                if status is not None:
-                    del running[folder]
-                    num_done += status == 0
-                    if status != 0:
-                        failures[folder] = _reason(folder, status)
-                    click.echo(f"{_name(folder)}: {'done' if status == 0 else f'FAILED: {failures[folder]}'}")
-                    _try_to(redraw, failures)
+            for folder, status in _take_ended(running):
+                num_done += status == 0
+                if status != 0:
+                    failures[folder] = _reason(folder, status)
+                click.echo(f"{_name(folder)}: {'done' if status == 0 else f'FAILED: {failures[folder]}'}")
+                _try_to(redraw, failures)
             if time.monotonic() - last_sec >= REPORT_SEC:
                 last_sec = time.monotonic()
-                places = ", ".join(f"{_name(folder)} {describe(folder, jobs[folder])}" for folder in running)
                 elapsed = format_time(last_sec - begin_sec)
-                click.echo(f"{elapsed}: {num_done} of {len(jobs)} done; {places}")
+                click.echo(f"{elapsed}: {num_done} of {len(jobs)} done; {_describe_all(running, jobs)}")
         if stop:
             _stop(running)
             raise InterruptedRunsError
     return failures
+
+
+def _take_ended(running: dict[Path, Handle]) -> Iterator[tuple[Path, int]]:
+    """Take out the processes that have ended, with their exit statuses."""
+    for folder, status in [(folder, handle.poll()) for folder, handle in running.items()]:
+        if status is not None:
+            del running[folder]
+            yield folder, status
 
 
 def _try_to(redraw: Callable[[dict[Path, str]], object], failures: dict[Path, str]) -> None:
@@ -118,6 +123,10 @@ def _stop(running: dict[Path, Handle]) -> None:
 
 def _name(folder: Path) -> str:
     return f"{folder.parent.name} {folder.name}"
+
+
+def _describe_all(folders: Iterable[Path], jobs: dict[Path, Job]) -> str:
+    return ", ".join(f"{_name(folder)} {describe(folder, jobs[folder])}" for folder in folders)
 
 
 def describe(folder: Path, job: Job) -> str:

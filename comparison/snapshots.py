@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from dnnlib.jsonl import read_lines, statistic
-from training.run.folder import read_status
 from training.run.names import snapshot_kimg
+from training.run.status import read_status
 
 TICKS_PER_SNAPSHOT = 4
 

@@ -52,7 +52,7 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves zero out."""
+        """Whether the interval excludes zero."""
         return abs(self.mean) > self.half_width
 
 

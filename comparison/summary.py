@@ -10,12 +10,12 @@ from pathlib import Path
 from comparison.jobs import Job, find_run, is_done
 from comparison.methods import Method, is_pretrained
 from comparison.plan import Plan
-from comparison.records import Point, RunRecords, read_run
+from comparison.records import Point, ScoredRun, read_run
 from comparison.runner import describe
 from comparison.statistics import Spread, spread, value_at
 from metrics.direction import is_higher_better
 
-RunValue = Callable[[RunRecords], "tuple[float, str] | None"]
+RunValue = Callable[[ScoredRun], "tuple[float, str] | None"]
 """Finds a number of a run and where it stands; None if the run does not have it."""
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
@@ -61,7 +61,7 @@ class MethodResult:
     """What is known of one method."""
 
     method: Method
-    runs: list[RunRecords] = field(default_factory=list)
+    runs: list[ScoredRun] = field(default_factory=list)
     states: dict[int, str] = field(default_factory=dict)
     """By seed, of the runs that are not done: how far they are, or why they failed; and what they could not be scored
     by."""
@@ -189,7 +189,7 @@ def second_half(comparison: Comparison, score: str) -> RunValue:
     """Return the mean over the snapshots of the second half that all runs have: one alone says little of its run."""
     common = comparison.common_snapshots(score)
 
-    def find(run: RunRecords) -> tuple[float, str] | None:
+    def find(run: ScoredRun) -> tuple[float, str] | None:
         points = [
             point
             for point in run.scores.get(score, [])
@@ -206,7 +206,7 @@ def best(score: str) -> RunValue:
     """Return the best score of all snapshots."""
     sign = -1 if is_higher_better(score) else 1
 
-    def find(run: RunRecords) -> tuple[float, str] | None:
+    def find(run: ScoredRun) -> tuple[float, str] | None:
         points = run.scores.get(score)
         if not points or is_higher_better(score) is None:
             return None
@@ -219,21 +219,21 @@ def best(score: str) -> RunValue:
 def last(score: str) -> RunValue:
     """Return the score of the last snapshot."""
 
-    def find(run: RunRecords) -> tuple[float, str] | None:
+    def find(run: ScoredRun) -> tuple[float, str] | None:
         points = run.scores.get(score)
         return (points[-1].value, points[-1].source) if points else None
 
     return find
 
 
-def sec_per_kimg(run: RunRecords) -> tuple[float, str] | None:
+def sec_per_kimg(run: ScoredRun) -> tuple[float, str] | None:
     """Return the cost of a run that has a score: the first iterations of a run say little of its cost."""
     if not run.scores:
         return None
     return run.sec_per_kimg, f"{run.ticks[0].source} to {run.ticks[-1].source.rpartition(':')[2]}"
 
 
-def peak_memory_gib(run: RunRecords) -> tuple[float, str] | None:
+def peak_memory_gib(run: ScoredRun) -> tuple[float, str] | None:
     """Return the largest memory that a run with a score reported."""
     if not run.scores:
         return None

@@ -1,4 +1,4 @@
-"""What a difference between two methods is worth, in plain words."""
+"""Verdicts on the differences between methods, in plain words."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _verdict(first: Cell, other: Cell, is_higher: bool) -> str:
     )
     if found.is_clear:
         better = "better" if (found.mean > 0) == is_higher else "worse"
-        return f"{text}. It leaves zero out: {better} than seeds explain."
+        return f"{text}. It excludes zero: {better}, beyond the variation between seeds."
     needed = "more than a thousand seeds" if found.num_needed is None else f"about {found.num_needed} seeds per method"
     return f"{text}. It contains zero: nothing is established. A difference and deviations like these need {needed}."
 

@@ -32,11 +32,11 @@ from comparison.jobs import (
 from comparison.snapshots import TICKS_PER_SNAPSHOT, scored_snapshots
 from dnnlib.atomic import write_atomic
 from dnnlib.util import UserError
-from training.run.folder import is_locked
+from training.run.lock import is_locked
 
 REPOSITORY = Path(__file__).parents[1]
 EXIT_STOPPED = 75
-"""Of this process and of train.py: stopped, and can be continued."""
+"""Exit status of this process and of train.py when they were stopped and can be continued."""
 WAIT_SEC = 1.0
 NUM_BOXED = 100
 """Generated images in which objects are looked for to be drawn."""
@@ -45,18 +45,18 @@ Script = Callable[[list[str]], None]
 """Runs a script with arguments, in this process."""
 
 DEFAULT_FLAGS = ("--workers=1", "--state-minutes=5")
-"""Of train.py; a method's flags override them."""
+"""Flags of train.py; those of a method override them."""
 
 
 class Stop(SystemExit):
-    """Somebody wants this process to end; what it has done stays."""
+    """Raised when this process is asked to stop; finished work is kept."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_STOPPED)
 
 
 class _Child:
-    """The train.py that runs, if any; signals are passed on, so that it saves a checkpoint."""
+    """The running train.py, if any; signals are passed on to it, so that it saves a checkpoint."""
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None

@@ -58,7 +58,7 @@ def test_scales_multiply_the_methods_that_have_them():
         ("stylegan3", "no configuration 'stylegan3'; choose from auto"),
         ("", "no configuration ''"),
         ("stylegan2,,msconD", "no configuration ''"),
-        ("stylegan2,stylegan2", "stylegan2 stands there twice"),
+        ("stylegan2,stylegan2", "stylegan2 is listed twice"),
         ("stylegan2+", "not of the form"),
         ("stylegan2+gamma=", "not of the form"),
         ("stylegan2+--gamma=1", "not of the form"),

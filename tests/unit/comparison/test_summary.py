@@ -144,7 +144,7 @@ def test_verdict_of_a_clear_difference(comparison):
             points = run.scores["fd_tiny"]
             run.scores["fd_tiny"] = [type(point)(point.kimg, point.train_sec, value + i / 10, "") for point in points]
     (sentence,) = verdicts(comparison, "fd_tiny")
-    assert sentence.endswith("It leaves zero out: better than seeds explain.")
+    assert sentence.endswith("It excludes zero: better, beyond the variation between seeds.")
 
 
 def test_verdict_of_one_seed(comparison):
