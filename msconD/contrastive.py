@@ -178,15 +178,16 @@ def info_nce(logits: PixelLogits, multi_pos: str) -> torch.Tensor:
             "Supervised Contrastive Learning", arXiv:2004.11362, equation 2).
 
     Returns:
-        [N, Q]; finite but meaningless for queries without a positive.
+        [N, Q]; finite but meaningless for queries without a positive, even where no key counts.
     """
     same_image, positive = logits.same_image, logits.positive
+    smallest = torch.finfo(same_image.dtype).tiny
     if multi_pos == "mean":
         attraction = (same_image * positive).sum(2) / positive.sum(2).clamp(min=1)  # [N, Q]
     else:
         positive_sum = (same_image.exp() * positive).sum(2)
-        attraction = positive_sum.clamp(min=torch.finfo(same_image.dtype).tiny).log()
-    return logits.exp_keys().sum(2).log() - attraction
+        attraction = positive_sum.clamp(min=smallest).log()
+    return logits.exp_keys().sum(2).clamp(min=smallest).log() - attraction
 
 
 def image_mean(values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

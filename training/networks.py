@@ -813,7 +813,9 @@ class DiscriminatorBlock(torch.nn.Module):
         self.conv0 = layer(out_channels=tmp_channels, **body)
         self.conv1 = layer(out_channels=out_channels, down=2, **body)
         if architecture == "resnet":
-            self.skip = layer(in_channels=tmp_channels, out_channels=out_channels, kernel_size=1, bias=False, down=2)
+            self.skip = layer(
+                in_channels=tmp_channels, out_channels=out_channels, kernel_size=1, bias=False, down=2, conv_clamp=None
+            )
 
     def forward(
         self, x: torch.Tensor | None, img: torch.Tensor | None, force_fp32: bool = False

@@ -228,7 +228,9 @@ def _bias_act_ref(x: Tensor, b: Tensor | None, dim: int, act: str, factors: Fact
     alpha, gain, clamp = factors
     # lrelu commutes with positive factors, so that the gain costs no pass of its own.
     y = x * gain if b is None else torch.add(_along(b * gain, dim, x.ndim), x, alpha=gain)
-    if alpha != 1:
+    if alpha == 0:
+        y.relu_()  # where a slope of 0 would make NaN of minus infinity
+    elif alpha != 1:
         functional.leaky_relu_(y, alpha)
     return y if clamp == math.inf else y.clamp_(-clamp, clamp)
 

@@ -271,6 +271,21 @@ def test_statistics_of_perfect_embeddings() -> None:
     )
 
 
+@pytest.mark.parametrize("changes", [{"neg": "image"}, {}])
+@pytest.mark.parametrize("multi_pos", ["sum", "mean"])
+def test_queries_whose_keys_are_all_excluded_count_for_nothing(changes: dict[str, Any], multi_pos: str) -> None:
+    proj1, proj2, distance = random_case(1, seed=1)
+    distance[:] = 2  # neither positive nor negative
+    distance[0, 0, 0] = 0.1
+    loss, stats = contrastive.pixel_info_nce(
+        proj1.requires_grad_(), proj2, distance, settings(neg_dist=3.0, multi_pos=multi_pos, **changes)
+    )
+    assert loss.item() == pytest.approx(0, abs=1e-6)  # the only key of the only query that counts is its positive
+    assert all(value.isfinite().all() for value in stats.values())
+    (gradient,) = torch.autograd.grad(loss, proj1)
+    assert gradient.isfinite().all()
+
+
 def test_statistics_count_what_they_say() -> None:
     proj1, proj2, distance = random_case(3, seed=1)
     distance[1] = 2

@@ -174,6 +174,13 @@ def test_the_clamp_of_synthesis_layers() -> None:
     assert SynthesisLayer(3, 4, 4, 6, conv_clamp=0.25)(torch.randn(2, 3, 6, 6), w, gain=0.5).abs().max() == 0.125
 
 
+def test_the_linear_branches_of_residual_blocks_are_not_clamped() -> None:
+    D = DiscriminatorBlock(0, 4, 4, 8, 3, first_layer_idx=0, conv_clamp=0.25)
+    G = SynthesisBlock(4, 4, 4, 8, 3, is_last=True, architecture="resnet", conv_clamp=0.25)
+    assert [D.fromrgb.conv_clamp, D.conv0.conv_clamp, D.conv1.conv_clamp, D.skip.conv_clamp] == [0.25, 0.25, 0.25, None]
+    assert [G.conv0.conv_clamp, G.conv1.conv_clamp, G.skip.conv_clamp] == [0.25, 0.25, None]
+
+
 LAYERS = {
     "fc": (lambda: FullyConnectedLayer(3, 2, activation="lrelu"), [(2, 3)]),
     "conv": (lambda: Conv2dLayer(2, 2, 3, activation="lrelu", conv_clamp=0.9), [(1, 2, 4, 4)]),

@@ -133,6 +133,15 @@ def test_both_derivatives_of_the_kernel(act: str, kwargs: dict[str, Any]) -> Non
     assert gradgradcheck(fn, inputs, fast_mode=True)
 
 
+@pytest.mark.parametrize("impl", ["auto", "ref"])
+def test_relu_of_infinities(impl: str) -> None:
+    x = torch.tensor([-math.inf, math.inf, math.nan], requires_grad=True)
+    y = bias_act(x, dim=0, act="relu", gain=1, impl=impl)
+    assert torch.equal(y.nan_to_num(nan=-1), torch.tensor([0.0, torch.finfo(y.dtype).max, -1.0]))
+    (gx,) = torch.autograd.grad(y[:2].sum(), x)
+    assert gx[:2].tolist() == [0, 1]
+
+
 @pytest.mark.parametrize("impl", ["auto", "triton"])
 @pytest.mark.parametrize("needed", ["x", "b"])
 @pytest.mark.parametrize("act", ["lrelu", "tanh"])
