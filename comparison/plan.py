@@ -10,6 +10,7 @@ from typing import Any
 
 from comparison.jobs import MANIFEST, Job, find_run, read_job, write_job
 from comparison.methods import Method, check_common, parse_methods
+from comparison.paths import with_absolute_paths
 from dnnlib.atomic import write_atomic
 from dnnlib.util import UserError
 
@@ -78,12 +79,12 @@ def plan_runs(
         snapshot_kimg=snapshot_kimg or _known_snapshot_kimg(outdir) or max(round(kimg / 8), 1),
         metrics=list(metrics),
         last_metrics=list(last_metrics),
-        score_flags=score_flags,
+        score_flags=with_absolute_paths(score_flags),
     )
     jobs = {}
     for seed in seeds:  # all methods with one seed first: then there is something to compare
         for method in methods:
-            job = replace(common, method=method.label, seed=seed, flags=[*method.flags, *flags])
+            job = replace(common, method=method.label, seed=seed, flags=with_absolute_paths([*method.flags, *flags]))
             folder = outdir / method.folder / f"seed{seed}"
             jobs[folder] = write_job(folder, job)
     plan = Plan(outdir, methods, jobs, _left_out(outdir, jobs))

@@ -73,7 +73,7 @@ class _Child:
         """Run a command to its end."""
         print(f"$ {shlex.join(command)}", flush=True)
         # A group of its own: a terminal would interrupt it as well, and a second signal means stopping at once.
-        self.process = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True)
+        self.process = subprocess.Popen(command, start_new_session=True)
         if self.is_stopping:  # meanwhile
             self.process.terminate()
         status = self.process.wait()
