@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+
+CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+"""Answers of file systems that cannot sync a folder, as some of virtual machines and networks."""
 
 
 def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], None] | bytes) -> None:
@@ -71,12 +75,15 @@ def commit(temp: Path, path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a renaming in ``folder`` durable where folders can be opened, which Windows does not allow."""
+    """Make a renaming in ``folder`` durable where folders can be opened, which Windows does not allow, and synced."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except PermissionError:
         return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in CANNOT_SYNC:
+            raise
     finally:
         os.close(descriptor)

@@ -1,3 +1,5 @@
+import contextlib
+import errno
 import os
 import stat
 
@@ -77,3 +79,18 @@ def test_lines_are_appended_and_stay_whole(tmp_path):
     (tmp_path / "a").write_bytes(b"first\nsec")
     append_line(str(tmp_path / "a"), "third")
     assert (tmp_path / "a").read_bytes() == b"first\nsec\nthird\n"
+
+
+@pytest.mark.parametrize(("number", "is_fatal"), [(errno.EINVAL, False), (errno.ENOSYS, False), (errno.EIO, True)])
+def test_folders_that_cannot_be_synced(tmp_path, monkeypatch, number, is_fatal):
+    sync = os.fsync
+
+    def sync_files_only(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync_files_only)
+    with pytest.raises(OSError, match="Input/output") if is_fatal else contextlib.nullcontext():
+        write_atomic(tmp_path / "file", b"content")
+    assert (tmp_path / "file").read_bytes() == b"content"
