@@ -20,7 +20,7 @@ import numpy as np
 from comparison.methods import Method
 from comparison.plan import read_plan
 from comparison.statistics import half_width
-from comparison.summary import Comparison, collect, second_half
+from comparison.summary import Comparison, RunValue, collect, mean_statistic, second_half
 
 CFG = "msconD"
 BASE = (("con-max-anchors", "64"), ("proj-dim", "32"))
@@ -92,18 +92,24 @@ def estimate(levels: np.ndarray, scores: np.ndarray, names: Sequence[str]) -> li
 def read_scores(folders: Sequence[Path], score: str) -> tuple[np.ndarray, np.ndarray]:
     """Collect the levels ``[N, 11]`` and scores ``[N]`` of all runs of the design in comparisons.
 
-    A score is the mean over the second half of training; of longer runs, over the same snapshots.
+    A score is the mean over the second half of training; of longer runs, over the same snapshots. What has a slash in
+    its name is a statistic of ``stats.jsonl``.
     """
     rows = {screened(levels).label: levels for levels in design()}
     comparisons = [collect(read_plan(folder), {}) for folder in folders]
     methods = [each for found in comparisons for each in found.methods if each.method.label in rows]
     merged = Comparison(methods, [score], min(found.snapshot_kimg for found in comparisons))
-    mean = second_half(merged, score)
+    mean = _mean_statistic(merged, score) if "/" in score else second_half(merged, score)
     found = [(rows[each.method.label], value.number) for each in methods for value in each.cell(mean).values]
     if not found:
         raise ValueError(f"the runs of the design have no snapshot in common that {score} was computed of")
     levels, scores = zip(*found, strict=True)
     return np.stack(levels), np.array(scores)
+
+
+def _mean_statistic(comparison: Comparison, name: str) -> RunValue:
+    runs = [run for each in comparison.methods for run in each.runs]
+    return mean_statistic(name, min(run.ticks[-1].kimg for run in runs))
 
 
 @click.group()
@@ -119,7 +125,12 @@ def cfgs() -> None:
 
 @main.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--score", default="fd1k_efflite1", show_default=True, help="Name of a score, as in comparison.md.")
+@click.option(
+    "--score",
+    default="fd1k_efflite1",
+    show_default=True,
+    help="A score, as in comparison.md, or a statistic such as Health/diversity.",
+)
 def effects(folders: tuple[Path, ...], score: str) -> None:
     """Print what each setting adds to a score, from the comparisons in FOLDERS."""
     try:

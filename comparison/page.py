@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from comparison.curves import score_charts
+from comparison.diversity import diversity
 from comparison.logits import gaps_by_height, logit_charts
 from comparison.pictures import boxes, samples
 from comparison.plan import Plan
@@ -56,6 +57,7 @@ def page(plan: Plan, comparison: Comparison) -> Html:
         _objects(comparison),
         _cost(comparison),
         _logits(comparison),
+        _diversity(comparison),
         boxes(comparison),
         samples(comparison, next(iter(plan.jobs.values())).dataset["resolution"]),
         _section("How to read this", *(tag("p", paragraph) for paragraph in READING)),
@@ -274,6 +276,12 @@ def _gaps(comparison: Comparison) -> Html | None:
     caption, header, found = gaps_by_height(comparison)
     rows = [[result.name, *(_cell(result, cell) for cell in cells)] for result, cells in found]
     return table(header, rows, caption) if rows else None
+
+
+def _diversity(comparison: Comparison) -> Html | None:
+    caption, found = diversity(comparison)
+    rows = [[result.name, _cell(result, cell)] for result, cell in found]
+    return _section("Diversity of samples", table(["method", "diversity"], rows, caption)) if rows else None
 
 
 def _records(plan: Plan, result: MethodResult) -> Html:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from comparison.diversity import diversity
 from comparison.logits import gaps_by_height
 from comparison.page import page
 from comparison.plan import Plan
@@ -54,6 +55,7 @@ def markdown(comparison: Comparison) -> str:
         for seed, state in result.states.items()
     ]
     lines += _logit_gaps(comparison)
+    lines += _diversity(comparison)
     if states:
         lines += ["", "Not complete:", "", *states]
     lines += [
@@ -97,6 +99,12 @@ def _logit_gaps(comparison: Comparison) -> list[str]:
         *([_escaped(result.name), *(cell.text for cell in found)] for result, found in rows),
     ]
     return ["", f"{caption}:", "", *(f"| {' | '.join(row)} |" for row in cells)]
+
+
+def _diversity(comparison: Comparison) -> list[str]:
+    caption, found = diversity(comparison)
+    rows = [f"| {_escaped(result.name)} | {cell.text} |" for result, cell in found]
+    return ["", f"{caption}:", "", "| method | diversity |", "| --- | --- |", *rows] if rows else []
 
 
 def _escaped(text: str) -> str:

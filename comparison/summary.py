@@ -13,6 +13,7 @@ from comparison.plan import Plan
 from comparison.records import Point, ScoredRun, read_run
 from comparison.runner import describe
 from comparison.statistics import Spread, spread, value_at
+from dnnlib.jsonl import read_lines, statistic
 from metrics.direction import is_higher_better
 
 RunValue = Callable[[ScoredRun], "tuple[float, str] | None"]
@@ -198,6 +199,26 @@ def second_half(comparison: Comparison, score: str) -> RunValue:
         if not points:
             return None
         return sum(point.value for point in points) / len(points), " and ".join(point.source for point in points)
+
+    return find
+
+
+def mean_statistic(name: str, kimg: float) -> RunValue:
+    """Return the mean of a statistic in ``stats.jsonl`` from kimg / 2 to kimg; shorter runs have none."""
+
+    def find(run: ScoredRun) -> tuple[float, str] | None:
+        path = run.folder / "stats.jsonl"
+        lines = [
+            (number, value)
+            for number, line in read_lines(path)
+            if kimg / 2 - 1e-6 <= (statistic(line, "Progress/kimg") or 0) <= kimg + 1e-6
+            and statistic(line, name, "num")
+            and (value := statistic(line, name)) is not None
+        ]
+        if not lines or run.ticks[-1].kimg < kimg - 1e-6:
+            return None
+        source = f"{run.ticks[-1].source.rpartition(':')[0]}:{lines[0][0]} to {lines[-1][0]}"
+        return sum(value for _number, value in lines) / len(lines), source
 
     return find
 

@@ -78,8 +78,9 @@ def write_comparison(outdir, scores):
                 "Progress/kimg": {"mean": kimg + 0.008},
                 "Progress/tick": {"mean": kimg},
                 "Timing/sec_per_tick": {"mean": 1},
+                "Health/diversity": {"num": 1, "mean": value / 1000},
             }
-            for kimg in (10, 20, 30)
+            for kimg, value in zip((10, 20, 30), values, strict=True)
         ]
         (run / "stats.jsonl").write_text("".join(json.dumps(tick) + "\n" for tick in ticks))
         lines = [
@@ -109,6 +110,10 @@ def test_the_command_reads_several_comparisons(tmp_path):
     effects = [float(line.split()[1]) for line in lines]
     assert effects == pytest.approx([20.0 if "con-weight" in line else 0.0 for line in lines], abs=1e-9)
     assert [line.endswith("leaves out zero") for line in lines] == ["con-weight" in line for line in lines]
+
+    result = CliRunner().invoke(main, ["effects", *folders, "--score=Health/diversity"])
+    effects = [float(line.split()[1]) for line in result.output.splitlines()[1:]]
+    assert effects == pytest.approx([0.02 if "con-weight" in line else 0.0 for line in lines], abs=1e-9)
 
     result = CliRunner().invoke(main, ["effects", *folders, "--score=fd5k_nanodet"])
     assert result.output.splitlines()[-1] == (
