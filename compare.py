@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dnnlib.click_types import NumberList
 from dnnlib.commands import how_to_run
 from dnnlib.console import errors_in_one_line
 from dnnlib.util import UserError
@@ -28,15 +28,9 @@ EXIT_STOPPED = 75
 
 def parse_seeds(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
     """Read a list of seeds and ranges of seeds, such as 0,2,5-7."""
-    seeds: list[int] = []
-    for part in value.split(","):
-        match = re.fullmatch(r"(\d{1,10})(?:-(\d{1,10}))?", part.strip(), re.ASCII)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
-        if not first <= last <= first + 1000:
-            raise click.BadParameter(f"expected numbers and ranges such as 0,2,5-7, got {value[:100]!a}")
-        seeds += range(first, last + 1)
-    if len(set(seeds)) < len(seeds) or max(seeds) >= 2**32:
-        raise click.BadParameter(f"expected different numbers from 0 to {2**32 - 1}, got {value[:100]!a}")
+    seeds = NumberList(2**32 - 1).convert(value, param, ctx)
+    if len(set(seeds)) < len(seeds):
+        raise click.BadParameter(f"expected different numbers, got {value[:100]!a}")
     return tuple(seeds)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from comparison.executors import Executor, Handle
 from comparison.jobs import LOG, Job, find_run, is_done, trained_kimg
 from comparison.snapshots import scored_snapshots
 from dnnlib.jsonl import read_lines
+from dnnlib.signals import available, signal_handlers
 from dnnlib.util import UserError, format_time
 
 POLL_SEC = 0.5
@@ -101,13 +101,8 @@ def _stop_on_signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         received.append(number)
 
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), note) for name in names}
-    try:
+    with signal_handlers(dict.fromkeys(available("SIGINT", "SIGTERM", "SIGHUP"), note)):
         yield received
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
 
 
 def _stop(running: dict[Path, Handle]) -> None:

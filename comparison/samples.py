@@ -11,7 +11,8 @@ import PIL.Image
 from dnnlib.atomic import write_atomic
 from torch_utils.device import choose_device
 from training.data.grid import write_png
-from training.inference.sampling import class_label, load_generator, map_seeds, synthesize
+from training.inference.loading import load_generator
+from training.inference.sampling import class_label, map_seeds, synthesize
 
 COLUMNS, ROWS = 8, 4
 DAMAGED = (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError)

@@ -31,6 +31,7 @@ from comparison.jobs import (
 )
 from comparison.snapshots import TICKS_PER_SNAPSHOT, scored_snapshots
 from dnnlib.atomic import write_atomic
+from dnnlib.signals import available, signal_handlers
 from dnnlib.util import UserError
 from training.run.lock import is_locked
 
@@ -97,16 +98,19 @@ def run_job(folder: Path, score: Script, generate: Script, parent: int | None = 
         Stop: The process was asked to stop.
     """
     child = _Child()
-    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), child.stop)
-    if parent is not None:
-        threading.Thread(target=_stop_with, args=(parent,), daemon=True).start()
-    with _waiting_for(filelock.FileLock(folder / ".job.lock"), "the same run is being worked on by another process"):
-        job = read_job(folder)
-        run_dir = _train(folder, job, child)
-        _score(folder, run_dir, job, score)
-        _draw(folder, run_dir, job, generate)
+    lock, reason = filelock.FileLock(folder / ".job.lock"), "the same run is being worked on by another process"
+    with signal_handlers(dict.fromkeys(available("SIGTERM", "SIGINT", "SIGHUP"), child.stop)):
+        if parent is not None:
+            threading.Thread(target=_stop_with, args=(parent,), daemon=True).start()
+        with _waiting_for(lock, reason):
+            _work(folder, child, score, generate)
+
+
+def _work(folder: Path, child: _Child, score: Script, generate: Script) -> None:
+    job = read_job(folder)
+    run_dir = _train(folder, job, child)
+    _score(folder, run_dir, job, score)
+    _draw(folder, run_dir, job, generate)
 
 
 def _stop_with(parent: int) -> None:

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from urllib.parse import unquote
 import torch
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
+from dnnlib.signals import Handler, available, signal_handlers
 from dnnlib.util import UserError
 
 T = TypeVar("T")
@@ -182,7 +183,7 @@ def parallel(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
 
     Args:
         module: Its ``requires_grad`` is False, and is again afterwards.
-        device: Where it is.
+        device: Device of the module.
     """
     if world_size() == 1 or not any(True for _ in module.parameters()):
         return module
@@ -230,7 +231,7 @@ def launch(fn: Callable[[World, str], None], num_processes: int) -> None:
         except (ProcessRaisedException, ProcessExitedException) as err:
             user_error = Path(folder, f"error{err.error_index}")
             if user_error.exists():
-                raise UserError(user_error.read_text(encoding="utf-8")) from None
+                raise UserError(user_error.read_text(encoding="utf-8", errors="surrogateescape")) from None
             if interrupted.is_set() and getattr(err, "signal_name", None) == "SIGTERM":
                 raise KeyboardInterrupt from None
             raise ProcessError(f"rank {err.error_index} of {num_processes} failed: {str(err).strip()}") from None
@@ -242,7 +243,7 @@ def _run_process(rank: int, fn: Callable[[World, str], None], world_size: int, f
     try:
         fn(World(rank, world_size, rank), _init_method(Path(folder, "store")))
     except UserError as err:
-        Path(folder, f"error{rank}").write_text(str(err), encoding="utf-8")
+        Path(folder, f"error{rank}").write_text(str(err), encoding="utf-8", errors="surrogateescape")
         raise
     finally:
         leave_world()
@@ -253,8 +254,9 @@ def _init_method(path: Path) -> str:
     return path.as_uri() if os.name == "nt" else unquote(path.as_uri())
 
 
-@contextmanager
-def _forwarded_signals(pids: list[int], interrupted: threading.Event) -> Iterator[None]:
+def _forwarded_signals(pids: list[int], interrupted: threading.Event) -> AbstractContextManager[None]:
+    """Forward signals to processes; set ``interrupted`` when SIGINT asks for an end."""
+
     def forward(signum: int, _frame: Any) -> None:
         for pid in pids:
             with suppress(ProcessLookupError):
@@ -267,17 +269,6 @@ def _forwarded_signals(pids: list[int], interrupted: threading.Event) -> Iterato
         interrupted.set()
         forward(signal.SIGTERM, frame)
 
-    handlers: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-        # On Windows Ctrl-C always reaches the children, and SIGTERM would end them at once.
-        handlers = {signal.SIGINT: signal.SIG_IGN if os.name == "nt" else interrupt, signal.SIGTERM: forward}
-        if hasattr(signal, "SIGUSR1"):  # not on Windows
-            handlers[signal.SIGUSR1] = forward
-        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup
-            handlers[signal.SIGHUP] = forward
-    previous = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)
+    # On Windows Ctrl-C always reaches the children, and SIGTERM would end them at once.
+    handlers: dict[int, Handler] = {signal.SIGINT: signal.SIG_IGN if os.name == "nt" else interrupt}
+    return signal_handlers(handlers | dict.fromkeys(available("SIGTERM", "SIGUSR1", "SIGHUP"), forward))

@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import torch
 
+from dnnlib.signals import available
 from dnnlib.util import UserError
 from torch_utils.misc import InfiniteSampler
 from training.dataset import Dataset
@@ -142,5 +143,5 @@ def _leave_stopping_to_the_main_process(is_closed: Event, _worker_id: int) -> No
         if is_closed.is_set():
             os._exit(0)
 
-    for name in STOP_SIGNALS:
-        signal.signal(getattr(signal, name), obey)
+    for signum in available(*STOP_SIGNALS):
+        signal.signal(signum, obey)

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
+from dnnlib.signals import available, signal_handlers
 from torch_utils.distributed import any_process
 
-STOP_SIGNALS = tuple(name for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
+STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 """Names of the signals; Windows has fewer."""
 
 
@@ -43,19 +43,7 @@ class StopRequest:
 
 @contextmanager
 def listen_for_stop(say: Callable[[str], None] = print) -> Iterator[StopRequest]:
-    """Handle the signals within the context; SIGHUP only unless it is ignored, as under nohup.
-
-    Outside the main thread, where Python allows no handlers, none are installed.
-    """
+    """Handle the signals within the context."""
     request = StopRequest(say)
-    before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for name in STOP_SIGNALS:
-            signum = getattr(signal, name)
-            if name != "SIGHUP" or signal.getsignal(signum) is not signal.SIG_IGN:
-                before[signum] = signal.signal(signum, request.set)
-    try:
+    with signal_handlers(dict.fromkeys(available(*STOP_SIGNALS), request.set)):
         yield request
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

@@ -362,12 +362,6 @@ def test_a_cached_file_that_is_none_is_named(fetch, server, content, fault):
     assert len(server.requests) == 1
 
 
-def test_binary_files_are_no_web_pages(tmp_path):
-    for content in (b"<a\0\0\0\0\0\0{}", b"\x80\x02}.", b"PK\3\4", b'{"a": 1}'):
-        (tmp_path / "file").write_bytes(content)
-        assert download_module.content_fault(tmp_path / "file") is None
-
-
 def test_an_unknown_certificate_is_refused(fetch, server, tmp_path, monkeypatch):
     trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "other.pem"))

@@ -187,6 +187,8 @@ def fail_on_rank1(how, world, _init_method):
         time.sleep(60)
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "path":
+        raise UserError("no such file: caf\udce9.zip")  # of a name that is not UTF-8
     raise {"user": UserError, "bug": ZeroDivisionError}[how]("the cause")
 
 
@@ -195,6 +197,7 @@ def fail_on_rank1(how, world, _init_method):
     ("how", "error", "words"),
     [
         ("user", UserError, "^the cause$"),
+        ("path", UserError, "^no such file: caf\udce9.zip$"),
         ("bug", RuntimeError, r"^rank 1 of 2 failed: [\s\S]*ZeroDivisionError: the cause"),
         ("killed", RuntimeError, "^rank 1 of 2 failed: .*SIGKILL"),
     ],
