@@ -32,6 +32,13 @@ GRACE_SEC = 5.0
 """After one local process has failed, the others get this long to end before SIGTERM and again before SIGKILL."""
 
 
+PATIENCE = timedelta(days=365)
+"""Wait for an object; the death of its process ends the wait at once."""
+
+_object_group: torch.distributed.ProcessGroup | None = None
+"""Carries objects, which may be waited for longer than tensors; None for the group that carries tensors."""
+
+
 class ProcessError(RuntimeError):
     """One of several processes failed; the text begins with its rank."""
 
@@ -80,7 +87,8 @@ def init_world(
         device: Tensors on CUDA devices travel through NCCL. All others, and objects, go through gloo and never make a
             device wait. Where there is no NCCL (Windows) gloo carries everything.
         init_method: Where the processes meet: ``'env://'`` under torchrun, ``'file://...'`` from `launch`.
-        timeout_sec: Longest wait for another process in any later exchange.
+        timeout_sec: Longest wait for another process in a later exchange of tensors. Objects are waited for as long as
+            their process lives: it may be preparing a dataset, or downloading weights.
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -95,11 +103,15 @@ def init_world(
         timeout=timedelta(seconds=timeout_sec),
         device_id=device if has_nccl else None,
     )
+    global _object_group
+    _object_group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
 
 
 def leave_world() -> None:
     """Leave the process group, if this process has joined one."""
     gc.collect()  # a DDP wrapper that waits in a reference cycle until after its group has gone would abort the process
+    global _object_group
+    _object_group = None
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
@@ -122,7 +134,7 @@ def gather(value: T) -> list[T]:
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
-    torch.distributed.all_gather_object(values, value)
+    torch.distributed.all_gather_object(values, value, group=_object_group)
     return values
 
 
@@ -131,7 +143,7 @@ def from_rank0(value: T) -> T:
     if world_size() == 1:
         return value
     values = [value]
-    torch.distributed.broadcast_object_list(values, src=0)
+    torch.distributed.broadcast_object_list(values, src=0, group=_object_group)
     return values[0]
 
 
@@ -170,12 +182,12 @@ def any_process(flag: bool) -> bool:
 def rank0_first() -> Iterator[None]:
     """Let rank 0 leave the block before the others enter it: what it downloads, they find."""
     if rank() > 0:
-        torch.distributed.barrier()
+        torch.distributed.barrier(group=_object_group)
     try:
         yield
     finally:
         if rank() == 0 and world_size() > 1:
-            torch.distributed.barrier()
+            torch.distributed.barrier(group=_object_group)
 
 
 def parallel(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:

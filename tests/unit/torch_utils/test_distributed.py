@@ -147,8 +147,10 @@ def test_cuda_processes_exchange_objects_without_their_devices(monkeypatch, has_
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(device))
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: has_nccl)
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda **kwargs: calls.append(kwargs))
+    monkeypatch.setattr(torch.distributed, "new_group", lambda **kwargs: calls.append(kwargs))
     init_world(1, 2, torch.device("cuda", 1), "file:///store")
-    device, kwargs = calls
+    device, kwargs, of_objects = calls
+    assert of_objects["backend"] == "gloo"
     assert device == torch.device("cuda", 1)  # before anything is sent: NCCL wants one device per process
     assert (kwargs["backend"], kwargs["device_id"]) == (backend, device_id)
 
@@ -250,3 +252,19 @@ def test_signals_reach_every_process(tmp_path, signum):
 def test_an_interrupt_ends_processes_that_do_not_handle_it(tmp_path):
     with signal_when_ready(tmp_path, signal.SIGINT), pytest.raises(KeyboardInterrupt):
         launch(functools.partial(wait_unprepared, tmp_path), NUM_PROCESSES)
+
+
+def work_alone_for_longer_than_exchanges_may_take(folder, world, init_method):
+    init_world(world.rank, world.world_size, torch.device("cpu"), init_method, timeout_sec=1)
+    with distributed.rank0_first():
+        if world.rank == 0:
+            time.sleep(2)
+    if world.rank == 0:
+        time.sleep(2)
+    Path(folder, f"rank{world.rank}").write_text(distributed.from_rank0(f"of rank {world.rank}"))
+
+
+@pytest.mark.slow
+def test_processes_wait_while_rank_0_prepares(tmp_path):
+    launch(functools.partial(work_alone_for_longer_than_exchanges_may_take, tmp_path), NUM_PROCESSES)
+    assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["of rank 0"] * NUM_PROCESSES
