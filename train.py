@@ -24,7 +24,7 @@ RUNTIME_PARAMETERS = {
     *("continue_run", "outdir", "device", "detectors", "state_minutes", "trust_pickle", "dry_run", "progress"),
     *("snap_format", "trust_detectors", "stop_on", "log"),
 }
-"""Flags that concern one part of a run, and are not stored with it."""
+"""Flags that concern one session of a run, and are not stored with it."""
 
 PHOTOGRAPH_PARAMETERS = {"size", "transform"}
 """Flags that say how a dataset is prepared for a run."""
@@ -301,8 +301,9 @@ def main(
     """  # noqa: D301 -- click needs the control character
     from metrics.detectors import trust_torchscript
     from torch_utils.distributed import ProcessError
-    from training.run.launch import RunRequest, train_run  # here: --help must not wait for torch
+    from training.run.launch import train_run  # here: --help must not wait for torch
     from training.run.photographs import PhotographFlags
+    from training.run.request import RunRequest
 
     if trust_detectors:
         trust_torchscript()
@@ -327,7 +328,6 @@ def main(
             },
             is_dry_run=dry_run,
             photographs=None if size is None else PhotographFlags(size, transform),
-            chooses=True,
             given=given,
         )
         is_finished = train_run(request)

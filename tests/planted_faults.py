@@ -118,28 +118,28 @@ FAULTS: dict[str, Fault] = {
         ("tests/unit/metrics/test_metric_main.py",),
     ),
     "options are written before the images are compared": Fault(
-        "training/run/launch.py",
+        "training/run/continuation.py",
         "        if is_moved:\n",
         "        if False:\n",
-        ("tests/unit/training/run/test_launch.py",),
+        ("tests/unit/training/run/test_continuation.py",),
     ),
     "runs among the images": Fault(
-        "training/run/launch.py",
-        "        _check_outside(request.outdir, flag, path)\n",
+        "training/run/new_run.py",
+        "        _check_outside(outdir, flag, path)\n",
         "        pass\n",
-        ("tests/unit/training/run/test_launch.py",),
+        ("tests/unit/training/run/test_new_run.py",),
     ),
     "a run that its time has ended takes a new length": Fault(
-        "training/run/launch.py",
+        "training/run/continuation.py",
         "limit_sec <= old_limit_sec",
         "limit_sec < 0",
-        ("tests/unit/training/run/test_launch_length.py",),
+        ("tests/unit/training/run/test_continuation_length.py",),
     ),
     "a run is given a time that it has spent": Fault(
-        "training/run/launch.py",
+        "training/run/continuation.py",
         "limit_sec <= spent_sec",
         "limit_sec < 0",
-        ("tests/unit/training/run/test_launch_length.py",),
+        ("tests/unit/training/run/test_continuation_length.py",),
     ),
     "commands with blanks": Fault(
         "dnnlib/commands.py",
@@ -307,8 +307,8 @@ FAULTS: dict[str, Fault] = {
     ),
     "second derivative of a weight gradient is twice as large": Fault(
         "torch_utils/ops/conv2d_gradfix.py",
-        "grad_of_input = _Convolution.apply(grad_output, grad_weight, None, adjoint)",
-        "grad_of_input = _Convolution.apply(grad_output, grad_weight, None, adjoint) * 2",
+        "grad_of_input = _input_gradient(grad_output, grad_weight, ctx.spec, input.shape[2:])",
+        "grad_of_input = _input_gradient(grad_output, grad_weight, ctx.spec, input.shape[2:]) * 2",
         ("tests/unit/torch_utils/ops/test_conv2d_gradfix.py",),
     ),
     "second derivative of an activation is constant": Fault(
@@ -393,7 +393,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "damaged checkpoint is accepted": Fault(
         "training/checkpoint.py",
-        "return None if _sha256(path) == expected else",
+        "return None if sha256_of(path) == expected else",
         "return None if expected else",
         ("tests/unit/training/test_checkpoint.py",),
     ),
@@ -424,9 +424,9 @@ FAULTS: dict[str, Fault] = {
         ("tests/unit/training/snapshots/test_tensorflow.py",),
     ),
     "exported weights may be missing": Fault(
-        "training/snapshots/portable.py",
-        "for name in sorted(tensors.keys() | expected.keys()):",
-        "for name in sorted(tensors.keys() & expected.keys()):",
+        "training/snapshots/build.py",
+        "for name in sorted(expected.keys() | found.keys()):",
+        "for name in sorted(expected.keys() & found.keys()):",
         ("tests/unit/training/snapshots/test_portable.py",),
     ),
     # training/run
@@ -453,7 +453,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "a timed run hides its length": Fault(
         "training/training_loop.py",
-        '            self._write_status("running")  # how far it is, and the planned length of a run of a given time\n',
+        '            self._write_status("running")  # progress, and the planned length of a run of a given time\n',
         "",
         ("tests/unit/training/test_training_loop_end.py",),
     ),
@@ -509,10 +509,10 @@ FAULTS: dict[str, Fault] = {
     ),
     # Scripts
     "unused cells of a grid are white": Fault(
-        "training/inference/film.py",
+        "training/inference/video_frames.py",
         "np.zeros([rows * height, columns * width, channels], np.uint8)",
         "np.full([rows * height, columns * width, channels], 255, np.uint8)",
-        ("tests/unit/training/inference/test_film.py",),
+        ("tests/unit/training/inference/test_video_frames.py",),
     ),
     "styles come from the row": Fault(
         "style_mixing.py",

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that exact continuation needs, in files that execute nothing and are never half written.
+"""Checkpoints: everything that exact continuation needs, in files that contain no code and are written atomically.
 
 A checkpoint is a tree of dicts and lists whose leaves are tensors and plain values. On disk it is
 ``training-state-<nimg>.safetensors``: the tensors, with the rest of the tree as JSON in the header, and beside it a
@@ -10,9 +10,7 @@ the tree. Objects below ``ranks/`` differ between processes: each process saves 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,13 +21,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from dnnlib.atomic import commit, write_atomic
+from dnnlib.file_content import sha256_of
 from dnnlib.util import UserError
 from torch_utils import distributed
+from training.checkpoint_names import checkpoint_name, list_checkpoints
 
 NUM_KEPT = 2
 """Checkpoints to keep: if the newest turns out to be damaged, the one before it is used."""
 
-_NAME = re.compile(r"training-state-(\d{9,})\.safetensors")
 _TENSOR_KEY = "__tensor__"
 
 
@@ -38,7 +37,7 @@ class CheckpointError(UserError):
 
 
 class Stateful(Protocol):
-    """Something that a checkpoint can hold."""
+    """An object whose state a checkpoint can hold."""
 
     def state_dict(self) -> Any:
         """Return the state as a tree of tensors and JSON values."""
@@ -66,7 +65,7 @@ def restore(stateful: Mapping[str, Stateful], tree: Tree) -> None:
     """Put a tree of `collect` into objects that were constructed with the same settings, in the order of the names.
 
     Raises:
-        CheckpointError: It is of another number of processes, or does not fit an object.
+        CheckpointError: The tree is from another number of processes, or does not fit an object.
     """
     num_gpus, ranks = tree.get("num_gpus"), tree.get("ranks")
     if type(num_gpus) is int and num_gpus != distributed.world_size():
@@ -88,20 +87,20 @@ def save_checkpoint(run_dir: Path, cur_nimg: int, tree: Tree) -> Path:
 
     Args:
         run_dir: Run folder.
-        cur_nimg: Images seen so far; part of the file name.
-        tree: The content.
+        cur_nimg: Images seen so far, which the file name contains.
+        tree: Content of the checkpoint.
 
     Raises:
         OSError: For example, the disk is full; earlier checkpoints are untouched.
     """
-    path = run_dir / f"training-state-{cur_nimg:09d}.safetensors"
+    path = run_dir / checkpoint_name(cur_nimg)
     temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     tensors: dict[str, torch.Tensor] = {}
     skeleton = _take_tensors(tree, "", tensors)
     try:
         save_file(tensors, temp, metadata={"tree": json.dumps(skeleton)})
         # The checksum comes first: a file without one, or with another file's, counts as damaged.
-        write_atomic(_checksum_path(path), f"{_sha256(temp)}\n".encode())
+        write_atomic(_checksum_path(path), f"{sha256_of(temp)}\n".encode())
         commit(temp, path)
     except SafetensorError as error:  # how the library reports a full disk
         raise OSError(f"cannot write {path}: {error}") from error
@@ -117,7 +116,7 @@ def load_checkpoint(path: Path) -> Tree:
     """Read a checkpoint that `find_newest_checkpoint` returned.
 
     Raises:
-        CheckpointError: Its content is not that of a checkpoint.
+        CheckpointError: The file is not a checkpoint.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -132,7 +131,7 @@ def load_checkpoint(path: Path) -> Tree:
 
 
 def read_dataset_record(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint says of the images, without reading its tensors; {} if that cannot be read."""
+    """Read the record of the dataset in a checkpoint, without its tensors; empty if it cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
             record = json.loads(file.metadata()["tree"])["dataset"]
@@ -162,12 +161,6 @@ def find_newest_checkpoint(run_dir: Path) -> tuple[Path | None, list[str]]:
     return None, warnings
 
 
-def list_checkpoints(run_dir: Path) -> list[Path]:
-    """List the checkpoints of a run, oldest first, damaged ones included unless they have been renamed."""
-    found = {int(match[1]): path for path in run_dir.iterdir() if (match := _NAME.fullmatch(path.name))}
-    return [found[nimg] for nimg in sorted(found)]
-
-
 def remove_leftovers(run_dir: Path) -> None:
     """Delete temporary files that a killed process has left behind."""
     for path in run_dir.glob(".*.tmp"):
@@ -178,21 +171,13 @@ def damage(path: Path) -> str | None:
     """Say what is wrong with a checkpoint; None if it is intact."""
     try:
         expected = _checksum_path(path).read_text(encoding="ascii").strip()
-        return None if _sha256(path) == expected else f"{path} does not match its checksum"
+        return None if sha256_of(path) == expected else f"{path} does not match its checksum"
     except (OSError, UnicodeError) as error:
         return f"{path} cannot be read: {error}"
 
 
 def _checksum_path(path: Path) -> Path:
     return path.with_suffix(".sha256")
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _map_tensors(tree: Any, function: Any) -> Any:

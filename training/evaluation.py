@@ -1,4 +1,4 @@
-"""Metrics during training: whatever happens to them, the run goes on."""
+"""Metrics during training, whose failures never stop the run."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Evaluation:
         Args:
             G_ema: The generator to score.
             snapshot_pkl: Its snapshot; None if there is none.
-            goes_on: Whether it has been scored in part: results that the run folder holds are not computed again.
+            goes_on: Whether scoring was interrupted: results in the run folder are not computed again.
         """
         distributed.broadcast_(G_ema.buffers())  # batch statistics: each process has its own
         recorded = distributed.from_rank0(self._recorded(snapshot_pkl) if goes_on and self._is_main else {})

@@ -50,7 +50,7 @@ def _one_label_per_row(training_set: Dataset, order: np.ndarray, columns: int, r
 
 
 class SampleGrid:
-    """The real images of a grid, and the latents and labels of the generated images that are drawn in their places.
+    """The real images of a grid, and the latents and labels of the samples of the same layout.
 
     Every process constructs one, so that the random streams of all processes advance alike.
 

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,8 @@ from torch_utils.rng import GlobalGenerators, seed_everything
 from training import checkpoint
 from training.ada import AdaptiveAugmentation
 from training.batches import Batches
-from training.data.fingerprint import describe_content, describe_doubt, is_unchanged
+from training.checkpoint_names import has_checkpoint
 from training.data.grid import save_image_grid
-from training.data.progress import heartbeat
 from training.ema import ema_beta, update_ema
 from training.evaluation import Evaluation
 from training.image_grid import SampleGrid, setup_snapshot_image_grid
@@ -41,11 +41,13 @@ from training.run.construction import (
     participants,
 )
 from training.run.counters import Counters
-from training.run.folder import lock_run, refuse_to_start_over, write_status
 from training.run.length import RunLength
+from training.run.lock import lock_run
 from training.run.log import Console, RunLog, TickTimes, describe_pace, report_tick
+from training.run.restore import describe_dataset, find_checkpoint, restore_from
 from training.run.settings import TrainingSettings, settings_signature
-from training.run.stored_options import comparable_options, describe_changes
+from training.run.status import write_status
+from training.run.stored_options import comparable_options
 from training.run.time_plan import describe_length
 from training.run.watch import RunWatch
 from training.snapshots.portable import save_portable
@@ -88,7 +90,7 @@ def _locked(settings: TrainingSettings) -> Iterator[None]:
 
 
 def _construct_trainer(settings: TrainingSettings) -> Trainer:
-    """Construct a trainer; settings that do not fit, perhaps out of an edited file, are the user's mistake."""
+    """Construct a trainer; settings that do not fit, perhaps from an edited file, are errors of the user."""
     try:
         return Trainer(settings)
     except UserError:
@@ -101,8 +103,17 @@ def _construct_trainer(settings: TrainingSettings) -> Trainer:
         raise UserError(f"there is too little shared memory (/dev/shm): {error}; enlarge it") from error
 
 
+@dataclass(frozen=True)
+class Due:
+    """What is due at the end of a tick."""
+
+    samples: bool
+    snapshot: bool
+    metrics: bool
+
+
 class Trainer:
-    """One process's part of a run.
+    """Trains in one process of a run.
 
     Args:
         settings: The arguments of `training_loop`.
@@ -147,7 +158,7 @@ class Trainer:
         shape = ImageShape(data.label_dim, data.resolution, data.num_channels)
         self.G, self.D, self.augment_pipe = construct_networks(settings, shape, self.device)
         self.G_ema = copy.deepcopy(self.G).eval()
-        if settings.resume_pkl is not None and settings.is_main and not checkpoint.list_checkpoints(self.run_dir):
+        if settings.resume_pkl is not None and settings.is_main and not has_checkpoint(self.run_dir):
             self._transfer_from(settings.resume_pkl)  # the other processes receive rank 0's tensors
         for network in (self.G, self.D, self.G_ema, self.augment_pipe):
             if network is not None:
@@ -240,9 +251,9 @@ class Trainer:
                         self._end_tick()
                         if self._is_aborted():
                             break
-                if not (self.watch.must_stop() or self._is_last_checkpoint_better()):
+                if not (self.watch.must_stop() or self._keeps_last_checkpoint()):
                     self._save_checkpoint_unless_saved()
-                    self._leave_pictures()
+                    self._save_last_outputs()
                 self._finish()
         except KeyboardInterrupt:  # the second Ctrl-C
             self._close_log()
@@ -260,7 +271,7 @@ class Trainer:
 
     def _begin(self) -> None:
         self.start_sec = time.perf_counter() - self.counters.total_sec
-        self.length.look_at_clock(self._elapsed_sec())
+        self.length.check_time_limit(self._elapsed_sec())
         self._write_status("running")
         if self.counters.cur_nimg == 0 and self.settings.is_main:
             self._try_to_write(
@@ -270,7 +281,7 @@ class Trainer:
                 ),
             )
             self._save_samples("fakes_init.png")
-        self._go_on_with_metrics()
+        self._finish_interrupted_metrics()
         limit_sec = self.settings.time_limit_sec
         self.console.say(f"Training for {describe_length(self.settings.total_kimg, limit_sec)}...")
 
@@ -296,41 +307,55 @@ class Trainer:
             self.ada.update(counters.batch_idx)
         counters.tick_sec += time.perf_counter() - begin_sec
         counters.data_wait_sec += self.batches.wait_sec - begin_wait_sec
-        self.length.look_at_clock(self._elapsed_sec())
+        self.length.check_time_limit(self._elapsed_sec())
 
     def _end_tick(self) -> None:
         begin_sec = time.perf_counter()
-        counters, settings = self.counters, self.settings
         self.length.plan(self._elapsed_sec(), self._sec_per_kimg())
         self._report_tick()
-        tick, is_done = counters.cur_tick, self._is_done()
-        if tick == 0 and not is_done:
+        is_done = self._is_done()
+        if self.counters.cur_tick == 0 and not is_done:
             self._describe_pace()
-        draws_samples = _is_due(tick, settings.image_snapshot_ticks, is_done)
-        saves_snapshot = _is_due(tick, settings.network_snapshot_ticks, is_done)
-        name = self._kimg_name()
-        if draws_samples:
+        due = self._due(is_done)
+        snapshot = self._save_outputs(due)
+        self._start_tick()
+        self.counters.maintenance_sec = time.perf_counter() - begin_sec
+        self.counters.unscored_snapshot = snapshot.name if due.metrics and snapshot is not None else ""
+        # Before the metrics: they may take longer than a job manager waits for a run to stop.
+        if (is_done or due.metrics or self._is_checkpoint_old()) and not self._keeps_last_checkpoint():
+            self._save_checkpoint_unless_saved()
+        if due.metrics:
+            self._evaluate(snapshot)
+        if due.samples or due.snapshot or due.metrics:
+            self._write_status("running")  # progress, and the planned length of a run of a given time
+            self.watch.write_page()
+        self.counters.maintenance_sec = time.perf_counter() - begin_sec
+
+    def _due(self, is_done: bool) -> Due:
+        tick, settings = self.counters.cur_tick, self.settings
+        return Due(
+            samples=_is_due(tick, settings.image_snapshot_ticks, is_done),
+            snapshot=_is_due(tick, settings.network_snapshot_ticks, is_done),
+            metrics=self.evaluation.is_due(tick, is_done),
+        )
+
+    def _save_outputs(self, due: Due) -> Path | None:
+        """Save the samples and the snapshot that are due; returns the path of the snapshot."""
+        name, snapshot = self._kimg_name(), None
+        if due.samples:
             self.watch.add_samples(self._save_samples(f"fakes{name}.png"), self.augment_pipe)
             if not self._is_average_warm():
                 self._save_samples(f"fakes{name}_G.png", copy.deepcopy(self.G).eval())
-        snapshot = self._save_snapshot(f"network-snapshot-{name}.pkl") if saves_snapshot else None
-        if draws_samples or saves_snapshot:
-            counters.last_snapshot_nimg = counters.cur_nimg
-        counters.cur_tick += 1
-        counters.tick_start_nimg = counters.cur_nimg
-        counters.tick_sec = counters.data_wait_sec = 0.0
-        counters.maintenance_sec = time.perf_counter() - begin_sec
-        is_evaluated = self.evaluation.is_due(tick, is_done)
-        counters.unscored_snapshot = snapshot.name if is_evaluated and snapshot is not None else ""
-        # Before the metrics: they may take longer than a job manager waits for a run to stop.
-        if (is_done or is_evaluated or self._is_checkpoint_old()) and not self._is_last_checkpoint_better():
-            self._save_checkpoint_unless_saved()
-        if is_evaluated:
-            self._evaluate(snapshot)
-        if draws_samples or saves_snapshot or is_evaluated:
-            self._write_status("running")  # how far it is, and the planned length of a run of a given time
-            self.watch.write_page()
-        counters.maintenance_sec = time.perf_counter() - begin_sec
+        if due.snapshot:
+            snapshot = self._save_snapshot(f"network-snapshot-{name}.pkl")
+        if due.samples or due.snapshot:
+            self.counters.last_snapshot_nimg = self.counters.cur_nimg
+        return snapshot
+
+    def _start_tick(self) -> None:
+        self.counters.cur_tick += 1
+        self.counters.tick_start_nimg = self.counters.cur_nimg
+        self.counters.tick_sec = self.counters.data_wait_sec = 0.0
 
     def _evaluate(self, snapshot: Path | None, goes_on: bool = False) -> None:
         values, cur_nimg = self.evaluation.run(self.G_ema, snapshot, goes_on), self.counters.cur_nimg
@@ -339,8 +364,8 @@ class Trainer:
             self._try_to_write("event files", lambda: log.write_metrics(cur_nimg, values))
         self.counters.unscored_snapshot = ""
 
-    def _go_on_with_metrics(self) -> None:
-        """Finish the metrics in which the run was killed; if they kill it again, the next part leaves them out."""
+    def _finish_interrupted_metrics(self) -> None:
+        """Finish the metrics in which the run was killed; if they kill it again, the next session skips them."""
         name, self.counters.unscored_snapshot = self.counters.unscored_snapshot, ""
         if name and self.evaluation.metrics:
             self._save_checkpoint()
@@ -352,14 +377,14 @@ class Trainer:
 
     def _is_tick_over(self) -> bool:
         tick_nimg = self.counters.cur_nimg - self.counters.tick_start_nimg
-        # The first tick ends after one iteration, so that there is soon something to look at.
+        # The first tick ends after one iteration, so that samples appear soon.
         return self._is_done() or self.counters.cur_tick == 0 or tick_nimg >= self.length.tick_nimg
 
     def _is_aborted(self) -> bool:
         abort_fn = self.settings.abort_fn
         return self.watch.must_stop() or (abort_fn is not None and distributed.any_process(bool(abort_fn())))
 
-    # What a tick leaves behind.
+    # Outputs of a tick.
 
     def _report_tick(self) -> None:
         counters = self.counters
@@ -392,7 +417,7 @@ class Trainer:
             self.settings.progress_fn(counters.cur_nimg, self.length.total_nimg)
 
     def _describe_pace(self) -> None:
-        """Tell how long things will take, from the times of the phases, as soon as each has run once."""
+        """Print how long the run will take, from the times of the phases, once each has run."""
         settings, counters = self.settings, self.counters
         ticks = min(filter(None, (settings.image_snapshot_ticks, settings.network_snapshot_ticks)), default=None)
         self.console.say(
@@ -451,7 +476,7 @@ class Trainer:
         return path
 
     def _try_to_write(self, what: str, write: Callable[[], Any]) -> None:
-        """Write something without ending the run if the disk is full; `_finish` tells what is missing at the end."""
+        """Write something, but go on if the disk is full; `_finish` reports what is missing at the end."""
         try:
             write()
             self.unwritten.pop(what, None)
@@ -465,11 +490,12 @@ class Trainer:
         is_old = time.perf_counter() - self.last_checkpoint_sec >= self.settings.state_interval_sec
         return distributed.from_rank0(is_old)  # clocks differ, and all processes must do the same
 
-    def _is_last_checkpoint_better(self) -> bool:
+    def _keeps_last_checkpoint(self) -> bool:
+        """Return whether the last checkpoint stays the newest because training diverges."""
         return self.last_checkpoint_nimg >= 0 and self.watch.is_diverging()
 
     def _save_checkpoint_unless_saved(self) -> None:
-        """Save a checkpoint, unless there is one of this moment; every process must call this."""
+        """Save a checkpoint unless the last one is of this iteration; every process must call this."""
         if self.last_checkpoint_nimg != self.counters.cur_nimg:
             self._save_checkpoint()
 
@@ -477,7 +503,7 @@ class Trainer:
         self.counters.total_sec = self._elapsed_sec()
         tree = checkpoint.collect(self.stateful())
         if self.log is not None:
-            tree.update(log_bytes=self.log.num_bytes, dataset=self._describe_dataset())
+            tree.update(log_bytes=self.log.num_bytes, dataset=self._dataset_record)
             tree["options"] = comparable_options(self.settings)
             self._write_checkpoint(tree)
         self.last_checkpoint_sec = time.perf_counter()
@@ -492,59 +518,20 @@ class Trainer:
         nimg = self.counters.cur_nimg
         self._try_to_write("a checkpoint", lambda: checkpoint.save_checkpoint(self.run_dir, nimg, tree))
 
-    def _describe_dataset(self) -> dict[str, Any]:
-        """Return what must not change between two parts of a run."""
-        return {"num_images": len(self.training_set), **self._dataset_content}
-
     @functools.cached_property
-    def _dataset_content(self) -> dict[str, Any]:
-        archive = getattr(self.training_set, "archive", None)
-        return {} if archive is None else describe_content(archive)
+    def _dataset_record(self) -> dict[str, Any]:
+        return describe_dataset(self.training_set)
 
     def _restore(self) -> int:
         """Continue from the newest checkpoint, if there is one; returns the length of its ``stats.jsonl``."""
-        path = distributed.from_rank0(self._find_checkpoint() if self.settings.is_main else None)
+        say = self.console.say
+        path = distributed.from_rank0(find_checkpoint(self.run_dir, say) if self.settings.is_main else None)
         if path is None:
             return 0
-        tree = checkpoint.load_checkpoint(path)
-        try:
-            log_bytes = tree.get("log_bytes")
-            if type(log_bytes) is not int or log_bytes < 0:
-                raise checkpoint.CheckpointError("is damaged: it lacks the length of its log")
-            self._check_dataset(tree.get("dataset", {}))
-            checkpoint.restore(self.stateful(), tree)
-        except checkpoint.CheckpointError as error:
-            raise UserError(f"{path}: {error}") from error
+        log_bytes = restore_from(path, self.stateful(), self.training_set, self.settings, say)
         self.last_checkpoint_nimg = self.counters.cur_nimg
-        changes = describe_changes(tree.get("options", {}), comparable_options(self.settings))
-        if changes is not None:
-            self.console.say(f"Note: {changes}")
-        self.console.say(f"Continuing from {path.name}: {self.counters.cur_nimg / 1000:.1f} kimg done")
+        say(f"Continuing from {path.name}: {self.counters.cur_nimg / 1000:.1f} kimg done")
         return log_bytes
-
-    def _find_checkpoint(self) -> Path | None:
-        checkpoint.remove_leftovers(self.run_dir)
-        path, warnings = checkpoint.find_newest_checkpoint(self.run_dir)
-        for warning in warnings:
-            self.console.say(warning)
-        if path is None:
-            refuse_to_start_over(self.run_dir)
-        return path
-
-    def _check_dataset(self, saved: dict[str, Any]) -> None:
-        """Refuse another dataset; every process must call this."""
-        path = self.settings.training_set_kwargs.get("path")
-        archive, is_same, doubt = getattr(self.training_set, "archive", None), True, None
-        if archive is not None and self.settings.is_main and saved.get("num_images") == len(self.training_set):
-            with heartbeat(lambda: f"Comparing the images in {path} with those that the run began with ..."):
-                is_same, doubt = is_unchanged(archive, saved), describe_doubt(archive, saved)
-        if not distributed.from_rank0(is_same):
-            raise checkpoint.CheckpointError(
-                f"the images in {path} have changed since it was saved; "
-                "restore them, or start a new run with --resume for the new ones"
-            )
-        if doubt is not None:
-            self.console.say(f"Note: {doubt}")
 
     def _open_log(self, num_bytes: int) -> RunLog:
         has_long_ticks = self.settings.kimg_per_tick >= 1 and self.settings.time_limit_sec is None
@@ -553,8 +540,8 @@ class Trainer:
 
     # The end.
 
-    def _leave_pictures(self) -> None:
-        """Save samples and a snapshot of a run that was stopped between two of them; its continuation ignores them."""
+    def _save_last_outputs(self) -> None:
+        """Save samples and a snapshot if the run was stopped between two of them; its continuation ignores them."""
         settings, counters = self.settings, self.counters
         if self._is_done() or counters.last_snapshot_nimg == counters.cur_nimg:
             return
@@ -586,8 +573,8 @@ class Trainer:
     def _write_status(self, reason: str) -> None:
         if self.settings.is_main:
             kimg, total_kimg = self.counters.cur_nimg / 1000, self.length.total_nimg / 1000
-            signs = self.watch.describe_signs()
-            self._try_to_write("the status", lambda: write_status(self.run_dir, reason, kimg, total_kimg, **signs))
+            warnings = self.watch.describe_warnings()
+            self._try_to_write("the status", lambda: write_status(self.run_dir, reason, kimg, total_kimg, **warnings))
 
     def _elapsed_sec(self) -> float:
         return time.perf_counter() - self.start_sec

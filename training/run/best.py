@@ -1,4 +1,4 @@
-"""The best snapshot of a run: ``best.json`` names it, ``network-snapshot-best.pkl`` is another name of its file."""
+"""The best snapshot of a run: ``best.json`` names it, and ``network-snapshot-best.pkl`` is a hard link to it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from typing import Any
 from dnnlib.atomic import write_atomic
 from dnnlib.jsonl import finite
 from metrics.direction import is_higher_better
-from training.run.folder import read_small_file
 from training.run.health.replay import read_conditions
+from training.run.json_files import read_json_object
 
 BEST_FILE = "best.json"
 BEST_SNAPSHOT = "network-snapshot-best.pkl"
 
 
 def keep_best(run_dir: Path, score: str, value: float, kimg: float, snapshot: Path) -> bool:
-    """Keep a snapshot if it is better than all before by the same score, or the first by it; returns whether it is.
+    """Keep a snapshot as the best if its score is better than that of the best one so far; returns whether it is.
 
-    A score is another one if its record in ``metric-*.jsonl`` says that it compares with other images.
+    It also becomes the best if the two scores are not comparable: another metric, or other conditions according to the
+    records in ``metric-*.jsonl``.
 
     Raises:
         OSError: The files cannot be written.
@@ -44,7 +45,7 @@ def keep_best(run_dir: Path, score: str, value: float, kimg: float, snapshot: Pa
         temp.unlink()
     try:
         os.link(snapshot, temp)
-    except OSError:  # of file systems without hard links
+    except OSError:  # the file system has no hard links
         shutil.copyfile(snapshot, temp)
     temp.replace(run_dir / BEST_SNAPSHOT)
     record = {"snapshot": snapshot.name, "score": score, "value": value, "kimg": kimg, "conditions": conditions}
@@ -53,21 +54,18 @@ def keep_best(run_dir: Path, score: str, value: float, kimg: float, snapshot: Pa
 
 
 def _is_alike(before: Any, now: dict[str, Any]) -> bool:
-    """Whether two scores may be compared, as far as is known: older files do not tell."""
+    """Return whether the conditions of two scores agree; files of older runs contain none, which count as equal."""
     return not before or not now or before == now
 
 
 def read_best(run_dir: Path) -> dict[str, Any] | None:
-    """Read ``best.json``: 'snapshot', the name of its file, 'score', 'value' and 'kimg'.
+    """Read ``best.json``; returns None if it is missing or damaged.
 
-    What is newer has 'conditions' too, what the score was computed of (`training.run.health.replay.CONDITIONS`).
-    Returns None if there is none or it is damaged.
+    Its keys are 'snapshot', the name of a file, 'score', 'value' and 'kimg'. Newer runs add 'conditions', under which
+    the score was computed (`training.run.health.replay.CONDITIONS`).
     """
-    try:
-        record = json.loads(read_small_file(run_dir / BEST_FILE))
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(record, dict):
+    record = read_json_object(run_dir / BEST_FILE)
+    if record is None:
         return None
     has_texts = all(isinstance(record.get(name), str) for name in ("snapshot", "score"))
     has_numbers = all(finite(record.get(name)) is not None for name in ("value", "kimg"))

@@ -1,7 +1,4 @@
-"""What a machine without a GPU can train: how long the default configuration takes, and the choice of ``--small``.
-
-It is made where nothing was chosen on the command line; `training.run.options.resolve` knows nothing of it.
-"""
+"""The choice of ``--small`` on a machine without a GPU, unless the command line chooses a configuration."""
 
 from __future__ import annotations
 
@@ -11,16 +8,17 @@ import time
 import torch
 
 from dnnlib.util import format_time
+from training.run.dataset_info import DatasetInfo
 from training.run.memory import rehearsed
-from training.run.options import DatasetInfo, Flags, resolve
+from training.run.options import Flags, resolve
 
 CHOOSING = {"cfg", "small", "cbase", "cmax", "batch_gpu", "gamma", "glr", "dlr", "map_depth", "resume", "freezed"}
-"""Flags after which the choice is the user's."""
+"""Flags by which the user chooses a configuration."""
 
 SNAP = 5
-"""Ticks between snapshots: there are to be pictures before the end."""
+"""Ticks between snapshots, so that samples appear before the run ends."""
 SCORING = {"metrics", "metrics_ticks", "metricdata", "object_detector"}
-"""Flags that ask for scores. Without them there are none: those of 50 000 images take longer than the training."""
+"""Flags that ask for scores. Without them none are computed: scoring 50 000 images takes longer than the training."""
 
 TRAINING_EFFICIENCY = 0.25
 """Speed of an iteration relative to that of a large matrix product: a guess, hence "rough"."""
@@ -29,15 +27,15 @@ PROBE_SEC = 0.2
 
 
 def choose_for_cpu(flags: Flags, dataset: DatasetInfo, device: torch.device) -> tuple[Flags, list[str]]:
-    """Choose ``--small`` where there is no GPU and the user has not chosen.
+    """Choose ``--small`` if there is no GPU and the user has not chosen a configuration.
 
     Args:
-        flags: As they were given.
-        dataset: The images.
-        device: Of the run.
+        flags: Flags as given.
+        dataset: Dataset of the run.
+        device: Device of the run.
 
     Returns:
-        The flags to use, and lines that say what was chosen, why, and how to choose otherwise.
+        The flags to use, and lines to print: what was chosen, why, and how to choose otherwise.
     """
     if device.type != "cpu" or flags.explicit & CHOOSING:
         return flags, []

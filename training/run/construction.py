@@ -1,4 +1,4 @@
-"""What a run consists of, constructed from its settings: networks, then the loss with its extensions, then phases."""
+"""Constructing a run from its settings: networks, then the loss with its extensions, then phases."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from training.run.settings import TrainingSettings
 
 
 class ImageShape(NamedTuple):
-    """What networks must know of the data; the names are those of their arguments."""
+    """Arguments of networks that depend on the data."""
 
     c_dim: int
-    """Width of labels, 0 without."""
+    """Width of labels; 0 without labels."""
     img_resolution: int
     img_channels: int
 
@@ -54,13 +54,13 @@ def construct_loss(
     device: torch.device,
     wrap: Callable[[Any], Any] = lambda module: module,
 ) -> Loss:
-    """Construct the loss, with its extensions; networks of their own are on the device, without gradients.
+    """Construct the loss with its extensions; the networks that they add have no gradients yet.
 
     Args:
-        settings: Of the run.
-        networks: Those of `construct_networks`.
-        device: Where they are.
-        wrap: Applied to each part of a network that the loss calls, as for gradients that several processes share.
+        settings: Settings of the run.
+        networks: The result of `construct_networks`.
+        device: Device of the networks.
+        wrap: Applied to each module that the loss calls, for example to average gradients over processes.
     """
     G, D, augment_pipe = networks
     loss: Loss = construct_class_by_name(
@@ -103,6 +103,6 @@ def construct_phases(settings: TrainingSettings, networks: Networks, loss: Loss)
 
 
 def _trained(name: str, network: torch.nn.Module, loss: Loss) -> torch.nn.Module:
-    """Return G or D, or a list of it and of what participants train with it."""
+    """Return G or D, in a list with the modules that participants train with it if there are any."""
     others = [module for each in participants(loss) for module in each.trained_with(name)]
     return torch.nn.ModuleList([network, *others]) if others else network

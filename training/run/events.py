@@ -1,4 +1,4 @@
-"""TensorBoard event files, which a full disk interrupts but does not end."""
+"""TensorBoard event files, which are resumed after a full disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class EventFiles:
 
     Args:
         run_dir: Run folder.
-        step: First step to be written; events of this and later steps, from an earlier part of the run, are void.
+        step: First step to be written; TensorBoard drops events of this and later steps from an earlier session.
     """
 
     def __init__(self, run_dir: Path, step: int) -> None:
@@ -41,7 +41,7 @@ class EventFiles:
         """Write an image, uint8 ``[H, W, C]`` with 1 or 3 channels.
 
         Raises:
-            OSError: As of `write`.
+            OSError: As for `write`.
         """
         self._write(lambda writer: writer.add_image(name, pixels, global_step=step, dataformats="HWC"), step)
 

@@ -1,16 +1,18 @@
-"""What ``--network`` and ``--resume`` name: a file or URL, a run folder, the latest run, or a generator that ships."""
+"""What ``--network`` and ``--resume`` may name: a file, a URL, a run folder, the latest run, or a shipped generator."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from dnnlib.commands import how_to_run
 from dnnlib.util import UserError
+from training.checkpoint_names import checkpoint_nimg
 from training.run.folder import is_run, runs_by_age
-from training.run.names import checkpoint_nimg, snapshot_kimg
+from training.run.names import snapshot_kimg
 
 LATEST = "latest"
 RUNS_FOLDER = "runs"
-"""Where 'latest' looks."""
+"""Folder in which 'latest' looks."""
 SHIPPED = {"scenes32": Path(__file__).parents[1] / "snapshots/scenes32"}
 """Generators that come with this project, by name; each folder holds weights, settings and a card."""
 
@@ -19,13 +21,13 @@ def find_network(network: str, flag: str = "--network") -> str:
     """Return the path of the networks that a flag names.
 
     Args:
-        network: A run folder, for its newest networks; a folder of runs, or 'latest' for that named 'runs', for those
-            of the newest run that has any; the name of a generator in `SHIPPED`, unless there is such a file; anything
-            else is returned as it is.
+        network: A run folder, which stands for its newest networks; a folder of runs, for those of the newest run that
+            has any; 'latest', for those in the folder 'runs'; or the name of a generator in `SHIPPED`, unless there is
+            such a file. Anything else is returned as it is.
         flag: The flag, for the error.
 
     Raises:
-        UserError: There are none yet.
+        UserError: None have been saved yet.
     """
     path = Path(network)
     if network in SHIPPED and not path.exists():
@@ -52,8 +54,9 @@ def _newest_of_runs(folder: Path, shown: str) -> str:
 
 
 def newest_networks(run_dir: Path) -> Path | None:
-    """Return the newest snapshot of a run, or its newest checkpoint if that is of a later kimg; None for neither."""
-    found: dict[tuple[int, bool, float], Path] = {}  # a snapshot may lack the rest of the thousands that a state has
+    """Return the newest snapshot of a run, or its newest checkpoint if that has more kimg; None if there is neither."""
+    # Compared by whole kimg, as the name of a snapshot may have no more digits; of equals a snapshot is preferred.
+    found: dict[tuple[int, bool, float], Path] = {}
     for path in run_dir.iterdir():
         if (kimg := snapshot_kimg(path.name)) is not None:
             found[int(kimg), True, kimg] = path
@@ -62,6 +65,12 @@ def newest_networks(run_dir: Path) -> Path | None:
     return found[max(found)] if found else None
 
 
-def is_state(network: str) -> bool:
-    """Tell whether a path is that of a checkpoint, which `training.snapshots.state` reads."""
+def is_checkpoint(network: str) -> bool:
+    """Tell whether a path is that of a checkpoint, which `training.snapshots.checkpoint_networks` reads."""
     return checkpoint_nimg(Path(network).name) is not None
+
+
+def generate_command(network: Path, has_labels: bool) -> str:
+    """Return the command that draws a grid of images with the networks of a run."""
+    label = ["--class=0"] if has_labels else []
+    return how_to_run("generate.py", f"--network={network}", "--seeds=0-35", *label, "--grid", "--outdir=out")

@@ -1,4 +1,4 @@
-"""How long a run is: in images, in time, or whichever is over first."""
+"""The length of a run: in images, in time, or whichever is reached first."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from training.run.time_plan import plan_nimg
 
 
 class RunLength:
-    """The end of a run and of its ticks; all processes must call its methods alike.
+    """Decides when a run and its ticks end; all processes must call its methods alike.
 
     Args:
-        settings: Of the run.
-        counters: How far it is; the plan is kept there, as it must outlast a part of the run.
+        settings: Settings of the run.
+        counters: Progress of the run, which also keeps the plan, as checkpoints must contain it.
     """
 
     def __init__(self, settings: TrainingSettings, counters: Counters) -> None:
@@ -23,7 +23,7 @@ class RunLength:
 
     @property
     def total_nimg(self) -> float:
-        """Length in images; of a run that is limited by time, what it is expected to see."""
+        """Length of the run in images; the expected one if its time is limited."""
         return self._counters.planned_nimg or self._settings.total_nimg
 
     @property
@@ -36,17 +36,17 @@ class RunLength:
         """Whether training is complete."""
         return self._is_time_up or self._counters.cur_nimg >= self._settings.total_nimg
 
-    def look_at_clock(self, elapsed_sec: float) -> None:
-        """Find out whether the time is over.
+    def check_time_limit(self, elapsed_sec: float) -> None:
+        """Update whether the time of the run is over.
 
         Args:
-            elapsed_sec: Seconds since the run began, over all its parts.
+            elapsed_sec: Seconds since the run began, over all its sessions.
         """
         limit_sec = self._settings.time_limit_sec
         self._is_time_up = limit_sec is not None and distributed.any_process(elapsed_sec >= limit_sec)
 
     def plan(self, elapsed_sec: float, sec_per_kimg: float) -> None:
-        """Plan the images of a run of a given time and of its ticks; anew after each tick, as the first is slow."""
+        """Re-estimate after each tick how many images a time-limited run and its ticks will have."""
         limit_sec, counters = self._settings.time_limit_sec, self._counters
         if limit_sec is None:
             return

@@ -1,4 +1,4 @@
-"""What a run reports: lines on the console, ``stats.jsonl`` and TensorBoard events."""
+"""The output of a run: console lines, ``stats.jsonl`` and TensorBoard events."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from tqdm import tqdm
 
 from dnnlib.util import format_time
 from torch_utils import training_stats
-from training.data.grid import overview
+from training.data.overview import overview
 from training.run.events import EventFiles
 from training.run.wandb_run import WandbRun
 
 SILENCE_SEC = 10.0
-"""Longest time without a sign of life on a terminal, and at the beginning of a run anywhere."""
+"""Longest time without output on a terminal, and anywhere at the beginning of a run."""
 LATER_SILENCE_SEC = 60.0
-"""The same once output that goes to a file has been going on for this long."""
+"""Longest time without output to a file, once the run has lasted this long."""
 
 
 class Console:
-    """Lines, a progress bar and signs of life, on the main process only.
+    """Lines, a progress bar and heartbeats, on the main process only.
 
     Args:
         is_main: Whether this process prints at all.
@@ -59,7 +59,7 @@ class Console:
 
     @contextmanager
     def doing(self, activity: str) -> Iterator[None]:
-        """Name what the process is doing within the context, for signs of life."""
+        """Name what the process is doing within the context, for the heartbeat."""
         before = self._activity, self._activity_sec
         self._activity, self._activity_sec = activity, time.monotonic()
         try:
@@ -69,9 +69,9 @@ class Console:
 
     @contextmanager
     def running(self, total_nimg: float, cur_nimg: int) -> Iterator[None]:
-        """Show a bar that `advance` moves, and signs of life on the terminal, while the context lasts."""
+        """Show a bar that `advance` moves, and a heartbeat, while the context lasts."""
         is_over = threading.Event()
-        thread = threading.Thread(target=self._give_signs_of_life, args=(is_over,), daemon=True)
+        thread = threading.Thread(target=self._print_heartbeats, args=(is_over,), daemon=True)
         with tqdm(
             total=total_nimg,
             initial=cur_nimg,
@@ -94,7 +94,7 @@ class Console:
         if self._bar is not None:
             self._bar.update(nimg)
 
-    def _give_signs_of_life(self, is_over: threading.Event) -> None:
+    def _print_heartbeats(self, is_over: threading.Event) -> None:
         while not is_over.wait(1.0):
             now = time.monotonic()
             limit_sec = SILENCE_SEC if now - self._begin_sec < LATER_SILENCE_SEC else self._max_silence_sec
@@ -107,7 +107,7 @@ class Console:
 
 
 def describe_pace(sec_per_kimg: float, kimg_left: float, kimg_to_snapshot: float | None) -> str:
-    """Say in one line how fast a run is and what that means for its user."""
+    """Describe in one line the pace of a run, and how long it will take."""
     left = format_time(sec_per_kimg * kimg_left)
     line = f"About {sec_per_kimg:.3g} s per kimg: {left} for the {kimg_left:g} kimg left"
     if kimg_to_snapshot is not None and kimg_to_snapshot < kimg_left:
@@ -117,16 +117,16 @@ def describe_pace(sec_per_kimg: float, kimg_left: float, kimg_to_snapshot: float
 
 @dataclass(frozen=True)
 class TickTimes:
-    """How the time of one tick was spent, in seconds."""
+    """How the time of one tick was spent."""
 
     total: float
-    """Since the run began, over all its parts."""
+    """Seconds since the run began, over all its sessions."""
     tick: float
-    """Training alone."""
+    """Seconds of training alone."""
     maintenance: float
-    """Between the previous tick and this one: snapshots, metrics, checkpoints."""
+    """Seconds between the previous tick and this one: snapshots, metrics, checkpoints."""
     data_wait: float
-    """The part of ``tick`` spent waiting for images."""
+    """Seconds of ``tick`` spent waiting for images."""
 
 
 def report_tick(
@@ -185,13 +185,13 @@ class RunLog:
 
     Args:
         run_dir: Run folder.
-        num_bytes: Length of ``stats.jsonl`` to continue from; what follows belongs to ticks that will be run again.
-        cur_nimg: Images seen so far; likewise for event files.
+        num_bytes: Length of ``stats.jsonl`` to keep; the rest belongs to ticks that will be repeated.
+        cur_nimg: Images seen so far, from which on events are dropped, too.
         steps_per_kimg: 1 if a step of the event files is a thousand images, 1000 if it is one image.
-        other: What else takes statistics and samples, 'wandb' or None.
+        other: Another destination of statistics and samples: 'wandb' or None.
 
     Raises:
-        UserError: As of `WandbRun`.
+        UserError: As for `WandbRun`.
     """
 
     def __init__(
@@ -229,7 +229,7 @@ class RunLog:
             curves.write(means, self._step(cur_nimg), timestamp)
 
     def _append(self, line: bytes) -> None:
-        """Add a line durably, as the next checkpoint relies on it; on a full disk nothing of it stays."""
+        """Add a line durably, as the next checkpoint relies on it; if the disk is full, nothing of it stays."""
         num_bytes = self.num_bytes
         try:
             if self._file.write(line) < len(line):
@@ -259,7 +259,7 @@ class RunLog:
             curves.write_image(name, picture, self._step(cur_nimg))
 
     def close(self) -> None:
-        """Close all files, also if one of them fails."""
+        """Close all files, even if one of them fails."""
         with ExitStack() as closing:
             closing.callback(self._file.close)
             for curves in self._curves:

@@ -1,4 +1,4 @@
-"""How much memory a process of a run needs, told before it is spent: a rehearsal, and what was measured on top of it.
+"""Estimates the memory of a process before training begins, from a rehearsal and from measured overheads.
 
 docs/benchmarks.md compares the estimates with measured peaks.
 """
@@ -16,23 +16,23 @@ import torch
 
 from dnnlib.commands import how_to_run
 from training.data.progress import heartbeat
-from training.run.options import DatasetInfo
+from training.run.dataset_info import DatasetInfo
 from training.run.rehearsal import Rehearsal, rehearse
 from training.run.settings import TrainingSettings
 
 BASE_BYTES = {"cpu": 433 << 20, "cuda": 500 << 20}
-"""Of a process without networks: Python, torch and its libraries in main memory (measured); the context and libraries
-of a GPU (a guess)."""
+"""Memory of a process without networks: Python, torch and its libraries in main memory (measured); the context and
+libraries of a GPU (a guess)."""
 WORKSPACE_GRADIENTS = {"cpu": 5, "cuda": 1}
-"""What convolutions take besides tensors, in copies of the gradients of the larger network: weights in other layouts,
-partial sums of weight gradients, gaps between blocks (measured on a CPU)."""
+"""Memory of convolutions besides tensors, in multiples of the gradients of the larger network: weights in other
+layouts, partial sums of weight gradients, gaps between blocks (measured on a CPU)."""
 FILL = 0.9
-"""Part of the memory that a run may take: other programs need some, and the estimate may be wrong."""
+"""Fraction of the memory that a run may take: other programs need some, and the estimate may be wrong."""
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """What one process takes at its peak, in bytes."""
+    """Peak memory of one process, in bytes."""
 
     base_bytes: int
     lasting_bytes: int
@@ -44,7 +44,7 @@ class MemoryEstimate:
     batch_gpu: int
 
     def peak_bytes(self, batch_gpu: int | None = None) -> float:
-        """Return the peak with so many images per pass; default: as many as in the run."""
+        """Return the peak with so many images per pass, by default those of the run."""
         of_images = self.pass_bytes * (batch_gpu or self.batch_gpu) / self.batch_gpu
         return self.base_bytes + self.lasting_bytes + self.gradient_bytes + of_images
 
@@ -107,7 +107,7 @@ def fitting_batch_gpu(kwargs: dict[str, Any], estimate: MemoryEstimate, limit_by
 
 
 def describe_memory(kwargs: dict[str, Any], dataset: DatasetInfo, device: torch.device) -> list[str]:
-    """Say in one line what a run needs and which ``--batch-gpu`` fits; in a second one if that is not enough."""
+    """Describe the memory that a run needs and which ``--batch-gpu`` fits; a second line warns if it may run out."""
     gib = 2**30
     place = "the GPU" if device.type == "cuda" else "this machine"
     has = f"{place} has {device_bytes(device) / gib:.1f} GiB" + (" of main memory" if device.type != "cuda" else "")
@@ -125,7 +125,7 @@ def describe_memory(kwargs: dict[str, Any], dataset: DatasetInfo, device: torch.
 
 
 def out_of_memory_advice(kwargs: dict[str, Any], run_dir: object) -> str:
-    """Say what to do when memory has run out in the middle of a run: the next smaller ``--batch-gpu``."""
+    """Return the advice for a run whose memory has run out: the next smaller ``--batch-gpu``."""
     smaller = max((each for each in legal_batch_gpus(kwargs) if each < kwargs["batch_gpu"]), default=None)
     if smaller is None:
         return "stop other programs, or start a run with a smaller --cbase; checkpoints can be continued"

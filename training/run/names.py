@@ -1,4 +1,4 @@
-"""What the names of a run's pictures, snapshots and checkpoints say: after how many images they were written."""
+"""The names of a run's snapshots and sample grids, which say how many images had been seen."""
 
 from __future__ import annotations
 
@@ -6,38 +6,31 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-# The second file of the same thousands of images has the rest of them, three digits, after an underscore.
+# If two files share their thousands of images, the second also has the last three digits, after an underscore.
 _SNAPSHOT = re.compile(r"network-snapshot-(\d{6,9})(?:_(\d{3}))?\.pkl")
-_CHECKPOINT = re.compile(r"training-state-(\d{9,})\.safetensors")
 _GRID = re.compile(r"fakes(?:_init|(\d{6,9})(?:_(\d{3}))?(_G)?)\.png")
 
 
 @dataclass(frozen=True)
 class GridName:
-    """The name of a grid of samples."""
+    """The parsed name of a sample grid."""
 
     kimg: float
     """Thousands of images seen."""
     is_initial: bool
-    """Drawn before training: ``fakes_init.png``."""
+    """Whether it was drawn before training: ``fakes_init.png``."""
     is_unaveraged: bool
-    """Drawn by G itself, while its moving average showed little."""
+    """Whether it was drawn by G instead of its moving average, which shows little at first."""
 
 
 def snapshot_kimg(name: str) -> float | None:
-    """Return the thousands of images that a snapshot names, None if it is another file."""
+    """Return the thousands of images in the name of a snapshot; None for another file."""
     match = _SNAPSHOT.fullmatch(name)
     return None if match is None else _kimg(match)
 
 
-def checkpoint_nimg(name: str) -> int | None:
-    """Return the images that a checkpoint names, None if it is another file."""
-    match = _CHECKPOINT.fullmatch(name)
-    return None if match is None else int(match[1])
-
-
 def grid_name(name: str) -> GridName | None:
-    """Return what the name of a grid of samples says, None if it is another file."""
+    """Parse the name of a sample grid; None for another file."""
     match = _GRID.fullmatch(name)
     if match is None:
         return None
@@ -46,16 +39,16 @@ def grid_name(name: str) -> GridName | None:
 
 
 def find_grids(run_dir: Path) -> list[tuple[GridName, Path]]:
-    """List the grids of samples of a run in order.
+    """List the sample grids of a run in order.
 
-    Where G was drawn as well, because its moving average shows little so early, G is taken. The grid after one
-    iteration is left out if there are others: it looks like that before training.
+    Early in training there are two: of the moving average of G, which shows little then, and of G, which is taken. The
+    grid after one iteration is left out if there are others: it looks like that before training.
     """
     found: dict[float, tuple[GridName, Path]] = {}
     for path in sorted(run_dir.glob("fakes*.png")):  # fakes000001.png comes before fakes000001_G.png
-        said = grid_name(path.name)
-        if said is not None:
-            found[-1.0 if said.is_initial else said.kimg] = (said, path)
+        name = grid_name(path.name)
+        if name is not None:
+            found[-1.0 if name.is_initial else name.kimg] = (name, path)
     if len(found) > 2 and -1.0 in found:
         found.pop(0.0, None)
     return [found[kimg] for kimg in sorted(found)]

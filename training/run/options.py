@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from training.run.dataset_info import DatasetInfo
 from training.run.presets import Preset, small
 from training.run.registry import (
     AnyOption,
@@ -30,7 +31,7 @@ CHANNELS_AT_FULL_WIDTH = 32768
 PRECISIONS = ("fp16", "bf16", "fp32")
 HALF_RESOLUTIONS = 4
 FP16_CLAMP = 256
-"""Half precision at the four highest resolutions; float16 with clamped activations (arXiv 2006.06676, appendix D)."""
+"""Bound of float16 activations, which the four highest resolutions have (arXiv 2006.06676, appendix D)."""
 
 _BLIT = ("xflip", "rotate90", "xint")
 _GEOM = ("scale", "rotate", "aniso", "xfrac")
@@ -59,22 +60,6 @@ RESUME_SOURCES: dict[str, str] = {
     "lsundog256": _NVIDIA + "lsundog-res256-paper256-kimg100000-noaug.pkl",
 }
 """Published networks by their ``--resume`` names; their weights come under a licence of their own."""
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """The properties of a dataset that options and estimates depend on."""
-
-    name: str
-    resolution: int
-    """Side of the images in pixels."""
-    num_images: int
-    has_labels: bool
-    label_dim: int = 0
-    """Number of classes, or length of the label vectors."""
-    num_channels: int = 3
-    label_summary: str = "no labels"
-    """The labels in a few words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +108,9 @@ class Flags:
     metricdata: str | None = None
     object_detector: str | None = None
     explicit: frozenset[str] = frozenset()
-    """Names of the flags that stood on the command line."""
+    """Names of the flags on the command line."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Settings of methods that were given, by name."""
+    """Settings of methods on the command line, by name."""
 
 
 def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
@@ -198,8 +183,8 @@ def change_options(kwargs: dict[str, Any], given: Mapping[str, Any]) -> tuple[di
     """Apply the flags that may change when a run is continued (docs/training.md).
 
     Args:
-        kwargs: Arguments of the training loop with which the run began.
-        given: Values of the flags that were given now, by parameter name.
+        kwargs: Arguments of the training loop that are stored with the run.
+        given: Values of the flags on the command line, by parameter name.
 
     Returns:
         The new arguments, and the flags that have no effect.
@@ -208,7 +193,7 @@ def change_options(kwargs: dict[str, Any], given: Mapping[str, Any]) -> tuple[di
     is_timed = "time" in given or kwargs.get("time_limit_sec") is not None  # such a run plans its ticks
     ignored = [name for name in given if name not in CHANGEABLE_FLAGS or (name == "tick" and is_timed)]
     given = {name: value for name, value in given.items() if name not in ignored}
-    if "time" in given and "snap" not in given and not _has_snap_of_its_own(kwargs):
+    if "time" in given and "snap" not in given and _has_planned_snapshots(kwargs):
         given["snap"] = ticks_per_snapshot(given["time"])
     changes: dict[str, dict[str, Any]] = {
         "kimg": {"total_kimg": given.get("kimg")},
@@ -231,10 +216,10 @@ def change_options(kwargs: dict[str, Any], given: Mapping[str, Any]) -> tuple[di
     return kwargs, ["--" + name.replace("_", "-") for name in ignored]
 
 
-def _has_snap_of_its_own(kwargs: Mapping[str, Any]) -> bool:
-    """Whether a run of a given time was given its ``--snap`` too; that of other runs counts ticks of another length."""
+def _has_planned_snapshots(kwargs: Mapping[str, Any]) -> bool:
+    """Whether ``--time`` also sets the ticks between snapshots; not if a run of a given time has its own ``--snap``."""
     limit_sec = kwargs.get("time_limit_sec")
-    return limit_sec is not None and kwargs.get("network_snapshot_ticks") != ticks_per_snapshot(limit_sec)
+    return limit_sec is None or kwargs.get("network_snapshot_ticks") == ticks_per_snapshot(limit_sec)
 
 
 def _overridden(preset: Preset, flags: Flags) -> Preset:
@@ -252,7 +237,7 @@ def _overridden(preset: Preset, flags: Flags) -> Preset:
 
 
 def _snap(flags: Flags) -> int:
-    """Ticks between snapshots; a run of a given time plans its ticks, so that the two flags do not go together."""
+    """Return the ticks between snapshots; ``--time`` plans them, unless ``--snap`` is given too."""
     if flags.time is None:
         return flags.snap
     if "tick" in flags.explicit:
@@ -279,13 +264,13 @@ def _data_kwargs(flags: Flags, dataset: DatasetInfo) -> dict[str, Any]:
 
 
 def _metric_set_kwargs(path: str, training_set_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The dataset that metrics compare with, used as the training set is; all of it."""
+    """Return the dataset that metrics compare with: all of it, with the labels and flips of the training set."""
     shared = {name: training_set_kwargs.get(name) for name in ("use_labels", "xflip", "resolution")}
     return {"class_name": "training.dataset.ImageFolderDataset", "path": str(Path(path).absolute()), **shared}
 
 
 def _absolute_if_file(place: str) -> str:
-    """The place of a file, for a run that is continued from another folder; a URL as it is."""
+    """Make the path of a file absolute, as a run may be continued from another folder; a URL stays."""
     return str(Path(place).absolute()) if Path(place).is_file() else place
 
 
@@ -331,54 +316,74 @@ def _precision(flags: Flags) -> str:
 
 
 def _network_kwargs(flags: Flags, preset: Preset, configuration: Configuration) -> dict[str, Any]:
+    """Return the arguments of networks, loss and optimizers."""
+    return {
+        "G_kwargs": _generator_kwargs(flags, preset, configuration),
+        "D_kwargs": _discriminator_kwargs(flags, preset, configuration),
+        "G_opt_kwargs": _optimizer_kwargs(flags.glr or preset.lr),
+        "D_opt_kwargs": _optimizer_kwargs(flags.dlr or preset.lr),
+        "loss_kwargs": _loss_kwargs(flags, preset, configuration),
+    }
+
+
+def _capacity_kwargs(flags: Flags, preset: Preset) -> dict[str, Any]:
+    """Return what G and D have in common: their width and their precision."""
     is_fp16 = _precision(flags) == "fp16"
-    capacity = {
+    return {
         "channel_base": flags.cbase or int(preset.fmaps * CHANNELS_AT_FULL_WIDTH),
         "channel_max": preset.cmax,
         "num_fp16_res": HALF_RESOLUTIONS if is_fp16 else 0,
         "conv_clamp": FP16_CLAMP if is_fp16 else None,
     }
-    synthesis_kwargs: dict[str, Any] = dict(capacity)
-    block_kwargs: dict[str, Any] = {}
+
+
+def _generator_kwargs(flags: Flags, preset: Preset, configuration: Configuration) -> dict[str, Any]:
+    synthesis_kwargs = _capacity_kwargs(flags, preset)
     if not preset.noise:
         synthesis_kwargs["use_noise"] = False
     if flags.nhwc:
-        synthesis_kwargs["fp16_channels_last"] = block_kwargs["fp16_channels_last"] = True
+        synthesis_kwargs["fp16_channels_last"] = True
+    return {
+        "class_name": configuration.generator,
+        "z_dim": preset.z_dim,
+        "w_dim": preset.w_dim or preset.z_dim,
+        "mapping_kwargs": {"num_layers": preset.map_depth},
+        "synthesis_kwargs": synthesis_kwargs,
+        **setting_values(configuration.G_settings, flags.settings),
+    }
+
+
+def _discriminator_kwargs(flags: Flags, preset: Preset, configuration: Configuration) -> dict[str, Any]:
+    block_kwargs: dict[str, Any] = {}
+    if flags.nhwc:
+        block_kwargs["fp16_channels_last"] = True
     if flags.freezed is not None:
         block_kwargs["freeze_layers"] = flags.freezed
-    D_kwargs = {
+    kwargs = {
         "class_name": configuration.discriminator,
         "block_kwargs": block_kwargs,
         "mapping_kwargs": {},
         "epilogue_kwargs": {"mbstd_group_size": preset.mbstd},
-        **capacity,
+        **_capacity_kwargs(flags, preset),
         **configuration.D_kwargs,
     }
     if preset.d_architecture != Preset.d_architecture:
-        D_kwargs["architecture"] = preset.d_architecture
-    loss_kwargs = {"class_name": configuration.loss, **configuration.loss_kwargs}
+        kwargs["architecture"] = preset.d_architecture
+    return {**kwargs, **setting_values(configuration.D_settings, flags.settings)}
+
+
+def _loss_kwargs(flags: Flags, preset: Preset, configuration: Configuration) -> dict[str, Any]:
+    kwargs = {"class_name": configuration.loss, **configuration.loss_kwargs}
     if preset.gamma is not None:
-        loss_kwargs["r1_gamma"] = preset.gamma
+        kwargs["r1_gamma"] = preset.gamma
         for name in ("pl_weight", "style_mixing_prob"):
             if getattr(preset, name) != getattr(Preset, name):
-                loss_kwargs[name] = getattr(preset, name)
-    D_kwargs.update(setting_values(configuration.D_settings, flags.settings))
-    loss_kwargs.update(setting_values(configuration.loss_settings, flags.settings))
-    adam = {"class_name": "torch.optim.Adam", "betas": [0.0, 0.99], "eps": 1e-8}
-    return {
-        "G_kwargs": {
-            "class_name": configuration.generator,
-            "z_dim": preset.z_dim,
-            "w_dim": preset.w_dim or preset.z_dim,
-            "mapping_kwargs": {"num_layers": preset.map_depth},
-            "synthesis_kwargs": synthesis_kwargs,
-            **setting_values(configuration.G_settings, flags.settings),
-        },
-        "D_kwargs": D_kwargs,
-        "G_opt_kwargs": {**adam, "lr": flags.glr or preset.lr},
-        "D_opt_kwargs": {**adam, "lr": flags.dlr or preset.lr},
-        "loss_kwargs": loss_kwargs,
-    }
+                kwargs[name] = getattr(preset, name)
+    return {**kwargs, **setting_values(configuration.loss_settings, flags.settings)}
+
+
+def _optimizer_kwargs(lr: float) -> dict[str, Any]:
+    return {"class_name": "torch.optim.Adam", "betas": [0.0, 0.99], "eps": 1e-8, "lr": lr}
 
 
 def _refuse_unused_settings(flags: Flags, configuration: Configuration) -> None:
@@ -391,7 +396,7 @@ def _refuse_unused_settings(flags: Flags, configuration: Configuration) -> None:
     owners += [(f"--{name}", option, option.is_used(flags.settings)) for name, option in extensions().items()]
     for name in flags.settings:
         users = {shown: is_used for shown, option, is_used in owners if name in option.settings}
-        # Its default is not an error: it switches an extension off.
+        # A setting that bears the name of an extension may switch it off, which is not an error.
         if not any(users.values()) and name not in extensions():
             given = f"--aug={flags.aug}" if all(user.startswith("--aug=") for user in users) else f"--cfg={flags.cfg}"
             raise ValueError(f"{_flag(name)} has no effect with {given}; it belongs to {', '.join(users)}")

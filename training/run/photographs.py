@@ -1,7 +1,7 @@
 """Photographs of any size as training data: prepared once, into a dataset beside the runs.
 
 ``OUTDIR/datasets/NAME-64px.zip`` is the dataset of ``--data=NAME --size=64``; ``NAME-64px.source.json`` says of which
-files and how it was made. Photographs that have changed are prepared into another dataset, ``NAME-64px-2.zip``, because
+files and how it was made. If the photographs change, they are prepared into another dataset, ``NAME-64px-2.zip``, as
 runs that began with the first one continue with it.
 """
 
@@ -26,18 +26,20 @@ from training.data.codec import require_images
 from training.data.container import check_dest
 from training.data.file_tree import list_files
 from training.data.labels import read_labels
-from training.data.layout import MIN_RESOLUTION_PX, is_resolution
+from training.data.layout import is_resolution
 from training.data.names import is_hidden
 from training.data.preparation import MAX_BITS, Preparation
 from training.data.progress import heartbeat
 from training.data.sources import Source, open_source
 from training.data.summary import summary
 from training.data.writer import write_dataset
-from training.run.options import DatasetInfo
+from training.run.dataset_info import DatasetInfo
+from training.run.json_files import read_json_object
+from training.run.preflight import MIN_TRAINING_PX
 
 FOLDER = "datasets"
 FORMAT = 2
-"""Raised when the same photographs would become another dataset."""
+"""Increased when the same photographs would become another dataset."""
 DEFAULT_TRANSFORM = "center-crop"
 STRETCH = "stretch"
 """The value of ``--transform`` for neither cropping nor bands."""
@@ -55,12 +57,12 @@ class PhotographFlags:
 
 
 def prepare_photographs(data: str, flags: PhotographFlags, use_labels: bool, outdir: Path) -> Path:
-    """Return the dataset of some photographs, which is prepared now unless that was done before.
+    """Return the dataset of some photographs, and prepare it unless that was done before.
 
     Args:
         data: Folder or zip of images, or another source that ``dataset_tool.py`` reads.
         flags: Size and transform.
-        use_labels: Without labels in a ``dataset.json``, number the top-level folders.
+        use_labels: Whether to number the top-level folders as classes, if no ``dataset.json`` has labels.
         outdir: Folder of the runs.
 
     Raises:
@@ -85,7 +87,7 @@ def prepare_photographs(data: str, flags: PhotographFlags, use_labels: bool, out
 
 
 def describe_photographs(data: str, flags: PhotographFlags, use_labels: bool) -> DatasetInfo:
-    """Describe the dataset that `prepare_photographs` would make, as far as listing the files tells; writes nothing.
+    """Describe the dataset that `prepare_photographs` would make, from a list of the files; nothing is written.
 
     Raises:
         UserError: They cannot be read.
@@ -111,16 +113,17 @@ def describe_photographs(data: str, flags: PhotographFlags, use_labels: bool) ->
 
 def is_dataset_of(dataset: str, data: str) -> bool:
     """Tell whether a dataset was prepared from the photographs at ``data``."""
-    return _read_key(_key_file(Path(dataset))).get("source") == str(Path(data).absolute())
+    key = read_json_object(_key_file(Path(dataset)), MAX_KEY_BYTES)
+    return key is not None and key.get("source") == str(Path(data).absolute())
 
 
 def _check_size(size_px: int) -> None:
-    if not is_resolution(size_px):
-        raise UserError(f"--size must be a power of two from {MIN_RESOLUTION_PX} pixels, not {size_px}")
+    if size_px < MIN_TRAINING_PX or not is_resolution(size_px):
+        raise UserError(f"--size must be a power of two from {MIN_TRAINING_PX} pixels, not {size_px}")
 
 
 def _key(source: Path, flags: PhotographFlags, use_labels: bool) -> dict[str, Any]:
-    """Say what a dataset depends on; the files by their names, sizes and times, as reading them would take minutes."""
+    """Return everything that a dataset depends on; files by name, size and time, as reading them would take minutes."""
     return {
         "format": FORMAT,
         "source": str(source),
@@ -146,7 +149,7 @@ def _hash_files(source: Path) -> str:
 
 
 def _takes_folders_as_labels(source: Path) -> bool:
-    """Whether classes are to be made of folders: where there are folders, and no labels of their own."""
+    """Return whether the top-level folders become classes: if there are any, and the images have no labels."""
     if not (source.is_dir() or source.suffix.lower() == ".zip"):
         return False
     with closing(open_archive(source)) as archive:
@@ -160,7 +163,7 @@ def _open(source: Path, use_labels: bool) -> Source:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Let one run at a time prepare datasets in ``folder``: the second finds that of the first."""
+    """Let one run at a time prepare datasets in ``folder``; the next one finds its dataset."""
     lock = filelock.FileLock(folder / ".lock")
     with heartbeat(lambda: None if lock.is_locked else f"Waiting for another run that prepares a dataset in {folder}"):
         lock.acquire()
@@ -176,12 +179,11 @@ def _base_name(source: Path, flags: PhotographFlags) -> str:
 
 
 def _place(folder: Path, source: Path, flags: PhotographFlags, key: dict[str, Any]) -> tuple[Path, bool]:
-    """Find the dataset of ``key``, or a free name for it, and whether it is complete."""
+    """Return the path of the dataset of ``key``, or a free one for it, and whether it is complete."""
     base = _base_name(source, flags)
     for number in count(1):
         dest = folder / (f"{base}.zip" if number == 1 else f"{base}-{number}.zip")
-        stored = _read_key(_key_file(dest))
-        if stored == key and dest.is_file():
+        if read_json_object(_key_file(dest), MAX_KEY_BYTES) == key and dest.is_file():
             return dest, True
         if not dest.exists():  # new, or its preparation was interrupted
             if number > 1:
@@ -211,14 +213,3 @@ def _prepare(source: Path, dest: Path, flags: PhotographFlags, use_labels: bool,
 
 def _key_file(dataset: Path) -> Path:
     return dataset.with_name(f"{dataset.stem}.source.json")
-
-
-def _read_key(path: Path) -> dict[str, Any]:
-    """Read what is known about a dataset; empty if that is nothing."""
-    try:
-        if path.stat().st_size > MAX_KEY_BYTES:
-            return {}
-        key = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return key if isinstance(key, dict) else {}

@@ -1,30 +1,34 @@
-"""Before a run: what it will do, what memory and disk space it needs, and whether they are there."""
+"""Checks before a run, and a summary of it with the memory and disk space that it needs."""
 
 from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dnnlib.commands import page
-from dnnlib.util import construct_class_by_name, format_time
+from dnnlib.util import UserError, construct_class_by_name, format_time
+from metrics import metric_main
 from training.run.construction import ImageShape, construct_loss, construct_networks
+from training.run.dataset_info import DatasetInfo
 from training.run.memory import describe_memory
-from training.run.options import DatasetInfo
 from training.run.rehearsal import META, image_shape
 from training.run.settings import TrainingSettings
 from training.run.time_plan import describe_length, num_ticks
 from training.snapshots.transfer import transfer_snapshot
 
+INVALID_FLAGS = "invalid flags"
+"""Begins an error about flags, where one about a file would begin with its path."""
+
 BYTES_PER_FLOAT = 4
-MIN_RESOLUTION_PX = 8
-"""The discriminator has a block per resolution above 4 px, and at least one."""
+MIN_TRAINING_PX = 8
+"""Smallest images: the discriminator has a block per resolution above 4 px, and at least one."""
 MAX_TRIED_PX = 64
-"""Augmentation is tried out on images up to this size; some transforms do not work on the smallest ones."""
+"""Largest images on which augmentation is tried out; some transforms fail on the smallest ones."""
 
 
 def describe_run(kwargs: dict[str, Any], dataset: DatasetInfo, outdir: Path, device: torch.device) -> str:
@@ -88,8 +92,8 @@ def check_networks(kwargs: dict[str, Any], dataset: DatasetInfo) -> tuple[int, i
     Raises:
         ValueError: Settings contradict each other, or do not fit the images.
     """
-    if dataset.resolution < MIN_RESOLUTION_PX:
-        raise ValueError(f"images of {dataset.resolution} px are too small: training needs {MIN_RESOLUTION_PX} or more")
+    if dataset.resolution < MIN_TRAINING_PX:
+        raise ValueError(f"images of {dataset.resolution} px are too small: training needs {MIN_TRAINING_PX} or more")
     settings = _without_pipe(kwargs)
     with META:
         networks = construct_networks(settings, _image_shape(kwargs, dataset), META)
@@ -103,7 +107,7 @@ def check_networks(kwargs: dict[str, Any], dataset: DatasetInfo) -> tuple[int, i
 
 
 def _without_pipe(kwargs: dict[str, Any]) -> TrainingSettings:
-    """Leave the augmentation pipe out, whose filters are no use without values."""
+    """Leave out the augmentation pipe, whose filters need values, which the meta device has none of."""
     return TrainingSettings(**{**kwargs, "augment_kwargs": None})
 
 
@@ -120,6 +124,32 @@ def try_transfer(kwargs: dict[str, Any], dataset: DatasetInfo, is_trusted: bool)
     G, D, _pipe = construct_networks(_without_pipe(kwargs), _image_shape(kwargs, dataset), torch.device("cpu"))
     for line in transfer_snapshot(kwargs["resume_pkl"], {"G": G, "D": D, "G_ema": G}, is_trusted):
         yield f"Resume:     {line}"
+
+
+def check_metrics(metrics: Sequence[str]) -> None:
+    """Refuse metrics that do not exist.
+
+    Raises:
+        UserError: One of them does not.
+    """
+    for metric in metrics:
+        try:
+            metric_main.require_metric(metric)
+        except UserError as error:
+            raise UserError(f"--metrics: {error}, or none") from error
+
+
+def check_metric_set(kwargs: dict[str, Any]) -> None:
+    """Open the images that metrics compare with, so that they do not fail in mid-training.
+
+    Raises:
+        UserError: They are not a dataset.
+    """
+    if kwargs.get("metric_set_kwargs"):
+        try:
+            construct_class_by_name(**kwargs["metric_set_kwargs"]).close()
+        except UserError as error:
+            raise UserError(f"--metricdata: {error}") from error
 
 
 def existing_parent(path: Path) -> Path:

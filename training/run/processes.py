@@ -1,4 +1,4 @@
-"""How many processes a machine is asked to start."""
+"""The limit on the number of processes that one machine starts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dnnlib.util import UserError
 from torch_utils.device import choose_device
 
 MIN_MAX_PROCESSES = 8
-"""On a CPU at least so many processes may be started, even on a machine with fewer cores."""
+"""Processes that may always be started on a CPU, even with fewer cores."""
 
 
 def check_num_processes(device: str, num_processes: int) -> None:

@@ -1,4 +1,4 @@
-"""What ``train.py`` can be asked for, and how a method adds to it without touching this package (docs/extending.md).
+"""The values of ``--cfg`` and ``--aug`` and the extensions, to which methods add their own (docs/extending.md).
 
 A method is a folder at the top level with a ``config.py`` that defines any of ``CONFIGURATIONS``, ``AUGMENTATIONS`` and
 ``EXTENSIONS``, sequences of the classes below; it is found in a plain clone. Installed packages announce theirs by
@@ -31,7 +31,7 @@ from training.run.presets import PRESETS, Preset, auto_preset
 
 @dataclass(frozen=True)
 class NoSettings:
-    """Of a class that has no settings of its own."""
+    """Settings of a class that has none of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Configuration:
 
     @property
     def settings(self) -> dict[str, dataclasses.Field[Any]]:
-        """The settings of all classes by name."""
+        """Return the settings of all classes by name."""
         return {
             setting.name: setting
             for settings in (self.G_settings, self.D_settings, self.loss_settings)
@@ -77,7 +77,7 @@ class Configuration:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationOption:
-    """One value of ``--aug``: what D's input passes through, without an adaptive probability."""
+    """One value of ``--aug``: a module that augments the input of D, without an adaptive probability."""
 
     name: str
     class_name: str
@@ -85,7 +85,7 @@ class AugmentationOption:
 
     @property
     def settings(self) -> dict[str, dataclasses.Field[Any]]:
-        """The settings by name."""
+        """Return the settings by name."""
         return {setting.name: setting for setting in dataclasses.fields(self.settings_class)}
 
 
@@ -102,11 +102,11 @@ class ExtensionOption:
     check: Callable[[Mapping[str, Any]], None] | None = None
     """Raises ValueError, naming the flag, if the extension has no meaning with the arguments of the training loop."""
     complete: Callable[[dict[str, Any]], None] | None = None
-    """As for `Configuration`."""
+    """Changes arguments of the training loop that depend on others, as for `Configuration`."""
 
     @property
     def settings(self) -> dict[str, dataclasses.Field[Any]]:
-        """The settings by name."""
+        """Return the settings by name."""
         return {setting.name: setting for setting in dataclasses.fields(self.settings_class)}
 
     def is_used(self, given: Mapping[str, Any]) -> bool:

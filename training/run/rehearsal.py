@@ -30,7 +30,7 @@ from training.run.construction import (
     construct_phases,
     networks_of_participants,
 )
-from training.run.options import DatasetInfo
+from training.run.dataset_info import DatasetInfo
 from training.run.settings import TrainingSettings
 
 META = torch.device("meta")
@@ -40,7 +40,7 @@ TYPICAL_P = 0.3
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What an iteration of one process takes."""
+    """Memory and computation of one iteration in one process."""
 
     weight_bytes: int
     """Parameters and buffers of everything that is trained, and of the average of G."""
@@ -49,7 +49,7 @@ class Rehearsal:
     gradient_bytes: int
     """Gradients of the larger of the trained networks."""
     pass_bytes: int
-    """Peak of what comes on top during a pass of ``batch_gpu`` images: activations and gradients."""
+    """Peak of activations and gradients during a pass of ``batch_gpu`` images."""
     flops: float
     """Floating-point operations of matrix products and convolutions per iteration; a regularization counts once per
     interval."""
@@ -59,7 +59,7 @@ def rehearse(settings: TrainingSettings, dataset: DatasetInfo, on_cpu: bool) -> 
     """Run all phases of an iteration on the meta device.
 
     Args:
-        settings: Of the run.
+        settings: Settings of the run.
         dataset: The images and labels.
         on_cpu: Compute in float32, as CPUs do whatever ``--precision`` says, but for bfloat16.
 
@@ -104,12 +104,12 @@ def rehearse(settings: TrainingSettings, dataset: DatasetInfo, on_cpu: bool) -> 
 
 
 def image_shape(uses_labels: bool, dataset: DatasetInfo) -> ImageShape:
-    """Return what networks must know of a dataset."""
+    """Return the arguments of networks that depend on the data."""
     return ImageShape(dataset.label_dim if uses_labels else 0, dataset.resolution, dataset.num_channels)
 
 
 def _always_mixing(loss: Any) -> None:
-    """Let every pass take the longest way."""
+    """Let every pass mix styles, which takes the most."""
     if getattr(loss, "style_mixing_prob", 0) > 0:
         loss.style_mixing_prob = 1
 

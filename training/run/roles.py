@@ -1,4 +1,4 @@
-"""Which classes a file may name: those of the known roles, so that nothing else is ever imported on its behalf."""
+"""Allow-list of the classes that an options file may name; nothing else is imported."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def check_class_names(kwargs: dict[str, Any], where: str, is_trusted: bool) -> N
     Args:
         kwargs: Arguments of the training loop.
         where: The file, for the error.
-        is_trusted: Accept a dataset class of the user's own.
+        is_trusted: Whether to accept other dataset classes, too.
 
     Raises:
-        UserError: A class is not one of its role.
+        UserError: A class is not allowed for its role.
     """
     for role, allowed in allowed_classes().items():
         for name in _class_names(role, kwargs.get(role)):

@@ -118,7 +118,7 @@ class TrainingSettings:
     object_detector: str | None = None
     """Detector of the metrics of objects; None for one that suits the dataset (`metrics.objects.registry`)."""
     time_limit_sec: float | None = None
-    """Longest time of all parts of the run together; ticks are planned for it (`training.run.time_plan`)."""
+    """Longest time of all sessions of the run together; ticks are planned for it (`training.run.time_plan`)."""
     stop_on: str | None = None
     """'divergence' stops a run that diverges, and keeps the last checkpoint from before; None never stops early."""
     log: str | None = None
@@ -141,7 +141,7 @@ class TrainingSettings:
 
 
 def settings_signature() -> inspect.Signature:
-    """Signature of a function that takes the fields of `TrainingSettings` as its arguments."""
+    """Return the signature of a function that takes the fields of `TrainingSettings` as its arguments."""
     return inspect.Signature(
         [
             inspect.Parameter(
@@ -163,7 +163,7 @@ def check_stored_settings(kwargs: dict[str, Any], where: str) -> None:
         where: The file, for the error.
 
     Raises:
-        UserError: A setting is unknown, or its value cannot be.
+        UserError: A setting is unknown, or its value is invalid.
     """
     hints = _type_hints()
     for name, value in kwargs.items():

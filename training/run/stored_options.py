@@ -1,4 +1,4 @@
-"""Options of a run that were read from its folder, which may have been edited or come from a stranger."""
+"""Checking options that were read from a run folder, which may have been edited or come from a stranger."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from training.snapshots.settings import check_dataset_settings, check_settings
 NOT_STORED = ("run_dir", "rank", "device", "abort_fn", "progress_fn")
 """Arguments of the training loop that depend on the process."""
 
-OF_THE_MOMENT = (
+SESSION_OPTIONS = (
     *("detector_folder", "state_interval_sec", "snapshot_formats", "trust_pickle", "progress", "log", "stop_on"),
 )
-"""Arguments that are given anew at each continuation."""
+"""Arguments that are given anew for each session of a run."""
 
-MADE_BEFORE = ("G_opt_kwargs", "D_opt_kwargs", "augment_p", "resume_pkl")
-"""Arguments without effect on a run that is continued: the checkpoint holds what was made of them."""
+CHECKPOINTED_OPTIONS = ("G_opt_kwargs", "D_opt_kwargs", "augment_p", "resume_pkl")
+"""Arguments whose changes have no effect on a continued run, because its checkpoint holds their results."""
 
 MAX_SHOWN_CHANGES = 8
 
@@ -38,21 +38,21 @@ LOADER_OPTIONS: dict[str, tuple[type, int]] = {
     "prefetch_factor": (int, 1),
     "pin_memory": (bool, 0),
 }
-"""Types and least values of the options of the data loader."""
+"""Type and smallest value of each option of the data loader."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-"""Characters that do something to a terminal, or change the order of what it shows."""
+"""Characters that control a terminal or reorder the text that it shows."""
 
 
 def check_options(kwargs: dict[str, Any], where: str) -> None:
-    """Check all that can be checked without constructing anything.
+    """Check names, types and ranges of options; nothing is constructed.
 
     Args:
         kwargs: Arguments of the training loop.
         where: The file, for the error.
 
     Raises:
-        UserError: A setting is unknown, or its value cannot be.
+        UserError: An option is unknown, or its value is invalid.
     """
     for name in NOT_STORED:
         if name in kwargs:
@@ -78,7 +78,7 @@ def check_options(kwargs: dict[str, Any], where: str) -> None:
 
 
 def _values(options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield all names and single values, each with the name of the option that it belongs to."""
+    """Yield all names and single values, each with the name of its option."""
     pending: list[tuple[str, Any]] = list(options.items())
     while pending:
         name, value = pending.pop()
@@ -109,7 +109,7 @@ def _check_loader(options: dict[str, Any], where: str) -> None:
 
 
 def check_dataset_class(name: str, where: str) -> None:
-    """Import a dataset class of the user's own and make sure that it is one, before it is called.
+    """Import the dataset class and make sure that it is one, before it is called.
 
     Raises:
         UserError: It is not a subclass of ``torch.utils.data.Dataset``.
@@ -120,14 +120,14 @@ def check_dataset_class(name: str, where: str) -> None:
 
 
 def comparable_options(settings: TrainingSettings) -> dict[str, Any]:
-    """What a checkpoint keeps of the settings, as JSON values, to compare them with later ones."""
-    left_out = {*NOT_STORED, *OF_THE_MOMENT}
+    """Return the settings that a checkpoint keeps, as JSON values, to compare them with later ones."""
+    left_out = {*NOT_STORED, *SESSION_OPTIONS}
     options = {each.name: getattr(settings, each.name) for each in fields(settings) if each.name not in left_out}
     return cast(dict[str, Any], json.loads(json.dumps(options, default=str)))
 
 
 def describe_changes(before: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """Say in one line what differs between the settings in a checkpoint and those with which it is continued.
+    """Describe in one line the settings that have changed since a checkpoint was saved.
 
     Args:
         before: What `comparable_options` returned when the checkpoint was saved. Settings that it lacks, as older
@@ -146,8 +146,8 @@ def describe_changes(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     line = f"Settings that have changed since the checkpoint: {', '.join(few)}"
     if len(changed) > MAX_SHOWN_CHANGES:
         line += f" and {len(changed) - MAX_SHOWN_CHANGES} more"
-    in_vain = sorted({name.split(".")[0] for name in changed} & {*MADE_BEFORE})
-    return f"{line}; no effect: {', '.join(in_vain)}, which the checkpoint holds" if in_vain else line
+    ineffective = sorted({name.split(".")[0] for name in changed} & {*CHECKPOINTED_OPTIONS})
+    return f"{line}; no effect: {', '.join(ineffective)}, which the checkpoint holds" if ineffective else line
 
 
 def _leaves(options: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""How a run of a given time is divided: ``--time=8h``."""
+"""Ticks and snapshots of a run whose length is a time, such as ``--time=8h``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNLIMITED_KIMG = 1_000_000
 
 MIN_TICKS = 100
 MAX_TICK_SEC = 600.0
-"""Checkpoints are saved at the end of a tick, so that a longer one could be lost."""
+"""Longest tick: checkpoints are saved at the end of a tick, so that a crash loses at most about one."""
 NUM_SNAPSHOTS = 20
 
 
@@ -42,13 +42,13 @@ def time_name(seconds: float) -> str:
 
 
 def flag_to_train_longer(done_kimg: float, total_kimg: float, limit_sec: float | None, spent_sec: float = 0) -> str:
-    """Return the flag that makes a finished run longer: of what has ended it, its time or its length, twice as much.
+    """Return the flag that trains a finished run further: it doubles whichever limit has ended the run.
 
     Args:
         done_kimg: Thousands of images seen.
         total_kimg: Length of the run.
-        limit_sec: Its time; None without a limit.
-        spent_sec: What it has spent, which is more if an iteration or a metric took long.
+        limit_sec: Time limit of the run; None without one.
+        spent_sec: Time spent, which exceeds the limit if the last iteration or metric took long.
     """
     if limit_sec is not None and done_kimg < total_kimg:
         return f"--time={time_name(2 * max(limit_sec, spent_sec))}"
@@ -56,7 +56,7 @@ def flag_to_train_longer(done_kimg: float, total_kimg: float, limit_sec: float |
 
 
 def num_ticks(limit_sec: float) -> int:
-    """Return into how many ticks a run is divided."""
+    """Return the number of ticks in a run of a given time."""
     return max(MIN_TICKS, math.ceil(limit_sec / MAX_TICK_SEC))
 
 
@@ -66,13 +66,13 @@ def ticks_per_snapshot(limit_sec: float) -> int:
 
 
 def plan_nimg(limit_sec: float, elapsed_sec: float, cur_nimg: int, sec_per_kimg: float) -> tuple[float, float]:
-    """Return how many images a run will have seen in the end, and the images of a tick, at the pace of now."""
+    """Return the length of a run and of a tick in images, at the present pace."""
     pace = 1000 / max(sec_per_kimg, 1e-6)
     return cur_nimg + max(limit_sec - elapsed_sec, 0) * pace, limit_sec / num_ticks(limit_sec) * pace
 
 
 def describe_length(total_kimg: float, limit_sec: float | None) -> str:
-    """Say how long a run is."""
+    """Describe the length of a run in a few words."""
     if limit_sec is None:
         return f"{total_kimg:g} kimg"
     return format_time(limit_sec) + ("" if total_kimg == UNLIMITED_KIMG else f", at most {total_kimg:g} kimg")

@@ -14,12 +14,12 @@ import numpy as np
 
 from dnnlib.atomic import write_atomic
 from dnnlib.util import UserError
-from training.run.folder import OPTIONS_FILE
+from training.run.options_file import OPTIONS_FILE
 
 ID_FILE = "wandb.json"
-"""In the run folder: the id of the run there."""
+"""File in the run folder with the id of the run on Weights & Biases."""
 PROJECT = "mscond"
-"""Where the environment variable ``WANDB_PROJECT`` names no other."""
+"""Project, unless the environment variable ``WANDB_PROJECT`` names another."""
 
 
 def check_wandb() -> None:
@@ -71,7 +71,7 @@ class WandbRun:
         """Send values by name.
 
         Raises:
-            OSError: It does not work; training goes on without.
+            OSError: It cannot be sent; training goes on.
         """
         time = {} if timestamp is None else {"_timestamp": timestamp}
         self._log({**values, **time}, step)
@@ -80,7 +80,7 @@ class WandbRun:
         """Send an image, uint8 ``[H, W, C]`` with 1 or 3 channels.
 
         Raises:
-            OSError: As of `write`.
+            OSError: As for `write`.
         """
         self._log({name: self._make_image(pixels.squeeze())}, step)
 
@@ -92,7 +92,7 @@ class WandbRun:
         """Wait until everything is sent.
 
         Raises:
-            OSError: As of `write`.
+            OSError: As for `write`.
         """
         with _errors_of_wandb():
             self._run.finish()

@@ -1,4 +1,4 @@
-"""What watches over a run: the health monitor, the best snapshot, and the page in the run folder."""
+"""Monitoring a run: its health, its best snapshot, and the page in its folder."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from training.run.health.history import MEASUREMENTS
 from training.run.health.monitor import Monitor
 from training.run.health.replay import first_score, replay
 from training.run.health.samples import MIN_AUGMENT_P, SampleMeter
-from training.run.health.signs import Sign
+from training.run.health.signs import HealthWarning
 from training.run.page.run_page import write_run_page
 from training.run.settings import TrainingSettings
 
 
 class RunWatch:
-    """The watch over one run. Whatever goes wrong in it is said once, and training goes on.
+    """Monitors one run; its own failures are reported once and never stop training.
 
-    Every process constructs one; that of the main process does the work.
+    Every process constructs one; the one of the main process does the work.
 
     Args:
-        settings: Settings of the run. What ``stats.jsonl`` in its folder says is taken for the run's past.
-        training_set: Its images.
+        settings: Settings of the run, whose past is read from ``stats.jsonl`` in its folder.
+        training_set: Images of the run.
         real_img: The real images of the sample grid, uint8 ``[N, C, H, W]``.
         say: Prints a line.
     """
@@ -58,19 +58,19 @@ class RunWatch:
                 self._failed.add(what)
                 self._say(f"Warning: {what} failed ({type(error).__name__}: {error}); training goes on without")
 
-    def _warn(self, signs: Iterable[Sign]) -> None:
-        for sign in signs:
-            self._say(f"Warning: {sign.text}")
+    def _warn(self, warnings: Iterable[HealthWarning]) -> None:
+        for warning in warnings:
+            self._say(f"Warning: {warning.text}")
 
     def add_tick(self, stats: training_stats.Collector) -> dict[str, dict[str, float]]:
-        """Look at the statistics of a tick and say what is new; returns further statistics, one for each warning."""
+        """Check the statistics of a tick and print new warnings; returns one further statistic for each warning."""
         if self._is_main:
             with self._guard("the health check"):
                 self._warn(self.monitor.add_tick(stats.as_dict()))
         return self.monitor.alarms()
 
     def describe(self) -> str:
-        """Return what the line of a tick says of the run's health: nothing if all is well."""
+        """Return the current warnings for the console line of a tick; empty if there are none."""
         kinds = self.monitor.kinds()
         return f" warnings {','.join(kinds)}" if kinds else ""
 
@@ -78,7 +78,7 @@ class RunWatch:
         """Measure a sample grid and report the values to `training_stats`; every process must call this.
 
         Args:
-            img: Its images, float32 ``[N, C, H, W]`` of about [-1, 1]; None on other processes.
+            img: Images of the grid, float32 ``[N, C, H, W]`` of about [-1, 1]; None on other processes.
             augment_pipe: Augmentation of the images that D sees, or None.
         """
         measured: dict[str, float] = {}
@@ -117,14 +117,14 @@ class RunWatch:
             if snapshot is not None and keep_best(self._run_dir, *score, kimg, snapshot):
                 self._say(f"Best snapshot so far: {snapshot.name}, {score[0]} {score[1]:.4g}")
 
-    def describe_signs(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the signs that are on, for ``exit_status.json``: nothing if there are none."""
-        signs = [asdict(sign) for sign in self.monitor.signs]
-        return {"health": signs} if signs else {}
+    def describe_warnings(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the current warnings for ``exit_status.json``; an empty dict if there are none."""
+        warnings = [asdict(warning) for warning in self.monitor.warnings]
+        return {"health": warnings} if warnings else {}
 
     @property
     def has_diverged(self) -> bool:
-        """Whether the run is to be stopped because training diverges, as far as this process knows."""
+        """Whether the run must stop because training diverges, as far as this process knows."""
         return self._stop_on == "divergence" and self.monitor.has_diverged
 
     def must_stop(self) -> bool:
@@ -132,12 +132,12 @@ class RunWatch:
         return self._stop_on is not None and distributed.from_rank0(self.has_diverged)
 
     def is_diverging(self) -> bool:
-        """Return whether this tick diverged, in a run that is to be stopped for it; every process must call this."""
+        """Return whether the last tick diverged in a run that stops on divergence; every process must call this."""
         return self._stop_on == "divergence" and distributed.from_rank0("divergence" in self.monitor.kinds())
 
     def describe_divergence(self) -> str:
-        """Return the last line of a run that was stopped because it diverged."""
-        reason = next((sign.text for sign in self.monitor.signs if sign.kind == "divergence"), "training diverges")
+        """Return the last console line of a run that stopped because it diverged."""
+        reason = next((each.text for each in self.monitor.warnings if each.kind == "divergence"), "training diverges")
         how = f"to go on from the last checkpoint: {how_to_run('train.py', f'--continue={self._run_dir}')}"
         return f"{self._run_dir}: stopped at {self.monitor.history.kimg:g} kimg, {reason}; {how}"
 

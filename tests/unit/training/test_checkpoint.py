@@ -13,11 +13,11 @@ from training import checkpoint
 from training.checkpoint import (
     CheckpointError,
     find_newest_checkpoint,
-    list_checkpoints,
     load_checkpoint,
     remove_leftovers,
     save_checkpoint,
 )
+from training.checkpoint_names import list_checkpoints
 
 
 def tree(value=0.0):

@@ -12,7 +12,8 @@ from tests.helpers import REPOSITORY
 from tests.training_runs import assert_same_outcome, make_trainer, tiny_options, train_here, write_dataset
 from training.extensions import Extension, Participant
 from training.run import registry
-from training.run.options import DatasetInfo, Flags, resolve
+from training.run.dataset_info import DatasetInfo
+from training.run.options import Flags, resolve
 from training.run.roles import check_class_names
 
 

@@ -10,7 +10,7 @@ from metrics import metric_main
 from tests.training_runs import BATCH, newest_state, tiny_options, train_here, write_dataset
 from training import training_loop
 from training.run import length
-from training.run.folder import read_status
+from training.run.status import read_status
 from training.run.time_plan import UNLIMITED_KIMG
 
 TICK = 3 * BATCH
@@ -57,13 +57,13 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.seconds = 0.0
-        look = length.RunLength.look_at_clock
+        look = length.RunLength.check_time_limit
 
         def look_at_own(run_length, elapsed_sec):
             look(run_length, self.seconds)
             self.seconds += 1
 
-        monkeypatch.setattr(length.RunLength, "look_at_clock", look_at_own)
+        monkeypatch.setattr(length.RunLength, "check_time_limit", look_at_own)
 
 
 def test_a_run_ends_when_its_time_is_over_and_can_go_on(tmp_path, options, monkeypatch):

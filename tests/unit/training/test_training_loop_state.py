@@ -37,7 +37,7 @@ DERIVED = {
         length._settings watch._stop_on""",
     "from the options of msconD": """loss.settings loss.adv_weights loss.con_scale_weights
         loss.views.recolor..p loss.views.recolor..Hz_geom loss.views.recolor..Hz_fbank""",
-    "from the dataset": "samples.size samples.real_img",
+    "from the dataset": "samples.size samples.real_img _dataset_record",
     "clocks": """start_sec last_checkpoint_sec batches.wait_sec length._is_time_up
         phases.stopwatch._is_cuda phases.stopwatch._used phases.stopwatch._times""",
 }

@@ -1,1 +1,1 @@
-"""Signs that training is going wrong: each with what was measured, what it means, and which flag to try."""
+"""Warnings that training is going wrong: what was measured, what it means, and which flags to try."""

@@ -1,4 +1,4 @@
-"""What the signs are read from: the last ticks of a run, the samples it has drawn and its scores."""
+"""The history of a run on which warnings are based: its last ticks, measurements of its samples, and its scores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from dnnlib.jsonl import finite
 
 WINDOW_TICKS = 10
-"""A state counts as lasting once it has held for so many ticks: ADA moves p by at most 0.08 in that many of 4 kimg."""
+"""Ticks that a condition must hold to count as lasting; in so many ticks of 4 kimg, ADA moves p by at most 0.08."""
 DIVERSITY = "Health/diversity"
 NEAREST_REAL = "Health/nearest_real"
 LEAK = "Health/leak"
@@ -26,32 +26,32 @@ class Tick:
     means: Mapping[str, float | None]
 
     def below(self, prefix: str) -> dict[str, float | None]:
-        """Return the means whose names begin with ``prefix``, without it."""
+        """Return the means whose names begin with ``prefix``, by the rest of their names."""
         return {name.removeprefix(prefix): value for name, value in self.means.items() if name.startswith(prefix)}
 
 
 @dataclass
 class History:
-    """All that is remembered of a run; its size does not grow with the length of the run, except by scores."""
+    """The history of a run, whose size does not grow with its length, except for the scores."""
 
     total_kimg: float
     has_leaky_augmentation: bool
-    """Whether images are augmented by transforms that can leak into samples when they are frequent."""
+    """Whether the augmentation has transforms that leak into samples if they are frequent."""
     is_adaptive: bool
     max_p: float | None
     ticks: deque[Tick] = field(default_factory=lambda: deque(maxlen=WINDOW_TICKS))
     measured: dict[str, list[float]] = field(default_factory=dict)
     """The last two values of each of `MEASUREMENTS`."""
     highest_diversity: float = 0.0
-    """At most 1: untrained networks draw patterns that differ more than images do."""
+    """Highest diversity so far, at most 1: samples of untrained networks differ more than images do."""
     scores: list[tuple[float, float]] = field(default_factory=list)
     """(kimg, value) of the score by which snapshots are compared."""
     score: str = ""
-    """Its name."""
+    """Name of that score."""
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> History:
-        """Begin the history of a run with these arguments of the training loop."""
+        """Begin the history of a run from the arguments of the training loop."""
         augment = options.get("augment_kwargs")
         class_name = augment.get("class_name") if isinstance(augment, Mapping) else None
         return cls(
@@ -67,7 +67,7 @@ class History:
         return self.ticks[-1].kimg if self.ticks else 0.0
 
     def add_tick(self, statistics: Mapping[str, Any]) -> None:
-        """Add a line of ``stats.jsonl``; what is no statistic is passed over."""
+        """Add a line of ``stats.jsonl``; entries that are not statistics are skipped."""
         means = {
             name: finite(entry.get("mean"))
             for name, entry in statistics.items()
@@ -79,7 +79,7 @@ class History:
         self.add_measurements(means)
 
     def add_measurements(self, means: Mapping[str, float | None]) -> None:
-        """Add statistics of a sample grid; a repeated value is that of the grid before."""
+        """Add statistics of a sample grid; a repeated value belongs to the grid before."""
         for name in MEASUREMENTS:
             value, before = means.get(name), self.measured.get(name, [])
             if value is not None and before[-1:] != [value]:
@@ -88,6 +88,6 @@ class History:
         self.highest_diversity = max(self.highest_diversity, min(newest, 1.0))
 
     def add_score(self, kimg: float, name: str, value: float) -> None:
-        """Add the value of the first score."""
+        """Add a value of the score by which snapshots are compared."""
         self.score = name
         self.scores.append((kimg, value))

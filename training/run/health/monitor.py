@@ -1,4 +1,4 @@
-"""The health of a run: its history, and the signs that are on."""
+"""The health of a run: its history, and the warnings that apply at the last tick."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from training.run.health.history import History
-from training.run.health.signs import Sign, find_signs
+from training.run.health.signs import HealthWarning, find_warnings
 
 LASTING_TICKS = 2
 """Ticks of divergence in a row after which ``--stop-on=divergence`` stops."""
@@ -21,47 +21,47 @@ class Monitor:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self.history = History.of(options)
-        self.signs: list[Sign] = []
-        """Those of the last tick."""
-        self.seen: dict[str, tuple[float, float, Sign]] = {}
-        """By kind: thousands of images seen when it was first and last on, and what was last said."""
+        self.warnings: list[HealthWarning] = []
+        """The warnings of the last tick."""
+        self.seen: dict[str, tuple[float, float, HealthWarning]] = {}
+        """Warnings by kind: thousands of images seen when it first and last applied, and its last text."""
         self._num_diverged = 0
 
-    def add_tick(self, statistics: Mapping[str, Any]) -> list[Sign]:
-        """Add a line of ``stats.jsonl``; returns the signs that were not on before."""
+    def add_tick(self, statistics: Mapping[str, Any]) -> list[HealthWarning]:
+        """Add a line of ``stats.jsonl``; returns the new warnings."""
         self.history.add_tick(statistics)
-        new = self._look()
+        new = self._update()
         self._num_diverged = self._num_diverged + 1 if "divergence" in self.kinds() else 0
         return new
 
-    def add_measurements(self, means: Mapping[str, float]) -> list[Sign]:
-        """Add statistics of a sample grid; returns the signs that were not on before."""
+    def add_measurements(self, means: Mapping[str, float]) -> list[HealthWarning]:
+        """Add statistics of a sample grid; returns the new warnings."""
         self.history.add_measurements(means)
-        return self._look()
+        return self._update()
 
-    def add_score(self, kimg: float, name: str, value: float) -> list[Sign]:
-        """Add a value of the score by which snapshots are compared; returns the signs that were not on before."""
+    def add_score(self, kimg: float, name: str, value: float) -> list[HealthWarning]:
+        """Add a value of the score by which snapshots are compared; returns the new warnings."""
         self.history.add_score(kimg, name, value)
-        return self._look()
+        return self._update()
 
-    def _look(self) -> list[Sign]:
+    def _update(self) -> list[HealthWarning]:
         before = self.kinds()
-        self.signs = list(find_signs(self.history))
+        self.warnings = list(find_warnings(self.history))
         kimg = self.history.kimg
-        for sign in self.signs:
-            first_kimg = self.seen[sign.kind][0] if sign.kind in self.seen else kimg
-            self.seen[sign.kind] = (first_kimg, kimg, sign)
-        return [sign for sign in self.signs if sign.kind not in before]
+        for warning in self.warnings:
+            first_kimg = self.seen[warning.kind][0] if warning.kind in self.seen else kimg
+            self.seen[warning.kind] = (first_kimg, kimg, warning)
+        return [warning for warning in self.warnings if warning.kind not in before]
 
     def kinds(self) -> list[str]:
-        """Return the kinds of the signs that are on."""
-        return [sign.kind for sign in self.signs]
+        """Return the kinds of the current warnings."""
+        return [warning.kind for warning in self.warnings]
 
     @property
     def has_diverged(self) -> bool:
-        """Whether training has diverged for good."""
+        """Whether training has diverged for `LASTING_TICKS`."""
         return self._num_diverged >= LASTING_TICKS
 
     def alarms(self) -> dict[str, dict[str, float]]:
-        """Return the signs that are on in the form of statistics, for ``stats.jsonl``."""
-        return {f"Health/alarm/{sign.kind}": {"num": 1, "mean": sign.value, "std": 0.0} for sign in self.signs}
+        """Return the current warnings as statistics, for ``stats.jsonl``."""
+        return {f"Health/alarm/{each.kind}": {"num": 1, "mean": each.value, "std": 0.0} for each in self.warnings}

@@ -13,14 +13,14 @@ from training.run.health.monitor import Monitor
 from training.run.names import snapshot_kimg
 
 CONDITIONS = ("real_fingerprint", "num_real", "seed", "object_detector")
-"""What the scores of a run must have in common to be compared: ``--continue`` may bring other images to compare with.
+"""Entries of 'protocol' in ``metric-*.jsonl`` that must agree for two scores of a run to be comparable.
 
-Names in 'protocol' of the records in ``metric-*.jsonl``.
+They may differ because ``--continue`` accepts other images for the metrics.
 """
 
 
 def replay(run_dir: Path, options: Mapping[str, Any]) -> Monitor:
-    """Read what a run has logged so far.
+    """Construct the monitor of a run from what it has logged so far.
 
     Args:
         run_dir: Run folder.
@@ -29,7 +29,7 @@ def replay(run_dir: Path, options: Mapping[str, Any]) -> Monitor:
     monitor, scores = Monitor(options), deque(_read_first_scores(run_dir, options))
     for _number, line in read_lines(run_dir / "stats.jsonl"):
         monitor.add_tick(line)
-        while scores and scores[0][0] <= monitor.history.kimg:  # each is judged at the tick after which it was found
+        while scores and scores[0][0] <= monitor.history.kimg:  # a score follows its tick
             monitor.add_score(*scores.popleft())
     for score in scores:
         monitor.add_score(*score)
@@ -48,7 +48,7 @@ def _read_first_scores(run_dir: Path, options: Mapping[str, Any]) -> Iterator[tu
 
 
 def first_score(results: Mapping[str, float]) -> tuple[str, float] | None:
-    """Return name and value of the first score that is better one way or the other: snapshots are compared by it."""
+    """Return the name and value of the score by which snapshots are compared: the first that has a direction."""
     return next((item for item in results.items() if is_higher_better(item[0]) is not None), None)
 
 
@@ -75,13 +75,13 @@ def _scores(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def conditions(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the `CONDITIONS` that a record of ``metric-*.jsonl`` names: those of older runs name none."""
+    """Return the `CONDITIONS` of a record in ``metric-*.jsonl``; empty for records of older runs."""
     protocol = record.get("protocol")
     return {name: protocol[name] for name in CONDITIONS if name in protocol} if isinstance(protocol, dict) else {}
 
 
 def read_conditions(run_dir: Path, score: str, snapshot: Path) -> dict[str, Any]:
-    """Return the `conditions` of the newest record of a snapshot's score, empty if there is none."""
+    """Return the `conditions` of the newest record of a score of a snapshot; empty if there is none."""
     found: dict[str, Any] = {}
     for path in run_dir.glob("metric-*.jsonl"):
         for _number, record in read_lines(path):

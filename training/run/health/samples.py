@@ -15,11 +15,11 @@ from training.run.health.history import DIVERSITY, LEAK, NEAREST_REAL
 
 SIDE_PX = 16
 MAX_SAMPLES = 256
-"""Images of a grid that are compared."""
+"""Largest number of images of a grid that are compared."""
 MAX_TRAINING_IMAGES = 2000
-"""Sets with more are not searched for copies: networks hardly memorise them, and reading them takes time."""
+"""Largest training set that is searched for copies: networks hardly memorise more, and reading images takes time."""
 MIN_AUGMENT_P = 0.3
-"""Leaks are not looked for below it."""
+"""Smallest augmentation probability at which leaks are looked for."""
 
 Augment = Callable[[np.ndarray], np.ndarray]
 """Augments images, float32 ``[N, C, H, W]`` of [-1, 1]."""
@@ -44,7 +44,7 @@ class SampleMeter:
         """Measure a grid.
 
         Args:
-            img: Its images, float32 ``[N, C, H, W]`` of about [-1, 1].
+            img: Images of the grid, float32 ``[N, C, H, W]`` of about [-1, 1].
             augment: Augmentation of the images that D sees; None if there is none that can leak.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Curves with bands, drawn in the browser by uPlot; the numbers stand in the page as JSON."""
+"""Curves with bands, drawn in the browser by uPlot from JSON in the page."""
 
 from __future__ import annotations
 

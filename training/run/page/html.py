@@ -48,7 +48,7 @@ def tag(name: str, /, *children: str | None, **attributes: str | bool | None) ->
 
 
 def join(*children: str | None) -> Html:
-    """Escape texts and put them and markup one after the other."""
+    """Join texts, which are escaped, and markup."""
     return Html("".join(text(child) for child in children if child is not None))
 
 

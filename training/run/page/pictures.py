@@ -13,13 +13,13 @@ from typing import TypeVar
 import PIL.Image
 
 from dnnlib.atomic import write_atomic
-from training.data.grid import OVERVIEW_PX, TILE_PX, overview_size
-from training.run.folder import read_small_file
+from training.data.overview import OVERVIEW_PX, TILE_PX, overview_size
+from training.run.json_files import read_small_file
 from training.run.names import GridName, find_grids
 
 T = TypeVar("T")
 CACHE_FOLDER = "report-files"
-"""In the run folder: the pictures of its page, so that a large grid is read once."""
+"""Folder in the run folder that caches the pictures of its page, so that each grid is read once."""
 WEBP_QUALITY = 80
 MAX_FRAMES = 60
 MAX_GRID_BYTES = 1 << 28
@@ -44,12 +44,12 @@ class Picture:
 
 
 def sample_pictures(run_dir: Path, side_px: int | None, max_bytes: int) -> list[Picture]:
-    """Return pictures of the sample grids over time, so few of them that they fit, first and last among them.
+    """Return pictures of the sample grids over time, evenly chosen so that they fit; the first and last are included.
 
     Args:
         run_dir: Run folder.
-        side_px: Side of the images, None if unknown.
-        max_bytes: Largest sum of their sizes.
+        side_px: Side of the images; None if unknown.
+        max_bytes: Largest sum of the sizes of the pictures.
     """
     grids = _spread([(describe_grid(name), path) for name, path in find_grids(run_dir)], MAX_FRAMES)
     pictures = [picture for label, path in grids if (picture := small_picture(path, side_px, label)) is not None]
@@ -59,7 +59,7 @@ def sample_pictures(run_dir: Path, side_px: int | None, max_bytes: int) -> list[
 
 
 def describe_grid(name: GridName) -> str:
-    """Say in words what a grid shows."""
+    """Describe in a few words what a grid shows."""
     if name.is_initial:
         return "before training"
     return f"after {name.kimg:g} kimg" + (", without averaging of weights" if name.is_unaveraged else "")
@@ -87,7 +87,7 @@ def small_picture(path: Path, side_px: int | None, label: str) -> Picture | None
         picture = _describe(data, label)
     except _UNREADABLE:
         return None
-    with contextlib.suppress(OSError):  # of a folder that cannot be written to
+    with contextlib.suppress(OSError):  # the folder may be read-only
         cached.parent.mkdir(exist_ok=True)
         write_atomic(cached, data)
     return picture

@@ -1,4 +1,4 @@
-"""What the page says of a run, read from its folder: state, options, curves, scores, health."""
+"""The contents of a run folder for its page: state, options, curves, scores, health."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from typing import Any
 
 from dnnlib.jsonl import MAX_LINE_BYTES, finite, read_lines, statistic
 from dnnlib.util import UserError
+from training.checkpoint_names import has_checkpoint
 from training.run.best import read_best
-from training.run.folder import ENDED, OPTIONS_FILE, is_locked, read_options, read_small_file, read_status
 from training.run.health.monitor import Monitor
 from training.run.health.replay import read_scores, replay
+from training.run.json_files import read_json_object
+from training.run.lock import is_locked
+from training.run.options_file import OPTIONS_FILE, read_options
+from training.run.status import ENDED, read_status
 
 MAX_POINTS = 300
-"""Points of a curve; of each of several runs on one page, a part of them."""
+"""Largest number of points of a curve; several runs on one page share them."""
 REPORTED_RUNNING = "reported running"
-"""State of a run that said it was running, if it cannot be found out whether it still is."""
+"""State of a run that reported to be running, if its lock cannot be checked."""
 UNREPORTED = "unreported"
-"""State of a run that does not say, as those of StyleGAN2-ADA."""
+"""State of a run without ``exit_status.json``, as of StyleGAN2-ADA."""
 
 
 @dataclass
@@ -50,7 +54,7 @@ class RunRecords:
     """By name: (kimg, value) of each snapshot."""
     monitor: Monitor
     best: dict[str, Any] | None
-    """What best.json says."""
+    """Content of ``best.json``."""
     can_continue: bool
     """Whether ``train.py --continue`` finds options of its own and a checkpoint."""
 
@@ -63,7 +67,7 @@ class RunRecords:
 
     @property
     def sec_per_kimg(self) -> float | None:
-        """Recent pace, snapshots and metrics included; that of training alone after the first tick."""
+        """Recent pace with snapshots and metrics; after the first tick, that of training alone."""
         ticks = [tick for tick in self.monitor.history.ticks if tick.means.get("Timing/total_sec") is not None]
         if not ticks:
             return None
@@ -79,7 +83,7 @@ def read_records(run_dir: Path, monitor: Monitor | None = None, max_points: int 
 
     Args:
         run_dir: Run folder.
-        monitor: Health of the run; without one it is read from the files.
+        monitor: Health of the run; None to read it from the files.
         max_points: Largest number of points of a curve.
 
     Raises:
@@ -105,7 +109,7 @@ def read_records(run_dir: Path, monitor: Monitor | None = None, max_points: int 
         scores=_read_all_scores(run_dir, max_points),
         monitor=monitor,
         best=read_best(run_dir),
-        can_continue=is_ours and any(run_dir.glob("training-state-*.safetensors")),
+        can_continue=is_ours and has_checkpoint(run_dir),
     )
 
 
@@ -125,11 +129,7 @@ def _read_options(run_dir: Path) -> tuple[dict[str, Any], bool]:
     try:
         return read_options(run_dir), True
     except UserError:  # of StyleGAN2-ADA's train.py, or damaged; the curves are still there
-        try:
-            options = json.loads(read_small_file(run_dir / OPTIONS_FILE))
-        except (OSError, ValueError, RecursionError):
-            return {}, False
-        return options if isinstance(options, dict) else {}, False
+        return read_json_object(run_dir / OPTIONS_FILE) or {}, False
 
 
 def read_curves(path: Path, max_points: int = MAX_POINTS) -> dict[str, Curve]:

@@ -16,7 +16,7 @@ from dnnlib.util import format_time
 from training.run.best import BEST_SNAPSHOT
 from training.run.folder import read_spent_sec
 from training.run.health.monitor import Monitor
-from training.run.latest import is_state, newest_networks
+from training.run.latest import generate_command, is_checkpoint, newest_networks
 from training.run.page.html import Html, document, embed_json, image, join, table, tag
 from training.run.page.names import distinct_names
 from training.run.page.pictures import Picture, sample_pictures, small_picture
@@ -33,7 +33,7 @@ from training.run.time_plan import flag_to_train_longer
 
 PAGE_FILE = "report.html"
 CHEAP_METRIC = "fd1k_efflite1"
-"""Suggested for runs without metrics of their own, which a CPU computes in minutes."""
+"""Suggested for runs without metrics of their own; a CPU computes it in minutes."""
 SIZE_FLAGS = {
     "--cbase": "G_kwargs.synthesis_kwargs.channel_base",
     "--cmax": "G_kwargs.synthesis_kwargs.channel_max",
@@ -61,7 +61,7 @@ def write_run_page(run_dir: Path, monitor: Monitor | None = None) -> Path:
 
     Args:
         run_dir: Run folder.
-        monitor: Its health; without one it is read from its files.
+        monitor: Health of the run; None to read it from the files.
 
     Raises:
         UserError: There is no run.
@@ -137,7 +137,7 @@ def _overview(runs: Sequence[RunRecords]) -> Html:
             f"{run.kimg:.4g} of {run.total_kimg:.4g}",
             "-" if run.sec_per_kimg is None else f"{run.sec_per_kimg:.3g}",
             "-" if run.best is None else f"{run.best['score']} {run.best['value']:.4g} at {run.best['kimg']:g} kimg",
-            str(len(run.monitor.signs)),
+            str(len(run.monitor.warnings)),
         ]
         for run in runs
     ]
@@ -148,15 +148,15 @@ def _overview(runs: Sequence[RunRecords]) -> Html:
 def _health(runs: Sequence[RunRecords]) -> Html:
     prefix = {id(run): f"{run.name}: " if len(runs) > 1 else "" for run in runs}
     now = [
-        tag("li", tag("strong", "Warning: "), prefix[id(run)], _with_flags(sign.text))
+        tag("li", tag("strong", "Warning: "), prefix[id(run)], _with_flags(warning.text))
         for run in runs
-        for sign in run.monitor.signs
+        for warning in run.monitor.warnings
     ]
     earlier = [
-        tag("li", f"{prefix[id(run)]}{_span(first, last)}: ", _with_flags(sign.text))
+        tag("li", f"{prefix[id(run)]}{_span(first, last)}: ", _with_flags(warning.text))
         for run in runs
-        for first, last, sign in run.monitor.seen.values()
-        if sign.kind not in run.monitor.kinds()
+        for first, last, warning in run.monitor.seen.values()
+        if warning.kind not in run.monitor.kinds()
     ]
     content = [
         tag("ul", *now, class_="warnings") if now else tag("p", "Nothing unusual at the last report.", class_="fine")
@@ -167,7 +167,7 @@ def _health(runs: Sequence[RunRecords]) -> Html:
 
 
 def _with_flags(text: str) -> Html:
-    """Mark the flags in a text, which are not to be broken at their hyphens."""
+    """Mark up the flags in a text, so that they are not broken at their hyphens."""
     parts = re.split(r"(--[a-z][a-z-]*(?:=[\w.]+)?)", text)
     return join(*(tag("code", part, class_="flag") if number % 2 else part for number, part in enumerate(parts)))
 
@@ -222,8 +222,9 @@ def _commands(run: RunRecords) -> Html:
 
 
 def commands(run: RunRecords) -> Iterator[tuple[str, str]]:
-    """Yield what can be done with a run, and the exact command for it."""
+    """Yield purposes, and the command for each."""
     newest, best = newest_networks(run.folder), run.folder / BEST_SNAPSHOT
+    has_labels = bool(_settings(run, "training_set_kwargs").get("use_labels"))
     if run.can_continue:
         limit_sec = finite(run.options.get("time_limit_sec"))
         spent_sec = read_spent_sec(run.folder)
@@ -231,14 +232,14 @@ def commands(run: RunRecords) -> Iterator[tuple[str, str]]:
         longer = [flag_to_train_longer(run.kimg, run.total_kimg, limit_sec, spent_sec)] if is_longer else []
         command = how_to_run("train.py", f"--continue={run.folder}", *longer)
         yield "Train further" if longer else "Continue", command
-    elif newest is not None and not is_state(str(newest)):
+    elif newest is not None and not is_checkpoint(str(newest)):
         command = how_to_run("train.py", *_starting_from(run, newest))
         yield "Start another run from its networks (with its --cfg)", command
     if newest is not None:
-        yield "Generate images", _generate(run, newest)
+        yield "Generate images", generate_command(newest, has_labels)
         yield "Score", how_to_run("calc_metrics.py", f"--network={newest}", *_scoring(run))
     if best.is_file():
-        yield "Generate images with the best snapshot", _generate(run, best)
+        yield "Generate images with the best snapshot", generate_command(best, has_labels)
     yield "Compare with another run", how_to_run("report.py", str(run.folder), "OTHER_RUN", "--out=comparison.html")
     if any(run.folder.glob("events.out.tfevents.*")):
         yield "All statistics", f"tensorboard {shlex.quote(f'--logdir={run.folder}')}"
@@ -253,11 +254,6 @@ def _starting_from(run: RunRecords, snapshot: Path) -> Iterator[str]:
         yield "--cond=1"
     yield from (f"{flag}={options[name]}" for flag, name in SIZE_FLAGS.items() if name in options)
     yield f"--resume={snapshot}"
-
-
-def _generate(run: RunRecords, network: Path) -> str:
-    label = ["--class=0"] if _settings(run, "training_set_kwargs").get("use_labels") else []
-    return how_to_run("generate.py", f"--network={network}", "--seeds=0-35", *label, "--grid", "--outdir=out")
 
 
 def _scoring(run: RunRecords) -> Iterator[str]:

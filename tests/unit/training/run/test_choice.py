@@ -3,7 +3,8 @@ import torch
 
 from training.run import choice
 from training.run.choice import choose_for_cpu
-from training.run.options import DatasetInfo, Flags, resolve
+from training.run.dataset_info import DatasetInfo
+from training.run.options import Flags, resolve
 
 DATASET = DatasetInfo("cats", 32, 500, has_labels=False)
 CPU = torch.device("cpu")

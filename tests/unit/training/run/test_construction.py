@@ -9,7 +9,8 @@ from training.run.construction import (
     networks_of_participants,
     participants,
 )
-from training.run.options import DatasetInfo, Flags, resolve
+from training.run.dataset_info import DatasetInfo
+from training.run.options import Flags, resolve
 from training.run.settings import TrainingSettings
 
 SHAPE = ImageShape(c_dim=3, img_resolution=16, img_channels=1)

@@ -7,8 +7,9 @@ import pytest
 from dnnlib.util import UserError
 from tests.training_runs import write_dataset
 from tests.unit.training.run.launch_requests import continued, request
-from training.run.folder import read_options, write_status
 from training.run.launch import prepare_run
+from training.run.options_file import read_options
+from training.run.status import write_status
 
 
 @pytest.fixture

@@ -3,31 +3,24 @@ import os
 import re
 from pathlib import Path
 
-import filelock
 import pytest
 
 from dnnlib.util import UserError
 from tests.processes import fork_server
 from training.run import folder as run_folder
 from training.run.folder import (
-    OPTIONS_FILE,
-    STATUS_FILE,
     RunState,
     check_files,
     find_run_dir,
     find_state,
     has_progress,
-    is_locked,
-    lock_run,
     make_run_dir,
-    read_options,
-    read_small_file,
     read_spent_sec,
-    read_status,
     refuse_to_start_over,
-    write_options,
-    write_status,
 )
+from training.run.lock import lock_run
+from training.run.options_file import OPTIONS_FILE, write_options
+from training.run.status import STATUS_FILE, write_status
 
 
 def test_numbers_follow_each_other(tmp_path):
@@ -172,112 +165,7 @@ def test_a_run_that_has_trained_does_not_start_over(tmp_path, trace):
         refuse_to_start_over(tmp_path)
 
 
-def test_whether_a_run_is_locked(tmp_path, monkeypatch):
-    assert is_locked(tmp_path) is False
-    with lock_run(tmp_path):
-        assert is_locked(tmp_path) is True
-    assert is_locked(tmp_path) is False
-
-    def refuse(*_args, **_kwargs):
-        raise PermissionError
-
-    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
-    assert is_locked(tmp_path) is None
-    assert find_state(tmp_path) is RunState.NEW
-
-
-def hold_lock(path, is_held, is_over):
-    with lock_run(path):
-        write_status(path, "running", 0, 1)
-        is_held.set()
-        is_over.wait()
-
-
-@pytest.mark.slow
-def test_two_processes_cannot_train_one_run(tmp_path):
-    context = fork_server()
-    is_held, is_over = context.Event(), context.Event()
-    process = context.Process(target=hold_lock, args=(tmp_path, is_held, is_over))
-    process.start()
-    is_held.wait()
-    message = rf"is being trained by another process \(process {process.pid} on .*\); stop that one first$"
-    with pytest.raises(UserError, match=message), lock_run(tmp_path):
-        pass
-    process.kill()  # the lock does not outlive its process
-    process.join()
-    with lock_run(tmp_path):
-        pass
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{", "\0", "[" * 10**5])
-def test_a_status_that_cannot_be_read_is_none(tmp_path, content):
-    (tmp_path / STATUS_FILE).write_text(content)
-    assert read_status(tmp_path) == {}
-
-
-def test_small_files(tmp_path):
-    path = tmp_path / "file"
-    with pytest.raises(FileNotFoundError):
-        read_small_file(path)
-    path.write_bytes(b"abc")
-    assert read_small_file(path, 3) == b"abc"
-    with pytest.raises(ValueError, match="larger than"):
-        read_small_file(path, 2)
-    path.unlink()
-    os.mkfifo(path)
-    with pytest.raises(FileNotFoundError):
-        read_small_file(path)
-
-
-# Options
-
-
-def test_options_come_back(tmp_path):
-    options = {"total_kimg": 0.1, "ema_rampup": None, "G_kwargs": {"w_dim": 4}, "metrics": ["x"]}
-    write_options(tmp_path, options)
-    assert read_options(tmp_path) == options
-    assert json.loads((tmp_path / OPTIONS_FILE).read_text()) == options
-
-
-@pytest.mark.parametrize("content", [b"", b'{"num_gpus": 1', b"\xff", b"[1]", b"[" * 10**5, b" " * (2 << 20)])
-def test_damaged_options(tmp_path, content):
-    (tmp_path / OPTIONS_FILE).write_bytes(content)
-    with pytest.raises(UserError, match=f"{OPTIONS_FILE}"):
-        read_options(tmp_path)
-
-
-def test_a_run_of_the_reference_cannot_be_continued(tmp_path):
-    (tmp_path / OPTIONS_FILE).write_text('{"num_gpus": 1, "run_dir": "runs/00000-x"}')
-    with pytest.raises(
-        UserError, match=r"is not of this train\.py; start a new run with --resume=<snapshot\.pkl> instead$"
-    ):
-        read_options(tmp_path)
-
-
 # Folders from elsewhere
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"reason": ["finished"], "kimg": "abc", "name": 5, "pid": "\\u001b[2J", "host": 3}',
-        '{"kimg": NaN}',
-        '{"kimg": 1e400}',
-        f'{{"kimg": {"9" * 101}}}',
-        "[1]",
-        "[" * 100_000,
-    ],
-)
-def test_a_status_holds_only_values_of_its_types(tmp_path, text):
-    (tmp_path / STATUS_FILE).write_text(text)
-    assert read_status(tmp_path) == {}
-
-
-def test_a_lock_whose_holder_is_unknown_or_hostile(tmp_path):
-    for status, where in (({"pid": 1}, "process;"), ({"pid": 1, "host": "\x1b[2J"}, r"\(process 1 on \\x1b\[2J\);")):
-        (tmp_path / STATUS_FILE).write_text(json.dumps(status))
-        with lock_run(tmp_path), pytest.raises(UserError, match=f"trained by another .*{where}"), lock_run(tmp_path):
-            pass
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from dnnlib.util import UserError
-from training.run.folder import write_options
-from training.run.latest import SHIPPED, find_network, is_state, newest_networks
+from training.run.latest import SHIPPED, find_network, is_checkpoint, newest_networks
+from training.run.options_file import write_options
 
 
 def new_run(folder, *names):
@@ -83,6 +83,6 @@ def test_there_is_nothing_yet(tmp_path, monkeypatch):
 
 
 def test_checkpoints_are_told_by_their_names():
-    assert is_state("runs/00000-a/training-state-000009600.safetensors")
-    assert not is_state("https://example.com/net.pkl")
-    assert not is_state("model.safetensors")
+    assert is_checkpoint("runs/00000-a/training-state-000009600.safetensors")
+    assert not is_checkpoint("https://example.com/net.pkl")
+    assert not is_checkpoint("model.safetensors")

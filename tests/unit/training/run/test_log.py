@@ -222,7 +222,7 @@ def test_a_long_activity_gives_signs_of_life(monkeypatch):
     ticks = iter([False, False, True])
     is_over = mock.Mock(wait=lambda _timeout_sec: next(ticks))
     with console.doing("drawing fakes000000.png"):
-        console._give_signs_of_life(is_over)
+        console._print_heartbeats(is_over)
     assert re.fullmatch(r"(  drawing fakes000000\.png \(\d+s\)\n){2}", terminal.getvalue())
 
 
@@ -234,7 +234,7 @@ def test_signs_of_life_need_no_terminal(monkeypatch, capsys, stdout):
     if stdout is not None:
         stdout.close()
     ticks = iter([False, True])
-    Console(is_main=True, progress="plain")._give_signs_of_life(mock.Mock(wait=lambda _timeout_sec: next(ticks)))
+    Console(is_main=True, progress="plain")._print_heartbeats(mock.Mock(wait=lambda _timeout_sec: next(ticks)))
     assert capsys.readouterr().out == ""
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from training.run import memory
+from training.run.dataset_info import DatasetInfo
 from training.run.memory import (
     describe_memory,
     estimate_memory,
@@ -9,7 +10,7 @@ from training.run.memory import (
     legal_batch_gpus,
     out_of_memory_advice,
 )
-from training.run.options import DatasetInfo, Flags, resolve
+from training.run.options import Flags, resolve
 
 CPU = torch.device("cpu")
 MIB = 1 << 20

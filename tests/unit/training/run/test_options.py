@@ -20,7 +20,8 @@ import pytest
 import train
 from tests.helpers import GOLDEN_DIR
 from training.run import launch
-from training.run.options import AUGPIPES, RESUME_SOURCES, DatasetInfo, Flags, change_options, resolve
+from training.run.dataset_info import DatasetInfo
+from training.run.options import AUGPIPES, RESUME_SOURCES, Flags, change_options, resolve
 
 GOLDEN = GOLDEN_DIR / "options.json"
 NUM_IMAGES = 1000

@@ -168,7 +168,11 @@ def test_where_a_dataset_comes_from(tmp_path, photos, monkeypatch):
 
 @pytest.mark.parametrize(
     ("size_px", "data", "words"),
-    [(20, "photos", "--size must be a power of two from 4 pixels, not 20"), (16, "none", "no such file or folder")],
+    [
+        (20, "photos", "--size must be a power of two from 8 pixels, not 20"),
+        (4, "photos", "--size must be a power of two from 8 pixels, not 4"),
+        (16, "none", "no such file or folder"),
+    ],
 )
 def test_mistakes(tmp_path, photos, size_px, data, words):
     with pytest.raises(UserError, match=words):

@@ -8,7 +8,8 @@ import torch
 from dnnlib.util import UserError, construct_class_by_name
 from tests import tiny_snapshot
 from training.run import preflight
-from training.run.options import DatasetInfo, Flags, resolve
+from training.run.dataset_info import DatasetInfo
+from training.run.options import Flags, resolve
 from training.run.preflight import check_networks, describe_run, try_transfer
 
 Usage = collections.namedtuple("Usage", "total used free")

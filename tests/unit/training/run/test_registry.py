@@ -13,7 +13,8 @@ import pytest
 import train
 from tests.helpers import REPOSITORY
 from training.run import registry
-from training.run.options import DatasetInfo, Flags, resolve
+from training.run.dataset_info import DatasetInfo
+from training.run.options import Flags, resolve
 from training.run.presets import PRESETS
 from training.run.registry import Configuration, NoSettings, configurations, constant, setting_values
 

@@ -5,7 +5,8 @@ import torch
 
 from dnnlib.util import construct_class_by_name
 from training.run import rehearsal
-from training.run.options import DatasetInfo, Flags, resolve
+from training.run.dataset_info import DatasetInfo
+from training.run.options import Flags, resolve
 from training.run.rehearsal import rehearse
 from training.run.settings import TrainingSettings
 

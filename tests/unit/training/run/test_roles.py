@@ -1,7 +1,8 @@
 import pytest
 
 from dnnlib.util import UserError
-from training.run.options import DatasetInfo, Flags, resolve
+from training.run.dataset_info import DatasetInfo
+from training.run.options import Flags, resolve
 from training.run.registry import configurations
 from training.run.roles import allowed_classes, check_class_names
 

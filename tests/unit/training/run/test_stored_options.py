@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from dnnlib.util import UserError
-from training.run.options import DatasetInfo, Flags, resolve
+from training.run.dataset_info import DatasetInfo
+from training.run.options import Flags, resolve
 from training.run.settings import TrainingSettings
 from training.run.stored_options import check_dataset_class, check_options, comparable_options, describe_changes
 

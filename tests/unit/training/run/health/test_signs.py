@@ -42,8 +42,8 @@ def run(lines, options=OPTIONS):
 
 
 def only_text(monitor):
-    (sign,) = monitor.signs
-    return sign.text
+    (warning,) = monitor.warnings
+    return warning.text
 
 
 def test_a_healthy_run():
@@ -95,8 +95,8 @@ def test_augmentation_at_its_limit():
     kinds, monitor = run([{"Progress/augment": 0.9}] * WINDOW_TICKS)
     assert kinds[-1] == ["augmentation_at_limit", "augmentation_may_leak"]
     assert kinds[-2] == []
-    assert "limit of 0.9" in monitor.signs[0].text
-    assert "--cbase" in monitor.signs[0].text
+    assert "limit of 0.9" in monitor.warnings[0].text
+    assert "--cbase" in monitor.warnings[0].text
     assert run([{"Progress/augment": 0.89}] * WINDOW_TICKS)[0][-1] == ["augmentation_may_leak"]
     assert run([{"Progress/augment": 0.8}] * WINDOW_TICKS)[0][-1] == []
 
@@ -150,22 +150,22 @@ def scored(values, name="fid50k_full"):
 
 
 def test_stagnation():
-    assert scored([50, 20, *[25] * 7]).signs == []
+    assert scored([50, 20, *[25] * 7]).warnings == []
     monitor = scored([50, 20, *[25] * 8])
     assert monitor.kinds() == ["stagnation"]
     assert "its best value 20 was at 200 kimg and it is 25 now" in only_text(monitor)
-    assert scored([50 - i for i in range(20)]).signs == []
-    assert scored([*range(100, 40, -3), *[45] * 8]).signs == []  # 8 of 28 scores are no long time yet
+    assert scored([50 - i for i in range(20)]).warnings == []
+    assert scored([*range(100, 40, -3), *[45] * 8]).warnings == []  # 8 of 28 scores are no long time yet
 
 
 def test_scores_of_which_more_is_better():
     assert scored([1, 2, *[1.5] * 8], "is50k_mean").kinds() == ["stagnation"]
-    assert scored([i / 2 for i in range(12)], "is50k_mean").signs == []
+    assert scored([i / 2 for i in range(12)], "is50k_mean").warnings == []
 
 
 def test_what_was_on_is_remembered():
     _, monitor = run([{}, {"Loss/D/loss": 200.0}, {"Loss/D/loss": 300.0}, {}])
-    assert monitor.signs == []
+    assert monitor.warnings == []
     (first, last, sign) = monitor.seen["divergence"]
     assert (first, last, sign.value) == (4, 8, 300)
 
@@ -197,7 +197,7 @@ def test_replay_judges_each_score_when_it_was_found(tmp_path):
     ]
     (tmp_path / "metric-fid50k_full.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     monitor = replay(tmp_path, OPTIONS)
-    assert monitor.signs == []
+    assert monitor.warnings == []
     first_kimg, last_kimg, sign = monitor.seen["stagnation"]
     assert (first_kimg, sign.value) == (45, 12)
     assert last_kimg == 70  # the tick was there before its score

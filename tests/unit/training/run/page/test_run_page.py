@@ -14,7 +14,7 @@ from PIL import Image
 
 from dnnlib.util import UserError
 from tests.fake_run import write_run
-from training.run.folder import lock_run
+from training.run.lock import lock_run
 from training.run.names import find_grids
 from training.run.page.pictures import CACHE_FOLDER, describe_grid, sample_pictures, small_picture
 from training.run.page.records import read_curves, read_records, updated_sec

@@ -1,0 +1,182 @@
+import contextlib
+import json
+import math
+
+import pytest
+
+from dnnlib.util import UserError
+from tests.image_files import encode, images, random_image, write_folder
+from tests.training_runs import new_run, tiny_options, train_here, write_dataset
+from tests.unit.training.run.launch_requests import continued, request
+from training.run import continuation
+from training.run.folder import RunState
+from training.run.launch import prepare_run
+from training.run.lock import lock_run
+from training.run.options_file import OPTIONS_FILE, read_options, write_options
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_dataset(tmp_path / "cats.zip")
+
+
+@pytest.fixture
+def run_dir(tmp_path, data):
+    return prepare_run(request(tmp_path, {"data": str(data)})).run_dir
+
+
+def test_a_run_continues_with_its_own_options(tmp_path, run_dir, capsys):
+    plan = prepare_run(request(tmp_path, continue_run="latest", given={"gamma": 3.0, "con_weight": "1"}))
+    assert plan.run_dir == run_dir
+    assert plan.kwargs == {**read_options(run_dir), "progress": "none"}
+    text = capsys.readouterr().out
+    assert text.endswith(f"Continuing {run_dir}\n")
+    assert "Warning: no effect on a run that is continued: --gamma, --con-weight\n" in text
+
+
+def test_what_does_not_influence_the_weights_may_change(run_dir, data):
+    moved = data.rename(data.with_name("moved.zip"))
+    given = {"kimg": 7, "snap": 3, "tick": 0.5, "metrics": (), "metrics_ticks": 2, "workers": 0, "nobench": True}
+    before = read_options(run_dir)
+    kwargs = continued(run_dir, given={**given, "data": str(moved)}).kwargs
+    assert {name: value for name, value in kwargs.items() if before.get(name, 0) != value} == {
+        "total_kimg": 7,
+        "image_snapshot_ticks": 3,
+        "network_snapshot_ticks": 3,
+        "kimg_per_tick": 0.5,
+        "metrics_ticks": 2,
+        "data_loader_kwargs": {"pin_memory": True, "num_workers": 0},
+        "cudnn_benchmark": False,
+        "training_set_kwargs": {**before["training_set_kwargs"], "path": str(moved)},
+        "progress": "none",
+    }
+    assert continued(run_dir).kwargs == kwargs  # from now on
+    assert continued(run_dir, given={"kimg": 8}, is_dry_run=True).kwargs["total_kimg"] == 8
+    assert continued(run_dir).kwargs["total_kimg"] == 7
+
+
+def test_data_that_was_moved(run_dir, data):
+    data.rename(data.with_name("moved.zip"))
+    with pytest.raises(UserError, match=r"cats\.zip; if it was moved, give its place by --data$"):
+        continued(run_dir)
+
+
+def test_options_of_a_run_that_another_process_has_just_started_stay(run_dir, monkeypatch):
+    before = (run_dir / OPTIONS_FILE).read_bytes()
+    monkeypatch.setattr(continuation, "find_state", lambda _run_dir: RunState.NEW)  # as it was a moment ago
+    with lock_run(run_dir), pytest.raises(UserError, match="is being trained by another process"):
+        continued(run_dir, given={"kimg": 7})
+    assert (run_dir / OPTIONS_FILE).read_bytes() == before
+
+
+def test_a_run_without_its_checkpoints(run_dir):
+    (run_dir / "stats.jsonl").write_text("{}\n{}\n")
+    with pytest.raises(UserError, match=r"has trained, but has no intact checkpoint .* start a new run$"):
+        continued(run_dir)
+
+
+def test_classes_that_options_name(run_dir):
+    options = read_options(run_dir)
+    options["augment_kwargs"] = {"class_name": "os.system", "command": "false"}
+    write_options(run_dir, options)
+    with pytest.raises(UserError, match=r"augment_kwargs names the class 'os\.system', allowed: training\.augment"):
+        continued(run_dir)
+
+
+EDITS = {
+    name: values
+    for names, values in {
+        ("batch_size", "batch_gpu", "num_gpus", "kimg_per_tick"): [0, -1, None, "4", [4], {}, True, math.inf],
+        ("total_kimg", "ema_kimg", "ada_kimg", "random_seed"): [-1, None, "4", [4], {}, True, math.inf],
+        ("G_kwargs", "D_kwargs", "loss_kwargs", "training_set_kwargs", "G_opt_kwargs"): [None, 0, "x", [], {}, [{}]],
+        ("data_loader_kwargs", "augment_kwargs"): [0, "x", [], [{}]],
+        ("metrics", "cudnn_benchmark", "resume_pkl"): [0, {}, [0]],
+        ("unknown", "\x1b[2J"): [0],
+    }.items()
+    for name in names
+}
+"""What people have done to training_options.json."""
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_edited_options_are_one_clear_line(run_dir, name):
+    options = read_options(run_dir)
+    for value in EDITS[name]:
+        (run_dir / OPTIONS_FILE).write_text(json.dumps({**options, name: value}))
+        with pytest.raises(UserError) as caught:
+            continued(run_dir)
+        assert OPTIONS_FILE in str(caught.value)
+        assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("kwargs", ["G_kwargs", "D_kwargs", "loss_kwargs", "training_set_kwargs", "augment_kwargs"])
+@pytest.mark.parametrize(
+    "edit", [{"unknown": 1}, {"z_dim": "8", "channel_base": "x", "r1_gamma": [], "path": 3, "hue": "x"}]
+)
+def test_edited_arguments_of_a_class_are_one_clear_line(run_dir, kwargs, edit):
+    options = read_options(run_dir)
+    known = {name: value for name, value in edit.items() if name in options[kwargs] or name == "unknown"}
+    options[kwargs].update(known)
+    write_options(run_dir, options)
+    with contextlib.suppress(UserError):  # some values do no harm
+        continued(run_dir)
+
+
+def test_a_dry_run_of_a_continued_run_has_all_figures(run_dir, capsys):
+    assert not continued(run_dir, is_dry_run=True).has_work
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("Images:", "Memory:", "Disk:", "Dry run"))
+
+
+def test_flags_without_effect_are_named(run_dir, capsys):
+    prepare_run(request(run_dir, continue_run=str(run_dir), outdir=run_dir.parent, given={"desc": "x"}))
+    assert "Warning: no effect on a run that is continued: --desc, --outdir\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("num", [23, 25])
+def test_images_that_were_added_or_removed(run_dir, data, num):
+    write_dataset(data, num=num)
+    with pytest.raises(UserError, match=f"has {num} images, but the run began with 24: restore them"):
+        continued(run_dir)
+
+
+@pytest.mark.parametrize(("num", "is_enough"), [(9, False), (10, True), (30, True)])
+def test_a_subset_needs_its_images(tmp_path, data, num, is_enough):
+    run_dir = prepare_run(request(tmp_path, {"data": str(data), "subset": 10})).run_dir
+    write_dataset(data, num=num)
+    if is_enough:
+        assert continued(run_dir).has_work
+        return
+    with pytest.raises(UserError, match="has 9 images, but the run began with 10"):
+        continued(run_dir)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"tick": math.inf}, r"^invalid flags: kimg_per_tick must be a positive number$"),
+        ({"tick": math.nan}, r"^invalid flags: kimg_per_tick must be a positive number$"),
+        ({"tick": 1e-320}, r"training_options\.json with the flags given now cannot be used: OverflowError"),
+        ({"kimg": 10**400}, r"training_options\.json with the flags given now cannot be used: OverflowError"),
+    ],
+)
+def test_flags_that_cannot_be_continued_with(run_dir, given, said):
+    before = (run_dir / OPTIONS_FILE).read_bytes()
+    with pytest.raises(UserError, match=said):
+        continued(run_dir, given=given)
+    assert (run_dir / OPTIONS_FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize("is_dry_run", [True, False])
+def test_other_images_are_refused_before_the_options_are_written(tmp_path, is_dry_run):
+    data = write_dataset(tmp_path / "data.zip")
+    run_dir = new_run(tmp_path / "run", tiny_options(data, 2 * 4))
+    train_here(run_dir, read_options(run_dir))
+    before = (run_dir / OPTIONS_FILE).read_bytes()
+    other = write_folder(tmp_path / "other", {name: encode(random_image(99, (16, 16))) for name in images(24)})
+    given = {"data": str(other), "kimg": 9}
+    with pytest.raises(UserError, match=f"^--data={other} holds other images than the run began with, in {data}: give"):
+        continued(run_dir, given=given, is_dry_run=is_dry_run)
+    assert (run_dir / OPTIONS_FILE).read_bytes() == before
+    moved = data.rename(tmp_path / "moved.zip")
+    assert continued(run_dir, given={"data": str(moved), "kimg": 9}).kwargs["training_set_kwargs"]["path"] == str(moved)

@@ -1,0 +1,133 @@
+"""Preparing a new run: its images, its options and its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dnnlib.util import UserError
+from torch_utils.device import choose_device
+from training.data.layout import UnequalImagesError
+from training.run import preflight
+from training.run.choice import choose_for_cpu
+from training.run.dataset_info import DatasetInfo, inspect_dataset
+from training.run.folder import make_run_dir
+from training.run.latest import find_network
+from training.run.options import Flags, resolve
+from training.run.options_file import OPTIONS_FILE, write_options
+from training.run.photographs import PhotographFlags, describe_photographs, prepare_photographs
+from training.run.request import Plan, RunRequest
+from training.run.stored_options import check_options
+
+
+def prepare_new_run(request: RunRequest) -> Plan:
+    """Check everything that a new run needs, then make its folder; a dry run makes none.
+
+    Raises:
+        UserError: The run cannot be started; one line says why and what to do.
+    """
+    flags, outdir = request.flags, request.outdir
+    if flags is None or outdir is None:
+        raise UserError("a new run needs --outdir and --data; --continue=RUN continues an old one")
+    if not flags.data:
+        raise UserError("--data is empty: give a folder or zip of images")
+    _check_outdir(outdir)
+    for flag, path in (("--data", flags.data), ("--metricdata", flags.metricdata)):
+        _check_outside(outdir, flag, path)
+    preflight.check_metrics(flags.metrics)
+    flags, dataset = _find_dataset(request, flags, outdir)
+    description, kwargs, summary = _resolve(request, flags, dataset, outdir)
+    if request.is_dry_run:
+        print("Training options:")
+        print(json.dumps(kwargs, indent=2))
+        print(summary)
+        _try_resume(request, kwargs, dataset)
+        print("Dry run: nothing was written.")
+        return Plan(outdir, kwargs, is_new=True, has_work=False)
+    print(summary)
+    run_dir = make_run_dir(outdir, description)
+    try:
+        write_options(run_dir, kwargs)
+    except UserError:
+        shutil.rmtree(run_dir, ignore_errors=True)
+        raise
+    print(f"Run folder: {run_dir} (options in {run_dir / OPTIONS_FILE})")
+    return Plan(run_dir, {**kwargs, **request.runtime}, is_new=True)
+
+
+def _check_outdir(outdir: Path) -> None:
+    """Make sure, as far as that can be known beforehand, that a run folder can be made; a dry run makes none."""
+    parent = preflight.existing_parent(outdir)
+    if not parent.is_dir():
+        raise UserError(f"--outdir={outdir}: Not a directory; choose a folder that can be written to")
+    if not os.access(parent, os.W_OK):
+        raise UserError(f"--outdir={outdir}: Permission denied; choose a folder that can be written to")
+
+
+def _check_outside(outdir: Path, flag: str, path: str | None) -> None:
+    """Refuse run folders among images: the samples of a run would become part of the dataset."""
+    if path and Path(path).is_dir() and outdir.resolve().is_relative_to(Path(path).resolve()):
+        raise UserError(
+            f"--outdir={outdir} is inside {flag}={path}, so generated images would join that dataset; "
+            "choose another folder"
+        )
+
+
+def _find_dataset(request: RunRequest, flags: Flags, outdir: Path) -> tuple[Flags, DatasetInfo]:
+    """Open the dataset, which may have to be prepared from photographs first."""
+    if request.photographs is None or _is_prepared(flags, request.photographs):
+        flags = replace(flags, data=str(Path(flags.data).absolute()))
+        try:
+            return flags, inspect_dataset(flags.data, flags.cond)
+        except UnequalImagesError as error:
+            raise UserError(f"{error}; or add --size={error.side_px}, and they are prepared first") from error
+    if request.is_dry_run:
+        return flags, describe_photographs(flags.data, request.photographs, flags.cond)
+    data = prepare_photographs(flags.data, request.photographs, flags.cond, outdir)
+    return replace(flags, data=str(data)), inspect_dataset(str(data), flags.cond)
+
+
+def _is_prepared(flags: Flags, photographs: PhotographFlags) -> bool:
+    """Whether the images are a dataset of the wanted size already, and with labels if they are asked for."""
+    try:
+        dataset = inspect_dataset(flags.data, False)
+    except UserError:
+        return False
+    return dataset.resolution == photographs.size_px and (dataset.has_labels or not flags.cond)
+
+
+def _resolve(request: RunRequest, flags: Flags, dataset: DatasetInfo, outdir: Path) -> tuple[str, dict[str, Any], str]:
+    """Return the description for the name of the run folder, the arguments of the training loop, and their summary."""
+    device = choose_device(request.device)
+    try:
+        flags, lines = choose_for_cpu(flags, dataset, device)
+        print("".join(f"{line}\n" for line in lines), end="")
+        if flags.resume is not None:
+            flags = replace(flags, resume=_find_snapshot(flags.resume))
+        description, kwargs = resolve(flags, dataset)
+        check_options(kwargs, preflight.INVALID_FLAGS)
+        preflight.check_metric_set(kwargs)
+        return description, kwargs, preflight.describe_run(kwargs, dataset, outdir, device)
+    except ArithmeticError as error:
+        raise UserError(f"{preflight.INVALID_FLAGS}: {error}; is a number such as --kimg or --tick extreme?") from error
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _find_snapshot(resume: str) -> str:
+    found = find_network(resume, "--resume")
+    if Path(found).is_dir():
+        raise UserError(
+            f"--resume={resume} is a folder without snapshots; give a snapshot (.pkl) or a run: G needs its D"
+        )
+    return found
+
+
+def _try_resume(request: RunRequest, kwargs: dict[str, Any], dataset: DatasetInfo) -> None:
+    if "resume_pkl" in kwargs:
+        for line in preflight.try_transfer(kwargs, dataset, request.runtime.get("trust_pickle", False)):
+            print(line)

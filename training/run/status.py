@@ -1,0 +1,49 @@
+"""``exit_status.json``: whether a run is running or how it ended, and its progress."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from dnnlib.atomic import write_atomic
+from training.run.json_files import read_json_object
+
+STATUS_FILE = "exit_status.json"
+SAVED = ("stopped", "finished")
+"""Values of "reason" for runs that ended with a checkpoint."""
+ENDED = (*SAVED, "interrupted", "unsaved", "diverged")
+"""Values of "reason" for all runs that have ended."""
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "reason": str,
+    "name": str,
+    "host": str,
+    "pid": int,
+    "kimg": (int, float),
+    "total_kimg": (int, float),
+}
+
+
+def write_status(run_dir: Path, reason: str, kimg: float, total_kimg: float, **details: Any) -> None:
+    """Record that a run is running or how it ended, and its progress.
+
+    Args:
+        run_dir: Run folder.
+        reason: 'running'; 'stopped' or 'finished'; 'interrupted' or 'unsaved', if there is no checkpoint of the end;
+            'diverged', if that is why it was stopped.
+        kimg: Thousands of images seen.
+        total_kimg: Length of the run.
+        **details: JSON values to store with them.
+    """
+    status = {"reason": reason, "kimg": kimg, "total_kimg": total_kimg, "name": run_dir.absolute().name, **details}
+    if reason == "running":
+        status.update(host=socket.gethostname(), pid=os.getpid())
+    write_atomic(run_dir / STATUS_FILE, json.dumps(status).encode())
+
+
+def read_status(run_dir: Path) -> dict[str, Any]:
+    """Read what `write_status` wrote, without values of the wrong type; empty if there is nothing readable."""
+    status = read_json_object(run_dir / STATUS_FILE) or {}
+    return {name: value for name, value in status.items() if isinstance(value, _TYPES.get(name, object))}
