@@ -10,6 +10,7 @@ from typing import Any
 import click
 import torch
 
+from dnnlib.click_types import NameList
 from dnnlib.commands import page
 from dnnlib.util import EasyDict, UserError
 from metrics import metric_main
@@ -19,7 +20,7 @@ from torch_utils.device import choose_device
 from torch_utils.distributed import World, from_rank0, init_world, launch, leave_world, world_from_env
 from torch_utils.host_memory import keep_freed_memory
 from training.inference import options as generator_options
-from training.inference.sampling import load_network, pretrained_part_of_D
+from training.inference.loading import load_network, pretrained_part_of_D
 from training.run.processes import check_num_processes
 from training.run.roles import DATASET
 from training.snapshots.settings import check_dataset_settings
@@ -32,7 +33,7 @@ class _Job:
     Attributes:
         metrics: Names of the metrics.
         options: Keywords of `metric_main.calc_metric`.
-        device: Name of a device, or ``auto``.
+        device_name: Name of a device, or ``auto``.
         verbose: Show progress.
         run_dir: Run folder to which the results are appended; None writes no files.
         network: Network that the results belong to.
@@ -40,7 +41,7 @@ class _Job:
 
     metrics: list[str]
     options: dict[str, Any]
-    device: str
+    device_name: str
     verbose: bool
     run_dir: Path | None = None
     network: str | None = None
@@ -55,7 +56,7 @@ class _Job:
 )
 @click.option(
     "--metrics",
-    type=generator_options.NameList(metric_main.list_valid_metrics, metric_main.is_valid_metric),
+    type=NameList(metric_main.list_valid_metrics, metric_main.is_valid_metric),
     default="fid50k_full",
     show_default=True,
     help="Comma-separated list of metrics.",
@@ -124,7 +125,7 @@ def calc_metrics(
     seed: int,
     batch: int,
     cache: bool,
-    device: str,
+    device_name: str,
     trust_pickle: bool,
 ) -> None:
     """Evaluate metrics of a generator, or of one image set against another.
@@ -154,7 +155,7 @@ def calc_metrics(
     """  # noqa: D301 -- in a raw string click would not see its mark
     options: dict[str, Any] = {"seed": seed, "batch_size": batch, "cache": cache, "detector_folder": detectors}
     options["object_detector"] = object_detector
-    job = _Job(metrics, options, device, verbose)
+    job = _Job(metrics, options, device_name, verbose)
     if (network is None) == (data2 is None):
         raise click.UsageError("give either --network or --data2")
     if network is not None:
@@ -166,7 +167,7 @@ def calc_metrics(
         options["gen_dataset_kwargs"] = _image_folder(str(data2))
     world = world_from_env()
     if world is None:
-        check_num_processes(device, gpus)
+        check_num_processes(device_name, gpus)
         launch(functools.partial(_run, job), gpus)
         return
     try:
@@ -230,7 +231,7 @@ def _check_weights(job: _Job, world: World) -> None:
 
 
 def _run(job: _Job, world: World, init_method: str) -> None:
-    device = choose_device(job.device, world.world_size, world.local_rank)
+    device = choose_device(job.device_name, world.world_size, world.local_rank)
     if device.type == "cpu":
         keep_freed_memory()
     init_world(world.rank, world.world_size, device, init_method)

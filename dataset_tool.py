@@ -94,7 +94,7 @@ def main(
 
     Images are rotated as their EXIF orientation says. Only the first frame of an animation is used. Palette and CMYK
     images become RGB, transparent parts become white, and colour profiles are ignored. Grey images stay grey if all
-    are grey; otherwise choose --mode=rgb or --mode=grey. Of 16-bit values the upper 8 bits are kept, or, with
+    are grey; otherwise choose --mode=rgb or --mode=grey. For 16-bit values, the upper 8 bits are kept, or, with
     --bits=12, the upper 8 of the lower 12; PGM files say by themselves which they use. Images may have up to 256
     megapixels; those of more than 64 are converted one at a time and take 2 GiB of memory or more.
 

@@ -20,7 +20,8 @@ from dnnlib.util import UserError
 from train import EXIT_STOPPED
 from training.data.grid import write_png
 from training.inference.options import errors_in_one_line
-from training.run.folder import find_run_dir, is_run, read_options, runs_by_age
+from training.run.folder import find_run_dir, is_run, runs_by_age
+from training.run.options_file import read_options
 
 RESOLUTION_PX = 32
 NUM_SCENES = 4000
@@ -41,7 +42,7 @@ TRAINING_FLAGS = [
 SHIPPED, SHIPPED_KIMG, SHIPPED_PX = "scenes32", 288, 32
 """The generator that comes with the repository (training/snapshots/scenes32/README.md)."""
 COLUMNS, ROWS, CELL_PX = 12, 6, 64
-"""Of a panel of the picture at the end."""
+"""Layout of a panel of the final picture."""
 CAPTION_PX, GAP_PX = 28, 16
 
 
@@ -52,7 +53,7 @@ class Panel(NamedTuple):
     grid: Path
     """At least `COLUMNS` times `ROWS` square images without margins."""
     side_px: int
-    """Of one image."""
+    """Side of one image."""
 
 
 def run_python(*arguments: str) -> int:

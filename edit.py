@@ -9,6 +9,7 @@ from typing import Any
 import click
 import torch
 
+from dnnlib.click_types import FiniteRange, NumberList
 from dnnlib.commands import how_to_run
 from dnnlib.flags import refuse
 from dnnlib.progress import progress_bar
@@ -17,13 +18,16 @@ from torch_utils.device import choose_device
 from training.data.grid import write_png
 from training.data.names import shown
 from training.inference import directions as finding
-from training.inference import options as options
+from training.inference import options
 from training.inference.centers import k_means
 from training.inference.editor import MAX_SLIDERS, Editor, EditorServer, is_loopback
-from training.inference.film import draw_frames
+from training.inference.grid_size import check_grid, fit_grid
 from training.inference.latents import Latents, ProjectedLatents, flags_for_next, seed_latents
-from training.inference.sampling import check_grid, fit_grid, load_generator, load_projected_w
+from training.inference.loading import load_generator
+from training.inference.projected_w import load_projected_w
+from training.inference.sampling import sample_w
 from training.inference.stored import StoredVectors, check_class, load_vectors, save_vectors
+from training.inference.video_frames import draw_frames
 
 DIRECTIONS_FILE = "directions.safetensors"
 CENTERS_FILE = "centers.safetensors"
@@ -55,7 +59,7 @@ def edit() -> None:
 )
 @click.option(
     "--layers",
-    type=options.NumberList(largest=999),
+    type=NumberList(largest=999),
     metavar="LIST",
     help="Layers that they change; low ones change the shape, high ones the color.  [default: all]",
 )
@@ -69,7 +73,7 @@ def edit() -> None:
 )
 @click.option(
     "--strength",
-    type=options.FiniteRange(0, 100, min_open=True),
+    type=FiniteRange(0, 100, min_open=True),
     metavar="FLOAT",
     default=3,
     show_default=True,
@@ -110,7 +114,7 @@ def directions(
     class_idx: int | None,
     noise_mode: str,
     batch: int,
-    device: str,
+    device_name: str,
     trust_pickle: bool,
 ) -> None:
     """Find directions and show what they change.
@@ -124,16 +128,16 @@ def directions(
     """  # noqa: D301 -- in a raw string click would not see its mark
     if projected_w is not None:
         refuse("has no effect on --projected-w", "seeds", "trunc")
-    where = choose_device(device)
-    G = load_generator(network, where, trust_pickle)
-    of_seeds = seed_latents(G, seeds, trunc, class_idx, where)
+    device = choose_device(device_name)
+    G = load_generator(network, device, trust_pickle)
+    of_seeds = seed_latents(G, seeds, trunc, class_idx, device)
     latents: Latents = of_seeds
     if projected_w is not None:
-        latents = ProjectedLatents(load_projected_w(projected_w, G, where))
+        latents = ProjectedLatents(load_projected_w(projected_w, G, device))
     chosen = finding.layers_in(layers, G.num_ws)
     check_grid(steps, len(latents.numbers), G.img_resolution)
     with progress_bar("samples of w", None):
-        w = finding.sample_w(G, of_seeds.label, samples, sample_seed)
+        w = sample_w(G, of_seeds.label, samples, sample_seed)
     found = (finding.sefa(G, chosen) if method == "sefa" else finding.ganspace(w))[:num]
     settings = {"method": method, "layers": chosen, "class": class_idx, "samples": samples, "sample_seed": sample_seed}
     stored = StoredVectors("directions", found.float(), finding.deviations(w, found).float(), settings)
@@ -192,7 +196,7 @@ def centers(
     sample_seed: int,
     class_idx: int | None,
     batch: int,
-    device: str,
+    device_name: str,
     trust_pickle: bool,
 ) -> None:
     """Find centers of w by k-means, for truncation of varied images.
@@ -206,17 +210,17 @@ def centers(
     """  # noqa: D301 -- in a raw string click would not see its mark
     if num > samples:
         raise UserError(f"--num={num}: {samples} samples cannot have so many centers; raise --samples")
-    where = choose_device(device)
-    G = load_generator(network, where, trust_pickle)
-    label = options.choose_label(G, class_idx, where)
+    device = choose_device(device_name)
+    G = load_generator(network, device, trust_pickle)
+    label = options.choose_label(G, class_idx, device)
     columns, _rows = fit_grid((0, 0), num, G.img_resolution)
     with progress_bar("k-means", None):
-        found = k_means(finding.sample_w(G, label, samples, sample_seed), num, sample_seed)
+        found = k_means(sample_w(G, label, samples, sample_seed), num, sample_seed)
     settings = {"method": "k-means", "class": class_idx, "samples": samples, "sample_seed": sample_seed}
     outdir.mkdir(parents=True, exist_ok=True)
     save_vectors(outdir / CENTERS_FILE, StoredVectors("centers", found, torch.ones(num), settings), G)
     with progress_bar("images", None):
-        ws = found.to(where)[:, None].repeat(1, G.num_ws, 1)
+        ws = found.to(device)[:, None].repeat(1, G.num_ws, 1)
         [picture] = draw_frames(G, [[w] for w in ws], columns, batch)
     write_png(picture, outdir / "centers.png")
     click.echo(f"Wrote {CENTERS_FILE} and centers.png to {outdir}")
@@ -256,7 +260,7 @@ def serve(
     host: str,
     port: int,
     class_idx: int | None,
-    device: str,
+    device_name: str,
     trust_pickle: bool,
 ) -> None:
     """Serve a page with a slider for each direction, to browsers on this machine.
@@ -267,9 +271,9 @@ def serve(
     """  # noqa: D301 -- in a raw string click would not see its mark
     if not host:
         raise UserError("--host= names no address; 127.0.0.1 is this machine, 0.0.0.0 lets all others in")
-    where = choose_device(device)
-    G = load_generator(network, where, trust_pickle)
-    label = options.choose_label(G, class_idx, where)
+    device = choose_device(device_name)
+    G = load_generator(network, device, trust_pickle)
+    label = options.choose_label(G, class_idx, device)
     stored = load_vectors(directions_file, "directions", G)
     check_class(stored, directions_file, G, class_idx)
     if len(stored.vectors) > MAX_SLIDERS:

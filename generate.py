@@ -19,14 +19,17 @@ from metrics.objects.registry import ALLOWED as OBJECT_DETECTORS
 from metrics.objects.registry import load_object_detector
 from torch_utils.device import choose_device
 from training.data.grid import write_png
-from training.inference import options as options
-from training.inference.film import tile
-from training.inference.film_command import FilmJob, write_moving, write_training
-from training.inference.film_options import FilmSettings, film_options
+from training.inference import options
+from training.inference.grid_size import fit_grid
 from training.inference.latents import Latents, ProjectedLatents, flags_for_next, seed_latents
+from training.inference.loading import load_generator
 from training.inference.object_figure import check_images, chosen_categories, find_objects, object_figure
-from training.inference.run_film import run_dir_of
-from training.inference.sampling import fit_grid, in_batches, load_generator, load_projected_w, synthesize
+from training.inference.projected_w import load_projected_w
+from training.inference.run_video import run_dir_of
+from training.inference.sampling import in_batches, synthesize
+from training.inference.video_command import DrawingJob, write_training_video, write_walks_or_sweep
+from training.inference.video_frames import tile
+from training.inference.video_options import VideoSettings, video_options
 
 
 class GridSize(click.ParamType):
@@ -77,7 +80,7 @@ class GridSize(click.ParamType):
     metavar="[COLUMNSxROWS|auto]",
     help="Also write all images as grid.png; auto is approximately square. With --video, one walk per cell.",
 )
-@film_options
+@video_options
 @click.option(
     "--boxes",
     is_flag=False,
@@ -107,12 +110,12 @@ def generate_images(
     noise_mode: str,
     projected_w: Path | None,
     grid: tuple[int, int] | None,
-    film: FilmSettings | None,
+    video: VideoSettings | None,
     boxes: str | None,
     object_detector: str,
     detectors: str | None,
     batch: int,
-    device: str,
+    device_name: str,
     trust_pickle: bool,
 ) -> None:
     """Generate images with a trained network.
@@ -130,39 +133,58 @@ def generate_images(
     Writes seedNNNN.png for each seed, or projNN.png for each projected w. With --batch=1 the pixels of a seed do not
     depend on the other seeds; larger batches are faster and may change the last bit.
 
-    With --video, a film passes through the images instead: film.mp4; with --trunc=LOW:HIGH, truncation.mp4; with
+    With --video, a video passes through the images instead: film.mp4; with --trunc=LOW:HIGH, truncation.mp4; with
     --over-training, training.mp4.
     """  # noqa: D301 -- in a raw string click would not see its mark
-    where = choose_device(device)
-    is_moving = film is not None or (isinstance(trunc, options.Sweep) and projected_w is None)
+    device = choose_device(device_name)
+    is_moving = video is not None or (isinstance(trunc, options.Sweep) and projected_w is None)
     check_boxes(boxes, is_moving)
-    job = FilmJob(outdir, film, grid, batch, noise_mode, where)
-    if film is not None and film.is_over_training:
-        film_training(job, network, seeds or [], trunc, class_idx, trust_pickle)
+    job = DrawingJob(outdir, video, grid, batch, noise_mode, device)
+    if video is not None and video.is_over_training:
+        video_of_training(job, network, seeds or [], trunc, class_idx, trust_pickle)
         return
     if projected_w is None and not seeds:
         raise click.UsageError("give --seeds or --projected-w")
-    G = load_generator(network, where, trust_pickle)
-    latents = choose_latents(G, seeds or [], projected_w, trunc, class_idx, centers, where)
+    G = load_generator(network, device, trust_pickle)
+    latents = choose_latents(G, seeds or [], projected_w, trunc, class_idx, centers, device)
     psi = trunc if projected_w is None else 1.0
     if is_moving:
-        write_moving(job, G, latents, psi)
+        write_walks_or_sweep(job, G, latents, psi)
         return
     assert not isinstance(psi, options.Sweep)
-    numbers, name = latents.numbers, latents.name
-    grid_size = None if grid is None else fit_grid(grid, len(numbers), G.img_resolution)
+    write_single_images(job, G, latents, psi, boxes, object_detector, detectors)
+    if projected_w is None and len(latents.numbers) > 1 and G.num_ws > 1:
+        suggest_mixing(network, outdir, latents.numbers, flags_for_next(G, class_idx, trust_pickle))
+
+
+def write_single_images(
+    job: DrawingJob,
+    G: Any,
+    latents: Latents,
+    psi: float,
+    boxes: str | None,
+    object_detector: str,
+    detectors: str | None,
+) -> None:
+    """Write an image for each latent, and grid.png and boxes.png if they are asked for.
+
+    Raises:
+        UserError: The images do not fit the grid, or too many are given for --boxes, or its detector cannot be loaded.
+    """
+    numbers, outdir = latents.numbers, job.outdir
+    grid_size = None if job.grid is None else fit_grid(job.grid, len(numbers), G.img_resolution)
     if boxes is not None:
         check_images(len(numbers), G.img_resolution, G.img_channels)
-    detector = None if boxes is None else load_object_detector(object_detector, where, detectors, verbose=True)
+    detector = None if boxes is None else load_object_detector(object_detector, job.device, detectors, verbose=True)
     labels = [] if detector is None else chosen_categories(str(boxes), detector)
 
     outdir.mkdir(parents=True, exist_ok=True)
     images = (
         image
-        for part in in_batches(numbers, batch)
-        for image in synthesize(G, latents.ws(part, psi), noise_mode, noise_seeds=part)
+        for part in in_batches(numbers, job.batch)
+        for image in synthesize(G, latents.ws(part, psi), job.noise_mode, noise_seeds=part)
     )
-    files = [outdir / name.format(number) for number in numbers]
+    files = [outdir / latents.name.format(number) for number in numbers]
     kept = write_images(images, files, keep=grid_size is not None or detector is not None)
     extras = []
     if grid_size is not None:
@@ -171,8 +193,6 @@ def generate_images(
     if detector is not None and save_boxes(kept, outdir / "boxes.png", detector, labels):
         extras.append("boxes.png")
     report(outdir, [file.name for file in files], extras)
-    if projected_w is None and len(numbers) > 1 and G.num_ws > 1:
-        suggest_mixing(network, outdir, numbers, flags_for_next(G, class_idx, trust_pickle))
 
 
 def write_images(images: Iterable[np.ndarray], files: list[Path], keep: bool) -> list[np.ndarray]:
@@ -194,22 +214,22 @@ def suggest_mixing(network: str, outdir: Path, numbers: Sequence[int], flags: li
     )
 
 
-def film_training(
-    job: FilmJob,
+def video_of_training(
+    job: DrawingJob,
     network: str,
     seeds: list[int],
     trunc: float | options.Sweep,
     class_idx: int | None,
     trust_pickle: bool,
 ) -> None:
-    """Film the run that a network is of: its seeds by each snapshot, or without seeds the grids that it drew."""
-    refuse("has no effect on a film of a training, which takes --seeds", "projected_w", "centers")
+    """Show the training run of a network: seeds by each of its snapshots, or without seeds the grids that it drew."""
+    refuse("has no effect on a video over training, which takes --seeds", "projected_w", "centers")
     choose = None
     if seeds:
         choose = functools.partial(seed_latents, seeds=seeds, trunc=trunc, class_idx=class_idx, device=job.device)
     else:
         refuse("has no effect on the grids that a run drew: give --seeds", "grid", "trunc", "class_idx", "noise_mode")
-    write_training(job, run_dir_of(network), choose, trunc, trust_pickle)
+    write_training_video(job, run_dir_of(network), choose, trunc, trust_pickle)
 
 
 def choose_latents(
@@ -245,7 +265,7 @@ def check_boxes(boxes: str | None, is_moving: bool) -> None:
     if boxes is None:
         refuse("needs --boxes", "object_detector", "detectors")
     elif is_moving:
-        raise click.UsageError("--boxes goes with single images, not with films and ranges of --trunc")
+        raise click.UsageError("--boxes goes with single images, not with videos and ranges of --trunc")
 
 
 def save_boxes(images: list[np.ndarray], path: Path, detector: ObjectDetector, labels: list[int]) -> bool:

@@ -12,10 +12,10 @@ from dnnlib.atomic import write_atomic
 from dnnlib.console import errors_in_one_line
 from dnnlib.outputs import check_replaceable_file, keep_inputs
 from dnnlib.util import UserError, open_url
-from training.run.latest import find_network, is_state
+from training.run.latest import find_network, is_checkpoint
+from training.snapshots.checkpoint_networks import load_checkpoint_networks
 from training.snapshots.load import load_network_pkl
 from training.snapshots.portable import CONFIG
-from training.snapshots.state import load_state
 
 __all__ = ["load_network_pkl"]
 
@@ -52,12 +52,12 @@ def convert_network_pickle(source: str, dest: str, force_fp16: bool, trust_pickl
 
 
 def _read(source: str, force_fp16: bool, trust_pickle: bool) -> dict[str, Any]:
-    if is_state(source):
+    if is_checkpoint(source):
         if force_fp16:
             raise UserError(
                 f"--force-fp16 is for pickles; {source} is a checkpoint: convert the result of this command"
             )
-        return load_state(Path(source)).parts
+        return load_checkpoint_networks(Path(source)).parts
     if Path(source).is_dir():
         is_export = (Path(source) / CONFIG).is_file()
         what = "an exported generator, without the G and D of a snapshot" if is_export else "a folder without a run"

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from dnnlib.atomic import write_atomic
+from dnnlib.click_types import FiniteRange
 from dnnlib.commands import how_to_install
 from dnnlib.flags import refuse
 from dnnlib.outputs import keep_inputs
@@ -21,10 +22,12 @@ from dnnlib.util import UserError, format_time
 from metrics.detectors import EFFLITE1, VGG16
 from metrics.metric_utils import get_feature_detector
 from torch_utils.device import choose_device
-from training.inference import options as options
+from training.data.video import why_webp
+from training.inference import options
+from training.inference.loading import load_generator
 from training.inference.projection import Steps, project_many
 from training.inference.projection_results import Results, draw
-from training.inference.sampling import in_batches, load_generator
+from training.inference.sampling import in_batches
 from training.inference.targets import (
     Crop,
     distance_name,
@@ -37,7 +40,7 @@ from training.inference.targets import (
 from training.inference.tuning import LEARNING_RATE, Tuning, num_tuning_steps, other_networks, save_tuned, tune
 
 MAX_FRAMES = 200
-"""Maximum number of frames of the video; of more steps, evenly spaced ones are shown."""
+"""Maximum number of frames of the video; if there are more steps, it shows evenly spaced ones."""
 
 
 class CropType(click.ParamType):
@@ -83,7 +86,7 @@ class CropType(click.ParamType):
 )
 @click.option(
     "--pti-lr",
-    type=options.FiniteRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True),
     metavar="FLOAT",
     default=LEARNING_RATE,
     show_default=True,
@@ -91,7 +94,7 @@ class CropType(click.ParamType):
 )
 @click.option(
     "--pti-locality",
-    type=options.FiniteRange(0, 1e6),
+    type=FiniteRange(0, 1e6),
     metavar="FLOAT",
     default=0,
     show_default=True,
@@ -159,7 +162,7 @@ def run_projection(
     class_idx: int | None,
     detector: str,
     detectors: str | None,
-    device: str,
+    device_name: str,
     trust_pickle: bool,
 ) -> None:
     """Project images into the latent space W or W+ of a network.
@@ -172,9 +175,9 @@ def run_projection(
       python generate.py --outdir=again --network=out/tuned.pkl --projected-w=out/projected_w.npz
 
     A target should be framed like the training images. Writes target.png, proj.png, projected_w.npz (w, [1, num_ws,
-    w_dim]) and proj.mp4, or proj.webp without package imageio-ffmpeg. Of a folder, the files are numbered, and
+    w_dim]) and proj.mp4, or proj.webp without package imageio-ffmpeg. For a folder, the files are numbered, and
     projected_w.npz holds all w. With --pti, tuned.pkl is the tuned network and tuned.png what it draws, numbered
-    likewise and each for its own target; with --pti-shared there is one tuned.pkl. Of an exported folder, these are
+    likewise and each for its own target; with --pti-shared there is one tuned.pkl. For an exported folder, these are
     folders.
 
     With a folder, --w-plus or --pti, distances.json has the distances between targets and results, and
@@ -183,12 +186,12 @@ def run_projection(
     if pti is None:
         refuse("needs --pti", "pti_lr", "pti_locality", "pti_shared")
     keep_apart(outdir, target)
-    where = choose_device(device)
-    G = load_generator(network, where, trust_pickle)
-    label = options.choose_label(G, class_idx, where)
+    device = choose_device(device_name)
+    G = load_generator(network, device, trust_pickle)
+    label = options.choose_label(G, class_idx, device)
     targets = read_targets(target, crop, G.img_resolution, G.img_channels)
-    features = load_features(detector, where, detectors)
-    job = Results(outdir, targets, is_collection(target), features, distance_name(detector), where)
+    features = load_features(detector, device, detectors)
+    job = Results(outdir, targets, is_collection(target), features, distance_name(detector), device)
     keep_inputs(job.paths(pti is not None), target=target, network=network)
     outdir.mkdir(parents=True, exist_ok=True)
     pixels = [each.pixels for each in targets]
@@ -196,11 +199,11 @@ def run_projection(
         job.write("target", number, image)
 
     steps = (
-        project_many(G, to_tensor(part, where), features, label, num_steps, seed, per_layer=w_plus)
+        project_many(G, to_tensor(part, device), features, label, num_steps, seed, per_layer=w_plus)
         for part in in_batches(pixels, batch)
     )
-    ways = optimize(steps, -(-len(pixels) // batch), num_steps, is_way_kept=save_video)
-    ws = torch.stack([way[-1] for way in ways]).to(where).expand(-1, G.num_ws, -1)
+    trajectories = optimize(steps, -(-len(pixels) // batch), num_steps, keeps_trajectories=save_video)
+    ws = torch.stack([trajectory[-1] for trajectory in trajectories]).to(device).expand(-1, G.num_ws, -1)
     write_atomic(outdir / "projected_w.npz", lambda file: np.savez(file, w=ws.cpu().numpy()))
     for number, w in enumerate(ws):
         job.add("proj", number, draw(G, w))
@@ -215,10 +218,10 @@ def run_projection(
         tuned = {"pti": pti, "pti_lr": pti_lr, "pti_locality": pti_locality, "pti_shared": pti_shared}
         job.write_summary({**asked, **tuned, "num_steps": num_steps, "seed": seed, "batch": batch})
     if save_video:
-        job.write_videos(G, ways)
+        job.write_videos(G, trajectories)
     click.echo(f"Wrote {job.listing()} to {outdir}")
     if any(name.endswith(".webp") for name in job.names):
-        click.echo(f"The video is a WebP because an mp4 needs: {how_to_install('video')}")
+        click.echo(why_webp())
     suggest_drawing(networks, outdir, pti is not None, trust_pickle)
 
 
@@ -241,37 +244,39 @@ def load_features(detector: str, device: torch.device, folder: str | None) -> to
         raise UserError(f"{error}{other if detector == VGG16 else ''}") from error
 
 
-def optimize(parts: Iterable[Iterator[Steps]], num_parts: int, num_steps: int, is_way_kept: bool) -> list[torch.Tensor]:
+def optimize(
+    parts: Iterable[Iterator[Steps]], num_parts: int, num_steps: int, keeps_trajectories: bool
+) -> list[torch.Tensor]:
     """Run projections one after the other and show their progress.
 
     Args:
         parts: The projection of each batch of targets.
         num_parts: Number of batches.
         num_steps: Steps of each.
-        is_way_kept: Return the w after up to `MAX_FRAMES` of the steps, the last one among them, not after that only.
+        keeps_trajectories: Return w after up to `MAX_FRAMES` of the steps, not after the last one only.
 
     Returns:
         The w of each target, ``[steps, 1 or L, w_dim]``, on the CPU.
     """
     start = time.monotonic()
-    chosen = set(chosen_steps(num_steps) if is_way_kept else [num_steps - 1])
-    ways, first, last = list[torch.Tensor](), list[torch.Tensor](), list[torch.Tensor]()
+    chosen = set(chosen_steps(num_steps) if keeps_trajectories else [num_steps - 1])
+    trajectories, first, last = list[torch.Tensor](), list[torch.Tensor](), list[torch.Tensor]()
     with progress_bar("steps", num_steps * num_parts, unit="step") as progress:
         for part in parts:
-            way = []
+            trajectory = []
             for i, step in enumerate(part):
                 if i in chosen:
-                    way.append(step.ws.cpu())
+                    trajectory.append(step.ws.cpu())
                 if i == 0:
                     first.append(step.distances)
                 progress.set_postfix(distance=f"{step.distances.mean():.4f}", refresh=False)
                 progress.update()
             last.append(step.distances)
-            ways += torch.stack(way).unbind(dim=1)
+            trajectories += torch.stack(trajectory).unbind(dim=1)
     means = [torch.cat(values).mean().item() for values in (first, last)]
     elapsed = format_time(time.monotonic() - start)
     click.echo(f"Distance {means[0]:.4f} -> {means[1]:.4f} in {num_steps} steps, {elapsed}")
-    return ways
+    return trajectories
 
 
 def run_tuning(

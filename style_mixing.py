@@ -8,20 +8,16 @@ import click
 import numpy as np
 import torch
 
+from dnnlib.click_types import NumberList
 from dnnlib.progress import progress_bar
 from dnnlib.util import UserError
 from torch_utils.device import choose_device
 from training.data.grid import write_png
-from training.inference import options as options
-from training.inference.film import tile
-from training.inference.sampling import (
-    check_grid,
-    check_truncation,
-    in_batches,
-    load_generator,
-    map_seeds,
-    synthesize,
-)
+from training.inference import options
+from training.inference.grid_size import check_grid
+from training.inference.loading import load_generator
+from training.inference.sampling import check_layers, check_truncation, in_batches, map_seeds, synthesize
+from training.inference.video_frames import tile
 
 NUM_DEFAULT_STYLES = 7
 
@@ -35,7 +31,7 @@ NUM_DEFAULT_STYLES = 7
 )
 @click.option(
     "--styles",
-    type=options.NumberList(largest=999),
+    type=NumberList(largest=999),
     metavar="LIST",
     help="Layers in which to replace the style.  [default: 0-6, or all layers of a smaller network]",
 )
@@ -56,7 +52,7 @@ def generate_style_mix(
     class_idx: int | None,
     noise_mode: str,
     batch: int,
-    device: str,
+    device_name: str,
     trust_pickle: bool,
 ) -> None:
     """Generate each image of --rows with the styles of each image of --cols in some layers.
@@ -68,10 +64,10 @@ def generate_style_mix(
     Low layers control pose and shape, high layers texture and color. Writes R-C.png for row seed R and column seed C,
     S-S.png for each seed itself, and grid.png with all of them.
     """  # noqa: D301 -- in a raw string click would not see its mark
-    where = choose_device(device)
-    G = load_generator(network, where, trust_pickle)
+    device = choose_device(device_name)
+    G = load_generator(network, device, trust_pickle)
     check_truncation(G, trunc)
-    label = options.choose_label(G, class_idx, where)
+    label = options.choose_label(G, class_idx, device)
     styles = check_styles(styles, G.num_ws)
     check_grid(len(cols) + 1, len(rows) + 1, G.img_resolution)
     seeds = sorted({*rows, *cols})
@@ -103,8 +99,7 @@ def check_styles(styles: list[int] | None, num_ws: int) -> list[int]:
         raise UserError("this network takes the same w in all layers, so that there are no styles to mix")
     if styles is None:
         return list(range(min(NUM_DEFAULT_STYLES, num_ws)))
-    if max(styles) >= num_ws:
-        raise UserError(f"--styles: there is no layer {max(styles)}, this network has layers 0-{num_ws - 1}")
+    check_layers("--styles", styles, num_ws)
     return styles
 
 

@@ -16,7 +16,8 @@ from training.extensions import Participant
 from training.networks import bfloat16_training
 from training.phases import Phase, Round
 from training.run.construction import ImageShape, construct_loss, construct_networks, construct_phases, participants
-from training.run.options import DatasetInfo, Flags, resolve
+from training.run.dataset_info import DatasetInfo
+from training.run.options import Flags, resolve
 from training.run.rehearsal import TYPICAL_P
 from training.run.settings import TrainingSettings
 

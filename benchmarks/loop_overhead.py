@@ -28,7 +28,8 @@ from torch.utils.data import DataLoader, RandomSampler
 from training import checkpoint
 from training.dataset import ImageFolderDataset
 from training.phases import Phase
-from training.run.options import DatasetInfo, Flags, resolve
+from training.run.dataset_info import DatasetInfo
+from training.run.options import Flags, resolve
 from training.training_loop import training_loop
 
 NUM_IMAGES = 256

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
-"""Answers of file systems that cannot sync a folder, as some of virtual machines and networks."""
+"""Errors of file systems that cannot sync a folder, such as some of virtual machines and networks."""
 
 
 def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], None] | bytes) -> None:

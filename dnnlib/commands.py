@@ -51,7 +51,7 @@ def how_to_run(script: str, *arguments: str) -> str:
 
     Args:
         script: ``train.py``, or ``-m training.inference.export``.
-        arguments: Of the script.
+        arguments: Arguments of the script.
     """
     names = [name for name, subcommand in SUBCOMMANDS.items() if subcommand.script == script]
     command = f"mscond {names[0]}" if IS_INSTALLED and names else f"python {script}"

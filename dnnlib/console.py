@@ -1,4 +1,4 @@
-"""What a command prints: its errors in one line, and paths of any language on any terminal."""
+"""The console of a command: errors in one line, and paths in any language on any terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Downloads over https: pooch caches, verifies and retries; this module adds limits and refuses what is not the file.
+"""Downloads over https: pooch caches, verifies and retries; this module adds limits and refuses wrong content.
 
 Requests go through urllib rather than pooch's own downloader, because urllib trusts the certificates of the system and
 hands over data as it arrives, so that a server that trickles is noticed.
@@ -7,10 +7,8 @@ hands over data as it arrives, so that a server that trickles is noticed.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import http.client
 import itertools
-import os
 import re
 import shutil
 import ssl
@@ -23,12 +21,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dnnlib.atomic import write_atomic
+from dnnlib.file_content import content_fault, sha256_of
 
 TIMEOUT_SEC = 30.0
 """Longest silence of a server, and the time after which it must have sent `MIN_BYTES_PER_SEC`."""
 
 MIN_BYTES_PER_SEC = 1024
-"""A server that is slower, over the whole connection, is given up."""
+"""The download is given up if a server is slower on average."""
 
 MAX_BYTES = 4 << 30
 """Largest file that is downloaded: ten times the largest networks of StyleGAN2."""
@@ -223,35 +222,3 @@ def _network_errors() -> Iterator[None]:
         raise _TransientError(f"the connection broke ({type(err).__name__} {str(err)[:100]!a})") from err
     except ValueError as err:  # from a URL, that of a redirect too
         raise DownloadError(f"the URL, or one it redirects to, is malformed ({str(err)[:100]!a})") from err
-
-
-def content_fault(path: str | os.PathLike[str]) -> str | None:
-    """Recognise what may lie in place of a file; see `placeholder`."""
-    with open(path, "rb") as file:
-        return placeholder(file.read(512))
-
-
-def placeholder(head: bytes) -> str | None:
-    """Recognise what failed downloads and git leave in place of a file.
-
-    Args:
-        head: Its first bytes, up to 512.
-
-    Returns:
-        What it is, such as "an empty file" or "a web page", or None for all else.
-    """
-    if not head:
-        return "an empty file"
-    if head.startswith(b"version https://git-lfs.github.com/spec/"):
-        return "a Git LFS pointer, whose file comes by git lfs pull"
-    is_text = not re.search(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]", head)
-    return "a web page" if is_text and re.match(rb"(\xef\xbb\xbf)?\s*<", head) else None
-
-
-def sha256_of(path: str | os.PathLike[str]) -> str:
-    """Compute the checksum of a file in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

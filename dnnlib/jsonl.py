@@ -51,7 +51,7 @@ def statistic(line: Mapping[str, Any], name: str, key: str = "mean") -> float | 
     Args:
         line: The line, which maps names to "num", "mean" and "std".
         name: Such as "Progress/kimg".
-        key: Which of the three.
+        key: "num", "mean" or "std".
     """
     entry = line.get(name)
     return finite(entry.get(key)) if isinstance(entry, dict) else None

@@ -9,10 +9,10 @@ from dnnlib.util import UserError
 
 
 def check_replaceable_file(path: Path) -> None:
-    """Make sure that writing a file replaces nothing but a file: `dnnlib.atomic` renames over pipes and devices, too.
+    """Refuse to overwrite anything but a regular file: `dnnlib.atomic` would rename over pipes and devices, too.
 
     Raises:
-        UserError: There is something else.
+        UserError: The path is a folder, a pipe or a device.
     """
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is not a regular file, and would be replaced: choose another name")
@@ -23,7 +23,7 @@ def keep_inputs(outputs: Iterable[Path], **inputs: object) -> None:
 
     Args:
         outputs: Files or folders that will be written.
-        inputs: What is read, by the parameter of its option; what is not there, such as a URL, is passed over.
+        inputs: What is read, by the parameter of its option; what does not exist, such as a URL, is ignored.
 
     Raises:
         UserError: An output is the same file or folder as an input.

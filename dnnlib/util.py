@@ -18,7 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, BinaryIO, TextIO
 
-from dnnlib.download import content_fault, download, sha256_of
+from dnnlib.download import download
+from dnnlib.file_content import content_fault, sha256_of
 
 
 class UserError(ValueError):

@@ -32,7 +32,7 @@ import torch
 
 import dnnlib
 from dnnlib.commands import how_to_install
-from dnnlib.download import content_fault, sha256_of
+from dnnlib.file_content import content_fault, sha256_of
 from dnnlib.util import UserError
 from metrics.dinov2 import DinoV2
 from metrics.efficientnet import EfficientNetLite1

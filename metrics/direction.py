@@ -1,4 +1,4 @@
-"""Which way a score is read."""
+"""Whether higher scores are better."""
 
 from __future__ import annotations
 

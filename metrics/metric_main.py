@@ -37,7 +37,7 @@ class _Metric(NamedTuple):
     detector: str | None
     needs_objects: bool = False
     category: str | None = None
-    """Of the objects, as `category_suffix` writes it."""
+    """Category of the objects, as `category_suffix` writes it."""
 
 
 _metrics: dict[str, _Metric] = {}
@@ -68,14 +68,18 @@ def is_valid_metric(metric: str) -> bool:
     return metric in _metrics or _family(metric) is not None
 
 
+def require_metric(metric: str) -> None:
+    """Make sure that there is a metric of this name.
+
+    Raises:
+        UserError: There is none; the line names those that there are.
+    """
+    _find(metric)
+
+
 def list_valid_metrics() -> list[str]:
     """Return the names of all metrics; CATEGORY in a name stands for a category of the object detector."""
     return [*_metrics, *(prefix + CATEGORY for prefix in _families)]
-
-
-def needs_object_detector(metric: str) -> bool:
-    """Whether a metric looks for objects in the images."""
-    return _find(metric).needs_objects
 
 
 def missing_weights(
@@ -84,7 +88,7 @@ def missing_weights(
     object_detector: str | None = None,
     dataset_kwargs: dict[str, Any] | None = None,
 ) -> dict[str, str]:
-    """Find the metrics that cannot be computed here, for want of weights or because no detector knows their category.
+    """Find the metrics that cannot be computed here: weights are missing, or no detector knows their category.
 
     Weights are downloaded now if possible, not in mid-training.
 
@@ -118,7 +122,7 @@ def missing_weights(
 
 
 def _unknown_categories(detector: ObjectDetector, categories: dict[str, str | None]) -> dict[str, str]:
-    """Return the metrics of which the detector does not know the category, with a line for each."""
+    """Return the metrics whose category the detector does not know, with a line for each."""
     reasons = {}
     for metric, category in categories.items():
         try:
@@ -165,7 +169,7 @@ def report_metric(
     run_dir: str | os.PathLike[str] | None = None,
     snapshot_pkl: str | os.PathLike[str] | None = None,
 ) -> None:
-    """Append the whole record of `calc_metric` to ``metric-<name>.jsonl`` in the run folder, and print the result.
+    """Print the result of a metric, and append its full record to ``metric-<name>.jsonl`` in the run folder.
 
     The record is a line of JSON (docs/metrics.md): the result, ``snapshot_pkl`` and ``timestamp`` (seconds since 1970).
     Values that are not finite become null.
@@ -216,7 +220,7 @@ def summary(result_dict: dict[str, Any]) -> str:
 def _find(metric: str) -> _Metric:
     found = _metrics.get(metric) or _family(metric)
     if found is None:
-        raise UserError(f"no metric '{metric}': choose from {', '.join(list_valid_metrics())}")
+        raise UserError(f"there is no metric {metric[:100]!a}; choose from {', '.join(list_valid_metrics())}")
     return found
 
 
@@ -250,14 +254,14 @@ def _environment(opts: MetricOptions) -> dict[str, Any]:
 
 
 _ALL_REAL = {"max_size": None, "xflip": False}
-"""Every real image once, as in the ADA paper."""
+"""Use every real image once, as in the ADA paper."""
 
 _ALL_REAL_FLIPPED = {"max_size": None}
-"""Every real image, and its mirror image if training used it, as in the older papers."""
+"""Use every real image, and its mirror image if training used it, as in the older papers."""
 
 
 def _random_subset(num_images: int) -> dict[str, Any]:
-    """The same images whatever the seed of the training was, which chooses its own subset by it."""
+    """Use the same images whatever the seed of the training, which chooses its own subset by that seed."""
     return {"max_size": num_images, "random_seed": 0, "xflip": False}
 
 
@@ -347,7 +351,7 @@ def _register_family(name: str, **kwargs: Any) -> None:
     _families[f"{name}_"] = of_category
 
 
-# Of objects. Where a distance has a bias that depends on the number of crops, that number is fixed.
+# Metrics of objects. Where a distance has a bias that depends on the number of crops, that number is fixed.
 _metrics["objects2k"] = _Metric(_of_objects(objects_per_image, 2_000, name="objects2k"), None, needs_objects=True)
 _register_family("okd2k", num_images=2_000, max_crops=2_000)
 _register_family("ofd5k", num_images=5_000, max_crops=5_000, min_crops=5_000, distance=frechet)

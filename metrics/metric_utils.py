@@ -31,7 +31,7 @@ __all__ = [
 _GENERATED_PX = 2**22
 """Pixels that the generator draws per batch: 64 images of 256 x 256, 4 of 1024 x 1024."""
 
-_DETECTOR_BATCH_CPU = 4
+DETECTOR_BATCH_CPU = 4
 """Detector batch on a CPU: the maps of larger batches leave the cache, and 64 at once take five times as long."""
 
 _NOT_CONTENT = ("path", "name", "use_labels", "resolution")
@@ -59,8 +59,8 @@ class MetricOptions:
         detector_folder: Folder of the user that is searched first for detector weights.
         gen_dataset_kwargs: Images that replace generated ones, in the form of ``dataset_kwargs``.
         batch_size: Images per batch of the detector; it does not affect the results.
-        pretrained_D: Pretrained network by which the generator's discriminator judged, and the images that this network
-            was trained on, such as ``EfficientNet-Lite0 (ImageNet)``; ``none``; or ``unknown``.
+        pretrained_D: Pretrained backbone of the generator's D and the images that it was trained on, such as
+            ``EfficientNet-Lite0 (ImageNet)``; ``none``; or ``unknown``.
         object_detector: Name of the object detector (`metrics.objects.registry`). Default: what suits the real images.
 
     Attributes:
@@ -243,7 +243,7 @@ def compute_feature_stats_for_generator(
         rel_hi: Progress of the metric, 0..1, when this ends.
         batch_size: Images per batch of the detector. Default: that of ``opts``.
         batch_gen: Images per batch of the generator. Default: by resolution.
-        max_items: Number of images to generate; of a dataset, use the first N.
+        max_items: Number of images to generate; from a dataset, the first N are used.
         **stats_kwargs: Keywords of `FeatureStats`.
     """
     detector = prepare_detector(opts, detector_url)
@@ -307,7 +307,7 @@ def open_generated_images(
     Args:
         opts: The generator, devices and seed.
         stack: Closes the dataset.
-        max_items: Number of images to generate; of a dataset, use the first N.
+        max_items: Number of images to generate; from a dataset, the first N are used.
         batch_size: Images per batch. Default: that of ``opts``.
         batch_gen: Images per batch of the generator. Default: by resolution.
     """
@@ -337,7 +337,7 @@ def _extract(
 ) -> FeatureStats:
     def features() -> Iterator[torch.Tensor]:
         for images in batches:
-            parts = images.split(_DETECTOR_BATCH_CPU if opts.device.type == "cpu" else len(images))
+            parts = images.split(DETECTOR_BATCH_CPU if opts.device.type == "cpu" else len(images))
             yield torch.cat([detector(part, **detector_kwargs) for part in parts])
 
     stats = FeatureStats(**stats_kwargs)

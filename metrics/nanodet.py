@@ -26,7 +26,7 @@ FEATURES_PX = 256
 
 _MEAN = (123.675, 116.28, 103.53)
 _STD = (58.395, 57.12, 57.375)
-"""Of red, green and blue."""
+"""Mean and standard deviation of red, green and blue."""
 
 _NUM_BYTES = 7_574_558
 _OFFSETS = (

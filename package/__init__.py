@@ -51,7 +51,7 @@ def from_pretrained(
         repo_or_folder: Folder, or repository ``OWNER/NAME`` on the Hugging Face hub (``pip install huggingface_hub``).
         revision: Branch, tag or commit of the repository. Default: its main branch.
         token: Access token for private repositories. Default: that of ``hf auth login`` or HF_TOKEN.
-        device: As for `load`.
+        device: Device, as for `load`.
 
     Raises:
         ValueError: There is no such repository, it holds no generator, or it cannot be reached.

@@ -19,7 +19,7 @@ def model_card(network: Any, where: str = ".", license: str | None = None, descr
     Args:
         network: The generator.
         where: Repository or folder that it is loaded from.
-        license: Of the weights. Default: none is stated.
+        license: License of the weights. Default: none is stated.
         description: Text of the author.
     """
     metadata = [

@@ -26,8 +26,8 @@ class Generator:
     """A trained generator.
 
     Args:
-        network: In evaluation mode, without gradients of its weights.
-        device: Where it is.
+        network: The network, in evaluation mode, without gradients of its weights.
+        device: Device of the network.
     """
 
     def __init__(self, network: Any, device: torch.device) -> None:
@@ -60,7 +60,7 @@ class Generator:
         Args:
             seeds: N numbers from 0 to 2^32 - 1.
             truncation: psi; lower values trade variety for fidelity.
-            labels: Of a conditional network: a class, N classes, or float labels ``[N, c_dim]``.
+            labels: Labels for a conditional network: a class, N classes, or float labels ``[N, c_dim]``.
             noise_mode: ``'const'``, ``'random'`` (by seed) or ``'none'``.
             batch_size: Images at a time. Larger batches are faster on a GPU and may change the last bit.
 
@@ -103,9 +103,9 @@ class Generator:
 
         Args:
             repo: ``OWNER/NAME``; made if it is not there.
-            private: Of a new repository. Default: the owner's.
+            private: Whether a new repository is private. Default: the owner's setting.
             token: Access token. Default: that of ``hf auth login`` or HF_TOKEN.
-            license: Of the weights, for the card: ``'cc0-1.0'``, ``'apache-2.0'`` ...
+            license: License of the weights, for the card: ``'cc0-1.0'``, ``'apache-2.0'`` ...
             description: Text for the card: the images, the run, scores, intended use.
 
         Returns:
@@ -163,6 +163,6 @@ def load_generator(network: str, device: str, trusted: bool) -> Generator:
     except RuntimeError as error:
         raise ValueError(f"device={device!r}: give 'auto', 'cpu', 'cuda' or 'mps'") from error
     try:
-        return Generator(ours("training.inference.sampling").load_generator(network, where, trusted), where)
+        return Generator(ours("training.inference.loading").load_generator(network, where, trusted), where)
     except OSError as error:  # a file that may not be read, a name that no file can have
         raise ValueError(str(error)) from error

@@ -25,9 +25,10 @@ from tests.image_files import images, write_zip
 from tests.processes import forked, run_script
 from training.batches import Batches
 from training.dataset import ImageFolderDataset
-from training.run.folder import write_options
+from training.run.dataset_info import DatasetInfo
 from training.run.launch import train_run  # noqa: F401 (for the fork server)
-from training.run.options import DatasetInfo, Flags, resolve
+from training.run.options import Flags, resolve
+from training.run.options_file import write_options
 from training.run.settings import TrainingSettings
 from training.training_loop import Trainer, training_loop
 

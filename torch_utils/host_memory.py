@@ -1,6 +1,6 @@
-"""How the C library deals with main memory that was freed: tensors on a CPU live in its heap.
+"""Whether the C library keeps or returns freed memory: tensors on a CPU live in its heap.
 
-All of this does nothing where the C library is not glibc.
+None of this has an effect where the C library is not glibc.
 """
 
 from __future__ import annotations

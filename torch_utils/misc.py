@@ -145,6 +145,13 @@ def params_and_buffers(module: torch.nn.Module) -> list[torch.Tensor]:
     return [tensor for _, tensor in named_params_and_buffers(module)]
 
 
+LIKELY_DIFFERENCES = (
+    "the networks differ, most likely in resolution, channels (--cbase, --cmax), mapping depth (--cfg, --map-depth) or "
+    "number of classes"
+)
+"""What to say of networks whose tensors have different shapes."""
+
+
 def copy_params_and_buffers(
     src_module: torch.nn.Module, dst_module: torch.nn.Module, require_all: bool = False
 ) -> None:
@@ -169,8 +176,7 @@ def copy_params_and_buffers(
         if src.shape != dst.shape:
             raise ValueError(
                 f"cannot copy {type(src_module).__name__}: '{name}' is {list(src.shape)} there and {list(dst.shape)} "
-                "here; the networks differ, most likely in resolution, channels (--cbase, --cmax), mapping depth "
-                "(--cfg) or number of classes"
+                f"here; {LIKELY_DIFFERENCES}"
             )
         pairs.append((dst, src))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Running out of memory is the user's to solve, with one line that says how."""
+"""Turns out-of-memory errors into one-line user errors with advice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SIGNS = (
     *("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "STATUS_ALLOC_FAILED"),
     "could not create a primitive",
 )
-"""In messages of torch's allocators, cuDNN, cuBLAS and oneDNN (the last), whose errors have no class of their own."""
+"""Signs in the messages of torch's allocators, cuDNN, cuBLAS and oneDNN (the last), whose errors have no class."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -25,7 +25,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def out_of_memory_means(advice: str) -> Iterator[None]:
-    """Turn errors for lack of memory into a `UserError` that ends in ``advice``; also works as a decorator."""
+    """Turn out-of-memory errors into a `UserError` that ends in ``advice``; also works as a decorator."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

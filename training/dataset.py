@@ -14,7 +14,7 @@ import torch
 from dnnlib.util import EasyDict, UserError
 from training.data.archive import open_archive
 from training.data.codec import BadImageError, load_image, read_image, require_images
-from training.data.labels import describe_labels, read_labels
+from training.data.labels import describe_labels, label_width, read_labels
 from training.data.layout import NUM_CHANNELS, ImageLayout, common_layout
 from training.data.names import shown
 from training.data.objects import Objects, read_objects
@@ -156,8 +156,7 @@ class Dataset(torch.utils.data.Dataset[tuple[np.ndarray, np.ndarray]]):
     @functools.cached_property
     def label_shape(self) -> list[int]:
         """[number of classes], [length of the vectors], or [0] without labels."""
-        labels = self._all_raw_labels()
-        return [int(labels.max()) + 1] if self.has_onehot_labels else list(labels.shape[1:])
+        return [label_width(self._all_raw_labels())]
 
     @property
     def label_dim(self) -> int:

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from dnnlib.commands import how_to_install
-from dnnlib.download import sha256_of
+from dnnlib.file_content import sha256_of
 from dnnlib.util import UserError
 from torch_utils import persistence
 

@@ -1,9 +1,9 @@
-"""Distances between the objects of real and of generated images, per category, and how many there are.
+"""Distances between the objects of real and of generated images, per category, and their numbers per image.
 
-The same detector, with the same threshold and the same smallest size, looks at both sides, and its boxes are cut out as
-squares. The kernel distance (arXiv:1801.01401) or the Frechet distance (arXiv:1706.08500) compares the features of
+The same detector, with the same threshold and smallest size, finds the objects on both sides, and its boxes are cut out
+as squares. The kernel distance (arXiv:1801.01401) or the Frechet distance (arXiv:1706.08500) compares the features of
 equally many crops of one category, drawn at random: the idea of SceneFID (arXiv:2003.07449), with detected boxes. Crops
-say nothing of objects that are missing, so that the numbers of objects per image belong to every value.
+say nothing about missing objects, so every value comes with the numbers of objects per image.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from metrics.frechet_inception_distance import frechet_distance, gaussian_from_f
 from metrics.joint_failure import fails_together
 from metrics.kernel_inception_distance import squared_mmd
 from metrics.metric_utils import (
+    DETECTOR_BATCH_CPU,
     MetricOptions,
     open_generated_images,
     open_real_images,
@@ -82,7 +83,7 @@ def object_distance(
     min_crops: int = MIN_CROPS,
     distance: Callable[[np.ndarray, np.ndarray], float] = kernel,
 ) -> dict[str, float]:
-    """Distance of the objects of one category, and their numbers per image.
+    """Compute the distance between the objects of one category, and their numbers per image.
 
     Every process must call this; the values of rank 0 are those that count.
 
@@ -154,7 +155,7 @@ def prepare_object_detector(opts: MetricOptions) -> ObjectDetector:
 def surveys(
     opts: MetricOptions, detector: ObjectDetector, num_images: int, label: int | None = None, max_crops: int = 0
 ) -> tuple[Survey, Survey]:
-    """Look at ``num_images`` real and as many generated images, and record the settings and the detector's accuracy."""
+    """Find the objects in ``num_images`` images per side, and record the settings and the detector's accuracy."""
     found: list[Survey] = []
     for tag, start in (("real images", 0.0), ("generated images", 0.5)):
         with ExitStack() as stack:
@@ -212,14 +213,14 @@ def crop_features(opts: MetricOptions, features: torch.nn.Module, crops: list[to
         opts: The device, and where progress is shown.
         features: The network.
         crops: Images of one object each, [C, H, W].
-        what: What they are, for the progress.
+        what: Name of the crops in the progress.
     """
     rows: list[np.ndarray] = []
     device = opts.device
     progress = opts.progress.sub(f"features of {what}", len(crops), rel_lo=1)
     for start in range(0, len(crops), _FEATURE_BATCH):
         batch = torch.stack([resized(crop, RESOLUTION_PX) for crop in crops[start : start + _FEATURE_BATCH]])
-        parts = batch.to(device).split(4 if device.type == "cpu" else _FEATURE_BATCH)
+        parts = batch.to(device).split(DETECTOR_BATCH_CPU if device.type == "cpu" else _FEATURE_BATCH)
         for part in parts:
             rows.append(features(part, return_features=True).cpu().numpy())
             progress.update(sum(map(len, rows)))

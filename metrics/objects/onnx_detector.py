@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from dnnlib.commands import how_to_install
-from dnnlib.download import sha256_of
+from dnnlib.file_content import sha256_of
 from dnnlib.util import UserError
 from metrics.objects.protocol import Detections
 

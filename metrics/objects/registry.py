@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from dnnlib.download import sha256_of
+from dnnlib.file_content import sha256_of
 from dnnlib.util import UserError, construct_class_by_name
 from metrics.detectors import DETECTORS, NANODET, find_weights, weights_sha256
 from metrics.nanodet import NanoDet

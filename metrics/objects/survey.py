@@ -47,7 +47,7 @@ def survey(
     sample: CropSample,
     label: int | None = None,
 ) -> Survey:
-    """Look at all images; every process must call this, and all of them get the same result.
+    """Survey all images; every process must call this, and all of them get the same result.
 
     Args:
         opts: The processes.

@@ -30,8 +30,9 @@ from tests.training_runs import (
     write_dataset,
 )
 from torch_utils.distributed import init_world, launch
-from training.run.folder import read_options, read_status
 from training.run.length import RunLength
+from training.run.options_file import read_options
+from training.run.status import read_status
 from training.training_loop import training_loop
 
 NUM_PROCESSES = 2
@@ -86,9 +87,9 @@ def test_a_stopped_run_goes_on_bit_by_bit(data, tmp_path):
 def run_rank_in_time(run_dir, options, world, init_method):
     init_world(world.rank, world.world_size, CPU, init_method, timeout_sec=60)
     seconds = itertools.count(3 * world.rank)  # one per iteration; the clock of the second process is ahead
-    look = RunLength.look_at_clock
+    look = RunLength.check_time_limit
     with unittest.mock.patch.object(
-        RunLength, "look_at_clock", lambda self, elapsed_sec: look(self, float(next(seconds)))
+        RunLength, "check_time_limit", lambda self, elapsed_sec: look(self, float(next(seconds)))
     ):
         assert train_here(run_dir, options, rank=world.rank, time_limit_sec=7.0)
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 import demo
 from tests.processes import run_script
-from training.run.folder import write_options
 from training.run.latest import SHIPPED
+from training.run.options_file import write_options
 
 
 @pytest.fixture

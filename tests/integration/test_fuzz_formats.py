@@ -20,9 +20,12 @@ from training.data.codec import BadImageError, load_image, open_image, require_i
 from training.data.labels import read_labels
 from training.data.preparation import Preparation
 from training.dataset import ImageFolderDataset
-from training.inference.sampling import load_projected_w
-from training.run.folder import OPTIONS_FILE, STATUS_FILE, find_run_dir, find_state, read_status
-from training.run.launch import RunRequest, prepare_run
+from training.inference.projected_w import load_projected_w
+from training.run.folder import find_run_dir, find_state
+from training.run.launch import prepare_run
+from training.run.options_file import OPTIONS_FILE
+from training.run.request import RunRequest
+from training.run.status import STATUS_FILE, read_status
 from training.snapshots.finite import nonfinite_tensors
 
 MAX_PX = 1 << 22

@@ -19,7 +19,7 @@ from tests.training_runs import (
     write_dataset,
 )
 from training.checkpoint import find_newest_checkpoint
-from training.run.folder import write_options
+from training.run.options_file import write_options
 
 NUM_KILLS = 30
 NUM_KILLS_WHILE_SAVING = 10

@@ -167,7 +167,7 @@ TRAINING_FLAGS = ["--cfg=msconD", "--scales=1,4,8", "--batch=32", "--cmax=8", "-
 TRAINING_FLAGS += ["--con-max-anchors=16", "--proj-dim=8", "--tick=0.5", "--snap=1", "--metrics=none"]
 TRAINING_FLAGS += ["--workers=0", "--device=cpu"]
 TRUNCATION = 0.7
-FILM_FLAGS = ["--seeds=0-1", "--frames=4"]
+VIDEO_FLAGS = ["--seeds=0-1", "--frames=4"]
 """
 
 
@@ -186,7 +186,7 @@ def test_the_notebook(venv, tmp_path):
     made = tmp_path / "tutorial"
     with Image.open(made / "images.png") as sheet:
         assert sheet.size == (8 * 16, 2 * 16)
-    films = {path.stem: path for path in (made / "films").iterdir()}
-    assert set(films) == {"film", "training"}
-    assert all(path.stat().st_size > 500 for path in films.values())
+    videos = {path.stem: path for path in (made / "videos").iterdir()}
+    assert set(videos) == {"film", "training"}
+    assert all(path.stat().st_size > 500 for path in videos.values())
     assert {path.name for path in (made / "generator").iterdir()} == {"model.safetensors", "config.json", "README.md"}

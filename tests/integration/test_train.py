@@ -27,7 +27,7 @@ from tests.training_runs import (
     wait_for_ticks,
     write_dataset,
 )
-from training.run.folder import write_options
+from training.run.options_file import write_options
 
 # Datasets
 

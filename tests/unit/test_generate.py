@@ -9,7 +9,7 @@ from PIL import Image
 from generate import fit_grid, generate_images, save_grid
 from metrics.objects.protocol import Detections
 from tests import tiny_snapshot
-from training.inference import film_command
+from training.inference import video_command
 from training.inference.stored import StoredVectors, save_vectors
 from training.networks import Generator
 from training.snapshots.portable import save_portable
@@ -277,25 +277,25 @@ def test_unknown_object_detectors_are_refused_before_anything_is_drawn(network, 
 
 
 @pytest.fixture
-def films(monkeypatch):
-    """The frames of each film as they are encoded, by file name."""
+def videos(monkeypatch):
+    """The frames of each video as they are encoded, by file name."""
     written = {}
 
     def write(frames, path, fps):
         written[path.name] = [frame.copy() for frame in frames]
         return path
 
-    monkeypatch.setattr(film_command, "write_video", write)
+    monkeypatch.setattr(video_command, "write_video", write)
     return written
 
 
 @pytest.mark.parametrize("easing", ["linear", "smooth", "spline"])
-def test_a_film_passes_through_the_images_of_its_seeds_and_closes(network, outdir, films, easing):
+def test_a_video_passes_through_the_images_of_its_seeds_and_closes(network, outdir, videos, easing):
     path, G = network
     arguments = ("--seeds=3,7,8", "--video", "--frames=4", f"--easing={easing}", "--trunc=0.7")
     result = run(f"--network={path}", f"--outdir={outdir}", *arguments)
     assert result.output.splitlines()[-1] == f"Wrote {outdir / 'film.mp4'}: 13 frames, 0.7 s"
-    frames = films["film.mp4"]
+    frames = videos["film.mp4"]
     assert len(frames) == 13
     for number, seed in ((0, 3), (4, 7), (8, 8), (12, 3)):
         np.testing.assert_array_equal(frames[number], expected(G, seed, truncation_psi=0.7))
@@ -303,23 +303,23 @@ def test_a_film_passes_through_the_images_of_its_seeds_and_closes(network, outdi
     assert list(outdir.iterdir()) == []  # no single images
 
 
-def test_a_film_without_a_loop_ends_at_the_last_seed(network, outdir, films):
+def test_a_video_without_a_loop_ends_at_the_last_seed(network, outdir, videos):
     path, G = network
     assert (
         run(f"--network={path}", f"--outdir={outdir}", "--seeds=3,7", "--video=gif", "--loop=0", "--frames=2").exit_code
         == 0
     )
-    frames = films["film.gif"]
+    frames = videos["film.gif"]
     assert len(frames) == 3
     np.testing.assert_array_equal(frames[0], expected(G, 3))
     np.testing.assert_array_equal(frames[-1], expected(G, 7))
 
 
-def test_a_grid_of_walks(network, outdir, films):
+def test_a_grid_of_walks(network, outdir, videos):
     path, G = network
     arguments = ("--seeds=0-7", "--grid=2x2", "--video", "--frames=2")
     assert run(f"--network={path}", f"--outdir={outdir}", *arguments).exit_code == 0
-    frames = films["film.mp4"]
+    frames = videos["film.mp4"]
     for number, seeds in ((0, (0, 2, 4, 6)), (2, (1, 3, 5, 7)), (4, (0, 2, 4, 6))):
         a, b, c, d = (expected(G, seed) for seed in seeds)
         np.testing.assert_array_equal(
@@ -327,17 +327,17 @@ def test_a_grid_of_walks(network, outdir, films):
         )
 
 
-def test_a_film_through_projected_w(network, outdir, films, tmp_path):
+def test_a_video_through_projected_w(network, outdir, videos, tmp_path):
     path, G = network
     np.savez(tmp_path / "w.npz", w=np.random.RandomState(0).randn(2, G.num_ws, G.w_dim))
     projected_w = f"--projected-w={tmp_path / 'w.npz'}"
     assert run(f"--network={path}", f"--outdir={outdir}", projected_w, "--video", "--frames=3").exit_code == 0
     assert run(f"--network={path}", f"--outdir={outdir}", projected_w).exit_code == 0
     for number, name in ((0, "proj00.png"), (3, "proj01.png"), (6, "proj00.png")):
-        np.testing.assert_array_equal(films["film.mp4"][number], pixels(outdir / name))
+        np.testing.assert_array_equal(videos["film.mp4"][number], pixels(outdir / name))
 
 
-def test_a_range_of_psi_as_a_picture_and_as_a_film(network, outdir, films):
+def test_a_range_of_psi_as_a_picture_and_as_a_video(network, outdir, videos):
     path, G = network
     shared = (f"--network={path}", f"--outdir={outdir}", "--seeds=3,7")
     result = run(*shared, "--trunc=0:1:3")
@@ -346,14 +346,14 @@ def test_a_range_of_psi_as_a_picture_and_as_a_film(network, outdir, films):
     rows = [np.concatenate([expected(G, s, truncation_psi=psi) for psi in (0, 0.5, 1)], axis=1) for s in (3, 7)]
     np.testing.assert_array_equal(pixels(outdir / "truncation.png"), np.concatenate(rows))
     assert run(*shared, "--trunc=0:1", "--video", "--frames=3").exit_code == 0
-    frames = films["truncation.mp4"]
+    frames = videos["truncation.mp4"]
     assert len(frames) == 5
     for frame, psi in zip(frames, (0, 0.5, 1, 0.5, 0), strict=True):
         images = [expected(G, seed, truncation_psi=psi) for seed in (3, 7)]
         np.testing.assert_array_equal(frame, np.concatenate(images, axis=1))
     assert run(*shared, "--trunc=0:1", "--video", "--frames=3", "--grid=3x3").exit_code == 0
-    assert films["truncation.mp4"][0].shape == (48, 48, 3)
-    np.testing.assert_array_equal(films["truncation.mp4"][4][:16, :32], frames[4])
+    assert videos["truncation.mp4"][0].shape == (48, 48, 3)
+    np.testing.assert_array_equal(videos["truncation.mp4"][4][:16, :32], frames[4])
 
 
 def test_truncation_towards_the_nearest_center(network, outdir, tmp_path):
@@ -384,12 +384,12 @@ def test_centers_of_another_class_are_refused(tmp_path, outdir):
     assert said == f"Error: {tmp_path / 'c.safetensors'} was made for class 0, not --class=1\n"
 
 
-def test_a_film_of_a_training(tmp_path, outdir, films):
+def test_a_video_of_a_training(tmp_path, outdir, videos):
     first = tiny_snapshot.write(tmp_path / "network-snapshot-000000.pkl")
     second = tiny_snapshot.write(tmp_path / "network-snapshot-000012.pkl", img_channels=3)
     arguments = (f"--network={tmp_path}", f"--outdir={outdir}", "--video", "--frames=2", "--over-training")
     assert run(*arguments, "--seeds=3,7").exit_code == 0
-    frames = films["training.mp4"]
+    frames = videos["training.mp4"]
     assert len(frames) == 4
     for number, G in ((0, first), (3, second)):
         images = np.concatenate([expected(G, 3), expected(G, 7)], axis=1)
@@ -397,13 +397,13 @@ def test_a_film_of_a_training(tmp_path, outdir, films):
     assert (frames[0][16:] != frames[3][16:]).any()  # kimg
     np.testing.assert_array_equal(frames[0], frames[1])
     assert run(*arguments, "--seeds=3,7", "--grid=2x2", "--trunc=1").exit_code == 0
-    np.testing.assert_array_equal(films["training.mp4"][0][:16], frames[0][:16])
-    assert (films["training.mp4"][0][16:32] == 0).all()
+    np.testing.assert_array_equal(videos["training.mp4"][0][:16], frames[0][:16])
+    assert (videos["training.mp4"][0][16:32] == 0).all()
     said = run(*arguments).output
     assert said.startswith(f"Error: {tmp_path} holds no fakes*.png")
     Image.new("RGB", (32, 32), (9, 0, 0)).save(tmp_path / "fakes000000.png")
     assert run(*arguments).exit_code == 0
-    assert [frame[0, 0, 0] for frame in films["training.mp4"]] == [9, 9]
+    assert [frame[0, 0, 0] for frame in videos["training.mp4"]] == [9, 9]
 
 
 @pytest.mark.parametrize(
@@ -412,7 +412,10 @@ def test_a_film_of_a_training(tmp_path, outdir, films):
         (["--seeds=0-2", "--frames=3"], "--frames needs --video"),
         (["--seeds=0-2", "--loop=1"], "--loop needs --video"),
         (["--over-training"], "--over-training needs --video"),
-        (["--over-training", "--video", "--trunc=0:1", "--seeds=0"], "a film of a training takes one psi, not a range"),
+        (
+            ["--over-training", "--video", "--trunc=0:1", "--seeds=0"],
+            "a video over training takes one psi, not a range",
+        ),
         (["--over-training", "--video", "--loop=1"], "--loop has no effect with --over-training"),
         (["--over-training", "--video", "--easing=linear"], "--easing has no effect with --over-training"),
         (
@@ -425,21 +428,21 @@ def test_a_film_of_a_training(tmp_path, outdir, films):
             ["--over-training", "--video", "--noise-mode=none"],
             "--noise-mode has no effect on the grids that a run drew",
         ),
-        (["--over-training", "--video", "--centers=a"], "--centers has no effect on a film of a training"),
+        (["--over-training", "--video", "--centers=a"], "--centers has no effect on a video over training"),
         (["--over-training", "--video", "--network=typo.pkl"], "no such file or folder: typo.pkl"),
-        (["--seeds=0", "--video"], "a film goes from image to image, but there is only one"),
-        (["--seeds=0-4", "--video", "--grid=2x1"], "a film of 2 walks needs the same number of key frames"),
+        (["--seeds=0", "--video"], "a video goes from image to image, but there is only one"),
+        (["--seeds=0-4", "--video", "--grid=2x1"], "a video of 2 walks needs the same number of key frames"),
         (["--seeds=0-3", "--video", "--grid"], "--video needs the number of walks"),
         (["--seeds=0-3", "--video", "--boxes"], "--boxes goes with single images"),
         (["--seeds=0-3", "--trunc=0:1", "--boxes"], "--boxes goes with single images"),
-        (["--seeds=0-3", "--trunc=0:1:3", "--video"], "--trunc=0:1:3: a film takes the number of steps from --frames"),
+        (["--seeds=0-3", "--trunc=0:1:3", "--video"], "--trunc=0:1:3: a video takes the number of steps from --frames"),
         (["--seeds=0-3", "--trunc=0:1", "--grid"], "has a row per seed and a column per psi; leave it out"),
         (["--seeds=0-4999", "--trunc=0:1"], "a grid of 7 x 5000 images of 16 px is too large"),
         (["--seeds=0-3", "--centers=absent.safetensors"], "no such file: absent.safetensors; python edit.py centers"),
         (["--seeds=0-3", "--video=avi"], "'avi' is not one of 'mp4', 'webp', 'gif'"),
     ],
 )
-def test_films_that_cannot_be_made(network, outdir, arguments, said):
+def test_videos_that_cannot_be_made(network, outdir, arguments, said):
     result = run(f"--network={network[0]}", f"--outdir={outdir}", *arguments)
     assert result.exit_code != 0
     assert said in result.output.splitlines()[-1]

@@ -21,8 +21,8 @@ from tests import tiny_snapshot
 from tests.image_files import random_image
 from tests.unit.metrics import tiny
 from training.inference import projection_results
+from training.inference.loading import load_generator
 from training.inference.projection import Steps
-from training.inference.sampling import load_generator
 
 
 @pytest.fixture(autouse=True)
@@ -109,9 +109,9 @@ def test_conditional_grey_network(tmp_path, target, outdir):
 def test_video_has_a_maximum_of_frames(monkeypatch):
     monkeypatch.setattr(projector, "MAX_FRAMES", 3)
     monkeypatch.setattr(projection_results, "draw", lambda G, w: np.full([2, 2, 3], int(w), np.uint8))
-    ways = projector.optimize([steps(10, of=2), steps(10, of=1)], 2, 10, is_way_kept=True)
-    assert len(ways) == 3
-    frames = list(projection_results.video_frames(None, ways[1], np.full([2, 2, 3], 99, np.uint8)))
+    trajectories = projector.optimize([steps(10, of=2), steps(10, of=1)], 2, 10, keeps_trajectories=True)
+    assert len(trajectories) == 3
+    frames = list(projection_results.frames_beside_target(None, trajectories[1], np.full([2, 2, 3], 99, np.uint8)))
     assert [frame[0, :, 0].tolist() for frame in frames] == [[99, 99, i, i] for i in (0, 4, 9)]
 
 
@@ -120,8 +120,8 @@ def steps(num, of):
 
 
 def test_without_a_video_only_the_last_w_is_kept():
-    ways = projector.optimize([steps(10, of=2), steps(10, of=1)], 2, 10, is_way_kept=False)
-    assert [way.tolist() for way in ways] == [[[[9]]]] * 3
+    trajectories = projector.optimize([steps(10, of=2), steps(10, of=1)], 2, 10, keeps_trajectories=False)
+    assert [trajectory.tolist() for trajectory in trajectories] == [[[[9]]]] * 3
 
 
 def test_what_is_kept_of_the_way_leaves_the_device():
@@ -130,8 +130,8 @@ def test_what_is_kept_of_the_way_leaves_the_device():
             return self.as_subclass(torch.Tensor)
 
     on_device = (Steps(step.ws.as_subclass(OnDevice), step.distances) for step in steps(10, of=2))
-    ways = projector.optimize([on_device], 1, 10, is_way_kept=True)
-    assert {type(way) for way in ways} == {torch.Tensor}
+    trajectories = projector.optimize([on_device], 1, 10, keeps_trajectories=True)
+    assert {type(trajectory) for trajectory in trajectories} == {torch.Tensor}
 
 
 @pytest.fixture
@@ -334,7 +334,8 @@ def test_a_folder_in_w_plus_with_tuning(tmp_path, folder, outdir, is_shared):
     summary = json.loads((outdir / "distances.json").read_text())
     assert (summary["detector"], summary["w_plus"], summary["pti"], summary["crop"]) == ("tiny", True, 3, "2,1,16")
     places = {"network", "outdir", "target", "detectors", "device", "save_video", "trust_detectors", "trust_pickle"}
-    assert {each.name.removesuffix("_idx") for each in run_projection.params} - places <= set(summary)
+    names = {each.name.removesuffix("_idx").removesuffix("_name") for each in run_projection.params}
+    assert names - places <= set(summary)
     assert [row["file"] for row in summary["targets"]] == ["0.png", "1.png", "2.png"]
     assert summary["targets"][0]["square_px"] == [2, 1, 16]
     for i, row in enumerate(summary["targets"]):

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from torch_utils.ops import kernels
+from torch_utils.ops.tiles import ceil_power_of_2
 
 tl: Any = None  # bound by kernels.compiled
 
@@ -221,12 +222,12 @@ def _tiling(y: Tensor, f: Tensor, up: Pair) -> tuple[tuple[int], dict[str, int]]
     bands = _cdiv(taps_y, max(MAX_BAND_TAPS // taps_x, 1))
     rows = 4 if bands == 1 else 2
     if _is_channels_last(y):
-        cols, bc, size = 2, min(_ceil_power_of_2(channels), 64), NUM_THREADS * BYTES_PER_THREAD // y.element_size()
+        cols, bc, size = 2, min(ceil_power_of_2(channels), 64), NUM_THREADS * BYTES_PER_THREAD // y.element_size()
     else:
         cols, bc, size = 1, 1, NUM_THREADS * 4  # pixels of a row are not aligned: more of them, but no wider access
     num_patches = num * _cdiv(height, up[1] * rows) * _cdiv(width, up[0] * cols)
-    bp = min(_ceil_power_of_2(num_patches), size // bc)
-    bc = min(_ceil_power_of_2(channels), size // bp)
+    bp = min(ceil_power_of_2(num_patches), size // bc)
+    bc = min(ceil_power_of_2(channels), size // bp)
     grid = (up[0] * up[1] * _cdiv(channels, bc) * _cdiv(num_patches, bp),)
     taps = {"BANDS": bands, "TAPS_Y": _cdiv(taps_y, bands), "TAPS_X": taps_x}
     return grid, {**taps, "ROWS": rows, "COLS": cols, "BP": bp, "BC": bc}
@@ -234,10 +235,6 @@ def _tiling(y: Tensor, f: Tensor, up: Pair) -> tuple[tuple[int], dict[str, int]]
 
 def _cdiv(number: int, divisor: int) -> int:
     return -(-number // divisor)
-
-
-def _ceil_power_of_2(number: int) -> int:
-    return 1 << (number - 1).bit_length()
 
 
 # --- as convolutions ---
@@ -314,7 +311,7 @@ def _depthwise_weight(x: Tensor, f: Tensor, flip: bool, gain: float) -> Tensor:
     else:
         taps = _correlation_taps(f, flip, gain, x.dtype)
     weight = taps.expand(x.shape[1], 1, -1, -1)
-    # Of a single image, the memory format of the result follows that of the weight.
+    # For a single image, the result takes the memory format of the weight.
     return weight.contiguous(memory_format=torch.channels_last) if _is_channels_last(x) else weight
 
 

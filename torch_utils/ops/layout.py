@@ -31,7 +31,7 @@ def scale_into(
     Args:
         x: ``[O, I, kh, kw]``.
         factor: Broadcasts to ``x``.
-        dtype: Of the result.
+        dtype: Type of the result.
         channels_last: The result lies in memory as ``[O, kh, kw, I]``, else as ``[O, I, kh, kw]``.
         transposed: O and I change places in memory, as a transposed convolution takes them.
     """

@@ -15,11 +15,9 @@ NUM_PROGRAMS = 1024
 """Goal of passes that sum: enough programs to fill a GPU, few enough to keep partial sums small."""
 
 
-def _ceil_power_of_2(number: int) -> int:
-    power = 1
-    while power < number:
-        power *= 2
-    return power
+def ceil_power_of_2(number: int) -> int:
+    """Return the smallest power of two that is at least ``number``, which is positive."""
+    return 1 << (number - 1).bit_length()
 
 
 class Tiling(NamedTuple):
@@ -40,12 +38,12 @@ class Tiling(NamedTuple):
         num, channels, height, width = x.shape
         pixels = height * width
         if is_channels_last(x):
-            bc = min(_ceil_power_of_2(channels), 64, TILE)
-            bp = min(_ceil_power_of_2(pixels), TILE // bc)
+            bc = min(ceil_power_of_2(channels), 64, TILE)
+            bp = min(ceil_power_of_2(pixels), TILE // bc)
             strides = channels * pixels, channels, 1
         else:
-            bp = min(_ceil_power_of_2(pixels), 512, TILE)
-            bc = min(_ceil_power_of_2(channels), TILE // bp)
+            bp = min(ceil_power_of_2(pixels), 512, TILE)
+            bc = min(ceil_power_of_2(channels), TILE // bp)
             strides = channels * pixels, 1, pixels
         rows, columns = -(-pixels // bp), -(-channels // bc)
         tiles = max(min(rows, rows * columns * num // NUM_PROGRAMS), 1) if sums else 1

@@ -44,7 +44,7 @@ LABELS = "labels"
 _ROWS_PER_CHUNK = 1 << 12
 
 OfFile = Callable[[str, os.stat_result], int]
-"""Tells something of a file of a folder, by its path and what the file system says of it."""
+"""Computes a number for a file in a folder, from its path and its ``os.stat``."""
 
 
 class Archive(abc.ABC):
@@ -133,7 +133,7 @@ class Archive(abc.ABC):
 
 
 _folder_fingerprints: dict[str, str] = {}
-"""Of folders read by this process, by the hash of what `FolderArchive._state` tells."""
+"""Fingerprints of the folders that this process has read, by a hash of what `FolderArchive._rows` yields."""
 
 
 class FolderArchive(Archive):
@@ -164,7 +164,7 @@ class FolderArchive(Archive):
         return _folder_fingerprints[key]
 
     def sizes_and_newest_ns(self, indices: np.ndarray) -> tuple[np.ndarray, int]:
-        """Ask the file system about some files."""
+        """Get the sizes and the latest time of some files from the file system."""
         rows = ((size, time) for _name, size, time in self._rows(indices, _written_ns))
         sizes, times = np.fromiter(rows, np.dtype((np.int64, 2)), len(indices)).T
         return sizes, int(times.max(initial=0))
@@ -221,7 +221,7 @@ class ZipArchive(Archive):
             self._file = None
 
     def sizes_and_newest_ns(self, indices: np.ndarray) -> tuple[np.ndarray, int]:
-        """Look into the table of contents; the time is that of the zip."""
+        """Get the sizes from the table of contents; the time is that of the zip."""
         return self._entries["size"][indices].astype(np.int64), self.path.stat().st_mtime_ns
 
     def _sizes_and_checksums(self, indices: np.ndarray) -> Iterator[tuple[str, int, int]]:

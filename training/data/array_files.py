@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from dnnlib.download import content_fault
+from dnnlib.file_content import content_fault
 from dnnlib.util import UserError
 
 MAX_UNPACKED_BYTES = 1 << 30

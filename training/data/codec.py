@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dnnlib.commands import how_to_install
-from dnnlib.download import placeholder
+from dnnlib.file_content import placeholder
 from dnnlib.util import UserError
 from training.data.archive import METADATA_FILE, Archive
 from training.data.names import Names, shown, some
@@ -37,7 +37,7 @@ their lengths must not hide anything."""
 _SCAN = b"\xff\xda"
 _END_OF_PICTURE = b"\xff\xd9"
 
-_HEIF_EXTENSIONS = (".heic", ".heif", ".hif")
+HEIF_EXTENSIONS = (".heic", ".heif", ".hif")
 
 HIDDEN = "hidden"
 NOT_AN_IMAGE = "not a supported image format"
@@ -66,7 +66,7 @@ def require_images(archive: Archive) -> Names:
         return names
     ignored = ignored_files(archive)
     reasons = [f"{len(files)} {reason} ({some(files)})" for reason, files in ignored.items()]
-    if any(name.lower().endswith(_HEIF_EXTENSIONS) for name in ignored.get(NOT_AN_IMAGE, ())):
+    if any(name.lower().endswith(HEIF_EXTENSIONS) for name in ignored.get(NOT_AN_IMAGE, ())):
         reasons.append(f"HEIC needs {how_to_install('heif')}")
     raise UserError("; ".join([f"{archive.path}: no image files found", *reasons]))
 
@@ -123,7 +123,7 @@ def load_image(image: Image.Image) -> Image.Image:
     """Decode the pixels (of the first frame) and turn them upright as the EXIF orientation says.
 
     Returns:
-        The same image; of a PGM with more than 8 bits, which Pillow scales to 16 and holds in 32, one of mode I;16.
+        The same image; for a PGM with more than 8 bits, which Pillow scales to 16 and holds in 32, one of mode I;16.
 
     Raises:
         BadImageError: The data is truncated or damaged, or a JPEG has too many scans.
@@ -154,7 +154,7 @@ def _check_scans(image: Image.Image) -> None:
 
 
 def _count_scans(jpeg: bytes) -> int:
-    """Count the scans of the first picture; thumbnails lie inside segments, other pictures and films behind its end."""
+    """Count the scans of the first picture; thumbnails lie inside segments, other pictures and videos after it."""
     num_scans = position = 0
     while (marker := _JPEG_SEGMENT.search(jpeg, position)) and marker[0] != _END_OF_PICTURE:
         num_scans += marker[0] == _SCAN

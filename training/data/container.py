@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import shutil
 import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
 from dnnlib.atomic import write_atomic
+from dnnlib.signals import available, signal_handlers
 from dnnlib.util import UserError
 from training.data.spool import copy_content, temporary_file
 from training.data.stored_zip import StoredZip
@@ -80,28 +80,16 @@ def create_dataset(dest: Path, write: Callable[[Save], None]) -> None:
             write_atomic(dest, lambda file: _write_zip(file, dest, write))
 
 
-@contextlib.contextmanager
-def _exit_on_signals() -> Iterator[None]:
-    """Let signals that would kill the process at once raise SystemExit, so that no partial files are left behind.
-
-    Outside the main thread, where Python allows no handlers, none are installed.
-    """
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if in_main_thread and hasattr(signal, name)]
-    deadly = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+def _exit_on_signals() -> AbstractContextManager[None]:
+    """Let signals that would kill the process at once raise SystemExit, so that no partial files are left behind."""
+    deadly = [number for number in available("SIGTERM", "SIGHUP") if signal.getsignal(number) is signal.SIG_DFL]
 
     def leave(received: int, _frame: FrameType | None) -> None:
         for number in deadly:  # a terminal that closes may send several
             signal.signal(number, signal.SIG_IGN)
         raise SystemExit(128 + received)
 
-    for number in deadly:
-        signal.signal(number, leave)
-    try:
-        yield
-    finally:
-        for number in deadly:
-            signal.signal(number, signal.SIG_DFL)
+    return signal_handlers(dict.fromkeys(deadly, leave))
 
 
 def _is_folder(dest: Path) -> bool:

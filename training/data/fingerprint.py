@@ -1,4 +1,4 @@
-"""Whether a dataset is the one that it was, though it may have been packed, unpacked or moved since."""
+"""Detects whether a dataset has changed, though it may have been packed, unpacked or moved since."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.data.names import Names
 
 T = TypeVar("T")
 NUM_SAMPLED = 64
-"""Files of a folder that are read to describe it; of a zip, the table of contents tells the checksums of all."""
+"""Number of files in a folder that are read to describe it; a zip's table of contents has the checksums of all."""
 
 
 def describe_content(archive: Archive) -> dict[str, Any]:

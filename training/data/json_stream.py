@@ -105,7 +105,7 @@ class JsonStream:
             self.value()
 
     def end(self) -> None:
-        """Make sure that nothing follows."""
+        """Check that nothing follows."""
         if self.next_char():
             raise self._problem("something follows the end")
 

@@ -21,7 +21,7 @@ MAX_CLASSES = 100_000
 """Class numbers are smaller; every class up to the largest number costs the networks an input of 512 weights."""
 
 MAX_ABS_VALUE = 1e9
-"""Of the numbers in a vector, whose squares are summed in float32."""
+"""Largest absolute value of the numbers in a vector, whose squares are summed in float32."""
 
 Label = int | list[float]
 
@@ -81,6 +81,15 @@ def labels_from_subfolders(names: Sequence[str]) -> Labels:
     numbers = {class_name: number for number, class_name in enumerate(class_names)}
     values = np.fromiter((numbers[name.split("/")[0]] for name in names), np.int64, len(names))
     return Labels(values, class_names)
+
+
+def label_width(labels: np.ndarray) -> int:
+    """Number of classes, or length of the vectors.
+
+    Args:
+        labels: Class numbers, int64 [N], or vectors, float32 [N, D].
+    """
+    return int(labels.max()) + 1 if labels.dtype == np.int64 else labels.shape[1]
 
 
 def describe_labels(labels: np.ndarray) -> str:

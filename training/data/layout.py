@@ -1,4 +1,4 @@
-"""The size and colours that all images of a dataset must share, and the command that brings them there."""
+"""The size and colours that all images of a dataset must share, and the command that converts them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ NUM_CHANNELS = {"L": 1, "RGB": 3}
 MIN_RESOLUTION_PX = 4
 
 MAX_RESOLUTION_PX = 4096
-"""At which a loader process takes 160 MiB to decode an image."""
+"""A loader process takes 160 MiB to decode an image of this size."""
 
 MAX_HEADERS = 1000
-"""Of so many images every header is read; of more, a sample."""
+"""Every header of up to this many images is read; of more images, a sample."""
 
 NUM_SAMPLED_HEADERS = 200
 
@@ -65,9 +65,9 @@ def is_resolution(side_px: int) -> bool:
 
 
 def common_layout(archive: Archive, names: Sequence[str]) -> ImageLayout:
-    """Return the layout that all images share, as their headers state it.
+    """Return the layout that all images share, according to their headers.
 
-    Of more than `MAX_HEADERS` images only the first, the last and some in between are read, because all would take
+    If there are more than `MAX_HEADERS`, only the first, the last and some in between are read, as all would take
     minutes; training skips and reports a wrong one when it gets there, and ``dataset_tool.py --verify`` reads all.
     Unreadable files are left to training too.
 
@@ -83,7 +83,7 @@ def common_layout(archive: Archive, names: Sequence[str]) -> ImageLayout:
             continue
         first = first or layout
         if layout != first or not layout.is_trainable:
-            text = f"{archive.path}: {shown(name)} is {layout}; {mend(archive, layout, first)}"
+            text = f"{archive.path}: {shown(name)} is {layout}; {preparation_command(archive, layout, first)}"
             raise UnequalImagesError(text, _suitable_side(layout, first))
     if first is None:
         raise UserError(f"{archive.path}: none of the {len(names)} image files in it can be read")
@@ -96,7 +96,7 @@ def _sample(names: Sequence[str]) -> Iterator[str]:
     return (names[round(position)] for position in np.linspace(0, num_names - 1, num_read))
 
 
-def mend(archive: Archive, wrong: ImageLayout, first: ImageLayout) -> str:
+def preparation_command(archive: Archive, wrong: ImageLayout, first: ImageLayout) -> str:
     """Say what training needs and which ``dataset_tool.py`` command prepares the images.
 
     Args:

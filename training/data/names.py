@@ -171,6 +171,11 @@ def shown(name: str) -> str:
     return text if len(text) <= MAX_SHOWN_CHARS else text[: MAX_SHOWN_CHARS - 3] + "..."
 
 
+def first_few(texts: Sequence[str], num: int) -> str:
+    """The first ``num`` texts, and how many more there are, for a message."""
+    return ", ".join(texts[:num]) + (f" and {len(texts) - num} more" if len(texts) > num else "")
+
+
 def some(names: Sequence[str]) -> str:
     """The first few of many names, for a message."""
     return ", ".join(map(shown, names[:MAX_SHOWN_NAMES])) + (", ..." if len(names) > MAX_SHOWN_NAMES else "")

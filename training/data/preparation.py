@@ -22,7 +22,7 @@ TRANSFORMS = ("center-crop", "center-crop-wide", "pad")
 MAX_BITS = 16
 
 MAX_PADDED_PX = 64 << 20
-"""Of an image with bands, before it is resized."""
+"""Largest image with bands, before it is resized."""
 
 Size = tuple[int, int]
 """(width, height) in pixels."""
@@ -140,7 +140,7 @@ class Preparation:
 def to_8_bit(image: Image.Image, bits: int = MAX_BITS) -> Image.Image:
     """Convert to mode L if the image is grey, else to RGB; transparent parts become white.
 
-    The upper 8 of the ``bits`` that 16-bit grey values use are kept. Of 16-bit RGB values Pillow itself keeps the upper
+    The upper 8 of the ``bits`` that 16-bit grey values use are kept. For 16-bit RGB, Pillow itself keeps the upper
     8. Colour profiles are ignored.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What happened to the images and other files of a source, in memory that their number does not change."""
+"""What happened to the images and other files of a source, in constant memory."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from dnnlib.commands import how_to_install, how_to_run
+from training.data.codec import HEIF_EXTENSIONS
 from training.data.names import shown
 from training.data.report import Groups, Report
 
@@ -18,8 +19,6 @@ MIN_ID_CLASSES = 100
 
 MIN_CONTRAST = 64
 """A dataset whose highest and lowest pixel value differ by less is suspicious."""
-
-HEIF_EXTENSIONS = {".heic", ".heif", ".hif"}
 
 RAW_EXTENSIONS = {".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"}
 
@@ -92,7 +91,7 @@ def _names(names: Sequence[str], count: int) -> str:
 
 def _hints(ignored: Groups) -> Iterator[str]:
     extensions = {PurePosixPath(group.names[0]).suffix.lower() for group in ignored.values()}
-    if extensions & HEIF_EXTENSIONS:
+    if not extensions.isdisjoint(HEIF_EXTENSIONS):
         yield f"To read HEIC images, install pillow-heif: {how_to_install('heif')}"
     if extensions & RAW_EXTENSIONS:
         yield "To use raw photographs, convert them to JPEG or TIFF first"

@@ -10,7 +10,7 @@ from dnnlib.util import UserError
 from training.data.archive import Archive, open_archive
 from training.data.codec import BadImageError, load_image, read_image, require_images
 from training.data.labels import read_labels
-from training.data.layout import ImageLayout, mend
+from training.data.layout import ImageLayout, preparation_command
 from training.data.names import shown
 from training.data.parallel import ordered_map
 from training.data.progress import heartbeat, show_progress
@@ -54,7 +54,7 @@ def verify(path: str, num_workers: int, tell: Callable[[str], None]) -> int:
 def _decode_all(
     archive: Archive, names: Sequence[str], num_workers: int
 ) -> Iterator[tuple[str, ImageLayout | BadImageError]]:
-    """Yield the name of each image, and what `_decode` returns."""
+    """Yield the name of each image, and the result of `_decode`."""
     indexed = (names[index] for index in range(len(names)))
     with contextlib.closing(ordered_map(functools.partial(_decode, archive), indexed, num_workers)) as decoded:
         results = show_progress(decoded, "Decoding images", len(names))
@@ -104,4 +104,4 @@ class _Layouts:
         wrong = self._first_oblong or self.first
         if len(self._modes) > 1:
             wrong = wrong._replace(mode=next(mode for mode in sorted(self._modes) if mode != self.first.mode))
-        return mend(archive, wrong, self.first)
+        return preparation_command(archive, wrong, self.first)

@@ -35,7 +35,7 @@ def write_video(frames: Iterable[np.ndarray], path: Path, fps: int = FRAMES_PER_
             width grows by a pixel that repeats the edge, because its chroma has half the resolution. Those of a WebP or
             GIF are shrunk to a height of `MAX_WEBP_PX`.
         path: ``<name>.mp4``, ``<name>.webp`` or ``<name>.gif``.
-        fps: Frames per second; of a GIF at most `MAX_GIF_FPS`.
+        fps: Frames per second; for a GIF at most `MAX_GIF_FPS`.
 
     Returns:
         ``path``, or ``<name>.webp`` if an mp4 was asked for and cannot be written here.
@@ -52,8 +52,13 @@ def write_video(frames: Iterable[np.ndarray], path: Path, fps: int = FRAMES_PER_
     return path
 
 
+def why_webp() -> str:
+    """Say why a video is a WebP where an mp4 was asked for."""
+    return f"The video is a WebP because an mp4 needs: {how_to_install('video')}"
+
+
 def played_fps(path: Path, fps: int) -> int:
-    """Frames per second that a video of this name has at ``fps``."""
+    """Frames per second at which a file of this name plays when ``fps`` are asked for."""
     return min(fps, MAX_GIF_FPS) if path.suffix == ".gif" else fps
 
 

@@ -87,7 +87,7 @@ class _PrepareOne:
 
 
 class _Writer:
-    """Writes the files of a dataset and takes note of what happens.
+    """Writes the files of a dataset and fills a report.
 
     Attributes:
         report: What happened.

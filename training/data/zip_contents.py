@@ -16,14 +16,14 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from dnnlib.download import placeholder
+from dnnlib.file_content import placeholder
 from dnnlib.util import UserError
 from training.data.names import Names, encode_name
 
 STORED, DEFLATED = 0, 8
 
 ENTRY = np.dtype([("offset", "<u8"), ("packed", "<u8"), ("size", "<u8"), ("crc", "<u4"), ("method", "<u2")])
-"""Of one file: position of its local header, bytes in the zip, unpacked bytes and their CRC-32, STORED or DEFLATED."""
+"""A file: position of its local header, bytes in the zip, unpacked bytes and their CRC-32, STORED or DEFLATED."""
 
 LOCAL_HEADER = struct.Struct("<4s2x2H16x2H")
 """In front of each file: magic number, flags, method, bytes of the name and of the extra field, which follow."""

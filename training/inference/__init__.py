@@ -1,1 +1,1 @@
-"""Uses of a trained generator: sampling, films, projection, editing, export."""
+"""Uses of a trained generator: sampling, videos, projection, editing, export."""

@@ -1,8 +1,8 @@
-"""Multi-modal truncation: w moves towards the nearest of several centres, not towards the one mean.
+"""Multi-modal truncation: w moves towards the nearest of several centres, not towards the mean.
 
 Self-Distilled StyleGAN (arXiv:2202.12211, section 3.2): for varied images the mean of w shows nothing in particular, so
-that truncation towards it loses both variety and quality. The centres are those of k-means in W; the nearest one is
-that of the smallest Euclidean distance in W.
+that truncation towards it loses both variety and quality. The centres are found by k-means in W; distances are
+Euclidean.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def k_means(w: torch.Tensor, num_centers: int, seed: int) -> torch.Tensor:
     Args:
         w: Samples ``[N, w_dim]``, N at least ``num_centers``.
         num_centers: Number of centres.
-        seed: Of the random start.
+        seed: Seed of the random start.
 
     Returns:
         ``[num_centers, w_dim]``, float32, on the CPU, those of the largest clusters first.
@@ -60,7 +60,7 @@ def truncate(ws: torch.Tensor, centers: torch.Tensor, psi: float) -> torch.Tenso
 
     Args:
         ws: The latents, without truncation.
-        centers: ``[K, w_dim]``.
+        centers: The centres, ``[K, w_dim]``.
         psi: 1 changes nothing, 0 gives the centre.
     """
     centers = centers.to(ws)

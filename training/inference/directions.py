@@ -5,20 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from dnnlib.util import UserError
-from training.inference.sampling import map_to_w
-
-_BATCH = 1000
-
-
-def sample_w(G: Any, label: torch.Tensor, num: int, seed: int) -> torch.Tensor:
-    """Map ``num`` latents of one random stream to w ``[num, w_dim]``, without truncation."""
-    rng = np.random.RandomState(seed)
-    sizes = [min(_BATCH, num - start) for start in range(0, num, _BATCH)]
-    return torch.cat([map_to_w(G, rng.randn(size, G.z_dim), label) for size in sizes])
+from training.inference.sampling import check_layers
 
 
 def sefa(G: Any, layers: Sequence[int]) -> torch.Tensor:
@@ -29,7 +19,7 @@ def sefa(G: Any, layers: Sequence[int]) -> torch.Tensor:
 
     Args:
         G: A generator of this project or of StyleGAN2-ADA.
-        layers: Which of the ``num_ws`` layers.
+        layers: The layers to use, of the ``num_ws``.
 
     Returns:
         Unit vectors ``[min(w_dim, rows of A), w_dim]``, float64, on the CPU, the strongest first.
@@ -111,8 +101,7 @@ def layers_in(layers: Sequence[int] | None, num_ws: int) -> list[int]:
     """
     if layers is None:
         return list(range(num_ws))
-    if max(layers) >= num_ws:
-        raise UserError(f"--layers: there is no layer {max(layers)}, this network has layers 0-{num_ws - 1}")
+    check_layers("--layers", layers, num_ws)
     return sorted(set(layers))
 
 

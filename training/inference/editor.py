@@ -7,7 +7,6 @@ name of this server in ``Host``, which would be another after DNS rebinding.
 
 from __future__ import annotations
 
-import io
 import ipaddress
 import math
 import secrets
@@ -20,10 +19,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import numpy as np
 import torch
-from PIL import Image
 
+from training.data.grid import encode_png
 from training.inference.directions import move
 from training.inference.options import MAX_SEED
 from training.inference.sampling import can_truncate, map_seeds, synthesize
@@ -44,11 +42,11 @@ class BadQueryError(ValueError):
 
 
 class Editor:
-    """Draws what the sliders say; one image at a time.
+    """Draws the image that the sliders ask for; one image at a time.
 
     Args:
         G: The generator.
-        directions: What the sliders stand for; the first `MAX_SLIDERS`.
+        directions: The directions, of which the first `MAX_SLIDERS` get sliders.
         layers: Layers that they change.
         label: ``[1, c_dim]``.
     """
@@ -102,9 +100,7 @@ class Editor:
             ws = map_seeds(self.G, [seed], self.label, psi)
             ws = move(ws, strengths @ self.steps[: len(strengths)], self.layers)
             pixels = synthesize(self.G, ws, noise_seeds=[seed])[0]
-        buffer = io.BytesIO()
-        Image.fromarray(np.squeeze(pixels, 2) if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
-        return buffer.getvalue()
+        return encode_png(pixels)
 
 
 def _number(name: str, text: str, limit: float) -> float:
@@ -129,7 +125,7 @@ class EditorServer(ThreadingHTTPServer):
     """Serves an editor.
 
     Args:
-        editor: What it serves.
+        editor: The editor to serve.
         host: Address to listen at.
         port: Port; 0 for any.
 

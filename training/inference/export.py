@@ -10,11 +10,12 @@ import click
 import numpy as np
 import torch
 
+from dnnlib.click_types import NameList
 from dnnlib.outputs import keep_inputs
 from dnnlib.util import UserError
-from training.inference import options as options
-from training.inference import programs
-from training.inference.sampling import can_truncate, check_truncation, load_generator
+from training.inference import options, programs
+from training.inference.loading import load_generator
+from training.inference.sampling import can_truncate, check_truncation
 from training.run.latest import find_network
 from training.snapshots.portable import CONFIG, WEIGHTS, check_replaceable, load_portable, save_portable
 
@@ -39,7 +40,7 @@ Draw = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
 @click.option(
     "--format",
     "formats",
-    type=options.NameList(lambda: [SAFETENSORS, *PROGRAMS]),
+    type=NameList(lambda: [SAFETENSORS, *PROGRAMS]),
     default=SAFETENSORS,
     show_default=True,
     help="Comma-separated list of formats.",

@@ -1,4 +1,4 @@
-"""The latents that a command asks for: those of seeds, truncated, or those in a file of the projector."""
+"""Latents for a command: those of seeds, truncated, or those in a file of projector.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from training.inference import options as options
+from training.inference import options
 from training.inference.centers import truncate
 from training.inference.sampling import check_truncation, map_seeds
 from training.inference.stored import check_class, load_vectors
@@ -22,7 +22,7 @@ class SeedLatents:
     Attributes:
         G: The generator.
         numbers: The seeds.
-        label: Of all of them, ``[1, c_dim]``.
+        label: Label of all of them, ``[1, c_dim]``.
         centers: Truncate towards the nearest of these, ``[K, w_dim]``; None for the mean of w.
         name: File name of an image.
     """
@@ -89,6 +89,6 @@ def seed_latents(
 
 
 def flags_for_next(G: Any, class_idx: int | None, is_trusted: bool) -> list[str]:
-    """Return the flags of a command that the next one for the same network needs as well."""
+    """Return the flags that the next command for the same network also needs."""
     of_class = [f"--class={class_idx}"] if G.c_dim else []
     return of_class + ["--trust-pickle"] * is_trusted

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,100 +14,20 @@ import click
 import torch
 
 from dnnlib import console
+from dnnlib.click_types import MAX_DIGITS, FiniteFloat, NumberList
 from dnnlib.commands import how_to_run
 from dnnlib.util import UserError
 from metrics.detectors import trust_torchscript
 from torch_utils.distributed import ProcessError
 from torch_utils.out_of_memory import out_of_memory_means
-from training.inference.sampling import class_label, class_number
+from training.inference.loading import class_number
+from training.inference.sampling import class_label
 from training.networks import NOISE_MODES
 from training.run.latest import SHIPPED, find_network
 
 MAX_SEED = 2**32 - 1
-MAX_NUMBERS = 1_000_000
-"""Length limit of a list of numbers: a range such as 0-4294967295 would exhaust the memory."""
 DEFAULT_SWEEP, MAX_SWEEP = 7, 1000
 """Images per seed of a range of psi."""
-_MAX_DIGITS = 100
-"""Python refuses to parse numbers with thousands of digits."""
-
-
-class NumberList(click.ParamType):
-    """Comma-separated whole numbers and ranges: ``0-35`` or ``1,2,3`` or ``0,5-9``.
-
-    Args:
-        largest: Largest allowed number.
-    """
-
-    name = "LIST"
-
-    def __init__(self, largest: int) -> None:
-        self.largest = largest
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
-        """Return the numbers in the given order."""
-        if not isinstance(value, str):
-            return list(value)
-        numbers: list[int] = []
-        for part in value.split(","):
-            first, dash, last = (text.strip() for text in part.partition("-"))
-            if not (first.isdecimal() and (last.isdecimal() or not dash)):
-                self.fail(f"{value[:100]!a}: give numbers such as 0-35 or 1,2,3", param, ctx)
-            too_long = max(len(first), len(last)) > _MAX_DIGITS
-            low, high = (0, -1) if too_long else (int(first), int(last or first))
-            if not low <= high <= self.largest:
-                self.fail(f"{part.strip()[:100]}: give 0 to {self.largest}, the smaller one first", param, ctx)
-            if len(numbers) + high - low >= MAX_NUMBERS:
-                self.fail(f"give at most {MAX_NUMBERS} numbers", param, ctx)
-            numbers += range(low, high + 1)
-        return numbers
-
-
-class NameList(click.ParamType):
-    """Comma-separated names out of a fixed set; blanks around them are ignored, and repetitions dropped.
-
-    Args:
-        known: Returns the allowed names.
-        is_known: Whether a name is allowed. Default: it is one of ``known``.
-    """
-
-    name = "LIST"
-
-    def __init__(self, known: Callable[[], list[str]], is_known: Callable[[str], bool] | None = None) -> None:
-        self.known = known
-        self.is_known = is_known
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
-        """Split the list and refuse unknown names."""
-        names = [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
-        known = self.known()
-        is_known = self.is_known or known.__contains__
-        unknown = [ascii(name[:100]) for name in names if not is_known(name)]
-        if unknown:
-            self.fail(f"{', '.join(unknown)}: choose from {', '.join(known)}", param, ctx)
-        return list(dict.fromkeys(names))
-
-
-class FiniteFloat(click.ParamType):
-    """A floating-point number that is neither infinite nor NaN."""
-
-    name = "FLOAT"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number."""
-        number: float = click.FLOAT.convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value}: give a finite number", param, ctx)
-        return number
-
-
-class FiniteRange(click.FloatRange):
-    """A range of floating-point numbers, as click has it, without NaN and infinity."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number."""
-        number: float = super().convert(FiniteFloat().convert(value, param, ctx), param, ctx)
-        return number
 
 
 @dataclass(frozen=True)
@@ -161,8 +80,8 @@ class Network(click.ParamType):
 
 
 def _number_of_class(ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
-    """Return a class number as it is, and that of a class name out of the dataset of ``--network``."""
-    if value is None or re.fullmatch(rf"-?[0-9]{{1,{_MAX_DIGITS}}}", value):
+    """Return a class number as it is; look up a class name in the dataset of ``--network``."""
+    if value is None or re.fullmatch(rf"-?[0-9]{{1,{MAX_DIGITS}}}", value):
         return None if value is None else int(value)
     try:
         return class_number(ctx.params["network"], value, ctx.params.get("trust_pickle", False))
@@ -214,6 +133,7 @@ batch_option = click.option(
 )
 device_option = click.option(
     "--device",
+    "device_name",
     type=click.Choice(["auto", "cuda", "cpu", "mps"]),
     default="auto",
     show_default=True,
@@ -222,7 +142,7 @@ device_option = click.option(
 trust_option = click.option(
     "--trust-pickle",
     is_flag=True,
-    is_eager=True,  # as of --network
+    is_eager=True,  # --class may need it, too
     help="Allow the snapshot to execute code. Only for files whose author you trust.",
 )
 detectors_option = click.option(
@@ -258,7 +178,7 @@ def choose_label(G: Any, class_idx: int | None, device: torch.device) -> torch.T
 
 @contextlib.contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Show a lack of memory and the end of another process in one line too; also works as a decorator."""
+    """Show user errors, lack of memory and the end of another process in one line; also works as a decorator."""
     with (
         console.errors_in_one_line(ProcessError),
         out_of_memory_means("use a smaller --batch or --grid, if the command has them, or another --device"),

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from metrics.generated import to_rgb
-from training.inference.sampling import map_to_w
+from training.inference.sampling import sample_w
 
 NUM_W_SAMPLES = 10_000
 W_SAMPLES_SEED = 123
@@ -108,8 +107,7 @@ def squared_distances(features: torch.Tensor, others: torch.Tensor) -> torch.Ten
 
 def w_statistics(G: Any, label: torch.Tensor, num_samples: int) -> tuple[torch.Tensor, float]:
     """Mean of w ``[w_dim]``, and the root mean square distance from it."""
-    z = np.random.RandomState(W_SAMPLES_SEED).randn(num_samples, G.z_dim)
-    w = torch.cat([map_to_w(G, part, label) for part in np.array_split(z, math.ceil(num_samples / 1000))])
+    w = sample_w(G, label, num_samples, W_SAMPLES_SEED)
     w_mean = w.mean(dim=0)
     return w_mean, (w - w_mean).square().sum(dim=1).mean().sqrt().item()
 

@@ -1,4 +1,4 @@
-"""Files that a projection writes, and the distances of what it found."""
+"""Files that a projection writes, and the distances of its results from the targets."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from dnnlib.atomic import write_atomic
 from dnnlib.progress import progress_bar
 from training.data.grid import write_png
 from training.data.video import write_video
-from training.inference.film import counted, tile
-from training.inference.sampling import max_rows, synthesize
+from training.inference.grid_size import max_rows
+from training.inference.sampling import synthesize
 from training.inference.targets import Target, distances, in_words, mean_distances
+from training.inference.video_frames import counted, tile
 
 MAX_COMPARED = 64
 """Rows of comparison.png: the first targets, fewer if images are large."""
 
 
 class Results:
-    """Files of a projection, and the distances of what it found.
+    """The files of a projection, and the distances of its results from the targets.
 
     Args:
         outdir: Where the files are written.
@@ -33,7 +34,7 @@ class Results:
         is_numbered: Whether file names have the number of a target.
         features: Feature network.
         distance: Name of the distance in it.
-        device: Of the feature network and of the generator.
+        device: Device of the feature network and of the generator.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Results:
         return f"{kind}{number:02d}{suffix}" if self.is_numbered else f"{kind}{suffix}"
 
     def paths(self, is_tuned: bool) -> list[Path]:
-        """Whatever a projection may write, with tuned networks or without."""
+        """Every file that a projection may write, with tuned networks or without."""
         kinds = [("target", ".png"), ("proj", ".png"), ("proj", ".mp4"), ("proj", ".webp")]
         if is_tuned:
             kinds += [("tuned", ".png"), ("tuned", ".pkl"), ("tuned", "")]  # the last two: a network, as file or folder
@@ -74,13 +75,13 @@ class Results:
             self.compared.setdefault(kind, []).append(image)
 
     def add(self, kind: str, number: int, image: np.ndarray) -> None:
-        """Write what was found for a target, and measure it."""
+        """Write the result for a target, and measure its distances."""
         self.write(kind, number, image)
         found = distances(image, self.targets[number].pixels, self.features, self.distance, self.device)
         self.distances.setdefault(kind, []).append(found)
 
     def tell(self, kind: str) -> None:
-        """Print the mean distance from the targets of what was found."""
+        """Print the mean distances of the results from the targets."""
         found = self.distances[kind]
         of_all = f", mean of {len(found)}" if len(found) > 1 else ""
         click.echo(f"{kind}.png differs from its target: {in_words(mean_distances(found))}{of_all}")
@@ -101,16 +102,16 @@ class Results:
         write_png(tile(cells, len(kinds)), self.outdir / "comparison.png")
         self.names += ["distances.json", "comparison.png"]
 
-    def write_videos(self, G: Any, ways: Sequence[torch.Tensor]) -> None:
-        """Write the way ``[steps, 1 or L, w_dim]`` of every target as a video."""
-        with progress_bar("frames", sum(map(len, ways)), unit="frame") as progress:
-            for number, (way, target) in enumerate(zip(ways, self.targets, strict=True)):
+    def write_videos(self, G: Any, trajectories: Sequence[torch.Tensor]) -> None:
+        """Write the trajectory of w ``[steps, 1 or L, w_dim]`` of every target as a video."""
+        with progress_bar("frames", sum(map(len, trajectories)), unit="frame") as progress:
+            for number, (trajectory, target) in enumerate(zip(trajectories, self.targets, strict=True)):
                 path = self.outdir / self.name("proj", number, ".mp4")
-                frames = counted(video_frames(G, way.to(self.device), target.pixels), progress)
+                frames = counted(frames_beside_target(G, trajectory.to(self.device), target.pixels), progress)
                 self.names.append(write_video(frames, path).name)
 
     def listing(self) -> str:
-        """Names of the files; of many targets, those of the first."""
+        """Names of the files; with several targets, those for the first one."""
         if len(self.targets) == 1:
             return ", ".join(self.names)
         # Not the suffix: mp4 has a digit of its own.
@@ -123,7 +124,7 @@ def draw(G: Any, w: torch.Tensor) -> np.ndarray:
     return image
 
 
-def video_frames(G: Any, way: torch.Tensor, target: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the target next to the projection after each step of ``way`` [steps, 1 or L, w_dim]."""
-    for w in way:
+def frames_beside_target(G: Any, trajectory: torch.Tensor, target: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the target next to the projection after each step of ``trajectory`` [steps, 1 or L, w_dim]."""
+    for w in trajectory:
         yield np.concatenate([target, draw(G, w)], axis=1)

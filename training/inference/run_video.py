@@ -1,4 +1,4 @@
-"""A film of what the generator of a run draws, over its training."""
+"""A video of the images that a run's generator draws as it trains."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from dnnlib.util import UserError
 from training.data.codec import BadImageError, load_image, open_image
 from training.data.preparation import to_8_bit
-from training.inference.film import captioned
+from training.inference.video_frames import captioned
 from training.run.folder import is_run
 from training.run.latest import find_network
 from training.run.names import find_grids, snapshot_kimg
@@ -21,7 +21,7 @@ MAX_SIDE_PX = 1920
 
 
 def run_dir_of(network: str) -> Path:
-    """Return the folder of the run that `find_network` finds networks in; other folders are returned as they are.
+    """Return the folder of the run in which `find_network` finds networks, or another folder as it is.
 
     Raises:
         UserError: There is no such file or folder.
@@ -31,7 +31,7 @@ def run_dir_of(network: str) -> Path:
         return path
     found = Path(find_network(network))
     if not found.exists():
-        raise UserError(f"no such file or folder: {network}; a film of a training needs a run, or a snapshot in it")
+        raise UserError(f"no such file or folder: {network}; a video over training needs a run, or a snapshot in it")
     return found if found.is_dir() else found.parent
 
 
@@ -46,7 +46,7 @@ def snapshots(run_dir: Path) -> list[tuple[float, Path]]:
 
 
 def sample_grids(run_dir: Path) -> list[tuple[float, Path]]:
-    """List the grids of generated images of a run by kimg, those that its page shows; ``fakes_init.png`` is that of 0.
+    """List the grids of generated images that the page of a run shows, by kimg; ``fakes_init.png`` is at 0.
 
     Raises:
         UserError: There are none.

@@ -14,7 +14,7 @@ import torch
 
 from dnnlib.atomic import write_atomic
 from dnnlib.commands import how_to_run
-from dnnlib.download import content_fault
+from dnnlib.file_content import content_fault
 from dnnlib.util import UserError
 
 MAX_FILE_BYTES = 1 << 26

@@ -1,4 +1,4 @@
-"""Targets of a projection: images of any size, cropped as stated, and their distances from what was found."""
+"""Targets of a projection: images of any size, cropped as asked, and their distances from the results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NAMES = {EFFLITE1: "perceptual (efflite)", VGG16: "LPIPS (VGG16)"}
 
 
 def distance_name(detector: str) -> str:
-    """What the distance in a feature network is called: LPIPS only for the network that was calibrated for it."""
+    """Name of the distance in a feature network: LPIPS only for the network that was calibrated for it."""
     return _NAMES.get(detector) or f"perceptual ({shown(Path(detector).stem)})"
 
 
@@ -86,7 +86,7 @@ class Target:
 
 
 def is_collection(path: Path) -> bool:
-    """Whether a path of targets is that of a folder or a zip of images, not of an image."""
+    """Whether a path of targets is a folder or a zip of images, not a single image."""
     return path.is_dir() or path.suffix.lower() == ".zip"
 
 
@@ -161,11 +161,11 @@ def distances(
     """Distances of two uint8 images ``[H, W, C]``.
 
     Args:
-        image: One.
-        target: The other.
+        image: One image.
+        target: The other image.
         detector: Feature network.
-        name: Of the distance in it, see `distance_name`.
-        device: Of the feature network.
+        name: Name of the distance in it, see `distance_name`.
+        device: Device of the feature network.
 
     Returns:
         ``'pixels'``, the root of the mean squared difference, 0..255; and the squared distance of the features.

@@ -22,14 +22,15 @@ from training.inference.projection import perceptual_features, squared_distances
 from training.inference.sampling import map_z
 from training.inference.targets import to_tensor
 from training.run.latest import find_network
+from training.snapshots.checkpoint_networks import open_snapshot
 from training.snapshots.portable import save_portable
 from training.snapshots.save import save_snapshot
-from training.snapshots.state import open_snapshot
 
 LEARNING_RATE = 3e-3
 """Chosen on a network of 32 px; larger networks have more weights to change and may need less."""
 PIXEL_WEIGHT = 30.0
-"""Of the squared error of pixels in [-1, 1]: after a projection, it weighs about as much as that of EfficientNet."""
+"""Weight of the squared error of pixels in [-1, 1]: after a projection, it counts about as much as the distance in
+EfficientNet."""
 LOCALITY_DISTANCE = 30.0
 """How far from a target's w, in a space of 512 dimensions, other images are compared; it falls with the square root of
 the number of dimensions."""
@@ -37,14 +38,14 @@ the number of dimensions."""
 
 @dataclass(frozen=True)
 class Tuning:
-    """Settings.
+    """Settings of the tuning.
 
     Attributes:
         num_rounds: How often each target is seen.
-        learning_rate: Of Adam.
+        learning_rate: Learning rate of Adam.
         locality: Weight of the penalty for changes of other images; 0 for none.
         batch: Targets per step.
-        seed: Of the other images.
+        seed: Seed of the other images.
     """
 
     num_rounds: int = 350
@@ -70,7 +71,7 @@ def tune(
         ws: Their w ``[N, L, w_dim]``.
         detector: Feature network with the interface of `metrics.detectors` and ``return_lpips``.
         label: Label of all images, ``[1, c_dim]``.
-        settings: How.
+        settings: Settings of the tuning.
 
     Yields:
         The loss of each step; `num_tuning_steps` of them.
@@ -149,7 +150,7 @@ def save_tuned(G: torch.nn.Module, others: dict[str, Any] | None, dest: Path) ->
 
     Args:
         G: The generator.
-        others: Of the network that it came from, by `other_networks`.
+        others: The other parts of the file that it came from, from `other_networks`.
         dest: The file to write without its suffix ``.pkl``, or without others the folder.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What ``generate.py --video`` and ranges of ``--trunc`` write."""
+"""The videos and pictures that ``generate.py`` writes for ``--video`` and ranges of ``--trunc``."""
 
 from __future__ import annotations
 
@@ -11,34 +11,33 @@ import click
 import numpy as np
 import torch
 
-from dnnlib.commands import how_to_install
 from dnnlib.progress import progress_bar
 from dnnlib.util import UserError
 from training.data.grid import write_png
-from training.data.video import played_fps, write_video
-from training.inference import film as films
-from training.inference import run_film
-from training.inference.film_options import DEFAULT_FRAMES, DEFAULT_HELD_FRAMES, FilmSettings
+from training.data.video import played_fps, why_webp, write_video
+from training.inference import run_video, video_frames
+from training.inference.grid_size import check_grid, fit_grid
 from training.inference.latents import Latents
+from training.inference.loading import load_generator
 from training.inference.options import DEFAULT_SWEEP, Sweep
-from training.inference.sampling import check_grid, fit_grid, load_generator
+from training.inference.video_options import DEFAULT_FRAMES, DEFAULT_HELD_FRAMES, VideoSettings
 
 
 @dataclass(frozen=True)
-class FilmJob:
+class DrawingJob:
     """Where to write, and how to draw.
 
     Attributes:
         outdir: Output folder.
-        settings: Of the film; None for a picture of a range of psi.
+        settings: Settings of the video; None for a picture of a range of psi.
         grid: (columns, rows) of the cells; (0, 0) for approximately square, None for what suits.
         batch: Images drawn at a time.
-        noise_mode: As for `synthesize`.
-        device: Where snapshots of a run are loaded to.
+        noise_mode: Noise mode, as for `synthesize`.
+        device: Device of the networks.
     """
 
     outdir: Path
-    settings: FilmSettings | None
+    settings: VideoSettings | None
     grid: tuple[int, int] | None
     batch: int
     noise_mode: str
@@ -49,33 +48,33 @@ class FilmJob:
     ) -> Iterator[np.ndarray]:
         """Frames of walks in a grid of ``size`` (columns, rows), each with the random noise of a seed."""
         columns, rows = size
-        return films.draw_frames(G, walks, columns, self.batch, self.noise_mode, seeds, rows)
+        return video_frames.draw_frames(G, walks, columns, self.batch, self.noise_mode, seeds, rows)
 
     def save(self, frames: Iterable[np.ndarray], total: int, name: str) -> None:
-        """Write a film and say so."""
+        """Write a video and report it."""
         assert self.settings is not None
         self.outdir.mkdir(parents=True, exist_ok=True)
         path = self.outdir / f"{name}.{self.settings.suffix}"
         with progress_bar("frames", total, unit="frame") as progress:
-            written = write_video(films.counted(frames, progress), path, self.settings.fps)
+            written = write_video(video_frames.counted(frames, progress), path, self.settings.fps)
         click.echo(f"Wrote {written}: {total} frames, {total / played_fps(path, self.settings.fps):.1f} s")
         if written != path:
-            click.echo(f"The video is a WebP because an mp4 needs: {how_to_install('video')}")
+            click.echo(why_webp())
 
 
-def write_moving(job: FilmJob, G: Any, latents: Latents, trunc: float | Sweep) -> None:
-    """Write a film of walks, or the latents at increasing psi as a film or a picture.
+def write_walks_or_sweep(job: DrawingJob, G: Any, latents: Latents, trunc: float | Sweep) -> None:
+    """Write a video of walks, or the latents at increasing psi as a video or a picture.
 
     Raises:
         UserError: The latents do not fit the grid, or it is too large.
     """
     if isinstance(trunc, Sweep):
-        (write_sweep if job.settings is None else write_sweep_film)(job, G, latents, trunc)
+        (write_sweep if job.settings is None else write_sweep_video)(job, G, latents, trunc)
     else:
         write_walks(job, G, latents, trunc)
 
 
-def write_walks(job: FilmJob, G: Any, latents: Latents, psi: float) -> None:
+def write_walks(job: DrawingJob, G: Any, latents: Latents, psi: float) -> None:
     """Write ``film.mp4``: walks through the latents in their order, one in each cell of the grid."""
     settings = job.settings
     assert settings is not None
@@ -83,10 +82,12 @@ def write_walks(job: FilmJob, G: Any, latents: Latents, psi: float) -> None:
         raise UserError("--video needs the number of walks: give --grid=COLUMNSxROWS, or leave it out for one walk")
     columns, rows = job.grid or (1, 1)
     check_grid(columns, rows, G.img_resolution)
-    parts = films.split_walks(latents.numbers, columns * rows)
+    parts = video_frames.split_walks(latents.numbers, columns * rows)
     num_per_key = settings.frames or DEFAULT_FRAMES
-    walks = [films.walk(keys_of(latents, part, psi), num_per_key, settings.is_loop, settings.easing) for part in parts]
-    total = films.num_frames(len(parts[0]), num_per_key, settings.is_loop)
+    walks = [
+        video_frames.walk(keys_of(latents, part, psi), num_per_key, settings.is_loop, settings.easing) for part in parts
+    ]
+    total = video_frames.num_frames(len(parts[0]), num_per_key, settings.is_loop)
     job.save(job.draw(G, walks, (columns, rows), [part[0] for part in parts]), total, "film")
 
 
@@ -95,11 +96,11 @@ def keys_of(latents: Latents, numbers: Sequence[int], psi: float) -> torch.Tenso
     return torch.cat([latents.ws([number], psi) for number in numbers])
 
 
-def write_sweep(job: FilmJob, G: Any, latents: Latents, trunc: Sweep) -> None:
+def write_sweep(job: DrawingJob, G: Any, latents: Latents, trunc: Sweep) -> None:
     """Write ``truncation.png``: a row per seed, psi increases to the right."""
     if job.grid is not None:
         raise UserError("--grid: a picture of a range of psi has a row per seed and a column per psi; leave it out")
-    psis = films.sweep(trunc.low, trunc.high, trunc.num or DEFAULT_SWEEP, is_loop=False)
+    psis = video_frames.sweep(trunc.low, trunc.high, trunc.num or DEFAULT_SWEEP, is_loop=False)
     check_grid(len(psis), len(latents.numbers), G.img_resolution)
     cells = [(number, psi) for number in latents.numbers for psi in psis]
     ws = [[latents.ws([number], psi)[0]] for number, psi in cells]
@@ -111,17 +112,17 @@ def write_sweep(job: FilmJob, G: Any, latents: Latents, trunc: Sweep) -> None:
     click.echo(f"Wrote {job.outdir / 'truncation.png'}: {what}")
 
 
-def write_sweep_film(job: FilmJob, G: Any, latents: Latents, trunc: Sweep) -> None:
+def write_sweep_video(job: DrawingJob, G: Any, latents: Latents, trunc: Sweep) -> None:
     """Write ``truncation.mp4``: psi increases, and falls again in a loop."""
     settings = job.settings
     assert settings is not None
     if trunc.num is not None:
         raise UserError(
-            f"--trunc={trunc.low:g}:{trunc.high:g}:{trunc.num}: a film takes the number of steps from --frames; give "
+            f"--trunc={trunc.low:g}:{trunc.high:g}:{trunc.num}: a video takes the number of steps from --frames; give "
             f"--trunc={trunc.low:g}:{trunc.high:g}"
         )
     size = fit_grid(job.grid or (0, 0), len(latents.numbers), G.img_resolution)
-    psis = films.sweep(trunc.low, trunc.high, max(settings.frames or DEFAULT_FRAMES, 2), settings.is_loop)
+    psis = video_frames.sweep(trunc.low, trunc.high, max(settings.frames or DEFAULT_FRAMES, 2), settings.is_loop)
     walks = [_over_psi(latents, number, psis) for number in latents.numbers]
     job.save(job.draw(G, walks, size, latents.numbers), len(psis), "truncation")
 
@@ -131,13 +132,13 @@ def _over_psi(latents: Latents, number: int, psis: Sequence[float]) -> Iterator[
         yield latents.ws([number], psi)[0]
 
 
-def write_training(
-    job: FilmJob, run_dir: Path, choose: Callable[[Any], Latents] | None, psi: float | Sweep, trusted: bool
+def write_training_video(
+    job: DrawingJob, run_dir: Path, choose: Callable[[Any], Latents] | None, psi: float | Sweep, trusted: bool
 ) -> None:
     """Write ``training.mp4``: what a run drew, or what its snapshots draw, each with its kimg.
 
     Args:
-        job: Where to and how.
+        job: Where to write, and how to draw.
         run_dir: Folder of the run.
         choose: Gives the latents for the generator of a snapshot; None shows the grids of images that the run drew.
         psi: Truncation.
@@ -149,12 +150,12 @@ def write_training(
     settings = job.settings
     assert settings is not None
     if isinstance(psi, Sweep):
-        raise UserError("--trunc: a film of a training takes one psi, not a range")
+        raise UserError("--trunc: a video over training takes one psi, not a range")
     if choose is None:
-        stages = run_film.sample_grids(run_dir)
-        frames = run_film.sample_frames(stages)
+        stages = run_video.sample_grids(run_dir)
+        frames = run_video.sample_frames(stages)
     else:
-        stages = run_film.snapshots(run_dir)
+        stages = run_video.snapshots(run_dir)
         frames = _snapshot_frames(job, stages, choose, psi, trusted)
     num_each = settings.frames or DEFAULT_HELD_FRAMES
     repeated = (frame for each in frames for frame in [each] * num_each)
@@ -162,7 +163,7 @@ def write_training(
 
 
 def _snapshot_frames(
-    job: FilmJob, stages: Sequence[tuple[float, Path]], choose: Callable[[Any], Latents], psi: float, trusted: bool
+    job: DrawingJob, stages: Sequence[tuple[float, Path]], choose: Callable[[Any], Latents], psi: float, trusted: bool
 ) -> Iterator[np.ndarray]:
     for kimg, path in stages:
         G = load_generator(str(path), job.device, trusted)
@@ -170,4 +171,4 @@ def _snapshot_frames(
         size = fit_grid(job.grid or (0, 0), len(latents.numbers), G.img_resolution)
         ws = [[w] for w in keys_of(latents, latents.numbers, psi)]
         [frame] = job.draw(G, ws, size, latents.numbers)
-        yield films.captioned(frame, run_film.kimg_text(kimg))
+        yield video_frames.captioned(frame, run_video.kimg_text(kimg))

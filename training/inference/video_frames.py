@@ -1,4 +1,4 @@
-"""Films of a generator: walks through W from image to image, truncation, training."""
+"""Frames of videos: walks through W from image to image, sweeps of psi, grids, captions."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def draw_frames(
         walks: ws ``[L, w_dim]`` of each cell, row by row; they have the same number of frames.
         columns: Columns of the grid.
         batch_size: Images drawn at a time.
-        noise_mode: As for `synthesize`.
+        noise_mode: Noise mode, as for `synthesize`.
         noise_seeds: Seed of the random noise of each cell, which does not change from frame to frame.
         rows: Rows of the grid; None for as many as the walks need.
 
@@ -135,9 +135,9 @@ def split_walks(numbers: Sequence[int], num_walks: int) -> list[Sequence[int]]:
     num_keys, rest = divmod(len(numbers), num_walks)
     if rest or num_keys < 2:
         if num_walks == 1:
-            raise UserError("a film goes from image to image, but there is only one: give two or more --seeds or w")
+            raise UserError("a video goes from image to image, but there is only one: give two or more --seeds or w")
         raise UserError(
-            f"a film of {num_walks} walks needs the same number of key frames for each, two or more, not "
+            f"a video of {num_walks} walks needs the same number of key frames for each, two or more, not "
             f"{len(numbers)} in all: change --seeds or --grid"
         )
     return [numbers[start : start + num_keys] for start in range(0, len(numbers), num_keys)]

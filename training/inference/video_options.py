@@ -1,4 +1,4 @@
-"""Command-line options of films."""
+"""Command-line options of videos."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from dnnlib.flags import refuse
 from training.data.video import FRAMES_PER_SEC, MAX_GIF_FPS
-from training.inference.film import EASINGS
+from training.inference.video_frames import EASINGS
 
 FORMATS = ("mp4", "webp", "gif")
 DEFAULT_FRAMES = 60
@@ -20,12 +20,13 @@ MAX_FRAMES = 100_000
 
 
 @dataclass(frozen=True)
-class FilmSettings:
-    """What the options say.
+class VideoSettings:
+    """What the options ask for.
 
     Attributes:
-        suffix: Of the file: one of `FORMATS`.
-        frames: Frames from one key frame to the next, of a sweep, or of each picture of a run; None for the default.
+        suffix: Suffix of the file, one of `FORMATS`.
+        frames: Number of frames from one key frame to the next, in a sweep, or for each picture of a run; None for the
+            default.
         is_over_training: Whether it shows a run as it trained, not one network.
         is_loop: Whether it ends as it begins.
         easing: One of `EASINGS`.
@@ -40,20 +41,20 @@ class FilmSettings:
     fps: int
 
 
-def film_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options to a command, which takes ``film``, `FilmSettings` or None."""
+def video_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options to a command, which takes ``video``, a `VideoSettings` or None."""
 
     @click.option(
         "--video",
         type=click.Choice(FORMATS),
         is_flag=False,
         flag_value="mp4",
-        help="Write a film through the images instead of single images; mp4 becomes webp without the packages for it.",
+        help="Write a video through the images instead of single images; mp4 becomes webp without the packages for it.",
     )
     @click.option(
         "--over-training",
         is_flag=True,
-        help="Film the training that --network is of: the grids that it drew, or --seeds by each of its snapshots.",
+        help="Show the training run of --network: the grids that it drew, or --seeds by each of its snapshots.",
     )
     @click.option(
         "--frames",
@@ -63,7 +64,7 @@ def film_options(command: Callable[..., Any]) -> Callable[..., Any]:
         f"{DEFAULT_HELD_FRAMES}]",
     )
     @click.option(
-        "--loop", type=bool, metavar="BOOL", default=True, show_default=True, help="End the film where it begins."
+        "--loop", type=bool, metavar="BOOL", default=True, show_default=True, help="End the video where it begins."
     )
     @click.option(
         "--easing",
@@ -81,7 +82,7 @@ def film_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help=f"Frames per second; a GIF has {MAX_GIF_FPS} at most.",
     )
     @functools.wraps(command)
-    def with_film(
+    def with_video(
         *args: Any,
         video: str | None,
         over_training: bool,
@@ -95,7 +96,7 @@ def film_options(command: Callable[..., Any]) -> Callable[..., Any]:
             refuse("needs --video", "over_training", "frames", "loop", "easing", "fps")
         if over_training:
             refuse("has no effect with --over-training", "loop", "easing")
-        film = None if video is None else FilmSettings(video, frames, over_training, loop, easing, fps)
-        return command(*args, film=film, **kwargs)
+        settings = None if video is None else VideoSettings(video, frames, over_training, loop, easing, fps)
+        return command(*args, video=settings, **kwargs)
 
-    return with_film
+    return with_video

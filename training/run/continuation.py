@@ -29,7 +29,7 @@ from training.run.folder import (
 from training.run.lock import lock_run
 from training.run.options import change_options
 from training.run.options_file import OPTIONS_FILE, read_options, write_options
-from training.run.photographs import is_dataset_of
+from training.run.photographs import have_changed, is_dataset_of, is_prepared
 from training.run.request import Plan, RunRequest
 from training.run.roles import check_class_names
 from training.run.status import read_status
@@ -83,10 +83,15 @@ def _read_stored(run_dir: Path, is_trusted: bool) -> dict[str, Any]:
 
 def _without_photographs(given: Mapping[str, Any], stored: Mapping[str, Any]) -> Mapping[str, Any]:
     """Leave out ``--data`` if it names the photographs from which the run's dataset was prepared."""
-    path = str(stored["training_set_kwargs"].get("path"))
-    if "data" in given and is_dataset_of(path, str(given["data"])):
-        return {name: value for name, value in given.items() if name != "data"}
-    return given
+    path, data = str(stored["training_set_kwargs"].get("path")), str(given.get("data"))
+    if "data" not in given or not is_dataset_of(path, data):
+        return given
+    if have_changed(path, data):
+        print(
+            f"Note: the photographs in {data} have changed; the run goes on with {path}, which was prepared before. "
+            "A new run would use the new ones"
+        )
+    return {name: value for name, value in given.items() if name != "data"}
 
 
 def _with_flags(request: RunRequest, stored: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,7 +185,8 @@ def _check_same_images(run_dir: Path, path: str, before: Any) -> None:
     is_same = is_unchanged(dataset.archive, described)
     dataset.close()
     if not is_same:
+        mend = "leave out --data: that was prepared from photographs" if is_prepared(str(before)) else "give their place"
         raise UserError(
-            f"--data={path} holds other images than the run began with, in {before}: give their place, or start a new "
-            "run with --resume for the new ones"
+            f"--data={path} holds other images than the run began with, in {before}: {mend}, or start a new run with "
+            "--resume for the new ones"
         )

@@ -111,10 +111,23 @@ def describe_photographs(data: str, flags: PhotographFlags, use_labels: bool) ->
     )
 
 
+def is_prepared(dataset: str) -> bool:
+    """Tell whether a dataset was prepared from photographs."""
+    return read_json_object(_key_file(Path(dataset)), MAX_KEY_BYTES) is not None
+
+
 def is_dataset_of(dataset: str, data: str) -> bool:
-    """Tell whether a dataset was prepared from the photographs at ``data``."""
+    """Tell whether a dataset was prepared from the photographs at ``data``, or from the same ones in another place."""
     key = read_json_object(_key_file(Path(dataset)), MAX_KEY_BYTES)
-    return key is not None and key.get("source") == str(Path(data).absolute())
+    if key is None:
+        return False
+    return key.get("source") == str(Path(data).absolute()) or not have_changed(dataset, data)
+
+
+def have_changed(dataset: str, data: str) -> bool:
+    """Tell whether the photographs at ``data`` are others than those from which a dataset was prepared."""
+    key = read_json_object(_key_file(Path(dataset)), MAX_KEY_BYTES)
+    return key is None or not Path(data).exists() or key.get("files") != _hash_files(Path(data).absolute())
 
 
 def _check_size(size_px: int) -> None:

@@ -143,13 +143,20 @@ def check_metric_set(kwargs: dict[str, Any]) -> None:
     """Open the images that metrics compare with, so that they do not fail in mid-training.
 
     Raises:
-        UserError: They are not a dataset.
+        UserError: They are not a dataset, or their labels are not those of a conditional generator.
     """
-    if kwargs.get("metric_set_kwargs"):
-        try:
-            construct_class_by_name(**kwargs["metric_set_kwargs"]).close()
-        except UserError as error:
-            raise UserError(f"--metricdata: {error}") from error
+    if not kwargs.get("metric_set_kwargs"):
+        return
+    try:
+        metric_set = construct_class_by_name(**kwargs["metric_set_kwargs"])
+    except UserError as error:
+        raise UserError(f"--metricdata: {error}") from error
+    metric_set.close()
+    if kwargs["training_set_kwargs"].get("use_labels") and label_dim not in (None, metric_set.label_dim):
+        raise UserError(
+            f"--metricdata={metric_set.name} has labels of width {metric_set.label_dim}, but the generator is "
+            f"conditional on {label_dim} classes: give images with the same labels, or train with --cond=0"
+        )
 
 
 def existing_parent(path: Path) -> Path:

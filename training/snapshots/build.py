@@ -108,6 +108,21 @@ def fill(network: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> torch.nn
     return network.eval().requires_grad_(False)
 
 
+def first_mismatch(
+    expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]
+) -> tuple[str, str, str] | None:
+    """Find the first tensor, by name, that is on one side only or has another shape there.
+
+    Returns:
+        Its name, quoted, and its shapes as expected and as found, ``none`` where it is missing; None if all match.
+    """
+    for name in sorted(expected.keys() | found.keys()):
+        asked, given = (str(list(side[name].shape)) if name in side else "none" for side in (expected, found))
+        if asked != given:
+            return f"{name[:100]!a}", asked, given
+    return None
+
+
 def _check_image_size(network: Any, budget: WeightBudget) -> None:
     """Refuse networks that can be built but not used: without noise inputs, few weights suffice for any image size."""
     if hasattr(network, "img_resolution"):

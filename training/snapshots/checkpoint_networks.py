@@ -1,4 +1,4 @@
-"""Networks out of a checkpoint and the options of its run, as they would be in a snapshot; nothing is executed."""
+"""Reads networks from a checkpoint and the options of its run, as if from a snapshot; executes nothing."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from safetensors import safe_open
 
 from dnnlib.util import UserError, open_url
 from training.checkpoint import damage
-from training.run.folder import OPTIONS_FILE, read_options
-from training.run.latest import is_state
+from training.run.latest import is_checkpoint
+from training.run.options_file import OPTIONS_FILE, read_options
 from training.run.roles import check_class_names
 from training.run.stored_options import check_options
-from training.snapshots.build import WeightBudget, construct, fill
+from training.snapshots.build import WeightBudget, construct, fill, first_mismatch
 from training.snapshots.finite import ensure_finite
-from training.snapshots.load import PARTS, Snapshot, load_networks
+from training.snapshots.load import PARTS, ROLES, Snapshot, load_networks
 
 NUM_CHANNELS = (3, 1)
-"""Of images; a checkpoint does not say which."""
-
-_OPTIONS = {"G": "G_kwargs", "G_ema": "G_kwargs", "D": "D_kwargs", "augment_pipe": "augment_kwargs"}
+"""Possible numbers of channels of the images; a checkpoint does not say which is right."""
 
 
 def open_snapshot(
@@ -32,20 +30,20 @@ def open_snapshot(
 
     Args:
         network: Snapshot, by path or https URL; or ``training-state-*.safetensors``.
-        names: Which parts to read.
+        names: The parts to read.
         trusted: Allow a snapshot to execute code.
         verbose: Announce a download.
 
     Raises:
         UserError: The file is missing or cannot be read.
     """
-    if is_state(network) and Path(network).is_file():
-        return load_state(Path(network), names)
+    if is_checkpoint(network) and Path(network).is_file():
+        return load_checkpoint_networks(Path(network), names)
     with open_url(network, verbose=verbose) as file:
         return load_networks(file, names, trusted)
 
 
-def load_state(path: Path, names: Collection[str] = PARTS) -> Snapshot:
+def load_checkpoint_networks(path: Path, names: Collection[str] = PARTS) -> Snapshot:
     """Read networks from a checkpoint: modules on the CPU, in evaluation mode, without gradients.
 
     The classes and settings are those in ``training_options.json`` beside it, which may name known classes only.
@@ -70,12 +68,12 @@ def load_state(path: Path, names: Collection[str] = PARTS) -> Snapshot:
             if name != "augment_pipe":
                 raise UserError(f"{path} holds no {name}")
             parts[name] = None
-        elif options.get(_OPTIONS[name]) is None:
-            raise UserError(f"{path} holds {name}, but {options_file} has no {_OPTIONS[name]}: it is of another run")
+        elif options.get(ROLES[name]) is None:
+            raise UserError(f"{path} holds {name}, but {options_file} has no {ROLES[name]}: it is of another run")
         else:
             sizes = {} if name == "augment_pipe" else _sizes(options, c_dim, path)
             try:
-                parts[name] = _build(options[_OPTIONS[name]], sizes, stored[name], budget)
+                parts[name] = _build(options[ROLES[name]], sizes, stored[name], budget)
                 notes += ensure_finite(name, parts[name])
             except UserError as error:
                 raise UserError(f"{path}: {name}: {error}") from error
@@ -84,7 +82,7 @@ def load_state(path: Path, names: Collection[str] = PARTS) -> Snapshot:
 
 def _read_tensors(path: Path, names: Collection[str]) -> tuple[dict[str, dict[str, torch.Tensor]], int]:
     """Return the tensors of each network by their names in ``state_dict``, and the width of labels."""
-    stored: dict[str, dict[str, torch.Tensor]] = {name: {} for name in _OPTIONS if name in names}
+    stored: dict[str, dict[str, torch.Tensor]] = {name: {} for name in ROLES if name in names}
     try:
         with safe_open(path, framework="pt") as file:
             c_dim = file.get_slice("/grid/c").get_shape()[1]
@@ -110,19 +108,12 @@ def _build(
     settings = dict(settings)
     class_name = settings.pop("class_name")
     candidates = [{"img_channels": num} for num in NUM_CHANNELS] if sizes else [{}]
-    problem = ""
+    mismatches = []
     for channels in candidates:
         network = construct(class_name, (), {**settings, **sizes, **channels}, WeightBudget(budget.stored_bytes))
-        problem = problem or _difference(network.state_dict(), tensors)
-        if not _difference(network.state_dict(), tensors):
+        mismatch = first_mismatch(network.state_dict(), tensors)
+        if mismatch is None:
             return fill(network, tensors)
-    raise UserError(f"{OPTIONS_FILE} does not fit: {problem}")
-
-
-def _difference(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> str:
-    """Say how the tensors that a network has differ from those in the file; empty if they do not."""
-    for name in sorted(expected.keys() | found.keys()):
-        shapes = [list(side[name].shape) if name in side else "none" for side in (expected, found)]
-        if shapes[0] != shapes[1]:
-            return f"tensor {name[:100]!a}: it asks for {shapes[0]}, the checkpoint has {shapes[1]}"
-    return ""
+        mismatches.append(mismatch)
+    name, asked, found = mismatches[0]
+    raise UserError(f"{OPTIONS_FILE} does not fit: tensor {name}: it asks for {asked}, the checkpoint has {found}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import pickle
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -14,7 +14,9 @@ import torch
 from dnnlib.util import EasyDict, UserError, module_name_here
 from torch_utils import safe_pickle
 from torch_utils.safe_pickle import PersistentObject, RefusedPickleError, TFNetwork, Unknown
-from training.run.registry import augmentations, configurations
+from training.data.names import first_few
+from training.run.options import FP16_CLAMP, HALF_RESOLUTIONS
+from training.run.roles import allowed_classes
 from training.snapshots.build import WeightBudget, build_network
 from training.snapshots.finite import ensure_finite
 from training.snapshots.other_files import SNAPSHOT, describe_other_file, is_pickle
@@ -24,6 +26,8 @@ from training.snapshots.tensorflow import import_tf_networks
 PARTS = ("training_set_kwargs", "G", "D", "G_ema", "augment_pipe")
 """What a snapshot consists of."""
 OPTIONAL_PARTS = ("training_set_kwargs", "augment_pipe")
+ROLES = {"G": "G_kwargs", "D": "D_kwargs", "G_ema": "G_kwargs", "augment_pipe": "augment_kwargs"}
+"""Option of the training loop, as in `allowed_classes`, that holds the class and the settings of a network."""
 MAX_LISTED = 10
 
 TRUST_HINT = "If you trust its author, --trust-pickle (API: trusted=True) opens it by executing code from the file"
@@ -46,19 +50,8 @@ def known_classes() -> dict[str, dict[str, str]]:
 
     They are those of StyleGAN2-ADA and of everything ``train.py`` can be asked for, installed methods included.
     """
-    methods = configurations().values()
-    generators = _by_class_name(["training.networks.Generator", *(method.generator for method in methods)])
-    pipes = ["training.augment.AugmentPipe", *(option.class_name for option in augmentations().values())]
-    return {
-        "G": generators,
-        "D": _by_class_name(["training.networks.Discriminator", *(method.discriminator for method in methods)]),
-        "G_ema": generators,
-        "augment_pipe": _by_class_name(pipes),
-    }
-
-
-def _by_class_name(dotted_names: Iterable[str]) -> dict[str, str]:
-    return {name.rpartition(".")[2]: name for name in dotted_names}
+    allowed = allowed_classes()
+    return {part: {name.rpartition(".")[2]: name for name in allowed[role]} for part, role in ROLES.items()}
 
 
 def load_network_pkl(f: IO[bytes], force_fp16: bool = False, trusted: bool = False) -> dict[str, Any]:
@@ -93,9 +86,9 @@ def load_networks(f: IO[bytes], names: Collection[str] = PARTS, trusted: bool = 
     """Read some parts of a snapshot; its other contents, even if damaged or unknown, do not matter.
 
     Args:
-        f: As for `load_network_pkl`.
-        names: Which of `PARTS` to read: ``["G_ema"]`` for images, ``["G", "D", "G_ema"]`` for transfer learning.
-        trusted: As for `load_network_pkl`.
+        f: The file, as for `load_network_pkl`.
+        names: The `PARTS` to read: ``["G_ema"]`` for images, ``["G", "D", "G_ema"]`` for transfer learning.
+        trusted: Whether to execute code, as for `load_network_pkl`.
 
     Returns:
         The parts by name, None for a missing one of `OPTIONAL_PARTS`, and notes. A mean of w that is not finite is
@@ -186,8 +179,7 @@ def _describe_others(data: dict[str, Any]) -> list[str]:
 
 def _list(data: dict[str, Any]) -> str:
     """Names and kinds of values out of a file."""
-    listed = [f"{key[:40]!a} ({_kind(value)})" for key, value in list(data.items())[:MAX_LISTED]]
-    return ", ".join(listed) + (f" and {len(data) - MAX_LISTED} more" if len(data) > MAX_LISTED else "")
+    return first_few([f"{key[:40]!a} ({_kind(value)})" for key, value in data.items()], MAX_LISTED)
 
 
 def _kind(value: Any) -> str:
@@ -218,10 +210,11 @@ def _rebuild_for_fp16(key: str, network: Any) -> torch.nn.Module:
     try:
         positional = inspect.signature(type(network)).bind_partial(*network.init_args).arguments
         kwargs: dict[str, Any] = {**positional, **network.init_kwargs}
+        half = {"num_fp16_res": HALF_RESOLUTIONS, "conv_clamp": FP16_CLAMP}
         if key == "D":
-            kwargs.update(num_fp16_res=4, conv_clamp=256)
+            kwargs.update(half)
         else:
-            kwargs["synthesis_kwargs"] = {**kwargs.get("synthesis_kwargs", {}), "num_fp16_res": 4, "conv_clamp": 256}
+            kwargs["synthesis_kwargs"] = {**kwargs.get("synthesis_kwargs", {}), **half}
         rebuilt: torch.nn.Module = type(network)(**kwargs)
         rebuilt.load_state_dict(network.state_dict())
     except Exception as error:  # a trusted class takes what it likes

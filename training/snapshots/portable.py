@@ -13,10 +13,10 @@ import torch
 
 from dnnlib.atomic import write_atomic
 from dnnlib.commands import how_to_run
-from dnnlib.download import content_fault
+from dnnlib.file_content import content_fault
 from dnnlib.util import UserError, name_of_class
-from training.run.registry import configurations
-from training.snapshots.build import WeightBudget, construct, fill
+from training.run.roles import allowed_classes
+from training.snapshots.build import WeightBudget, construct, fill, first_mismatch
 from training.snapshots.finite import ensure_finite
 
 WEIGHTS = "model.safetensors"
@@ -26,16 +26,16 @@ MAX_CONFIG_BYTES = 1 << 16
 _log = logging.getLogger(__name__)
 
 
-def known_generators() -> list[str]:
+def known_generators() -> tuple[str, ...]:
     """Return the dotted names of the generators that ``train.py`` can be asked for, those of installed methods too."""
-    return sorted({method.generator for method in configurations().values()})
+    return allowed_classes()["G_kwargs"]
 
 
 def save_portable(folder: Path, G_ema: torch.nn.Module) -> None:
     """Write ``model.safetensors`` and ``config.json``; a kill in between leaves what can be replaced, not loaded.
 
     Args:
-        folder: Where to; made if it is not there.
+        folder: Folder to write to; made if it does not exist.
         G_ema: The generator; it stays as it is.
 
     Raises:
@@ -85,7 +85,7 @@ def load_portable(folder: Path) -> torch.nn.Module:
     tensors = _read_weights(folder / WEIGHTS)
     try:
         G = construct(class_name, (), init_kwargs, WeightBudget(sum(tensor.nbytes for tensor in tensors.values())))
-        _check_same_shapes(tensors, G.state_dict())
+        _check_tensors(tensors, G.state_dict())
         G = fill(G, tensors)
         notes = ensure_finite("G_ema", G)
     except UserError as error:
@@ -142,10 +142,10 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
         raise UserError(f"{path} cannot be read: {str(error)[:200]!a}") from error
 
 
-def _check_same_shapes(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    for name in sorted(tensors.keys() | expected.keys()):
-        shapes = [list(side[name].shape) if name in side else "none" for side in (expected, tensors)]
-        if shapes[0] != shapes[1]:
-            raise UserError(f"tensor {name[:100]!a}: {CONFIG} asks for {shapes[0]}, {WEIGHTS} has {shapes[1]}")
+def _check_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    if mismatch := first_mismatch(expected, tensors):
+        name, asked, found = mismatch
+        raise UserError(f"tensor {name}: {CONFIG} asks for {asked}, {WEIGHTS} has {found}")
+    for name in sorted(tensors):
         if not tensors[name].is_floating_point() and tensors[name].dtype != expected[name].dtype:  # such as a counter
             raise UserError(f"tensor {name[:100]!a}: {WEIGHTS} has {tensors[name].dtype}, not floating point")

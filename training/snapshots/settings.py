@@ -45,7 +45,7 @@ def check_settings(settings: Mapping[str, Any], where: str, is_network: bool = F
 
     Args:
         settings: The settings by name; values may be nested, shared or cyclic.
-        where: What they are, for the error.
+        where: Name of the settings, for the error.
         is_network: Limit the numbers too, to what a network can have.
 
     Raises:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from dnnlib.util import UserError
-from torch_utils.misc import named_params_and_buffers
-from training.snapshots.state import open_snapshot
+from torch_utils.misc import LIKELY_DIFFERENCES, copy_params_and_buffers, named_params_and_buffers
+from training.data.names import first_few
+from training.snapshots.checkpoint_networks import open_snapshot
 
 SETTINGS = ("architecture", "activation", "kind", "up", "down", "use_noise")
 """Attributes of layers that change what a weight means, though not its shape."""
@@ -30,7 +31,7 @@ class Transfer:
         text = f"{len(self.copied)} of {len(self.copied) + len(self.new)} tensors copied"
         for names, what in ((self.new, "new, kept at their initial values"), (self.unused, "of the snapshot unused")):
             if names:
-                text += f"; {what}: {_list(names)}"
+                text += f"; {what}: {first_few(names, 3)}"
         if any(name.startswith("mapping.fc") for name in self.new + self.unused):
             text += "; the mapping networks differ in depth, see --map-depth"
         return text
@@ -40,7 +41,7 @@ def transfer_snapshot(resume: str, networks: Mapping[str, torch.nn.Module], trus
     """Copy the weights of a snapshot or checkpoint into networks, and yield lines about it.
 
     Args:
-        resume: As for `training.snapshots.state.open_snapshot`.
+        resume: Snapshot or checkpoint, as for `training.snapshots.checkpoint_networks.open_snapshot`.
         networks: Networks to copy into, by the name of the part of the snapshot.
         trusted: Allow the snapshot to execute code.
 
@@ -72,15 +73,10 @@ def transfer_weights(source: torch.nn.Module, target: torch.nn.Module) -> Transf
     for name in copied:
         theirs, ours = list(sources[name].shape), list(targets[name].shape)
         if theirs != ours:
-            raise UserError(
-                f"'{name}' is {theirs} in the snapshot and {ours} here; the networks differ, most likely in "
-                "resolution, channels (--cbase, --cmax), mapping depth (--cfg, --map-depth) or number of classes"
-            )
+            raise UserError(f"'{name}' is {theirs} in the snapshot and {ours} here; {LIKELY_DIFFERENCES}")
     if all(name.endswith("resample_filter") for name in copied):
         raise UserError("the networks have no tensor in common")
-    with torch.no_grad():
-        for name in copied:
-            targets[name].copy_(sources[name])
+    copy_params_and_buffers(source, target)
     return Transfer(copied, [name for name in targets if name not in sources], [n for n in sources if n not in targets])
 
 
@@ -95,7 +91,3 @@ def _check_settings(source: torch.nn.Module, target: torch.nn.Module) -> None:
                     f"'{name or type(ours).__name__}' has {setting} {values[0]!a:.50} in the snapshot "
                     f"and {values[1]!a:.50} here; choose the --cfg that it was trained with"
                 )
-
-
-def _list(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,6 +1,7 @@
 import pytest
 
-from training.run.options import DatasetInfo, Flags, resolve
+from training.run.dataset_info import DatasetInfo
+from training.run.options import Flags, resolve
 from training.run.registry import augmentations, configurations, extensions
 from training.run.roles import check_class_names
 

@@ -187,7 +187,7 @@ def test_images_without_a_generator_have_no_discriminator(two_values):
 
 
 def test_unknown_metric_is_one_line():
-    with pytest.raises(UserError, match="no metric 'fid51k': choose from fid50k_full, kid50k_full"):
+    with pytest.raises(UserError, match="there is no metric 'fid51k'; choose from fid50k_full, kid50k_full"):
         metric_main.calc_metric("fid51k")
 
 

@@ -248,8 +248,6 @@ def test_names_of_metrics_of_objects():
     names = metric_main.list_valid_metrics()
     assert {"objects2k", "okd2k_CATEGORY", "ofd5k_CATEGORY"} <= set(names)
     assert all(map(metric_main.is_valid_metric, names))
-    assert metric_main.needs_object_detector("okd2k_car")
-    assert not metric_main.needs_object_detector("fd5k_efflite1")
 
 
 def test_a_missing_object_detector_is_found_beforehand(kwargs):

@@ -166,11 +166,11 @@ def test_the_limit_is_far_from_what_encoders_write():
 
 
 def test_scans_of_other_pictures_do_not_count(monkeypatch):
-    """Phones append films to photographs; thumbnails lie within segments."""
+    """Phones append videos to photographs; thumbnails lie within segments."""
     monkeypatch.setattr(codec, "MAX_SCANNED_PX", 4 * 1024**2)
     data = progressive_jpeg(1024, 4)
     thumbnail = b"\xff\xe1" + (6002).to_bytes(2, "big") + b"\xff\xda" * 3000
-    photograph = data[:2] + thumbnail + data[2:] + b"film" + b"\xff\xda" * 1000
+    photograph = data[:2] + thumbnail + data[2:] + b"video" + b"\xff\xda" * 1000
     assert load_image(open_image(io.BytesIO(photograph))).size == (1024, 1024)
 
 

@@ -94,14 +94,14 @@ def test_other_rates_and_gif(tmp_path):
 
 @pytest.mark.parametrize(("asked", "duration_ms"), [(20, 50), (50, 20), (60, 20), (100, 20)])
 def test_a_gif_is_not_so_fast_that_browsers_slow_it_down(tmp_path, asked, duration_ms):
-    with Image.open(write_video(frames(3), tmp_path / "video.gif", fps=asked)) as film:
-        assert film.info["duration"] == duration_ms
+    with Image.open(write_video(frames(3), tmp_path / "video.gif", fps=asked)) as video:
+        assert video.info["duration"] == duration_ms
 
 
 @pytest.mark.parametrize(("suffix", "longest"), [("mp4", 16384), ("webp", 16383), ("gif", 65535)])
 @pytest.mark.parametrize("is_wide", [True, False])
 def test_sides_that_an_encoder_refuses_are_told_at_the_first_frame(tmp_path, capfd, suffix, longest, is_wide):
-    def film(length):
+    def video(length):
         yield from frames(1, height=2, width=length) if is_wide else frames(1, height=length, width=2)
         if length > longest:
             pytest.fail("it goes on")
@@ -109,9 +109,9 @@ def test_sides_that_an_encoder_refuses_are_told_at_the_first_frame(tmp_path, cap
     path = tmp_path / f"video.{suffix}"
     if is_wide or suffix == "mp4":  # the others are shrunk to a height
         with pytest.raises(UserError, match=rf"^video\.{suffix} would have \d+x\d+ pixels.* fewer columns or rows"):
-            write_video(film(longest + 1), path)
+            write_video(video(longest + 1), path)
         assert not path.exists()
-    write_video(film(longest), path)
+    write_video(video(longest), path)
     assert path.stat().st_size > 0
     assert capfd.readouterr().err == ""
 

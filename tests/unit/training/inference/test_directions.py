@@ -90,15 +90,6 @@ def test_ganspace_finds_the_axes_of_a_gaussian():
     np.testing.assert_allclose(directions.deviations(w, found), [4, 3, 2, 1], rtol=0.03)
 
 
-def test_samples_continue_one_stream(monkeypatch):
-    G = tiny_snapshot.generator(c_dim=2)
-    label = class_label(G, 1, CPU)
-    z = torch.from_numpy(np.random.RandomState(5).randn(7, 8)).float()
-    expected = G.mapping(z, label.repeat(7, 1))[:, 0]
-    monkeypatch.setattr(directions, "_BATCH", 3)
-    torch.testing.assert_close(directions.sample_w(G, label, 7, 5), expected)
-
-
 def test_moves_change_the_given_layers_only():
     G = tiny_snapshot.generator()
     ws = map_seeds(G, [0, 1], class_label(G, None, CPU))

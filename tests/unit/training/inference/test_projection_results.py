@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from training.inference import projection_results, sampling
+from training.inference import grid_size, projection_results
 from training.inference.projection_results import Results
 from training.inference.targets import Target
 
@@ -49,9 +49,9 @@ def test_what_was_found_is_measured_and_compared(job, tmp_path, capsys):
 @pytest.mark.parametrize("limit", ["side", "area", "rows"])
 def test_a_comparison_that_would_be_too_large_shows_the_first_targets(job, tmp_path, monkeypatch, limit):
     if limit == "side":
-        monkeypatch.setattr(sampling, "MAX_GRID_PX", 2 * 4 + 3)
+        monkeypatch.setattr(grid_size, "MAX_GRID_PX", 2 * 4 + 3)
     elif limit == "area":
-        monkeypatch.setattr(sampling, "MAX_GRID_AREA_PX", 2 * 2 * 4**2 + 3)
+        monkeypatch.setattr(grid_size, "MAX_GRID_AREA_PX", 2 * 2 * 4**2 + 3)
     else:
         monkeypatch.setattr(projection_results, "MAX_COMPARED", 2)
     job.write_summary({})

@@ -6,13 +6,14 @@ import torch
 
 from dnnlib.util import UserError
 from tests import tiny_snapshot
-from training.inference import run_film, tuning
+from training.inference import run_video, tuning
+from training.inference.loading import load_generator, pretrained_part_of_D
 from training.inference.projection import project_many
-from training.inference.sampling import class_label, load_generator, map_seeds, pretrained_part_of_D, synthesize
+from training.inference.sampling import class_label, map_seeds, synthesize
 from training.inference.targets import to_tensor
 from training.inference.tuning import Tuning, num_tuning_steps, other_networks, save_tuned, tune
 from training.networks import Discriminator
-from training.run.folder import write_options
+from training.run.options_file import write_options
 from training.snapshots.load import load_network_pkl
 from training.snapshots.portable import save_portable
 
@@ -136,7 +137,7 @@ def test_the_networks_of_a_run_stay_together(tmp_path, monkeypatch, network):
     monkeypatch.chdir(tmp_path)
     assert save_tuned(G, other_networks(network, trusted=False), tmp_path / "tuned") == tmp_path / "tuned.pkl"
     assert pretrained_part_of_D(network) == "none"
-    assert run_film.run_dir_of(network).resolve() == run_dir
+    assert run_video.run_dir_of(network).resolve() == run_dir
 
 
 def test_a_generator_that_ships(tmp_path):

@@ -4,8 +4,8 @@ import torch
 
 from dnnlib.util import UserError
 from tests import tiny_snapshot
-from training.inference.film import EASINGS, captioned, draw_frames, num_frames, split_walks, sweep, tile, walk
 from training.inference.sampling import synthesize
+from training.inference.video_frames import EASINGS, captioned, draw_frames, num_frames, split_walks, sweep, tile, walk
 
 KEYS = torch.from_numpy(np.random.RandomState(0).randn(4, 2, 3)).float()
 

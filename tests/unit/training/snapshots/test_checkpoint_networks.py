@@ -7,10 +7,10 @@ import torch
 
 from dnnlib.util import UserError
 from tests.training_runs import new_run, tiny_options, train_here, write_dataset
-from training.run.folder import OPTIONS_FILE
 from training.run.latest import newest_networks
+from training.run.options_file import OPTIONS_FILE
+from training.snapshots.checkpoint_networks import load_checkpoint_networks, open_snapshot
 from training.snapshots.load import PARTS
-from training.snapshots.state import load_state, open_snapshot
 
 
 @pytest.fixture(scope="module", params=[("RGB", True), ("L", False)], ids=["labels", "grey"])
@@ -45,7 +45,7 @@ def test_the_networks_are_those_of_the_snapshot(run_dir, state):
 
 
 def test_only_what_is_asked_for_is_built(state):
-    assert list(load_state(state, ["G_ema"]).parts) == ["G_ema"]
+    assert list(load_checkpoint_networks(state, ["G_ema"]).parts) == ["G_ema"]
 
 
 def edited(run_dir, **changes):
@@ -66,7 +66,7 @@ def test_options_that_were_edited(run_dir, state, changes, words):
     before = edited(run_dir, **changes)
     try:
         with pytest.raises(UserError, match=words):
-            load_state(state, ["G_ema"])
+            load_checkpoint_networks(state, ["G_ema"])
     finally:
         edited(run_dir, **before)
         if "unknown" in changes:
@@ -80,7 +80,7 @@ def test_options_of_other_networks(run_dir, state):
         with pytest.raises(
             UserError, match=r"G_ema: training_options.json does not fit: tensor 'mapping\.\w+\.weight': it"
         ):
-            load_state(state, ["G_ema"])
+            load_checkpoint_networks(state, ["G_ema"])
     finally:
         edited(run_dir, **before)
 
@@ -92,7 +92,7 @@ def test_options_of_a_run_without_augmentation(run_dir, state, without):
     (run_dir / OPTIONS_FILE).write_text(json.dumps({**options, **without()}))
     try:
         with pytest.raises(UserError, match=r"holds augment_pipe, but .* has no augment_kwargs: it is of another run"):
-            load_state(state)
+            load_checkpoint_networks(state)
     finally:
         (run_dir / OPTIONS_FILE).write_text(json.dumps(before))
 
@@ -103,4 +103,4 @@ def test_damage(state, tmp_path):
     for name in (OPTIONS_FILE, f"{state.stem}.sha256"):
         (tmp_path / name).write_bytes(state.with_name(name).read_bytes())
     with pytest.raises(UserError, match="does not match its checksum: give another checkpoint, or a snapshot"):
-        load_state(copy)
+        load_checkpoint_networks(copy)

@@ -260,7 +260,7 @@ def test_networks_not_asked_for_may_be_anything(tmp_path):
     for name, said in (
         ("D", r"D: is made by '[\w.]+test_load\.Foreign', which is not allowed\. If you trust"),
         ("augment_pipe", r"augment_pipe: is made by '(posix|nt)\.mkdir'"),
-        ("G", "G: class 'Other' is not one of Generator"),
+        ("G", "G: class 'Other' is not one of FastGANGenerator, Generator"),
         ("training_set_kwargs", "its training_set_kwargs are not a dict$"),
     ):
         with pytest.raises(UserError, match=said):

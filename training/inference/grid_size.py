@@ -1,0 +1,47 @@
+"""Sizes of grids of images, which are drawn in memory."""
+
+from __future__ import annotations
+
+import math
+
+from dnnlib.util import UserError
+
+MAX_GRID_PX = 1 << 16
+"""Limit of the width and the height of a grid of images."""
+
+MAX_GRID_AREA_PX = 1 << 30
+"""Limit of its area, since it is drawn in memory: 3 GiB in RGB."""
+
+
+def max_rows(columns: int, resolution_px: int) -> int:
+    """Return the most rows of square images that a grid may have, by `MAX_GRID_PX` and `MAX_GRID_AREA_PX`."""
+    return min(MAX_GRID_PX // resolution_px, MAX_GRID_AREA_PX // (columns * resolution_px**2))
+
+
+def check_grid(columns: int, rows: int, resolution_px: int) -> None:
+    """Check the size of a grid of square images before they are drawn.
+
+    Raises:
+        UserError: It is wider or higher than `MAX_GRID_PX`, or has more than `MAX_GRID_AREA_PX` in all.
+    """
+    if columns * resolution_px > MAX_GRID_PX or rows > max_rows(columns, resolution_px):
+        raise UserError(
+            f"a grid of {columns} x {rows} images of {resolution_px} px is too large: a side may have {MAX_GRID_PX} px"
+            f", and all of it {MAX_GRID_AREA_PX} px"
+        )
+
+
+def fit_grid(size: tuple[int, int], num: int, resolution_px: int) -> tuple[int, int]:
+    """Return (columns, rows) for ``num`` images; ``size`` (0, 0) asks for an approximately square grid.
+
+    Raises:
+        UserError: The images do not fit in the grid, or the grid is too large.
+    """
+    columns, rows = size
+    if size == (0, 0):
+        columns = math.ceil(math.sqrt(num))
+        rows = math.ceil(num / columns)
+    if columns * rows < num:
+        raise UserError(f"--grid={columns}x{rows}: {num} images do not fit in {columns * rows} cells")
+    check_grid(columns, rows, resolution_px)
+    return columns, rows
