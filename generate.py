@@ -133,7 +133,7 @@ def generate_images(
     Writes seedNNNN.png for each seed, or projNN.png for each projected w. With --batch=1 the pixels of a seed do not
     depend on the other seeds; larger batches are faster and may change the last bit.
 
-    With --video, a video passes through the images instead: film.mp4; with --trunc=LOW:HIGH, truncation.mp4; with
+    With --video, a video passes through the images instead: walk.mp4; with --trunc=LOW:HIGH, truncation.mp4; with
     --over-training, training.mp4.
     """  # noqa: D301 -- in a raw string click would not see its mark
     device = choose_device(device_name)

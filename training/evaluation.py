@@ -24,7 +24,7 @@ class Evaluation:
         run_dir: Folder for the results, ``metric-<name>.jsonl``.
         device: Device of this process.
         say: Prints a line, on rank 0 only.
-        pretrained_D: Pretrained network by which D judges (`metrics.metric_utils.MetricOptions`).
+        pretrained_D: Pretrained backbone of D (`metrics.metric_utils.MetricOptions`).
     """
 
     def __init__(

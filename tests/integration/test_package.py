@@ -187,6 +187,6 @@ def test_the_notebook(venv, tmp_path):
     with Image.open(made / "images.png") as sheet:
         assert sheet.size == (8 * 16, 2 * 16)
     videos = {path.stem: path for path in (made / "videos").iterdir()}
-    assert set(videos) == {"film", "training"}
+    assert set(videos) == {"walk", "training"}
     assert all(path.stat().st_size > 500 for path in videos.values())
     assert {path.name for path in (made / "generator").iterdir()} == {"model.safetensors", "config.json", "README.md"}

@@ -294,8 +294,8 @@ def test_a_video_passes_through_the_images_of_its_seeds_and_closes(network, outd
     path, G = network
     arguments = ("--seeds=3,7,8", "--video", "--frames=4", f"--easing={easing}", "--trunc=0.7")
     result = run(f"--network={path}", f"--outdir={outdir}", *arguments)
-    assert result.output.splitlines()[-1] == f"Wrote {outdir / 'film.mp4'}: 13 frames, 0.7 s"
-    frames = videos["film.mp4"]
+    assert result.output.splitlines()[-1] == f"Wrote {outdir / 'walk.mp4'}: 13 frames, 0.7 s"
+    frames = videos["walk.mp4"]
     assert len(frames) == 13
     for number, seed in ((0, 3), (4, 7), (8, 8), (12, 3)):
         np.testing.assert_array_equal(frames[number], expected(G, seed, truncation_psi=0.7))
@@ -309,7 +309,7 @@ def test_a_video_without_a_loop_ends_at_the_last_seed(network, outdir, videos):
         run(f"--network={path}", f"--outdir={outdir}", "--seeds=3,7", "--video=gif", "--loop=0", "--frames=2").exit_code
         == 0
     )
-    frames = videos["film.gif"]
+    frames = videos["walk.gif"]
     assert len(frames) == 3
     np.testing.assert_array_equal(frames[0], expected(G, 3))
     np.testing.assert_array_equal(frames[-1], expected(G, 7))
@@ -319,7 +319,7 @@ def test_a_grid_of_walks(network, outdir, videos):
     path, G = network
     arguments = ("--seeds=0-7", "--grid=2x2", "--video", "--frames=2")
     assert run(f"--network={path}", f"--outdir={outdir}", *arguments).exit_code == 0
-    frames = videos["film.mp4"]
+    frames = videos["walk.mp4"]
     for number, seeds in ((0, (0, 2, 4, 6)), (2, (1, 3, 5, 7)), (4, (0, 2, 4, 6))):
         a, b, c, d = (expected(G, seed) for seed in seeds)
         np.testing.assert_array_equal(
@@ -334,7 +334,7 @@ def test_a_video_through_projected_w(network, outdir, videos, tmp_path):
     assert run(f"--network={path}", f"--outdir={outdir}", projected_w, "--video", "--frames=3").exit_code == 0
     assert run(f"--network={path}", f"--outdir={outdir}", projected_w).exit_code == 0
     for number, name in ((0, "proj00.png"), (3, "proj01.png"), (6, "proj00.png")):
-        np.testing.assert_array_equal(videos["film.mp4"][number], pixels(outdir / name))
+        np.testing.assert_array_equal(videos["walk.mp4"][number], pixels(outdir / name))
 
 
 def test_a_range_of_psi_as_a_picture_and_as_a_video(network, outdir, videos):

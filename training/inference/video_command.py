@@ -75,7 +75,7 @@ def write_walks_or_sweep(job: DrawingJob, G: Any, latents: Latents, trunc: float
 
 
 def write_walks(job: DrawingJob, G: Any, latents: Latents, psi: float) -> None:
-    """Write ``film.mp4``: walks through the latents in their order, one in each cell of the grid."""
+    """Write ``walk.mp4``: walks through the latents in their order, one in each cell of the grid."""
     settings = job.settings
     assert settings is not None
     if job.grid == (0, 0):
@@ -88,7 +88,7 @@ def write_walks(job: DrawingJob, G: Any, latents: Latents, psi: float) -> None:
         video_frames.walk(keys_of(latents, part, psi), num_per_key, settings.is_loop, settings.easing) for part in parts
     ]
     total = video_frames.num_frames(len(parts[0]), num_per_key, settings.is_loop)
-    job.save(job.draw(G, walks, (columns, rows), [part[0] for part in parts]), total, "film")
+    job.save(job.draw(G, walks, (columns, rows), [part[0] for part in parts]), total, "walk")
 
 
 def keys_of(latents: Latents, numbers: Sequence[int], psi: float) -> torch.Tensor:

@@ -99,7 +99,6 @@ def _with_flags(request: RunRequest, stored: dict[str, Any], given: Mapping[str,
     preflight.check_metrics(given.get("metrics", ()))
     kwargs, ignored = change_options(stored, given)
     check_options(kwargs, preflight.INVALID_FLAGS)
-    preflight.check_metric_set(kwargs)
     if request.outdir is not None and request.continue_run != "latest":
         ignored.append("--outdir")
     if ignored:
@@ -156,6 +155,7 @@ def _check_images(
     try:
         hint = "if it was moved, give its place by --data"
         dataset = inspect_dataset(data["path"], bool(data.get("use_labels")), hint)
+        preflight.check_metric_set(kwargs, dataset.label_dim)
         _check_same_size(data, dataset)
         if is_moved:
             _check_same_images(run_dir, data["path"], stored["training_set_kwargs"].get("path"))
@@ -185,8 +185,8 @@ def _check_same_images(run_dir: Path, path: str, before: Any) -> None:
     is_same = is_unchanged(dataset.archive, described)
     dataset.close()
     if not is_same:
-        mend = "leave out --data: that was prepared from photographs" if is_prepared(str(before)) else "give their place"
+        advice = "leave out --data, for these were prepared from photographs" if is_prepared(str(before)) else ""
         raise UserError(
-            f"--data={path} holds other images than the run began with, in {before}: {mend}, or start a new run with "
-            "--resume for the new ones"
+            f"--data={path} holds other images than the run began with, in {before}: {advice or 'give their place'}, "
+            "or start a new run with --resume for the new ones"
         )

@@ -110,7 +110,7 @@ def _resolve(request: RunRequest, flags: Flags, dataset: DatasetInfo, outdir: Pa
             flags = replace(flags, resume=_find_snapshot(flags.resume))
         description, kwargs = resolve(flags, dataset)
         check_options(kwargs, preflight.INVALID_FLAGS)
-        preflight.check_metric_set(kwargs)
+        preflight.check_metric_set(kwargs, dataset.label_dim)
         return description, kwargs, preflight.describe_run(kwargs, dataset, outdir, device)
     except ArithmeticError as error:
         raise UserError(f"{preflight.INVALID_FLAGS}: {error}; is a number such as --kimg or --tick extreme?") from error

@@ -121,13 +121,14 @@ def is_dataset_of(dataset: str, data: str) -> bool:
     key = read_json_object(_key_file(Path(dataset)), MAX_KEY_BYTES)
     if key is None:
         return False
-    return key.get("source") == str(Path(data).absolute()) or not have_changed(dataset, data)
+    source = Path(data).absolute()
+    return key.get("source") == str(source) or (source.exists() and key.get("files") == _hash_files(source))
 
 
 def have_changed(dataset: str, data: str) -> bool:
     """Tell whether the photographs at ``data`` are others than those from which a dataset was prepared."""
-    key = read_json_object(_key_file(Path(dataset)), MAX_KEY_BYTES)
-    return key is None or not Path(data).exists() or key.get("files") != _hash_files(Path(data).absolute())
+    key, source = read_json_object(_key_file(Path(dataset)), MAX_KEY_BYTES), Path(data).absolute()
+    return key is not None and source.exists() and key.get("files") != _hash_files(source)
 
 
 def _check_size(size_px: int) -> None:

@@ -139,8 +139,12 @@ def check_metrics(metrics: Sequence[str]) -> None:
             raise UserError(f"--metrics: {error}, or none") from error
 
 
-def check_metric_set(kwargs: dict[str, Any]) -> None:
+def check_metric_set(kwargs: dict[str, Any], label_dim: int | None = None) -> None:
     """Open the images that metrics compare with, so that they do not fail in mid-training.
+
+    Args:
+        kwargs: Arguments of the training loop.
+        label_dim: Width of the labels of the training set; None if it is not known.
 
     Raises:
         UserError: They are not a dataset, or their labels are not those of a conditional generator.

@@ -13,6 +13,7 @@ from training.run.folder import RunState
 from training.run.launch import prepare_run
 from training.run.lock import lock_run
 from training.run.options_file import OPTIONS_FILE, read_options, write_options
+from training.run.photographs import PhotographFlags
 
 
 @pytest.fixture
@@ -180,3 +181,49 @@ def test_other_images_are_refused_before_the_options_are_written(tmp_path, is_dr
     assert (run_dir / OPTIONS_FILE).read_bytes() == before
     moved = data.rename(tmp_path / "moved.zip")
     assert continued(run_dir, given={"data": str(moved), "kimg": 9}).kwargs["training_set_kwargs"]["path"] == str(moved)
+
+
+@pytest.fixture
+def run_of_photos(tmp_path):
+    """A run on photographs, and their folder."""
+    photos = write_folder(tmp_path / "photos", images(8, size=(20, 16)))
+    flags = {"data": str(photos), "batch": 4}
+    return prepare_run(request(tmp_path, flags, photographs=PhotographFlags(size_px=16))).run_dir, photos
+
+
+def test_photographs_stand_for_the_dataset_of_the_run(tmp_path, run_of_photos, capsys):
+    run_dir, photos = run_of_photos
+    path = read_options(run_dir)["training_set_kwargs"]["path"]
+    moved = photos.rename(tmp_path / "moved")
+    for data in (photos, moved):
+        assert continued(run_dir, given={"data": str(data)}).kwargs["training_set_kwargs"]["path"] == path
+    assert "have changed" not in capsys.readouterr().out
+
+
+def test_photographs_that_have_changed_are_told(run_of_photos, capsys):
+    run_dir, photos = run_of_photos
+    path = read_options(run_dir)["training_set_kwargs"]["path"]
+    continued(run_dir, given={"data": str(photos)})
+    assert "have changed" not in capsys.readouterr().out
+    (photos / "new.png").write_bytes(encode(random_image(99, (20, 16))))
+    assert continued(run_dir, given={"data": str(photos)}).kwargs["training_set_kwargs"]["path"] == path
+    said = f"Note: the photographs in {photos} have changed; the run goes on with {path}, which was prepared before."
+    assert said in capsys.readouterr().out
+
+
+def test_the_photographs_of_a_dataset_are_not_its_place(tmp_path):
+    data = write_dataset(tmp_path / "data.zip")
+    (tmp_path / "data.source.json").write_text('{"source": "/photographs", "files": "checksum"}')
+    run_dir = new_run(tmp_path / "run", tiny_options(data, 2 * 4))
+    train_here(run_dir, read_options(run_dir))
+    other = write_folder(tmp_path / "other", {name: encode(random_image(99, (16, 16))) for name in images(24)})
+    said = f"in {data}: leave out --data, for these were prepared from photographs, or start a new run"
+    with pytest.raises(UserError, match=said):
+        continued(run_dir, given={"data": str(other), "kimg": 9})
+
+
+def test_images_for_metrics_need_the_labels_of_the_run(tmp_path, data):
+    run_dir = prepare_run(request(tmp_path, {"data": str(data), "cond": True})).run_dir
+    other = write_folder(tmp_path / "other", images(8, size=(16, 16)))
+    with pytest.raises(UserError, match="--metricdata=other has labels of width 0, but the generator is conditional"):
+        continued(run_dir, given={"metricdata": str(other), "metrics": ("fd1k_efflite1",)})
