@@ -126,7 +126,7 @@ def _waiting_for(lock: filelock.BaseFileLock, reason: str) -> Iterator[None]:
             lock.acquire(timeout=10 * WAIT_SEC)
             break
         except filelock.Timeout:
-            print(f"Waiting: {reason}", flush=True)
+            print(f"Waiting: {reason}; if there is none, delete {lock.lock_file}", flush=True)
     try:
         yield
     finally:

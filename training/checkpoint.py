@@ -10,6 +10,7 @@ the tree. Objects below ``ranks/`` differ between processes: each process saves 
 
 from __future__ import annotations
 
+import errno
 import json
 import secrets
 from collections.abc import Mapping
@@ -29,6 +30,8 @@ from training.checkpoint_names import checkpoint_name, list_checkpoints
 NUM_KEPT = 2
 """Checkpoints to keep: if the newest turns out to be damaged, the one before it is used."""
 
+DAMAGE_ERRORS = (errno.ENOENT, errno.EIO)
+"""A missing checksum and an unreadable disk are damage; other errors of reading may go away."""
 _TENSOR_KEY = "__tensor__"
 
 
@@ -168,11 +171,19 @@ def remove_leftovers(run_dir: Path) -> None:
 
 
 def damage(path: Path) -> str | None:
-    """Say what is wrong with a checkpoint; None if it is intact."""
+    """Say what is wrong with a checkpoint; None if it is intact.
+
+    Raises:
+        OSError: It cannot be read now, as when a network drive is gone, which says nothing about its content.
+    """
     try:
         expected = _checksum_path(path).read_text(encoding="ascii").strip()
         return None if sha256_of(path) == expected else f"{path} does not match its checksum"
-    except (OSError, UnicodeError) as error:
+    except UnicodeError as error:
+        return f"{path} cannot be read: {error}"
+    except OSError as error:
+        if error.errno not in DAMAGE_ERRORS:
+            raise
         return f"{path} cannot be read: {error}"
 
 

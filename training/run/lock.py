@@ -28,7 +28,11 @@ def lock_run(run_dir: Path) -> Iterator[None]:
         status = read_status(run_dir)
         is_known = "pid" in status and "host" in status
         where = f" (process {status['pid']} on {ascii(status['host'][:100])[1:-1]})" if is_known else ""
-        raise UserError(f"{run_dir} is being trained by another process{where}; stop that one first") from None
+        # A file system without locks leaves the file as the only sign, which a copied run folder has too.
+        raise UserError(
+            f"{run_dir} is being trained by another process{where}; stop that one first, or if there is none, delete "
+            f"{LOCK_FILE} in this folder"
+        ) from None
     except OSError as error:
         raise UserError(f"{run_dir} cannot be written to: {error.strerror or error}") from error
     try:

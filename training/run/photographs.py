@@ -179,7 +179,8 @@ def _open(source: Path, use_labels: bool) -> Source:
 def _alone(folder: Path) -> Iterator[None]:
     """Let one run at a time prepare datasets in ``folder``; the next one finds its dataset."""
     lock = filelock.FileLock(folder / ".lock")
-    with heartbeat(lambda: None if lock.is_locked else f"Waiting for another run that prepares a dataset in {folder}"):
+    text = f"Waiting for another run that prepares a dataset; if there is none, delete {lock.lock_file}"
+    with heartbeat(lambda: None if lock.is_locked else text):
         lock.acquire()
     try:
         yield

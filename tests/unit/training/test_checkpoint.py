@@ -1,4 +1,5 @@
 import builtins
+import errno
 import hashlib
 import os
 import re
@@ -9,6 +10,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from dnnlib.file_content import sha256_of
 from training import checkpoint
 from training.checkpoint import (
     CheckpointError,
@@ -130,6 +132,24 @@ def assert_falls_back(folder, newest):
 
 def test_an_intact_state_is_found(two_states):
     assert find_newest_checkpoint(two_states) == (two_states / state_name(8), [])
+
+
+@pytest.mark.parametrize(("number", "is_damage"), [(errno.EIO, True), (errno.ESTALE, False)])
+def test_a_drive_that_is_gone_is_no_damage(two_states, monkeypatch, number, is_damage):
+    newest = two_states / state_name(8)
+
+    def read(path):
+        if path == newest:
+            raise OSError(number, os.strerror(number), str(path))
+        return sha256_of(path)
+
+    monkeypatch.setattr(checkpoint, "sha256_of", read)
+    if is_damage:
+        assert_falls_back(two_states, newest)
+        return
+    with pytest.raises(OSError, match="Stale file handle"):
+        find_newest_checkpoint(two_states)
+    assert newest.exists()
 
 
 def test_every_truncation_is_detected(two_states):
