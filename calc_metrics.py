@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ import torch
 
 from dnnlib.click_types import NameList
 from dnnlib.commands import page
-from dnnlib.util import EasyDict, UserError
+from dnnlib.util import EasyDict, UserError, construct_class_by_name
 from metrics import metric_main
+from metrics.generated import check_labels
 from metrics.metric_utils import ProgressMonitor
 from metrics.objects.registry import ALLOWED as OBJECT_DETECTORS
 from torch_utils.device import choose_device
@@ -186,6 +188,9 @@ def _add_network(job: _Job, network: str, data: str | None, mirror: bool | None,
     dataset_kwargs.update(resolution=G.img_resolution, use_labels=G.c_dim > 0)
     if mirror is not None:
         dataset_kwargs.xflip = mirror
+    if G.c_dim > 0:
+        with contextlib.closing(construct_class_by_name(**dataset_kwargs)) as dataset:
+            check_labels(G.c_dim, dataset)  # before the features of real images are computed
     pretrained_D = pretrained_part_of_D(network, trust_pickle)
     job.options.update(G=G, dataset_kwargs=dataset_kwargs, pretrained_D=pretrained_D)
     job.network = network

@@ -63,11 +63,20 @@ def draw_labels(rngs: list[np.random.RandomState], c_dim: int, dataset: Any, dev
     """
     if c_dim == 0:
         return torch.zeros([len(rngs), 0], device=device)
-    if dataset is None or dataset.label_dim != c_dim:
-        found = "no dataset" if dataset is None else f"{dataset.label_dim} per image in dataset '{dataset.name}'"
-        raise UserError(f"the generator is conditional on {c_dim} label values, found {found}")
+    check_labels(c_dim, dataset)
     labels = np.stack([dataset.get_label(rng.randint(len(dataset))) for rng in rngs])
     return torch.from_numpy(labels).to(device, torch.float32)
+
+
+def check_labels(c_dim: int, dataset: Any) -> None:
+    """Make sure that the labels of a conditional network can be drawn from those of a dataset.
+
+    Raises:
+        UserError: The network needs labels, and the dataset has none of that length.
+    """
+    if c_dim > 0 and (dataset is None or dataset.label_dim != c_dim):
+        found = "no dataset" if dataset is None else f"{dataset.label_dim} per image in dataset '{dataset.name}'"
+        raise UserError(f"the generator is conditional on {c_dim} label values, found {found}")
 
 
 def check_finite(img: torch.Tensor) -> None:

@@ -123,6 +123,7 @@ class Dataset(torch.utils.data.Dataset[tuple[np.ndarray, np.ndarray]]):
 
     def get_details(self, idx: int) -> EasyDict:
         """Describe item ``idx``: ``raw_idx``, ``xflip`` (bool) and ``raw_label`` (class number or vector)."""
+        idx = range(len(self))[idx]
         raw_idx = int(self._raw_idx[idx])
         return EasyDict(raw_idx=raw_idx, xflip=self._is_mirrored(idx), raw_label=self._all_raw_labels()[raw_idx].copy())
 
@@ -130,7 +131,16 @@ class Dataset(torch.utils.data.Dataset[tuple[np.ndarray, np.ndarray]]):
         if self._raw_labels is None:
             labels = self._load_raw_labels() if self._use_labels else None
             self._raw_labels = np.zeros([self._raw_shape[0], 0], dtype=np.float32) if labels is None else labels
+            self._check_labels(self._raw_labels)
         return self._raw_labels
+
+    def _check_labels(self, labels: np.ndarray) -> None:
+        is_numbers = labels.dtype == np.int64 and labels.ndim == 1 and bool((labels >= 0).all())
+        if len(labels) != self._raw_shape[0] or not (is_numbers or (labels.dtype == np.float32 and labels.ndim == 2)):
+            raise ValueError(
+                f"{self.name}: labels are {labels.dtype} {list(labels.shape)}; {self._raw_shape[0]} images need class "
+                f"numbers from 0, int64 [N], or vectors, float32 [N, D]"
+            )
 
     @property
     def name(self) -> str:
@@ -209,6 +219,7 @@ class ImageFolderDataset(Dataset):
 
     def get_objects(self, idx: int) -> list[dict[str, Any]] | None:
         """Objects in item ``idx``, which is not a mirrored copy: `training.data.objects`; None if not known."""
+        idx = range(len(self))[idx]
         if self._is_mirrored(idx) or self._objects is None:
             return None
         return self._objects.get(self._names[int(self._raw_idx[idx])])

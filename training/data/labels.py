@@ -13,12 +13,15 @@ import numpy as np
 from dnnlib.util import UserError
 from training.data.archive import LABELS, METADATA_FILE, Archive
 from training.data.json_stream import JsonStream
-from training.data.names import MAX_SHOWN_CHARS, MAX_SHOWN_NAMES, shown, some
+from training.data.names import MAX_SHOWN_CHARS, MAX_SHOWN_NAMES, comparable, shown, some
 
 LABELS_FILE = METADATA_FILE
 
 MAX_CLASSES = 100_000
 """Class numbers are smaller; every class up to the largest number costs the networks an input of 512 weights."""
+
+MAX_DIGITS = 100
+"""Longer names of folders are not taken for numbers."""
 
 MAX_ABS_VALUE = 1e9
 """Largest absolute value of the numbers in a vector, whose squares are summed in float32."""
@@ -71,6 +74,8 @@ def read_labels(archive: Archive, names: Sequence[str]) -> Labels | None:
 def labels_from_subfolders(names: Sequence[str]) -> Labels:
     """Number the top-level folders in alphabetical order; an image's label is the number of its folder.
 
+    Folders that are named by numbers come in the order of these, so that 0, 1, ... keep theirs.
+
     Raises:
         UserError: Images outside any folder.
     """
@@ -78,6 +83,8 @@ def labels_from_subfolders(names: Sequence[str]) -> Labels:
     if outside:
         raise UserError(f"--subfolders-as-labels: {len(outside)} images lie in no subfolder: {some(outside)}")
     class_names = sorted({name.split("/")[0] for name in names})
+    if all(name.isdecimal() and len(name) <= MAX_DIGITS for name in class_names):
+        class_names.sort(key=int)
     numbers = {class_name: number for number, class_name in enumerate(class_names)}
     values = np.fromiter((numbers[name.split("/")[0]] for name in names), np.int64, len(names))
     return Labels(values, class_names)
@@ -152,7 +159,7 @@ class _Collector:
             )
         self._label_size = size
         self.num_entries += 1
-        self._hashes.append(hash(entry[0].replace("\\", "/")))  # files written on Windows have backslashes
+        self._hashes.append(hash(comparable(entry[0].replace("\\", "/"))))  # files written on Windows have backslashes
         if size:
             self._numbers.extend(entry[1])
         else:
@@ -189,7 +196,7 @@ def _find(names: Sequence[str], hashes: np.ndarray) -> tuple[np.ndarray, int]:
     """
     order = np.argsort(hashes)
     hashes = hashes[order]
-    wanted = np.fromiter(map(hash, names), np.int64, len(names))
+    wanted = np.fromiter((hash(comparable(name)) for name in names), np.int64, len(names))
     at = np.minimum(np.searchsorted(hashes, wanted), hashes.size - 1)
     rows = np.where(hashes[at] == wanted, order[at], -1)
     return rows, int(np.count_nonzero(hashes[1:] == hashes[:-1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import overload
 
@@ -23,6 +24,11 @@ _HIDDEN_FOLDERS = (
 )
 _HIDDEN = re.compile(rf"(^|/)(\.|({'|'.join(map(re.escape, _HIDDEN_FOLDERS))})/)", re.IGNORECASE)
 """The part of a path up to which everything that starts alike is hidden."""
+
+
+def comparable(name: str) -> str:
+    """Return a name in the form in which names are compared: macOS takes accents apart, others do not."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 class Names(Sequence[str]):

@@ -10,6 +10,7 @@ import numpy as np
 from dnnlib.util import UserError
 from training.data.archive import Archive
 from training.data.json_stream import JsonStream
+from training.data.names import comparable
 from training.data.records import OBJECTS_FILE
 
 NUM_EDGES = 4
@@ -27,7 +28,7 @@ class Objects:
 
     def begin_image(self, name: str) -> None:
         """Begin the list of objects of an image."""
-        self._hashes.append(hash(name))
+        self._hashes.append(hash(comparable(name)))
         self._ends.append(len(self._labels))
 
     def add(self, category: str, box: list[float]) -> None:
@@ -38,7 +39,7 @@ class Objects:
 
     def get(self, name: str) -> list[dict[str, Any]] | None:
         """Return the objects of an image as in the file; None if it is not listed."""
-        found = np.flatnonzero(np.asarray(self._hashes) == hash(name))
+        found = np.flatnonzero(np.asarray(self._hashes) == hash(comparable(name)))
         if found.size == 0:
             return None
         image = int(found[0])

@@ -58,6 +58,11 @@ def _classes(report: Report) -> Iterator[str]:
     else:
         smallest, largest = min(counts.values()), max(counts.values())
         yield f"Labels: {len(counts)} classes with {smallest} to {plural(largest, 'image')} each"
+    if renumbered := [number for number, name in enumerate(report.class_names or []) if _is_another(name, number)]:
+        yield (
+            f"Note: classes are numbered from 0: --class={renumbered[0]} is the folder "
+            f"{_class_name(report, renumbered[0])}"
+        )
     if folders := report.folders_without_images:
         examples = _names(folders[:MAX_CLASSES], len(folders))
         yield f"No class for {plural(len(folders), 'folder')} without usable images: {examples}"
@@ -71,6 +76,11 @@ def _classes(report: Report) -> Iterator[str]:
             f"Warning: with {len(counts)} classes for {report.num_written} images, the class numbers look like ids of "
             "images"
         )
+
+
+def _is_another(name: str, number: int) -> bool:
+    """Whether a folder is named by another number than that of its class."""
+    return name.isdecimal() and name != str(number)
 
 
 def _class_name(report: Report, number: int) -> str:

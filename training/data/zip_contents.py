@@ -98,12 +98,19 @@ def read_contents(path: Path) -> Contents:
 
 
 def encoded_name(raw: bytes, flags: int) -> bytes:
-    """The name in a header, stated in UTF-8 or code page 437, as `Names` keeps it.
+    """The name in a header, as `Names` keeps it: in UTF-8, which macOS does not state, or in code page 437.
 
     Raises:
         UnicodeDecodeError: It is said to be UTF-8 and is not.
     """
-    return raw if raw.isascii() else encode_name(raw.decode("utf-8" if flags & _UTF8_FLAG else "cp437"))
+    if raw.isascii():
+        return raw
+    try:
+        return encode_name(raw.decode())
+    except UnicodeDecodeError:
+        if flags & _UTF8_FLAG:
+            raise
+        return encode_name(raw.decode("cp437"))
 
 
 # Where the table is

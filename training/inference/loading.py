@@ -15,7 +15,7 @@ from dnnlib.util import UserError
 from training.data.archive import open_archive
 from training.data.codec import require_images
 from training.data.labels import read_labels
-from training.data.names import some
+from training.data.names import comparable, some
 from training.run.latest import find_network
 from training.snapshots.checkpoint_networks import open_snapshot
 from training.snapshots.portable import load_portable
@@ -102,7 +102,8 @@ def class_number(network: str, name: str, trusted: bool = False) -> int:
     with closing(open_archive(path)) as archive:
         labels = read_labels(archive, require_images(archive))
     names = (None if labels is None else labels.class_names) or []
-    if name not in names:
+    compared = [comparable(each) for each in names]
+    if comparable(name) not in compared:
         known = f"its classes are {some(names)}" if names else "its dataset.json has no class_names: give the number"
         raise UserError(f"{where}: {network} was trained on {path}; {known}")
-    return names.index(name)
+    return compared.index(comparable(name))

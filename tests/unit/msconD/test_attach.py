@@ -92,7 +92,9 @@ def test_mistakes_are_one_line(checkout: Path, arguments: str, complaint: str) -
 @pytest.mark.parametrize("missing", ["training", "dnnlib"])
 def test_a_folder_that_is_no_checkout(checkout: Path, missing: str) -> None:
     (checkout / missing / "__init__.py").unlink()
-    with pytest.raises(click.ClickException, match=rf"is not a StyleGAN2-ADA checkout: {missing}/__init__.py is missing"):
+    with pytest.raises(
+        click.ClickException, match=rf"is not a StyleGAN2-ADA checkout: {missing}/__init__.py is missing"
+    ):
         read_arguments(checkout, "train.py", [])
 
 

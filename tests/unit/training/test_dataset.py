@@ -55,6 +55,12 @@ def test_mirrored_copies_follow_the_images():
     assert served(Numbers(3, xflip=True)) == [0, 1, 2, 255, 254, 253]
 
 
+def test_details_of_an_index_from_the_end():
+    dataset = Numbers(3, xflip=True)
+    assert [dataset.get_details(idx).xflip for idx in (-1, -3, -4, -6)] == [True, True, False, False]
+    assert dataset[-1][0].tolist() == dataset[5][0].tolist()
+
+
 def test_index_out_of_range():
     with pytest.raises(IndexError):
         Numbers(3)[3]
@@ -74,6 +80,25 @@ def test_class_numbers_become_one_hot():
     assert dataset.get_label(3).tolist() == dataset[0][1].tolist() == [0, 0, 1, 0, 0]
     assert dataset.get_label(0).dtype == np.float32
     assert dataset.get_details(2).raw_label == 4
+
+
+WRONG_LABELS = [
+    np.zeros([2, 3]),  # float64
+    np.zeros([2], np.float32),
+    np.zeros([2, 3], np.int64),
+    np.zeros([2], np.int32),
+    np.array([0, -1]),
+    np.zeros([3], np.int64),
+]
+
+
+@pytest.mark.parametrize("labels", WRONG_LABELS, ids=lambda labels: f"{labels.dtype}{labels.tolist()}")
+def test_labels_of_another_form_are_refused(labels):
+    dataset = Numbers(2, labels=labels, use_labels=True)
+    with pytest.raises(
+        ValueError, match=r"^numbers: labels are .*; 2 images need class numbers from 0, int64 \[N\], or"
+    ):
+        dataset.get_label(0)
 
 
 def test_vectors_are_served_as_they_are():

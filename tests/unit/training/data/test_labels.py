@@ -202,3 +202,17 @@ def test_subfolders():
 def test_images_outside_subfolders_are_listed():
     with pytest.raises(UserError, match=r"1 images lie in no subfolder: 1\.png"):
         labels_from_subfolders(["1.png", "cat/2.png"])
+
+
+def test_folders_named_by_numbers_keep_them():
+    labels = labels_from_subfolders([f"{number}/x.png" for number in ("0", "1", "10", "11", *"23456789")])
+    assert labels.class_names == [str(number) for number in range(12)]
+    assert labels.values.tolist() == [0, 1, 10, 11, *range(2, 10)]
+    assert labels_from_subfolders(["10/x.png", "9/x.png", "a/x.png"]).class_names == ["10", "9", "a"]
+
+
+def test_accents_may_be_composed_or_not(tmp_path):
+    composed, apart = "\u00c4.png", "A\u0308.png"
+    for number, (listed, name) in enumerate([(composed, apart), (apart, composed)]):
+        labels = read(tmp_path / str(number), {"labels": [["b.png", 0], [listed, 1]]}, [name, "b.png"])
+        assert labels.as_array().tolist() == [1, 0]

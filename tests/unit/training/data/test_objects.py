@@ -74,3 +74,8 @@ def test_memory_is_a_few_times_the_size_of_the_file(folder, objects):
     finally:
         tracemalloc.stop()
     assert peak_bytes < 6 * (folder / "objects.json").stat().st_size + (1 << 20)
+
+
+def test_accents_may_be_composed_or_not(folder):
+    write(folder, {"objects": {"A\u0308.png": [CAR]}})
+    assert read_objects(open_archive(folder)).get("\u00c4.png") == [CAR]

@@ -49,6 +49,16 @@ def test_classes_without_usable_images_are_not_numbered(tmp_path, dest):
     assert "No class for 2 folders without usable images: ape, cat" in lines
 
 
+@pytest.mark.parametrize(
+    ("names", "note"), [("0129", []), ("12", ["0 is the folder 1"]), (["00", "01"], ["0 is the folder 00"])]
+)
+def test_folders_named_by_other_numbers_than_their_classes_are_told(tmp_path, dest, names, note):
+    files = {f"{name}/x.png": encode(random_image()) for name in names}
+    lines = succeed("--subfolders-as-labels", source=write_folder(tmp_path / "in", files), dest=dest).splitlines()
+    notes = [line for line in lines if line.startswith("Note: classes are numbered from 0: --class=")]
+    assert [line.partition("=")[2] for line in notes] == (["3 is the folder 9"] if names == "0129" else note)
+
+
 def test_gaps_in_class_numbers_are_told(tmp_path, dest):
     labels = [[name, label] for name, label in zip(images(3), (0, 7, 40), strict=True)]
     source = write_folder(tmp_path / "in", images(3), labels)

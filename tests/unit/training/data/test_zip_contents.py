@@ -14,7 +14,7 @@ from dnnlib.util import UserError
 from tests.image_files import LFS_POINTER
 from training.data import archive, zip_contents
 from training.data.archive import open_archive
-from training.data.zip_contents import read_contents
+from training.data.zip_contents import encoded_name, read_contents
 
 NAMES = ["b/2.png", "a.png", "b/1.png", "c/"]
 
@@ -100,13 +100,25 @@ def test_a_zip_behind_other_data(tmp_path):
 
 
 def test_names_in_code_page_437(tmp_path):
+    path = write(tmp_path / "x.zip", ["a.png"])
+    data = bytearray(path.read_bytes())
+    for magic, name_at in ((b"PK\3\4", 30), (b"PK\1\2", 46)):
+        data[data.index(magic) + name_at] = 0x84
+    path.write_bytes(data)
+    assert list(parsed(path)) == list(listed(path)) == ["\u00e4.png"]
+    assert open_archive(path).read("\u00e4.png")
+
+
+def test_names_in_utf8_that_do_not_say_so(tmp_path):
+    """As macOS writes them."""
     path = write(tmp_path / "x.zip", ["\u00e4.png"])
     data = bytearray(path.read_bytes())
     for magic, flags_at in ((b"PK\3\4", 7), (b"PK\1\2", 9)):
         data[data.index(magic) + flags_at] ^= 8
     path.write_bytes(data)
-    assert list(parsed(path)) == list(listed(path)) == ["\u251c\u00f1.png"]
-    assert open_archive(path).read("\u251c\u00f1.png")
+    assert list(listed(path)) == ["\u251c\u00f1.png"]  # for which zipfile takes it
+    assert list(parsed(path)) == ["\u00e4.png"]
+    assert open_archive(path).read("\u00e4.png")
 
 
 @pytest.mark.parametrize("wide", [["size", "packed", "position"], ["position"], ["size", "position"], ["packed"]])
@@ -197,6 +209,13 @@ def test_refuses_in_one_line(tmp_path, fault):
 def test_refuses_names_that_are_not_in_utf8_as_they_claim(tmp_path):
     path = write(tmp_path / "x.zip", ["a.png", "\u00e4.png"])
     refused(patched(path, RECORD, 46, b"\xff"), r"b'\\xff\\xa4\.png' has a name that is not in UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"), [("\u00c4pfel.png".encode(), "\u00c4pfel.png"), (b"\x8epfel.png", "\u00c4pfel.png")]
+)
+def test_names_without_a_stated_encoding_are_in_utf8_or_code_page_437(raw, name):
+    assert encoded_name(raw, flags=0).decode() == name
 
 
 def test_a_local_name_that_is_not_in_utf8_is_damage(tmp_path):

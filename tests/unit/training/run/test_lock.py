@@ -38,7 +38,9 @@ def test_two_processes_cannot_train_one_run(tmp_path):
     process = context.Process(target=hold_lock, args=(tmp_path, is_held, is_over))
     process.start()
     is_held.wait()
-    message = rf"by another process \(process {process.pid} on .*\); stop that one first, or if there is none, delete \.lock"
+    message = (
+        rf"by another process \(process {process.pid} on .*\); stop that one first, or if there is none, delete \.lock"
+    )
     with pytest.raises(UserError, match=message), lock_run(tmp_path):
         pass
     process.kill()  # the lock does not outlive its process
