@@ -203,10 +203,7 @@ def mistakes(folder: Path, detector_dir: Path):
         odd = write_snapshot(folder / f"odd{number}.pkl", {**tiny.dataset_kwargs(data), **settings})
         yield (f"--network={odd}",), ": give the images by --data"
     conditional = write_snapshot(folder / "conditional.pkl", tiny.dataset_kwargs(data), c_dim=3)
-    yield (
-        (f"--network={conditional}", "--metrics=note"),
-        "is conditional on 3 label values, found 0 per image in dataset",
-    )
+    yield (f"--network={conditional}",), "is conditional on 3 label values, found 0 per image in dataset"
     foreign = write_snapshot(folder / "foreign.pkl", {"class_name": "os.system", "command": f"touch {folder / 'ran'}"})
     yield (
         (f"--network={foreign}",),
