@@ -54,7 +54,7 @@ class AdaptivePseudoAugmentation(Extension):
     def end_iteration(self, batch_idx: int) -> None:
         """Adjust p."""
         self._controller.update(batch_idx)
-        training_stats.report("Progress/apa_p", self.p)
+        training_stats.report("APA/p", self.p)
 
     def state_dict(self) -> dict[str, Any]:
         """Return p, the statistics since it was adjusted, and the last generated images."""

@@ -98,6 +98,7 @@ PROJECTED: dict[str, Any] = {
     "loss": "baselines.projected.loss.ProjectedLoss",
     "training_kwargs": {"G_reg_interval": None, "D_reg_interval": None},
     "aug": "diffaug",
+    "is_pretrained": True,
     "defaults": {"cutout_ratio": 0.2},
 }
 

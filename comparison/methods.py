@@ -139,4 +139,4 @@ def _with_scales(method: Method, scales: Sequence[str]) -> list[Method]:
 
 def is_pretrained(cfg: str) -> bool:
     """Whether D uses a pretrained backbone, which Frechet distances may favour."""
-    return configurations()[cfg].discriminator.startswith("baselines.projected.")
+    return configurations()[cfg].is_pretrained

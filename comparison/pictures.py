@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ import PIL.Image
 from comparison.jobs import BOXES, SAMPLES
 from comparison.samples import DAMAGED, real_images
 from comparison.summary import Comparison, MethodResult
+from dnnlib.jsonl import finite
+from training.run.json_files import read_json_object
 from training.run.page.html import Html, image, join, tag
 
 MAX_SIDE_PX = 1024
@@ -59,13 +60,12 @@ def _last_scores(result: MethodResult, seed: int, scores: Sequence[str]) -> Iter
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:
-    try:
-        record: dict[str, Any] = json.loads(path.with_suffix(".json").read_bytes())
-        is_list = isinstance(record["seeds"], list) and len(record["seeds"]) == 2
-        valid = path.is_file() and is_list and f"{record['truncation_psi']:g}{record['snapshot_pkl']}"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    record = read_json_object(path.with_suffix(".json"))
+    if record is None or not path.is_file():
         return None
-    return record if valid else None
+    seeds, psi, snapshot = (record.get(name) for name in ("seeds", "truncation_psi", "snapshot_pkl"))
+    is_usable = isinstance(seeds, list) and len(seeds) == 2 and finite(psi) is not None and isinstance(snapshot, str)
+    return record if is_usable else None
 
 
 def _figure(path: Path, alt: str, caption: str) -> Html:

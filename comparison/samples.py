@@ -12,7 +12,8 @@ from dnnlib.atomic import write_atomic
 from torch_utils.device import choose_device
 from training.data.grid import write_png
 from training.inference.loading import load_generator
-from training.inference.sampling import class_label, map_seeds, synthesize
+from training.inference.sampling import can_truncate, class_label, map_seeds, synthesize
+from training.inference.video_frames import tile
 
 COLUMNS, ROWS = 8, 4
 DAMAGED = (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError)
@@ -37,13 +38,11 @@ def draw_samples(snapshot: Path, path: Path, device_name: str = "auto") -> None:
         return
     device = choose_device(device_name)
     G = load_generator(str(snapshot), device)
-    psi = TRUNCATION_PSI if getattr(G.mapping, "w_avg", None) is not None else 1.0
+    psi = TRUNCATION_PSI if can_truncate(G) else 1.0
     record["truncation_psi"] = psi
     label = class_label(G, 0 if G.c_dim else None, device)
     img = synthesize(G, map_seeds(G, range(COLUMNS * ROWS), label, psi))
-    height_px, width_px, num_channels = img.shape[1:]
-    grid = img.reshape(ROWS, COLUMNS, height_px, width_px, num_channels).transpose(0, 2, 1, 3, 4)
-    write_png(grid.reshape(ROWS * height_px, COLUMNS * width_px, num_channels), path)
+    write_png(tile(img, COLUMNS), path)
     write_atomic(record_path, _written(record))
 
 

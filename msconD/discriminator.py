@@ -62,6 +62,8 @@ class SharedBlock(torch.nn.Module):
             output of three convolutions to the input, ``chain`` has three residual steps of one convolution.
     """
 
+    weight_settings = ("kind",)  # attributes that change what a weight means, for transfer learning
+
     def __init__(self, channels: int, kind: str) -> None:
         super().__init__()
         if kind not in SHARED_BLOCKS:

@@ -21,7 +21,7 @@ _MAPPING_BATCH = 1000
 
 
 def can_truncate(G: Any) -> bool:
-    """Return whether a network has an average w; that of FastGAN has none."""
+    """Return whether a network has an average w, which truncation needs."""
     return getattr(G.mapping, "w_avg", None) is not None
 
 

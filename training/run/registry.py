@@ -58,6 +58,8 @@ class Configuration:
     """Fixed arguments of the training loop, such as ``D_reg_interval``."""
     aug: str = "ada"
     """Default of ``--aug``."""
+    is_pretrained: bool = False
+    """Whether D has a pretrained backbone, which distances in features of related networks favour."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Defaults of settings of ``aug``, where they differ from its own."""
     check: Callable[[Mapping[str, Any]], None] | None = None

@@ -12,8 +12,8 @@ from torch_utils.misc import LIKELY_DIFFERENCES, copy_params_and_buffers, named_
 from training.data.names import first_few
 from training.snapshots.checkpoint_networks import open_snapshot
 
-SETTINGS = ("architecture", "activation", "kind", "up", "down", "use_noise")
-"""Attributes of layers that change what a weight means, though not its shape."""
+SETTINGS = ("architecture", "activation", "up", "down", "use_noise")
+"""Attributes of layers that change what a weight means, though not its shape; ``weight_settings`` of a layer adds some."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _check_settings(source: torch.nn.Module, target: torch.nn.Module) -> None:
     """Refuse layers of the same name and shape that compute something else."""
     theirs = dict(source.named_modules())
     for name, ours in target.named_modules():
-        for setting in SETTINGS:
+        for setting in (*SETTINGS, *getattr(ours, "weight_settings", ())):
             values = [getattr(module, setting, None) for module in (theirs.get(name), ours)]
             if None not in values and values[0] != values[1]:
                 raise UserError(

@@ -36,7 +36,7 @@ TRAINING = (
         "mean sign of logits",
         (("Loss/signs/real", "real"), ("Loss/signs/fake", "generated")),
     ),
-    Panel("Augmentation probability", "p", (("Progress/augment", "p"), ("Progress/apa_p", "p of APA"))),
+    Panel("Augmentation probability", "p", (("Progress/augment", "p"),)),
     Panel("Gradient penalty (R1)", "penalty", (("Loss/r1_penalty", "R1"),)),
     Panel("Path-length penalty", "penalty", (("Loss/pl_penalty", "path length"),)),
 )
