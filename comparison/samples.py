@@ -42,7 +42,7 @@ def draw_samples(snapshot: Path, path: Path, device_name: str = "auto") -> None:
     record["truncation_psi"] = psi
     label = class_label(G, 0 if G.c_dim else None, device)
     img = synthesize(G, map_seeds(G, range(COLUMNS * ROWS), label, psi))
-    write_png(tile(img, COLUMNS), path)
+    write_png(tile(list(img), COLUMNS), path)
     write_atomic(record_path, _written(record))
 
 

@@ -13,7 +13,7 @@ from training.data.names import first_few
 from training.snapshots.checkpoint_networks import open_snapshot
 
 SETTINGS = ("architecture", "activation", "up", "down", "use_noise")
-"""Attributes of layers that change what a weight means, though not its shape; ``weight_settings`` of a layer adds some."""
+"""Attributes of layers that change what a weight means, though not its shape; a layer's ``weight_settings`` adds some."""
 
 
 @dataclass(frozen=True)
