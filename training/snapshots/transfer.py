@@ -13,7 +13,7 @@ from training.data.names import first_few
 from training.snapshots.checkpoint_networks import open_snapshot
 
 SETTINGS = ("architecture", "activation", "up", "down", "use_noise")
-"""Attributes of layers that change what a weight means, though not its shape; a layer's ``weight_settings`` adds some."""
+"""Attributes of layers that change what a weight means, not its shape; those in its ``weight_settings`` are added."""
 
 
 @dataclass(frozen=True)
