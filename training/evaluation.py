@@ -89,8 +89,10 @@ class Evaluation:
         results: dict[str, dict[str, float]] = {}
         for metric in self.metrics:
             for _number, record in read_lines(metric_main.results_file(self._run_dir, metric)):
-                if snapshot_pkl is not None and record.get("snapshot_pkl") == snapshot_pkl.name:
-                    found = {name: finite(value) for name, value in record["results"].items()}
+                values = record.get("results")
+                is_of_it = snapshot_pkl is not None and record.get("snapshot_pkl") == snapshot_pkl.name
+                if is_of_it and isinstance(values, dict):
+                    found = {name: finite(value) for name, value in values.items()}
                     results[metric] = {name: value for name, value in found.items() if value is not None}
         return results
 
