@@ -84,6 +84,10 @@ class Evaluation:
                 self._say(f"Metric {metric} failed: {type(error).__name__}: {error}")
         return values
 
+    def is_complete(self, snapshot_pkl: Path) -> bool:
+        """Whether the run folder holds the results of all metrics for a snapshot; every process must call this."""
+        return distributed.from_rank0(self._is_main and len(self._recorded(snapshot_pkl)) == len(self.metrics))
+
     def _recorded(self, snapshot_pkl: Path | None) -> dict[str, dict[str, float]]:
         """Return the values of each metric that the run folder holds for a snapshot."""
         results: dict[str, dict[str, float]] = {}

@@ -367,7 +367,7 @@ class Trainer:
     def _finish_interrupted_metrics(self) -> None:
         """Finish the metrics in which the run was killed; if they kill it again, the next session skips them."""
         name, self.counters.unscored_snapshot = self.counters.unscored_snapshot, ""
-        if name and self.evaluation.metrics:
+        if name and not self.evaluation.is_complete(self.run_dir / name):
             self._save_checkpoint()
             self.console.say(f"Scoring {name}, which was interrupted; --metrics=none leaves that out")
             self._evaluate(self.run_dir / name, goes_on=True)

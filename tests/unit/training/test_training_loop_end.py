@@ -136,8 +136,9 @@ def test_metrics_in_which_a_run_was_killed_are_finished_by_the_next_part(tmp_pat
     assert computed == ["first", "second", "second"]
     assert results(tmp_path / "run", "first") == [(snapshot, {"first": 1.0})]
     assert results(tmp_path / "run", "second") == [(snapshot, {"second": 2.0})]
-    assert train_here(tmp_path / "run", {**options, "total_kimg": 3 * TICK / 1000})
+    assert train_here(tmp_path / "run", {**options, "total_kimg": 3 * TICK / 1000}, progress="plain")
     assert computed == ["first", "second", "second", "first", "second"]
+    assert "Scoring" not in capsys.readouterr().out
 
 
 def test_metrics_that_kill_a_run_twice_are_left_out(tmp_path, options, monkeypatch):
@@ -157,3 +158,12 @@ def test_the_next_part_leaves_out_interrupted_metrics_if_asked(tmp_path, options
         train_here(tmp_path / "run", options, metrics=["first", "second"])
     assert train_here(tmp_path / "run", options, metrics=[])
     assert computed == ["first", "second"]
+
+
+def test_a_run_whose_metrics_were_finished_is_not_scored_again(tmp_path, options, monkeypatch, capsys):
+    computed = register_metrics(monkeypatch, interruptions=0)
+    options = {**options, "metrics": ["first", "second"], "progress": "plain"}
+    assert train_here(tmp_path / "run", {**options, "total_kimg": 2 * TICK / 1000})
+    assert train_here(tmp_path / "run", {**options, "total_kimg": 3 * TICK / 1000})
+    assert computed == ["first", "second"] * 2
+    assert "Scoring" not in capsys.readouterr().out
