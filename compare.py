@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from comparison.plan import Plan
 
 EXIT_FAILED = 1
+MAX_SEEDS = 1000
 EXIT_STOPPED = 75
 """Exit status of a comparison that was interrupted and can be continued, as of train.py."""
 
@@ -29,8 +30,8 @@ EXIT_STOPPED = 75
 def parse_seeds(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
     """Read a list of seeds and ranges of seeds, such as 0,2,5-7."""
     seeds = NumberList(2**32 - 1).convert(value, param, ctx)
-    if len(set(seeds)) < len(seeds):
-        raise click.BadParameter(f"expected different numbers, got {value[:100]!a}")
+    if len(set(seeds)) < len(seeds) or len(seeds) > MAX_SEEDS:
+        raise click.BadParameter(f"expected up to {MAX_SEEDS} different numbers, got {value[:100]!a}")
     return tuple(seeds)
 
 

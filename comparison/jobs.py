@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
+from comparison.paths import with_absolute_paths
 from comparison.snapshots import scored_snapshots
 from dnnlib.atomic import write_atomic
 from dnnlib.jsonl import read_lines, statistic
@@ -84,7 +85,7 @@ def write_job(folder: Path, job: Job) -> Job:
         before = read_job(folder)
         is_scored = any(run_dir.glob("metric-*.jsonl"))
         for name in FIXED_BY_SCORES if is_scored else FIXED_BY_TRAINING:
-            if getattr(before, name) != getattr(job, name):
+            if _comparable(before, name) != _comparable(job, name):
                 raise UserError(
                     f"{folder} began with {name} {getattr(before, name)!a}, but now it is {getattr(job, name)!a}: "
                     "restore that setting, or choose another --outdir"
@@ -97,6 +98,12 @@ def write_job(folder: Path, job: Job) -> Job:
         )
     write_atomic(folder / MANIFEST, (json.dumps(asdict(job), indent=1) + "\n").encode())
     return job
+
+
+def _comparable(job: Job, name: str) -> Any:
+    """Return a setting; its paths are absolute, which older manifests do not have."""
+    value = getattr(job, name)
+    return with_absolute_paths(value) if name in ("flags", "score_flags") else value
 
 
 def _united(first: list[str], second: list[str]) -> list[str]:

@@ -215,7 +215,7 @@ def mean_statistic(name: str, kimg: float) -> RunValue:
             and statistic(line, name, "num")
             and (value := statistic(line, name)) is not None
         ]
-        if not lines or run.ticks[-1].kimg < kimg - 1e-6:
+        if not lines or not run.ticks or run.ticks[-1].kimg < kimg - 1e-6:
             return None
         source = f"{run.ticks[-1].source.rpartition(':')[0]}:{lines[0][0]} to {lines[-1][0]}"
         return sum(value for _number, value in lines) / len(lines), source

@@ -33,7 +33,7 @@ GRACE_SEC = 5.0
 
 
 PATIENCE = timedelta(days=365)
-"""Wait for an object; the death of its process ends the wait at once."""
+"""Longest wait for an object; the end of its process ends the wait, unless its machine vanishes from the network."""
 
 _object_group: torch.distributed.ProcessGroup | None = None
 """Carries objects, which may be waited for longer than tensors; None for the group that carries tensors."""

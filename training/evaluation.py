@@ -84,9 +84,10 @@ class Evaluation:
                 self._say(f"Metric {metric} failed: {type(error).__name__}: {error}")
         return values
 
-    def is_complete(self, snapshot_pkl: Path) -> bool:
-        """Whether the run folder holds the results of all metrics for a snapshot; every process must call this."""
-        return distributed.from_rank0(self._is_main and len(self._recorded(snapshot_pkl)) == len(self.metrics))
+    def missing(self, snapshot_pkl: Path) -> list[str]:
+        """Return the metrics of which the run folder holds no result for a snapshot; every process must call this."""
+        recorded = self._recorded(snapshot_pkl) if self._is_main else {}
+        return distributed.from_rank0([metric for metric in self.metrics if metric not in recorded])
 
     def _recorded(self, snapshot_pkl: Path | None) -> dict[str, dict[str, float]]:
         """Return the values of each metric that the run folder holds for a snapshot."""

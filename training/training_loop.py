@@ -46,7 +46,7 @@ from training.run.lock import lock_run
 from training.run.log import Console, RunLog, TickTimes, describe_pace, report_tick
 from training.run.restore import describe_dataset, find_checkpoint, restore_from
 from training.run.settings import TrainingSettings, settings_signature
-from training.run.status import write_status
+from training.run.status import read_status, write_status
 from training.run.stored_options import comparable_options
 from training.run.time_plan import describe_length
 from training.run.watch import RunWatch
@@ -256,9 +256,10 @@ class Trainer:
                     self._save_last_outputs()
                 self._finish()
         except KeyboardInterrupt:  # the second Ctrl-C
-            self._close_log()
             self._write_status("interrupted")
             raise
+        finally:
+            self._close_log()
         return self._is_done()
 
     @contextmanager
@@ -272,6 +273,7 @@ class Trainer:
     def _begin(self) -> None:
         self.start_sec = time.perf_counter() - self.counters.total_sec
         self.length.check_time_limit(self._elapsed_sec())
+        last_status = read_status(self.run_dir) if self.settings.is_main else {}
         self._write_status("running")
         if self.counters.cur_nimg == 0 and self.settings.is_main:
             self._try_to_write(
@@ -281,7 +283,7 @@ class Trainer:
                 ),
             )
             self._save_samples("fakes_init.png")
-        self._finish_interrupted_metrics()
+        self._finish_interrupted_metrics(last_status.get("retried"))
         limit_sec = self.settings.time_limit_sec
         self.console.say(f"Training for {describe_length(self.settings.total_kimg, limit_sec)}...")
 
@@ -357,20 +359,29 @@ class Trainer:
         self.counters.tick_start_nimg = self.counters.cur_nimg
         self.counters.tick_sec = self.counters.data_wait_sec = 0.0
 
-    def _evaluate(self, snapshot: Path | None, goes_on: bool = False) -> None:
-        values, cur_nimg = self.evaluation.run(self.G_ema, snapshot, goes_on), self.counters.cur_nimg
-        self.watch.add_scores(cur_nimg / 1000, values, snapshot)
+    def _evaluate(self, snapshot: Path | None, missing: list[str] | None = None) -> None:
+        """Compute the metrics of a snapshot: all of them, or those that are missing."""
+        goes_on, cur_nimg = missing is not None, self.counters.cur_nimg
+        values = self.evaluation.run(self.G_ema, snapshot, goes_on)
+        is_known = missing is not None and self.evaluation.metrics[0] not in missing
+        self.watch.add_scores(cur_nimg / 1000, values, snapshot, is_known)
         if (log := self.log) is not None:
             self._try_to_write("event files", lambda: log.write_metrics(cur_nimg, values))
         self.counters.unscored_snapshot = ""
 
-    def _finish_interrupted_metrics(self) -> None:
-        """Finish the metrics in which the run was killed; if they kill it again, the next session skips them."""
-        name, self.counters.unscored_snapshot = self.counters.unscored_snapshot, ""
-        if name and not self.evaluation.is_complete(self.run_dir / name):
-            self._save_checkpoint()
-            self.console.say(f"Scoring {name}, which was interrupted; --metrics=none leaves that out")
-            self._evaluate(self.run_dir / name, goes_on=True)
+    def _finish_interrupted_metrics(self, retried: str | None) -> None:
+        """Compute the metrics in which the last session was killed, unless it was killed in this.
+
+        Args:
+            retried: Snapshot whose metrics the last session tried to finish; on the main process.
+        """
+        name = self.counters.unscored_snapshot
+        missing = self.evaluation.missing(self.run_dir / name) if name else []
+        if missing and distributed.from_rank0(retried) != name:
+            self._write_status("running", retried=name)
+            self.console.say(f"Scoring {name}, which has no results of {', '.join(missing)}; --metrics=none skips that")
+            self._evaluate(self.run_dir / name, missing)
+        self.counters.unscored_snapshot = ""
 
     def _is_done(self) -> bool:
         return self.length.is_over
@@ -567,14 +578,15 @@ class Trainer:
         self.watch.write_page()
 
     def _close_log(self) -> None:
-        if self.log is not None:
-            self._try_to_write("stats.jsonl", self.log.close)
+        log, self.log = self.log, None
+        if log is not None:
+            self._try_to_write("stats.jsonl", log.close)
 
-    def _write_status(self, reason: str) -> None:
+    def _write_status(self, reason: str, **details: Any) -> None:
         if self.settings.is_main:
             kimg, total_kimg = self.counters.cur_nimg / 1000, self.length.total_nimg / 1000
-            warnings = self.watch.describe_warnings()
-            self._try_to_write("the status", lambda: write_status(self.run_dir, reason, kimg, total_kimg, **warnings))
+            details.update(self.watch.describe_warnings())
+            self._try_to_write("the status", lambda: write_status(self.run_dir, reason, kimg, total_kimg, **details))
 
     def _elapsed_sec(self) -> float:
         return time.perf_counter() - self.start_sec

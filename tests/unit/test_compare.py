@@ -22,7 +22,7 @@ def test_seeds(text, seeds):
     assert compare.parse_seeds(None, None, text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "a", "-1", "1-", "1,1", "0-2,2", "5-3", str(2**32), "0-99999999999"])
+@pytest.mark.parametrize("text", ["", "a", "-1", "1-", "1,1", "0-2,2", "5-3", str(2**32), "0-99999999999", "0-1000"])
 def test_seeds_that_are_none(text, tmp_path):
     result = run(f"--outdir={tmp_path}", f"--seeds={text}")
     assert result.exit_code == 2

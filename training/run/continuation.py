@@ -29,7 +29,7 @@ from training.run.folder import (
 from training.run.lock import lock_run
 from training.run.options import change_options
 from training.run.options_file import OPTIONS_FILE, read_options, write_options
-from training.run.photographs import have_changed, is_dataset_of, is_prepared
+from training.run.photographs import compare_source, is_prepared
 from training.run.request import Plan, RunRequest
 from training.run.roles import check_class_names
 from training.run.status import read_status
@@ -84,9 +84,12 @@ def _read_stored(run_dir: Path, is_trusted: bool) -> dict[str, Any]:
 def _without_photographs(given: Mapping[str, Any], stored: Mapping[str, Any]) -> Mapping[str, Any]:
     """Leave out ``--data`` if it names the photographs from which the run's dataset was prepared."""
     path, data = str(stored["training_set_kwargs"].get("path")), str(given.get("data"))
-    if "data" not in given or not is_dataset_of(path, data):
+    if "data" not in given:
         return given
-    if have_changed(path, data):
+    origin = compare_source(path, data)
+    if not origin.is_source:
+        return given
+    if origin.has_changed:
         print(
             f"Note: the photographs in {data} have changed; the run goes on with {path}, which was prepared before. "
             "A new run would use the new ones"

@@ -38,7 +38,7 @@ from training.run.json_files import read_json_object
 from training.run.preflight import MIN_TRAINING_PX
 
 FOLDER = "datasets"
-FORMAT = 2
+FORMAT = 3
 """Increased when the same photographs would become another dataset."""
 DEFAULT_TRANSFORM = "center-crop"
 STRETCH = "stretch"
@@ -116,19 +116,25 @@ def is_prepared(dataset: str) -> bool:
     return read_json_object(_key_file(Path(dataset)), MAX_KEY_BYTES) is not None
 
 
-def is_dataset_of(dataset: str, data: str) -> bool:
-    """Tell whether a dataset was prepared from the photographs at ``data``, or from the same ones in another place."""
-    key = read_json_object(_key_file(Path(dataset)), MAX_KEY_BYTES)
-    if key is None:
-        return False
-    source = Path(data).absolute()
-    return key.get("source") == str(source) or (source.exists() and key.get("files") == _hash_files(source))
+@dataclass(frozen=True)
+class Origin:
+    """How some photographs relate to a dataset."""
+
+    is_source: bool
+    """Whether it was prepared from them, now in this place or another."""
+    has_changed: bool
+    """Whether they are others than those that it was prepared from."""
 
 
-def have_changed(dataset: str, data: str) -> bool:
-    """Tell whether the photographs at ``data`` are others than those from which a dataset was prepared."""
+def compare_source(dataset: str, data: str) -> Origin:
+    """Compare the photographs at ``data`` with those from which a dataset was prepared, if it was."""
     key, source = read_json_object(_key_file(Path(dataset)), MAX_KEY_BYTES), Path(data).absolute()
-    return key is not None and source.exists() and key.get("files") != _hash_files(source)
+    if key is None:
+        return Origin(is_source=False, has_changed=False)
+    with heartbeat(lambda: f"Still listing {data} ..."):
+        is_same = source.exists() and key.get("files") == _hash_files(source)
+    is_source = is_same or key.get("source") == str(source)
+    return Origin(is_source, has_changed=source.exists() and not is_same)
 
 
 def _check_size(size_px: int) -> None:

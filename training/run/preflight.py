@@ -156,10 +156,11 @@ def check_metric_set(kwargs: dict[str, Any], label_dim: int | None = None) -> No
     except UserError as error:
         raise UserError(f"--metricdata: {error}") from error
     metric_set.close()
-    if kwargs["training_set_kwargs"].get("use_labels") and label_dim not in (None, metric_set.label_dim):
+    is_conditional = kwargs["training_set_kwargs"].get("use_labels") and label_dim is not None
+    if is_conditional and kwargs.get("metrics") and metric_set.label_dim != label_dim:
         raise UserError(
             f"--metricdata={metric_set.name} has labels of width {metric_set.label_dim}, but the generator is "
-            f"conditional on {label_dim} classes: give images with the same labels, or train with --cond=0"
+            f"conditional on {label_dim} classes: give images with the same labels, or --metrics=none"
         )
 
 

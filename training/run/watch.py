@@ -107,13 +107,23 @@ class RunWatch:
 
         return augment
 
-    def add_scores(self, kimg: float, results: Mapping[str, float], snapshot: Path | None) -> None:
-        """Compare the scores of a snapshot with those before, and keep the best snapshot."""
+    def add_scores(
+        self, kimg: float, results: Mapping[str, float], snapshot: Path | None, is_known: bool = False
+    ) -> None:
+        """Compare the scores of a snapshot with those before, and keep the best snapshot.
+
+        Args:
+            kimg: Thousands of images seen.
+            results: Its scores; the first one counts.
+            snapshot: The snapshot; None if there is none.
+            is_known: Whether that score is in the run folder since an earlier session.
+        """
         score = first_score(results)
         if score is None or not self._is_main:
             return
         with self._guard("comparing scores"):
-            self._warn(self.monitor.add_score(kimg, *score))
+            if not is_known:
+                self._warn(self.monitor.add_score(kimg, *score))
             if snapshot is not None and keep_best(self._run_dir, *score, kimg, snapshot):
                 self._say(f"Best snapshot so far: {snapshot.name}, {score[0]} {score[1]:.4g}")
 

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from comparison.jobs import (
+    MANIFEST,
     find_run,
     is_done,
     missing_scores,
@@ -206,3 +207,12 @@ def test_plans_without_runs(tmp_path, named):
     path.write_text(json.dumps({**json.loads(path.read_bytes()), **named}))
     with pytest.raises(UserError, match=r"comparison\.json names no runs, or none of one of its methods"):
         read_plan(tmp_path)
+
+
+def test_manifests_with_relative_paths_are_those_of_the_same_run(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "my.pkl").touch()
+    job = make_job(flags=["--cfg=stylegan2", "--resume=my.pkl"])
+    (folder / MANIFEST).write_text(json.dumps(dataclasses.asdict(job)))
+    absolute = dataclasses.replace(job, flags=["--cfg=stylegan2", f"--resume={folder / 'my.pkl'}"])
+    assert write_job(folder, absolute) == absolute

@@ -9,6 +9,7 @@ import torch
 from metrics import metric_main
 from tests.training_runs import BATCH, newest_state, tiny_options, train_here, write_dataset
 from training import training_loop
+from training.checkpoint_names import list_checkpoints
 from training.run import length
 from training.run.status import read_status
 from training.run.time_plan import UNLIMITED_KIMG
@@ -100,8 +101,12 @@ def test_time_does_not_matter_for_the_weights(tmp_path, options, monkeypatch):
     assert all(torch.equal(in_time[name], in_images[name]) for name in weights)
 
 
-def register_metrics(monkeypatch, interruptions):
-    """Register two metrics, of which the second interrupts the run a few times; returns what is computed."""
+class Killed(BaseException):
+    """Ends a run as SIGKILL does: nothing is written any more."""
+
+
+def register_metrics(monkeypatch, kills):
+    """Register two metrics, of which the second kills the run a few times; returns what is computed."""
     monkeypatch.setattr(metric_main, "_metrics", dict(metric_main._metrics))
     names = []
 
@@ -113,8 +118,8 @@ def register_metrics(monkeypatch, interruptions):
     @metric_main.register_metric
     def second(opts):
         names.append("second")
-        if names.count("second") <= interruptions:
-            raise KeyboardInterrupt
+        if names.count("second") <= kills:
+            raise Killed
         return {"second": 2.0}
 
     return names
@@ -126,13 +131,13 @@ def results(run_dir, metric):
 
 
 def test_metrics_in_which_a_run_was_killed_are_finished_by_the_next_part(tmp_path, options, monkeypatch, capsys):
-    computed = register_metrics(monkeypatch, interruptions=1)
+    computed = register_metrics(monkeypatch, kills=1)
     options = {**options, "total_kimg": 2 * TICK / 1000, "metrics": ["first", "second"]}
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Killed):
         train_here(tmp_path / "run", options)
     snapshot = max(path.name for path in (tmp_path / "run").glob("network-snapshot-*.pkl"))
     assert train_here(tmp_path / "run", options, progress="plain")
-    assert f"Scoring {snapshot}, which was interrupted; --metrics=none leaves that out" in capsys.readouterr().out
+    assert f"Scoring {snapshot}, which has no results of second; --metrics=none skips that" in capsys.readouterr().out
     assert computed == ["first", "second", "second"]
     assert results(tmp_path / "run", "first") == [(snapshot, {"first": 1.0})]
     assert results(tmp_path / "run", "second") == [(snapshot, {"second": 2.0})]
@@ -141,27 +146,30 @@ def test_metrics_in_which_a_run_was_killed_are_finished_by_the_next_part(tmp_pat
     assert "Scoring" not in capsys.readouterr().out
 
 
-def test_metrics_that_kill_a_run_twice_are_left_out(tmp_path, options, monkeypatch):
-    computed = register_metrics(monkeypatch, interruptions=2)
+def test_metrics_that_kill_a_run_twice_are_skipped(tmp_path, options, monkeypatch):
+    computed = register_metrics(monkeypatch, kills=2)
     options = {**options, "total_kimg": 2 * TICK / 1000, "metrics": ["first", "second"]}
-    for _part in range(2):
-        with pytest.raises(KeyboardInterrupt):
+    written = []
+    for _session in range(2):
+        with pytest.raises(Killed):
             train_here(tmp_path / "run", options)
+        written.append(list_checkpoints(tmp_path / "run")[-1].stat().st_mtime_ns)
+    assert written[0] == written[1]  # it could be lost while it is written again
     assert train_here(tmp_path / "run", options)
     assert computed == ["first", "second", "second"]
 
 
 def test_the_next_part_leaves_out_interrupted_metrics_if_asked(tmp_path, options, monkeypatch):
-    computed = register_metrics(monkeypatch, interruptions=1)
+    computed = register_metrics(monkeypatch, kills=1)
     options = {**options, "total_kimg": 2 * TICK / 1000}
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Killed):
         train_here(tmp_path / "run", options, metrics=["first", "second"])
     assert train_here(tmp_path / "run", options, metrics=[])
     assert computed == ["first", "second"]
 
 
 def test_a_run_whose_metrics_were_finished_is_not_scored_again(tmp_path, options, monkeypatch, capsys):
-    computed = register_metrics(monkeypatch, interruptions=0)
+    computed = register_metrics(monkeypatch, kills=0)
     options = {**options, "metrics": ["first", "second"], "progress": "plain"}
     assert train_here(tmp_path / "run", {**options, "total_kimg": 2 * TICK / 1000})
     assert train_here(tmp_path / "run", {**options, "total_kimg": 3 * TICK / 1000})

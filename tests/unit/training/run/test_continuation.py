@@ -227,3 +227,9 @@ def test_images_for_metrics_need_the_labels_of_the_run(tmp_path, data):
     other = write_folder(tmp_path / "other", images(8, size=(16, 16)))
     with pytest.raises(UserError, match="--metricdata=other has labels of width 0, but the generator is conditional"):
         continued(run_dir, given={"metricdata": str(other), "metrics": ("fd1k_efflite1",)})
+    stored = read_options(run_dir)
+    metric_set = {**stored["training_set_kwargs"], "path": str(other), "max_size": None}
+    write_options(run_dir, {**stored, "metric_set_kwargs": metric_set, "metrics": ["fd1k_efflite1"]})
+    with pytest.raises(UserError, match="give images with the same labels, or --metrics=none"):
+        continued(run_dir)
+    continued(run_dir, given={"metrics": ()})

@@ -8,7 +8,13 @@ from dnnlib.util import UserError
 from tests.image_files import encode, random_image, write_folder, write_zip
 from training.dataset import ImageFolderDataset
 from training.run import photographs
-from training.run.photographs import PhotographFlags, describe_photographs, is_dataset_of, prepare_photographs
+from training.run.photographs import (
+    Origin,
+    PhotographFlags,
+    compare_source,
+    describe_photographs,
+    prepare_photographs,
+)
 
 SIZES = [(20, 30), (16, 16), (33, 17)]
 
@@ -160,10 +166,13 @@ def test_the_description_is_that_of_the_dataset_and_writes_nothing(tmp_path, pho
 def test_where_a_dataset_comes_from(tmp_path, photos, monkeypatch):
     dest = prepared(tmp_path, photos)
     monkeypatch.chdir(tmp_path)
-    assert is_dataset_of(str(dest), "photos")
-    assert not is_dataset_of(str(dest), "other")
+    assert compare_source(str(dest), "photos") == Origin(is_source=True, has_changed=False)
+    assert compare_source(str(dest), "other") == Origin(is_source=False, has_changed=False)
+    photos.rename("other")
+    assert compare_source(str(dest), "other") == Origin(is_source=True, has_changed=False)
+    assert compare_source(str(dest), "photos") == Origin(is_source=True, has_changed=False)
     dest.with_name("photos-16px.source.json").write_text("[]")
-    assert not is_dataset_of(str(dest), "photos")
+    assert not compare_source(str(dest), "other").is_source
 
 
 @pytest.mark.parametrize(

@@ -84,3 +84,9 @@ def test_measurements_are_reported(watch):
     assert collector.names() == ["Health/diversity", "Health/nearest_real"]
     (value,) = watch.monitor.history.measured["Health/diversity"]
     assert collector["Health/diversity"] == value  # the same again in the next tick, not another measurement
+
+
+def test_scores_of_an_earlier_session_are_not_counted_twice(watch):
+    watch.add_scores(4.0, {"fd": 3.0}, None)
+    watch.add_scores(4.0, {"fd": 3.0}, None, is_known=True)
+    assert watch.monitor.history.scores == [(4.0, 3.0)]
