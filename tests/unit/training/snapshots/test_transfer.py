@@ -61,6 +61,11 @@ def test_another_mapping_depth_is_said():
             "'b16' has architecture 'resnet' in the snapshot",
         ),
         (discriminator(), discriminator(block_kwargs={"activation": "relu"}), "has activation 'lrelu' in the snapshot"),
+        (
+            discriminator(MsConDDiscriminator, scales=(1, 8), shared="stack"),
+            discriminator(MsConDDiscriminator, scales=(1, 8), shared="chain"),
+            "'branch8.shared' has kind 'stack' in the snapshot",
+        ),
         (torch.nn.Linear(2, 2), discriminator(), "the networks have no tensor in common"),
     ],
 )
