@@ -10,7 +10,7 @@ import functools
 import io
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from training.ema import ema_beta, update_ema
 from training.evaluation import Evaluation
 from training.image_grid import SampleGrid, setup_snapshot_image_grid
 from training.networks import bfloat16_training
+from training.phases import Round
 from training.run.construction import (
     ImageShape,
     Networks,
@@ -43,15 +44,14 @@ from training.run.construction import (
 from training.run.counters import Counters
 from training.run.length import RunLength
 from training.run.lock import lock_run
-from training.run.log import Console, RunLog, TickTimes, describe_pace, report_tick
+from training.run.log import Console, TickTimes, describe_pace, report_tick
+from training.run.outputs import CHECKPOINT, SNAPSHOT, Outputs
 from training.run.restore import describe_dataset, find_checkpoint, restore_from
 from training.run.settings import TrainingSettings, settings_signature
-from training.run.status import read_status, write_status
+from training.run.status import read_status
 from training.run.stored_options import comparable_options
 from training.run.time_plan import describe_length
 from training.run.watch import RunWatch
-from training.snapshots.portable import save_portable
-from training.snapshots.save import save_snapshot
 from training.snapshots.transfer import transfer_snapshot
 from training.stop_request import listen_for_stop
 
@@ -129,7 +129,6 @@ class Trainer:
         self.start_sec = time.perf_counter()
         self.last_checkpoint_sec = -math.inf
         self.last_checkpoint_nimg = -1
-        self.unwritten: dict[str, str] = {}
         seed_everything(settings.random_seed * settings.num_gpus + settings.rank)
         training_stats.init_multiprocessing(settings.rank, torch.device("cpu") if settings.num_gpus > 1 else None)
         self.stats = training_stats.Collector()
@@ -141,7 +140,9 @@ class Trainer:
         pretrained_D = str(getattr(self.D, "pretrained", "none"))
         self.evaluation = Evaluation(settings, self.run_dir, self.device, self.console.say, pretrained_D)
         log_bytes = self._restore()
-        self.log = self._open_log(log_bytes) if settings.is_main else None
+        self.outputs = None
+        if settings.is_main:
+            self.outputs = Outputs(settings, self.samples, self.console, log_bytes, self.counters.cur_nimg)
         self.watch = RunWatch(settings, self.training_set, self.samples.real_img, self.console.say)
 
     # Construction, in order.
@@ -259,7 +260,8 @@ class Trainer:
             self._write_status("interrupted")
             raise
         finally:
-            self._close_log()
+            if self.outputs is not None:
+                self.outputs.close()
         return self._is_done()
 
     @contextmanager
@@ -275,13 +277,8 @@ class Trainer:
         self.length.check_time_limit(self._elapsed_sec())
         last_status = read_status(self.run_dir) if self.settings.is_main else {}
         self._write_status("running")
-        if self.counters.cur_nimg == 0 and self.settings.is_main:
-            self._try_to_write(
-                "reals.png",
-                lambda: save_image_grid(
-                    self.samples.real_img, self.run_dir / "reals.png", drange=(0, 255), grid_size=self.samples.size
-                ),
-            )
+        if self.counters.cur_nimg == 0 and self.outputs is not None:
+            self.outputs.save_real_images()
             self._save_samples("fakes_init.png")
         self._finish_interrupted_metrics(last_status.get("retried"))
         limit_sec = self.settings.time_limit_sec
@@ -291,7 +288,7 @@ class Trainer:
         """One optimizer step of every phase that is due, then the moving average and adaptive augmentation."""
         begin_sec, begin_wait_sec = time.perf_counter(), self.batches.wait_sec
         counters, settings = self.counters, self.settings
-        inputs = self.batches.next(len(self.phases))
+        inputs = self._next_inputs()
         for participant in participants(self.loss):
             participant.begin_iteration()
         with bfloat16_training(self.training_set.resolution, settings.num_bf16_res):
@@ -310,6 +307,16 @@ class Trainer:
         counters.tick_sec += time.perf_counter() - begin_sec
         counters.data_wait_sec += self.batches.wait_sec - begin_wait_sec
         self.length.check_time_limit(self._elapsed_sec())
+
+    def _next_inputs(self) -> list[list[Round]]:
+        """Return the inputs of an iteration; where images cannot be read any more, save what has been trained."""
+        try:
+            return self.batches.next(len(self.phases))
+        except UserError:
+            # Nothing of this iteration has happened yet. Other processes do not know, and a checkpoint takes them all.
+            if self.settings.num_gpus == 1 and self.counters.cur_nimg > 0 and not self._keeps_last_checkpoint():
+                self._save_checkpoint_unless_saved()
+            raise
 
     def _end_tick(self) -> None:
         begin_sec = time.perf_counter()
@@ -346,8 +353,9 @@ class Trainer:
         name, snapshot = self._kimg_name(), None
         if due.samples:
             self.watch.add_samples(self._save_samples(f"fakes{name}.png"), self.augment_pipe)
-            if not self._is_average_warm():
-                self._save_samples(f"fakes{name}_G.png", copy.deepcopy(self.G).eval())
+            if self.outputs is not None and not self._is_average_warm():
+                G = copy.deepcopy(self.G).eval()
+                self.outputs.save_samples(f"fakes{name}_G.png", G, self.counters.cur_nimg, "Samples of G")
         if due.snapshot:
             snapshot = self._save_snapshot(f"network-snapshot-{name}.pkl")
         if due.samples or due.snapshot:
@@ -365,8 +373,8 @@ class Trainer:
         values = self.evaluation.run(self.G_ema, snapshot, goes_on)
         is_known = missing is not None and self.evaluation.metrics[0] not in missing
         self.watch.add_scores(cur_nimg / 1000, values, snapshot, is_known)
-        if (log := self.log) is not None:
-            self._try_to_write("event files", lambda: log.write_metrics(cur_nimg, values))
+        if self.outputs is not None:
+            self.outputs.write_metrics(cur_nimg, values)
         self.counters.unscored_snapshot = ""
 
     def _finish_interrupted_metrics(self, retried: str | None) -> None:
@@ -421,9 +429,8 @@ class Trainer:
         self.stats.update()
         alarms = self.watch.add_tick(self.stats)
         self.console.say(line + self.watch.describe())
-        log = self.log
-        if log is not None:
-            self._try_to_write("stats.jsonl", lambda: log.write(counters.cur_nimg, self.stats, alarms))
+        if self.outputs is not None:
+            self.outputs.write_stats(counters.cur_nimg, self.stats, alarms)
         if self.settings.progress_fn is not None:
             self.settings.progress_fn(counters.cur_nimg, self.length.total_nimg)
 
@@ -453,47 +460,19 @@ class Trainer:
         settings, cur_nimg = self.settings, self.counters.cur_nimg
         return settings.ema_rampup is not None or cur_nimg >= settings.ema_kimg * 1000
 
-    def _save_samples(self, name: str, G: Any = None) -> np.ndarray | None:
-        """Draw the sample grid with G_ema, or another generator in evaluation mode; returns it on the main process."""
-        if not self.settings.is_main:
-            return None
-        with self.console.doing(f"drawing {name}"):
-            images = self.samples.draw(self.G_ema if G is None else G, self.settings.batch_gpu)
-        self._try_to_write(
-            name,
-            lambda: save_image_grid(images, self.run_dir / name, drange=(-1, 1), grid_size=self.samples.size),
-        )
-        if (log := self.log) is not None:
-            tag, columns, cur_nimg = (
-                "Samples" if G is None else "Samples of G",
-                self.samples.size[0],
-                self.counters.cur_nimg,
-            )
-            self._try_to_write("event files", lambda: log.write_samples(tag, cur_nimg, images, columns))
-        return images
+    def _save_samples(self, name: str) -> np.ndarray | None:
+        """Save the sample grid; returns it on the main process."""
+        return None if self.outputs is None else self.outputs.save_samples(name, self.G_ema, self.counters.cur_nimg)
 
     def _save_snapshot(self, name: str) -> Path:
-        for key, network in self.networks().items():
+        networks = self.networks()
+        for key, network in networks.items():
             if key != "G_ema":
                 misc.check_ddp_consistency(network, ignore_regex=r".*\.(w_avg|running_mean|running_var)")
         path = self.run_dir / name
-        if self.settings.is_main:
-            networks = {"augment_pipe": None, **self.networks()}
-            self._try_to_write(
-                "the network snapshot", lambda: save_snapshot(path, networks, self.settings.training_set_kwargs)
-            )
-            if "safetensors" in self.settings.snapshot_formats:
-                self._try_to_write(path.stem, lambda: save_portable(path.with_suffix(""), self.G_ema))
+        if self.outputs is not None:
+            self.outputs.save_snapshot(path, networks)
         return path
-
-    def _try_to_write(self, what: str, write: Callable[[], Any]) -> None:
-        """Write something, but go on if the disk is full; `_finish` reports what is missing at the end."""
-        try:
-            write()
-            self.unwritten.pop(what, None)
-        except OSError as error:
-            self.unwritten[what] = str(error)
-            self.console.say(f"Not written, training goes on: {error}")
 
     # Exact continuation.
 
@@ -513,21 +492,12 @@ class Trainer:
     def _save_checkpoint(self) -> None:
         self.counters.total_sec = self._elapsed_sec()
         tree = checkpoint.collect(self.stateful())
-        if self.log is not None:
-            tree.update(log_bytes=self.log.num_bytes, dataset=self._dataset_record)
+        if self.outputs is not None:
+            tree.update(log_bytes=self.outputs.log_bytes, dataset=self._dataset_record)
             tree["options"] = comparable_options(self.settings)
-            self._write_checkpoint(tree)
+            self.outputs.save_checkpoint(self.counters.cur_nimg, tree, self.networks())
         self.last_checkpoint_sec = time.perf_counter()
         self.last_checkpoint_nimg = self.counters.cur_nimg
-
-    def _write_checkpoint(self, tree: checkpoint.Tree) -> None:
-        tensors = [tensor for network in self.networks().values() for tensor in misc.params_and_buffers(network)]
-        if not all(bool(tensor.isfinite().all()) for tensor in tensors):
-            self.unwritten["a checkpoint"] = "the weights are not finite"
-            self.console.say("The weights are not finite: no checkpoint written, the last good one stays")
-            return
-        nimg = self.counters.cur_nimg
-        self._try_to_write("a checkpoint", lambda: checkpoint.save_checkpoint(self.run_dir, nimg, tree))
 
     @functools.cached_property
     def _dataset_record(self) -> dict[str, Any]:
@@ -544,11 +514,6 @@ class Trainer:
         say(f"Continuing from {path.name}: {self.counters.cur_nimg / 1000:.1f} kimg done")
         return log_bytes
 
-    def _open_log(self, num_bytes: int) -> RunLog:
-        has_long_ticks = self.settings.kimg_per_tick >= 1 and self.settings.time_limit_sec is None
-        steps_per_kimg = 1 if has_long_ticks else 1000
-        return RunLog(self.run_dir, num_bytes, self.counters.cur_nimg, steps_per_kimg, self.settings.log)
-
     # The end.
 
     def _save_last_outputs(self) -> None:
@@ -562,31 +527,24 @@ class Trainer:
             self._save_samples(f"fakes{self._kimg_name()}.png")
 
     def _finish(self) -> None:
-        self._close_log()
-        if not self.settings.is_main:
+        if self.outputs is None:
             return
+        self.outputs.close()
         if self.watch.has_diverged:
             self._write_status("diverged")
             self.watch.write_page()
             raise UserError(self.watch.describe_divergence())
-        results = ("a checkpoint", "the network snapshot") if self._is_done() else ("a checkpoint",)
-        for what in results:
-            if what in self.unwritten:
-                self._write_status("unsaved")
-                raise UserError(f"{self.run_dir}: training has ended without {what}: {self.unwritten[what]}")
+        missing = self.outputs.missing(CHECKPOINT, *([SNAPSHOT] if self._is_done() else []))
+        if missing is not None:
+            self._write_status("unsaved")
+            raise UserError(f"{self.run_dir}: training has ended without {missing}")
         self._write_status("finished" if self._is_done() else "stopped")
         self.watch.write_page()
 
-    def _close_log(self) -> None:
-        log, self.log = self.log, None
-        if log is not None:
-            self._try_to_write("stats.jsonl", log.close)
-
     def _write_status(self, reason: str, **details: Any) -> None:
-        if self.settings.is_main:
+        if self.outputs is not None:
             kimg, total_kimg = self.counters.cur_nimg / 1000, self.length.total_nimg / 1000
-            details.update(self.watch.describe_warnings())
-            self._try_to_write("the status", lambda: write_status(self.run_dir, reason, kimg, total_kimg, **details))
+            self.outputs.write_status(reason, kimg, total_kimg, **details, **self.watch.describe_warnings())
 
     def _elapsed_sec(self) -> float:
         return time.perf_counter() - self.start_sec

@@ -164,8 +164,8 @@ def phase_gradients(run_dir: Path, options: dict[str, Any]) -> list[torch.Tensor
         with mock.patch.object(torch.optim.Adam, "step", note):
             trainer._iterate()
     finally:
-        assert trainer.log is not None
-        trainer.log.close()
+        assert trainer.outputs is not None
+        trainer.outputs.close()
         trainer.batches.close()
     return found
 

@@ -33,7 +33,9 @@ from tests.training_runs import (
 from training import checkpoint, training_loop
 from training.ema import ema_beta
 from training.loss import StyleGAN2Loss
+from training.run import outputs
 from training.run.health.history import MEASUREMENTS
+from training.run.log import RunLog
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def open_trainer(run_dir, options):
     """A trainer to look at."""
     trainer = make_trainer(run_dir, options)
     yield trainer
-    trainer.log.close()
+    trainer.outputs.close()
 
 
 def names(folder, pattern="*"):
@@ -470,9 +472,9 @@ def test_a_full_disk_does_not_end_a_run(run_dir, options, monkeypatch, capsys):
         train_here(run_dir, options, state_interval_sec=0)
     before = {path.name: path.read_bytes() for path in states(run_dir)}
     for name in ("save_image_grid", "save_snapshot", "write_status"):
-        monkeypatch.setattr(training_loop, name, no_space)
+        monkeypatch.setattr(outputs, name, no_space)
     monkeypatch.setattr(checkpoint, "save_file", no_space)
-    monkeypatch.setattr(training_loop.RunLog, "write", no_space)
+    monkeypatch.setattr(RunLog, "write", no_space)
     more = {"state_interval_sec": 0, "image_snapshot_ticks": 2, "network_snapshot_ticks": 2}
     with pytest.raises(UserError, match=r"training has ended without a checkpoint: .*No space left on device$"):
         train_here(run_dir, options, progress="plain", **more)

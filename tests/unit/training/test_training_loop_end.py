@@ -6,11 +6,14 @@ import json
 import pytest
 import torch
 
+from dnnlib.util import UserError
 from metrics import metric_main
-from tests.training_runs import BATCH, newest_state, tiny_options, train_here, write_dataset
-from training import training_loop
-from training.checkpoint_names import list_checkpoints
-from training.run import length
+from tests.training_runs import BATCH, assert_same_outcome, newest_state, tiny_options, train_here, write_dataset
+from training.batches import Batches
+from training.checkpoint_names import checkpoint_name, list_checkpoints
+from training.data.codec import BadImageError
+from training.dataset import ImageFolderDataset
+from training.run import length, outputs
 from training.run.status import read_status
 from training.run.time_plan import UNLIMITED_KIMG
 
@@ -77,10 +80,34 @@ def test_a_run_ends_when_its_time_is_over_and_can_go_on(tmp_path, options, monke
     assert read_status(tmp_path / "run")["kimg"] == 9 * BATCH / 1000
 
 
+def test_images_that_cannot_be_read_any_more_cost_no_training(tmp_path, options, monkeypatch):
+    """Whole runs of two copies of the images: one of them disappears in the middle of a tick."""
+    expected_dir, run_dir = tmp_path / "expected", tmp_path / "run"
+    options.update(total_kimg=7 * BATCH / 1000, state_interval_sec=1e9)
+    assert train_here(expected_dir, options)
+    iterations, next_inputs = itertools.count(1), Batches.next
+
+    def lose_images(*_args):
+        raise BadImageError("it is gone")
+
+    def next_until_lost(batches, num_phases):
+        if next(iterations) == 6:
+            monkeypatch.setattr(ImageFolderDataset, "_load_raw_image", lose_images)
+        return next_inputs(batches, num_phases)
+
+    monkeypatch.setattr(Batches, "next", next_until_lost)
+    with pytest.raises(UserError, match="it is gone"):
+        train_here(run_dir, options)
+    monkeypatch.undo()
+    assert list_checkpoints(run_dir)[-1].name == checkpoint_name(5 * BATCH)
+    assert train_here(run_dir, options)
+    assert_same_outcome(run_dir, expected_dir)
+
+
 def test_the_status_of_a_run_of_a_given_time_tells_the_length_that_is_planned(tmp_path, options, monkeypatch):
     Clock(monkeypatch)
     written = []
-    monkeypatch.setattr(training_loop, "write_status", lambda run_dir, *args, **signs: written.append(args))
+    monkeypatch.setattr(outputs, "write_status", lambda run_dir, *args, **signs: written.append(args))
     options = {**options, "total_kimg": UNLIMITED_KIMG, "image_snapshot_ticks": 1}
     assert train_here(tmp_path / "run", options, time_limit_sec=7.0)
     assert written[0] == ("running", 0.0, UNLIMITED_KIMG)

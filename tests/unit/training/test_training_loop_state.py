@@ -24,7 +24,7 @@ CASES = {
     "msconD": everything_random(cfg="msconD", settings={"scales": [1, 8], "con_ramp_kimg": 1.0}),
 }
 
-LEFT_OUT = {"settings", "console", "log", "evaluation", "watch", "_listens"}
+LEFT_OUT = {"settings", "console", "outputs", "evaluation", "watch", "_listens"}
 """Attributes that hold options, open files, and what is remembered of a regular expression."""
 
 DERIVED = {
@@ -170,7 +170,7 @@ def restored(stopped, tmp_path):
     _trainer, options, _numbers = stopped
     trainer = make_trainer(tmp_path / "new", options)
     yield trainer
-    trainer.log.close()
+    trainer.outputs.close()
 
 
 def spoil_and_restore(restored, run_dir):
