@@ -1,11 +1,11 @@
 """Which settings of MsConD matter, from far fewer runs than one setting at a time would take.
 
-``cfgs`` prints eleven configurations for ``compare.py --cfgs``, the rows of the design of Plackett and Burman (1946)
-for twelve runs: every setting has its other value in six of twelve, and each pair of settings meets in all four
-combinations three times. The twelfth row is the default, of which earlier comparisons may have several seeds.
-``effects`` estimates what each setting does to a score from all runs together, so that its estimate rests on every one
-of them. The two columns that stand for no setting, and repeated runs of the default, tell how much chance there is.
-Effects that depend on other settings are not told apart.
+``cfgs`` prints configurations for ``compare.py --cfgs``, the rows of a design of Plackett and Burman (1946): every
+setting has its other value in half of the runs, and each pair of settings meets in all four combinations equally often.
+The last row is the default, of which earlier comparisons may have several seeds. ``effects`` estimates what each
+setting does to a score from all runs together, so that its estimate rests on every one of them. Columns that stand for
+no setting, and repeated runs of the default, tell how much chance there is. Effects that depend on other settings are
+not told apart.
 """
 
 from __future__ import annotations
@@ -23,36 +23,60 @@ from comparison.statistics import half_width
 from comparison.summary import Comparison, RunValue, collect, mean_statistic, second_half
 
 CFG = "msconD"
-BASE = (("con-max-anchors", "64"), ("proj-dim", "32"))
+BASE = {"con-max-anchors": "64", "proj-dim": "32"}
 """The narrow projections of all runs at 32 px: those of the preset cost more than such networks."""
-FACTORS = (
-    ("r1-mode", "rademacher"),
-    ("gamma", "0.15"),
-    ("scales", "1,8"),
-    ("con-weight", "0.1"),
-    ("con-temp", "0.07"),
-    ("con-views", "real"),
-    ("con-interval", "4"),
-    ("adv-weights", "1,0.1"),
-    ("con-pos-dist", "1.5"),
-)
-"""Settings and their other values; the weights are those of GigaGAN (docs/method.md), continued to a third scale."""
-FIRST_ROW = "++-+++---+-"
-"""Each further row is the one before, moved by one place."""
 
 
-def design() -> np.ndarray:
-    """Return the levels ``[12, 11]``, bool: a row per run, a column per setting; the last row is False."""
-    first = np.array([sign == "+" for sign in FIRST_ROW])
-    return np.stack([*(np.roll(first, row) for row in range(len(first))), np.zeros_like(first)])
+@dataclass(frozen=True)
+class Design:
+    """Settings with their other values, and the runs that tell their effects apart."""
+
+    first_row: str
+    """A sign per column, + for the other value; each further row is the one before, moved by one place."""
+    factors: tuple[tuple[str, str], ...]
+    """A setting and its other value per column; columns without a setting are left over."""
+
+    def levels(self) -> np.ndarray:
+        """Return a row per run and a column per sign, bool; the last row is False."""
+        first = np.array([sign == "+" for sign in self.first_row])
+        return np.stack([*(np.roll(first, row) for row in range(len(first))), np.zeros_like(first)])
+
+    def method(self, levels: Sequence[bool]) -> Method:
+        """Return the method of a row."""
+        chosen = dict(factor for factor, is_other in zip(self.factors, levels, strict=False) if is_other)
+        if "adv-weights" in chosen and "scales" not in chosen:
+            chosen["adv-weights"] += ",0.1"
+        return Method(CFG, tuple({**BASE, **chosen}.items()))
 
 
-def screened(levels: Sequence[bool]) -> Method:
-    """Return the method of a row of the design."""
-    chosen = dict(factor for factor, is_other in zip(FACTORS, levels, strict=False) if is_other)
-    if "adv-weights" in chosen and "scales" not in chosen:
-        chosen["adv-weights"] += ",0.1"
-    return Method(CFG, (*BASE, *chosen.items()))
+DESIGNS = {
+    "nine": Design(
+        "++-+++---+-",
+        (
+            ("r1-mode", "rademacher"),
+            ("gamma", "0.15"),
+            ("scales", "1,8"),
+            ("con-weight", "0.1"),
+            ("con-temp", "0.07"),
+            ("con-views", "real"),
+            ("con-interval", "4"),
+            ("adv-weights", "1,0.1"),
+            ("con-pos-dist", "1.5"),
+        ),
+    ),
+    "six": Design(
+        "+++-+--",
+        (
+            ("con-weight", "0.3"),
+            ("aug", "ada"),
+            ("batch-gpu", "8"),
+            ("subset", "2000"),
+            ("con-fake-weight", "1"),
+            ("proj-dim", "256"),
+        ),
+    ),
+}
+"""By the number of settings. The weights of scales are those of GigaGAN (docs/method.md), continued to a third."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +113,13 @@ def estimate(levels: np.ndarray, scores: np.ndarray, names: Sequence[str]) -> li
     ]
 
 
-def read_scores(folders: Sequence[Path], score: str) -> tuple[np.ndarray, np.ndarray]:
-    """Collect the levels ``[N, 11]`` and scores ``[N]`` of all runs of the design in comparisons.
+def read_scores(design: Design, folders: Sequence[Path], score: str) -> tuple[np.ndarray, np.ndarray]:
+    """Collect the levels ``[N, K]``, a column per sign, and scores ``[N]`` of all runs of the design in comparisons.
 
     A score is the mean over the second half of training; of longer runs, over the same snapshots. What has a slash in
     its name is a statistic of ``stats.jsonl``.
     """
-    rows = {screened(levels).label: levels for levels in design()}
+    rows = {design.method(levels).label: levels for levels in design.levels()}
     comparisons = [collect(read_plan(folder), {}) for folder in folders]
     methods = [each for found in comparisons for each in found.methods if each.method.label in rows]
     merged = Comparison(methods, [score], min(found.snapshot_kimg for found in comparisons))
@@ -112,30 +136,43 @@ def _mean_statistic(comparison: Comparison, name: str) -> RunValue:
     return mean_statistic(name, min(run.ticks[-1].kimg for run in runs))
 
 
+DESIGN = click.option(
+    "--design",
+    callback=lambda _ctx, _param, name: DESIGNS[name],
+    type=click.Choice(list(DESIGNS)),
+    default="nine",
+    show_default=True,
+    help="Which settings to screen, by their number.",
+)
+
+
 @click.group()
 def main() -> None:
     """Screen the settings of MsConD."""
 
 
 @main.command()
-def cfgs() -> None:
+@DESIGN
+def cfgs(design: Design) -> None:
     """Print the rows of the design but the last one, for compare.py --cfgs."""
-    click.echo(",".join(screened(levels).label for levels in design()[:-1]))
+    click.echo(",".join(design.method(levels).label for levels in design.levels()[:-1]))
 
 
 @main.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@DESIGN
 @click.option(
     "--score",
     default="fd1k_efflite1",
     show_default=True,
     help="A score, as in comparison.md, or a statistic such as Health/diversity.",
 )
-def effects(folders: tuple[Path, ...], score: str) -> None:
+def effects(folders: tuple[Path, ...], design: Design, score: str) -> None:
     """Print what each setting adds to a score, from the comparisons in FOLDERS."""
     try:
-        levels, scores = read_scores(folders, score)
-        found = estimate(levels[:, : len(FACTORS)], scores, [f"{name}={value}" for name, value in FACTORS])
+        levels, scores = read_scores(design, folders, score)
+        names = [f"{name}={value}" for name, value in design.factors]
+        found = estimate(levels[:, : len(names)], scores, names)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{len(scores)} runs, mean {scores.mean():.4g}; 95 % intervals")

@@ -6,34 +6,41 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import screening
-from benchmarks.screening import FACTORS, design, estimate, main, screened
+from benchmarks.screening import DESIGNS, estimate, main
 from comparison.jobs import Job, write_job
 from comparison.methods import parse_methods
 from comparison.statistics import half_width
 
-NAMES = [name for name, _value in FACTORS]
+NINE = DESIGNS["nine"]
 
 
-def test_settings_are_orthogonal():
-    signs = np.where(design(), 1, -1)
-    assert (signs.T @ signs == 12 * np.eye(11)).all()
+@pytest.mark.parametrize("name", DESIGNS)
+def test_settings_are_orthogonal(name):
+    signs = np.where(DESIGNS[name].levels(), 1, -1)
+    num_runs, num_columns = signs.shape
+    assert num_runs == num_columns + 1
+    assert len(DESIGNS[name].factors) <= num_columns
+    assert (signs.T @ signs == num_runs * np.eye(num_columns)).all()
     assert (signs.sum(axis=0) == 0).all()
 
 
-def test_compare_reads_the_rows():
-    result = CliRunner().invoke(main, ["cfgs"])
+@pytest.mark.parametrize("name", DESIGNS)
+def test_compare_reads_the_rows(name):
+    design = DESIGNS[name]
+    result = CliRunner().invoke(main, ["cfgs", f"--design={name}"])
     methods = parse_methods(result.output.strip())
-    assert methods == [screened(levels) for levels in design()[:-1]]
-    for method, levels in zip(methods, design(), strict=False):
+    assert methods == [design.method(levels) for levels in design.levels()[:-1]]
+    default = dict(design.method(design.levels()[-1]).options)
+    for method, levels in zip(methods, design.levels(), strict=False):
         given = dict(method.options)
-        assert [name in given for name in NAMES] == levels[: len(NAMES)].tolist()
+        differs = [given.get(factor) != default.get(factor) for factor, _value in design.factors]
+        assert differs == levels[: len(design.factors)].tolist()
         if "adv-weights" in given:
             assert len(given["adv-weights"].split(",")) == (2 if "scales" in given else 3)
 
 
 def test_effects_are_recovered_with_their_intervals():
-    levels = np.concatenate([design()[:, :3], design()[-1:, :3]])
+    levels = np.concatenate([NINE.levels()[:, :3], NINE.levels()[-1:, :3]])
     exact = 100 + levels @ [10.0, -5.0, 0.0]
     assert [effect.mean for effect in estimate(levels, exact, "abc")] == pytest.approx([10, -5, 0], abs=1e-9)
 
@@ -47,7 +54,7 @@ def test_effects_are_recovered_with_their_intervals():
 
 def test_too_few_runs_are_refused():
     with pytest.raises(ValueError, match="4 runs do not suffice for 3 settings: run those of all rows"):
-        estimate(design()[:4, :3], np.zeros(4), "abc")
+        estimate(NINE.levels()[:4, :3], np.zeros(4), "abc")
     with pytest.raises(ValueError, match="do not suffice"):
         estimate(np.zeros([9, 3], bool), np.zeros(9), "abc")
 
@@ -94,11 +101,11 @@ def write_comparison(outdir, scores):
 
 def test_the_command_reads_several_comparisons(tmp_path):
     others = {
-        screened(levels).label: [999.0, 100.0 + 20 * bool(levels[3]), 102.0 + 20 * bool(levels[3])]
-        for levels in design()[:-1]
+        NINE.method(levels).label: [999.0, 100.0 + 20 * bool(levels[3]), 102.0 + 20 * bool(levels[3])]
+        for levels in NINE.levels()[:-1]
     }
     write_comparison(tmp_path / "rows", others)
-    default = screened(design()[-1]).label
+    default = NINE.method(NINE.levels()[-1]).label
     for number, score in enumerate((98.0, 104.0)):
         write_comparison(tmp_path / f"default{number}", {default: [999.0, score, score], "stylegan2": [1.0, 1.0, 1.0]})
     folders = [str(tmp_path / name) for name in ("rows", "default0", "default1")]
@@ -106,7 +113,7 @@ def test_the_command_reads_several_comparisons(tmp_path):
     assert result.exit_code == 0, result.output
     title, *lines = result.output.splitlines()
     assert title.startswith("13 runs, mean")
-    assert [line.split()[0] for line in lines] == [f"{name}={value}" for name, value in FACTORS]
+    assert [line.split()[0] for line in lines] == [f"{name}={value}" for name, value in NINE.factors]
     effects = [float(line.split()[1]) for line in lines]
     assert effects == pytest.approx([20.0 if "con-weight" in line else 0.0 for line in lines], abs=1e-9)
     assert [line.endswith("leaves out zero") for line in lines] == ["con-weight" in line for line in lines]
@@ -119,7 +126,3 @@ def test_the_command_reads_several_comparisons(tmp_path):
     assert result.output.splitlines()[-1] == (
         "Error: the runs of the design have no snapshot in common that fd5k_nanodet was computed of"
     )
-
-
-def test_eleven_columns_suffice_for_the_settings():
-    assert len(screening.FACTORS) <= len(screening.FIRST_ROW)
