@@ -433,7 +433,10 @@ def _bias_act_kernel(
 def _curve(u, alpha, ACT: tl.constexpr):
     """Return act(u), its slope and its curvature, free of overflow and, at both ends, of cancellation."""
     if ACT == "lrelu":
-        y = tl.where(u > 0, u, u * alpha)
+        if alpha == 0:  # a product would make NaN of minus infinity
+            y = tl.maximum(u, 0.0, propagate_nan=tl.PropagateNan.ALL)
+        else:
+            y = tl.where(u > 0, u, u * alpha)
         slope = tl.where(u > 0, 1.0, alpha)
         curvature = tl.zeros_like(u)
     elif ACT == "elu" or ACT == "selu":

@@ -128,8 +128,11 @@ def _scale_act_kernel(
     v *= tl.load(scale + n * C + c, c < C, other=0.0).to(tl.float32)[None, :]
     if bias is not None:
         v += _shift(noise, strength, bias, n * noise_n, p, P, c, C)
-        v = tl.where(v > 0, v, v * slope) * gain
-        v = tl.clamp(v, -clamp, clamp, propagate_nan=tl.PropagateNan.ALL)
+        if slope == 0:  # a product would make NaN of minus infinity
+            v = tl.maximum(v, 0.0, propagate_nan=tl.PropagateNan.ALL)
+        else:
+            v = tl.where(v > 0, v, v * slope)
+        v = tl.clamp(v * gain, -clamp, clamp, propagate_nan=tl.PropagateNan.ALL)
     tl.store(y + at, v.to(y.dtype.element_ty), inside)
 
 
@@ -141,7 +144,9 @@ def _scale_act_reference(x: Tensor, scale: Tensor, shift: Shift, act: Factors) -
         y = y + noise * strength
     if bias is not None:
         slope, gain, clamp = act
-        y = (functional.leaky_relu(y + bias[:, None, None], slope) * gain).clamp(-clamp, clamp)
+        y = y + bias[:, None, None]
+        y = functional.relu(y) if slope == 0 else functional.leaky_relu(y, slope)
+        y = (y * gain).clamp(-clamp, clamp)
     return y.to(x.dtype)
 
 

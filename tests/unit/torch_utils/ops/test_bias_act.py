@@ -133,7 +133,7 @@ def test_both_derivatives_of_the_kernel(act: str, kwargs: dict[str, Any]) -> Non
     assert gradgradcheck(fn, inputs, fast_mode=True)
 
 
-@pytest.mark.parametrize("impl", ["auto", "ref"])
+@pytest.mark.parametrize("impl", ["auto", "ref", "triton"])
 def test_relu_of_infinities(impl: str) -> None:
     x = torch.tensor([-math.inf, math.inf, math.nan], requires_grad=True)
     y = bias_act(x, dim=0, act="relu", gain=1, impl=impl)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -142,6 +143,13 @@ def test_what_is_not_a_number_stays_that() -> None:
     y = epilogue(x, torch.ones(1, 1), None, None, torch.zeros(1), gain=1, clamp=2.0, impl="triton").flatten()
     assert y.isnan().tolist() == [True, False, False]
     assert y[1:].tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("impl", ["triton", "ref"])
+def test_relu_of_infinities(impl: str) -> None:
+    x = torch.tensor([-math.inf, math.inf, math.nan]).reshape(1, 1, 1, 3)
+    y = epilogue(x, torch.ones(1, 1), None, None, torch.zeros(1), act="relu", gain=1, impl=impl).flatten()
+    assert torch.equal(y.nan_to_num(nan=-1), torch.tensor([0.0, torch.finfo(y.dtype).max, -1.0]))
 
 
 @pytest.mark.parametrize("impl", ["triton", "ref"])
