@@ -2,15 +2,19 @@
 
 import io
 import zipfile
+from unittest import mock
 
 import click
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 from click.testing import CliRunner
 
 from benchmarks import real_pictures
-from benchmarks.real_pictures import main, moved, street_tiles, tiles
+from benchmarks.real_pictures import main, moved, people_crops, street_tiles, tiles
+from dnnlib.util import UserError
+from metrics.objects.protocol import Detections
 
 
 def test_tiles_cover_the_image_and_stay_inside():
@@ -40,6 +44,32 @@ def test_street_tiles_are_split_by_time(monkeypatch):
     assert (found["train/frame000-01.png"] == 99).all()
 
 
+class OnePerFrame:
+    """Finds a person and a car in every frame, and a person too small to count."""
+
+    categories = ("car", "person")
+    min_side_px = 5.0
+
+    def detect(self, img):
+        boxes = torch.tensor([[2.0, 1.0, 4.0, 6.0], [0.0, 0.0, 8.0, 8.0], [0.0, 0.0, 2.0, 4.0]])
+        return [Detections(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 0, 1]))] * len(img)
+
+
+def test_people_are_cut_out_and_split_by_time():
+    frames = np.random.RandomState(0).randint(256, size=(5, 12, 12, 3), dtype=np.uint8)
+    found = dict(people_crops(frames, OnePerFrame()))
+    assert list(found) == [*(f"train/frame{number:03d}-00.png" for number in range(4)), "held-out/frame004-00.png"]
+    assert (found["train/frame001-00.png"] == frames[1, 1:7, 0:6]).all()  # 1.1 times 5 px around (3, 3.5)
+
+
+def test_people_need_the_detector(tmp_path):
+    (tmp_path / "video").touch()
+    arguments = ["people", f"--video={tmp_path / 'video'}", f"--dest={tmp_path}", f"--detectors={tmp_path}"]
+    with mock.patch.object(real_pictures, "load_object_detector", side_effect=UserError("nanodet.bin is missing")):
+        result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, result.output) == (1, "Error: nanodet.bin is missing\n")
+
+
 def test_aerial_tiles(tmp_path, monkeypatch):
     monkeypatch.setattr(real_pictures, "AERIAL_TILE_PX", 8)
     monkeypatch.setattr(real_pictures, "AERIAL_STRIDE_PX", 8)
@@ -57,7 +87,7 @@ def test_aerial_tiles(tmp_path, monkeypatch):
         assert (np.asarray(image) == pixels[:, 8:]).all()
 
 
-@pytest.mark.parametrize(("command", "flag"), [("street", "--video"), ("aerial", "--wheel")])
+@pytest.mark.parametrize(("command", "flag"), [("street", "--video"), ("people", "--video"), ("aerial", "--wheel")])
 def test_other_files_are_refused_in_one_line(tmp_path, command, flag):
     (tmp_path / "text").write_text("no video")
     with zipfile.ZipFile(tmp_path / "zip", "w") as archive:
@@ -70,5 +100,5 @@ def test_other_files_are_refused_in_one_line(tmp_path, command, flag):
 
 
 def test_nothing_to_write(tmp_path):
-    with pytest.raises(click.ClickException, match="there are no tiles"):
+    with pytest.raises(click.ClickException, match="there is nothing to write"):
         real_pictures.write_all(iter(()), tmp_path)
