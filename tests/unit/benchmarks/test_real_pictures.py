@@ -48,10 +48,10 @@ class OnePerFrame:
     """Finds a person and a car in every frame, and a person too small to count."""
 
     categories = ("car", "person")
-    min_side_px = 5.0
+    min_side_px = 3.5
 
     def detect(self, img):
-        boxes = torch.tensor([[2.0, 1.0, 4.0, 6.0], [0.0, 0.0, 8.0, 8.0], [0.0, 0.0, 2.0, 4.0]])
+        boxes = torch.tensor([[2.0, 1.0, 4.0, 5.0], [0.0, 0.0, 8.0, 8.0], [0.0, 0.0, 2.0, 3.0]])
         return [Detections(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 0, 1]))] * len(img)
 
 
@@ -59,7 +59,7 @@ def test_people_are_cut_out_and_split_by_time():
     frames = np.random.RandomState(0).randint(256, size=(5, 12, 12, 3), dtype=np.uint8)
     found = dict(people_crops(frames, OnePerFrame()))
     assert list(found) == [*(f"train/frame{number:03d}-00.png" for number in range(4)), "held-out/frame004-00.png"]
-    assert (found["train/frame001-00.png"] == frames[1, 1:7, 0:6]).all()  # 1.1 times 5 px around (3, 3.5)
+    assert (found["train/frame001-00.png"] == frames[1, 1:5, 1:5]).all()
 
 
 def test_people_need_the_detector(tmp_path):
