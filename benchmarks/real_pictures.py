@@ -142,11 +142,11 @@ def street(video: Path, dest: Path) -> None:
 @click.option("--detectors", type=click.Path(file_okay=False), help="Folder with nanodet.bin (docs/metrics.md).")
 def people(video: Path, dest: Path, detectors: str | None) -> None:
     """Cut out the people that NanoDet finds in a street video: DEST/train and DEST/held-out, by time."""
+    frames = read_frames(video)
     try:
         detector = load_object_detector(NANODET, folder=detectors)
     except UserError as error:
         raise click.ClickException(str(error)) from error
-    frames = read_frames(video)
     click.echo(f"Wrote {write_all(people_crops(frames, detector), dest)} people of {len(frames)} frames to {dest}")
 
 

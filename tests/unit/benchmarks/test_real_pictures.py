@@ -62,7 +62,8 @@ def test_people_are_cut_out_and_split_by_time():
     assert (found["train/frame001-00.png"] == frames[1, 1:5, 1:5]).all()
 
 
-def test_people_need_the_detector(tmp_path):
+def test_people_need_the_detector(tmp_path, monkeypatch):
+    monkeypatch.setattr(real_pictures, "read_frames", lambda _video: np.zeros([1, 12, 12, 3], np.uint8))
     (tmp_path / "video").touch()
     arguments = ["people", f"--video={tmp_path / 'video'}", f"--dest={tmp_path}", f"--detectors={tmp_path}"]
     with mock.patch.object(real_pictures, "load_object_detector", side_effect=UserError("nanodet.bin is missing")):
