@@ -17,10 +17,11 @@ from typing import Any, get_origin, get_type_hints
 from comparison.paths import with_absolute_paths
 from comparison.snapshots import scored_snapshots
 from dnnlib.atomic import write_atomic
-from dnnlib.jsonl import read_lines, statistic
+from dnnlib.jsonl import read_lines
 from dnnlib.util import UserError
 from training.run.folder import RunState, find_state
 from training.run.options_file import OPTIONS_FILE
+from training.run.stats_file import read_ticks
 from training.run.status import read_status
 
 MANIFEST = "job.json"
@@ -142,8 +143,7 @@ def find_run(folder: Path) -> Path | None:
 
 def trained_kimg(run_dir: Path) -> float:
     """Return how far a run has come, by its statistics."""
-    lines = read_lines(run_dir / "stats.jsonl")
-    return max((statistic(line, "Progress/kimg") or 0.0 for _number, line in lines), default=0.0)
+    return max((tick.kimg for tick in read_ticks(run_dir)), default=0.0)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from comparison.records import ScoredRun
-from comparison.summary import Cell, Comparison, MethodResult, Value
-from msconD.plots import Run
+from comparison.summary import Cell, Comparison, MethodResult, RunValue, mean_of_series
+from training.run.heights import logit_heights, logits
 from training.run.page.charts import Line, chart
 from training.run.page.html import Html, tag
+from training.run.stats_file import Series
 
 
 def gaps_by_height(comparison: Comparison) -> tuple[str, list[str], list[tuple[MethodResult, list[Cell]]]]:
@@ -30,64 +33,40 @@ def logit_gaps(result: MethodResult, kimg: float) -> dict[int, Cell]:
     """Return how far the mean logits of real images lie above those of generated ones, from kimg / 2 to kimg.
 
     Args:
-        result: A method. Its runs that have not seen so many images, or whose records are damaged, are left out.
+        result: A method. Its runs that have not seen so many images, or have no logits, are left out.
         kimg: Thousands of real images.
 
     Returns:
         A number for each seed, by the height of the map of logits.
     """
-    values: dict[int, list[Value]] = {}
-    for run in result.runs:
-        if run.ticks[-1].kimg >= kimg - 1e-6 and (stats := _statistics(run)) is not None:
-            ticks = [tick for tick in run.ticks if kimg / 2 - 1e-6 <= tick.kimg <= kimg + 1e-6]
-            for h in _heights(stats) if ticks else ():
-                if (gap := _gap(stats, h, kimg)) is not None:
-                    source = f"{ticks[0].source} to {ticks[-1].source.rpartition(':')[2]}"
-                    values.setdefault(h, []).append(Value(run.seed, gap, source))
-    return {h: Cell(tuple(found)) for h, found in values.items()}
+    cells = {h: result.cell(_gap(h, kimg)) for h in logit_heights(name for run in result.runs for name in run.series)}
+    return {h: cell for h, cell in cells.items() if cell.values}
 
 
-def _statistics(run: ScoredRun) -> Run | None:
-    try:
-        stats = Run(run.folder)
-        for h in _heights(stats):
-            for kind in ("real", "fake"):
-                stats.logits(kind, h)  # which reads the lines
-    except ValueError:  # a damaged line
-        return None
-    return stats
+def _gap(h: int, kimg: float) -> RunValue:
+    def find(run: ScoredRun) -> tuple[float, str] | None:
+        real, fake = (mean_of_series(run, logits(run.series, kind, h), kimg) for kind in ("real", "fake"))
+        return None if real is None or fake is None else (real[0] - fake[0], real[1])
 
-
-def _heights(stats: Run) -> list[int]:
-    return sorted({1, *stats.scales("Loss/scores/real")})
-
-
-def _gap(stats: Run, h: int, kimg: float) -> float | None:
-    means = []
-    for kind in ("real", "fake"):
-        series = stats.logits(kind, h)
-        if series is None:
-            return None
-        within = series.mean[(kimg / 2 - 1e-6 <= series.kimg) & (series.kimg <= kimg + 1e-6)]
-        if len(within) == 0:
-            return None
-        means.append(float(within.mean()))
-    return means[0] - means[1]
+    return find
 
 
 def logit_charts(result: MethodResult) -> Html | None:
-    """Draw figure 2 of the supplement for the first seed of a method; None without usable records."""
-    stats = _statistics(result.runs[0]) if result.runs else None
-    if stats is None:
+    """Draw figure 2 of the supplement for the first seed of a method; None without logits."""
+    if not result.runs:
         return None
-    title = f"{result.method.label}, seed {result.runs[0].seed}"
-    return tag("div", tag("h3", title), tag("div", *(_chart(stats, h) for h in _heights(stats)), class_="triple"))
+    run = result.runs[0]
+    charts = [drawn for h in logit_heights(run.series) if (drawn := _chart(run.series, h)) is not None]
+    if not charts:
+        return None
+    title = f"{result.method.label}, seed {run.seed}"
+    return tag("div", tag("h3", title), tag("div", *charts, class_="triple"))
 
 
-def _chart(stats: Run, h: int) -> Html | None:
+def _chart(run: Mapping[str, Series], h: int) -> Html | None:
     lines = []
     for color, kind in enumerate(("real", "fake")):
-        series = stats.logits(kind, h)
+        series = logits(run, kind, h)
         if series is not None:
             low, high = series.mean - series.std, series.mean + series.std
             x, y, bottom, top = (column.round(5).tolist() for column in (series.kimg, series.mean, low, high))

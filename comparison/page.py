@@ -28,6 +28,7 @@ from dnnlib.util import format_time
 from metrics.direction import is_higher_better
 from training.run.page.charts import NUM_COLORS
 from training.run.page.html import Html, document, table, tag
+from training.run.stats_file import STATS_FILE
 
 READING = (
     f"Mean {PLUS_MINUS} sample standard deviation over the seeds. The numbers link to the records of their runs; "
@@ -301,7 +302,7 @@ def _records(plan: Plan, result: MethodResult) -> Html:
     stats = [
         tag("li", tag("a", tag("code", name), href=name), f" (seed {run.seed}: time, memory, logits)")
         for run in result.runs
-        for name in [(run.folder / "stats.jsonl").relative_to(plan.outdir).as_posix()]
+        for name in [(run.folder / STATS_FILE).relative_to(plan.outdir).as_posix()]
     ]
     return tag(
         "details",

@@ -19,11 +19,11 @@ from dnnlib.util import UserError
 from training.data.grid import write_png
 from training.run.json_files import read_small_file
 from training.run.options_file import OPTIONS_FILE
+from training.run.stats_file import STATS_FILE
 from training.run.status import STATUS_FILE
 
 COPY = "is_copy"
 """A key of the plan."""
-STATS_FILE = "stats.jsonl"
 REALS_FILE = "reals.png"
 
 

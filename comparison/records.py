@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from comparison.snapshots import TICKS_PER_SNAPSHOT
-from dnnlib.jsonl import finite, read_lines, statistic
+from dnnlib.jsonl import finite, read_lines
 from training.run.names import snapshot_kimg
+from training.run.stats_file import STATS_FILE, Series, read_series, read_ticks
 
 
 @dataclass(frozen=True)
@@ -58,26 +60,31 @@ class ScoredRun:
         """Training time by images seen, over the whole run."""
         return self.ticks[-1].train_sec / self.ticks[-1].kimg
 
+    @cached_property
+    def series(self) -> dict[str, Series]:
+        """Statistics by name, read when they are asked for."""
+        return read_series(self.folder)
+
 
 def read_run(seed: int, run_dir: Path, root: Path, metrics: list[str]) -> ScoredRun:
     """Read the records of a run; sources are named relative to ``root``."""
-    records = ScoredRun(seed, run_dir, _read_ticks(run_dir / "stats.jsonl", root))
+    records = ScoredRun(seed, run_dir, _read_ticks(run_dir, root))
     for metric in metrics:
         _read_scores(records, metric, root)
     return records
 
 
-def _read_ticks(path: Path, root: Path) -> list[StatsLine]:
+def _read_ticks(run_dir: Path, root: Path) -> list[StatsLine]:
+    file = (run_dir / STATS_FILE).relative_to(root)
     ticks: list[StatsLine] = []
     train_sec = 0.0
-    for number, line in read_lines(path):
-        kimg, tick = statistic(line, "Progress/kimg"), statistic(line, "Progress/tick")
-        sec = statistic(line, "Timing/sec_per_tick")
-        if kimg is None or sec is None or tick is None or kimg <= 0:
+    for tick in read_ticks(run_dir):
+        number, sec = tick.mean("Progress/tick"), tick.mean("Timing/sec_per_tick")
+        if number is None or sec is None or tick.kimg <= 0:
             continue
         train_sec += sec
-        memory = statistic(line, "Resources/peak_gpu_mem_gb") or statistic(line, "Resources/cpu_mem_gb") or 0.0
-        ticks.append(StatsLine(round(tick), kimg, train_sec, memory, f"{path.relative_to(root)}:{number}"))
+        memory_gib = tick.mean("Resources/peak_gpu_mem_gb") or tick.mean("Resources/cpu_mem_gb") or 0.0
+        ticks.append(StatsLine(round(number), tick.kimg, train_sec, memory_gib, f"{file}:{tick.number}"))
     return ticks
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from dnnlib.jsonl import read_lines, statistic
 from training.run.names import snapshot_kimg
+from training.run.stats_file import read_ticks
 from training.run.status import read_status
 
 TICKS_PER_SNAPSHOT = 4
@@ -28,15 +27,10 @@ def scored_snapshots(run_dir: Path) -> list[Path]:
 
 def _planned_names(run_dir: Path) -> set[str] | None:
     """Names that snapshots at the due ticks can have, and that at the end of a finished run; None without a record."""
-    ticks = [_tick_and_nimg(line) for _number, line in read_lines(run_dir / "stats.jsonl")]
+    ticks = [(tick.mean("Progress/tick"), round(tick.kimg * 1000)) for tick in read_ticks(run_dir)]
     if not ticks:
         return None
-    due = [nimg for tick, nimg in ticks if tick % TICKS_PER_SNAPSHOT == 0]
+    due = [nimg for number, nimg in ticks if number is not None and number % TICKS_PER_SNAPSHOT == 0]
     if read_status(run_dir).get("reason") == "finished":
         due.append(ticks[-1][1])
     return {f"network-snapshot-{nimg // 1000:06d}{rest}.pkl" for nimg in due for rest in ("", f"_{nimg % 1000:03d}")}
-
-
-def _tick_and_nimg(line: dict[str, Any]) -> tuple[int, int]:
-    tick, kimg = statistic(line, "Progress/tick"), statistic(line, "Progress/kimg")
-    return (-1, 0) if tick is None or kimg is None else (round(tick), round(kimg * 1000))  # or a damaged line

@@ -13,8 +13,8 @@ from comparison.plan import Plan
 from comparison.records import Point, ScoredRun, read_run
 from comparison.runner import describe
 from comparison.statistics import Spread, spread, value_at
-from dnnlib.jsonl import read_lines, statistic
 from metrics.direction import is_higher_better
+from training.run.stats_file import SAME_KIMG, Series
 
 RunValue = Callable[[ScoredRun], "tuple[float, str] | None"]
 """Finds a number of a run and where it stands; None if the run does not have it."""
@@ -205,22 +205,18 @@ def second_half(comparison: Comparison, score: str) -> RunValue:
 
 def mean_statistic(name: str, kimg: float) -> RunValue:
     """Return the mean of a statistic in ``stats.jsonl`` from kimg / 2 to kimg; shorter runs have none."""
+    return lambda run: mean_of_series(run, run.series.get(name), kimg)
 
-    def find(run: ScoredRun) -> tuple[float, str] | None:
-        path = run.folder / "stats.jsonl"
-        lines = [
-            (number, value)
-            for number, line in read_lines(path)
-            if kimg / 2 - 1e-6 <= (statistic(line, "Progress/kimg") or 0) <= kimg + 1e-6
-            and statistic(line, name, "num")
-            and (value := statistic(line, name)) is not None
-        ]
-        if not lines or not run.ticks or run.ticks[-1].kimg < kimg - 1e-6:
-            return None
-        source = f"{run.ticks[-1].source.rpartition(':')[0]}:{lines[0][0]} to {lines[-1][0]}"
-        return sum(value for _number, value in lines) / len(lines), source
 
-    return find
+def mean_of_series(run: ScoredRun, series: Series | None, kimg: float) -> tuple[float, str] | None:
+    """Return the mean from kimg / 2 to kimg, and its lines; None for a shorter run, or without values there."""
+    if series is None or run.ticks[-1].kimg < kimg - SAME_KIMG:
+        return None
+    half = series.between(kimg / 2, kimg)
+    if len(half.mean) == 0:
+        return None
+    file, _, _line = run.ticks[-1].source.rpartition(":")
+    return float(half.mean.mean()), f"{file}:{half.number[0]} to {half.number[-1]}"
 
 
 def best(score: str) -> RunValue:

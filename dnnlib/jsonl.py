@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,15 +43,3 @@ def finite(value: Any) -> float | None:
     """Return a number of at most `MAX_VALUE` as float, None for anything else."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return float(value) if is_number and abs(value) <= MAX_VALUE else None
-
-
-def statistic(line: Mapping[str, Any], name: str, key: str = "mean") -> float | None:
-    """Return a value of one statistic in a line of ``stats.jsonl``; None if it is missing or no finite number.
-
-    Args:
-        line: The line, which maps names to "num", "mean" and "std".
-        name: Such as "Progress/kimg".
-        key: "num", "mean" or "std".
-    """
-    entry = line.get(name)
-    return finite(entry.get(key)) if isinstance(entry, dict) else None

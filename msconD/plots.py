@@ -10,8 +10,6 @@ Requires matplotlib.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -19,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import click
 import numpy as np
 
-from dnnlib.jsonl import MAX_VALUE
+from training.run.heights import heights, logit_heights, logits
+from training.run.stats_file import STATS_FILE, Series, measured, read_series, read_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,94 +26,56 @@ if TYPE_CHECKING:
 
 PANEL_SIZE_INCH = (4.0, 2.8)
 KINDS = {"real": "tab:blue", "fake": "tab:orange"}
-HEIGHTS = [2**i for i in range(11)]
+PLOTTED = ("Loss/scores/", "Con/")
+"""Beginnings of the names of what is plotted."""
 
 
-class Series(NamedTuple):
-    """One statistic of a run over training, arrays of equal length."""
+class Run(NamedTuple):
+    """Statistics of one run."""
 
-    kimg: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
+    name: str
+    series: dict[str, Series]
+    """By the names of the statistics."""
+    left_out: list[int]
+    """Numbers of the lines that are damaged, or in which something that is plotted is damaged or not finite."""
 
 
-class Run:
-    """Statistics of one run.
-
-    Args:
-        folder: Run folder that holds stats.jsonl.
+def read_run(folder: Path) -> Run:
+    """Read the statistics of a run.
 
     Raises:
-        ValueError: It holds none, or one with a damaged line.
+        ValueError: The folder has none.
     """
+    path = folder / STATS_FILE
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; give the folder of a run that has finished a tick")
+    name = folder.resolve().name.replace("$", r"\$")  # a pair of $ would begin a formula
+    return Run(name, read_series(folder), _left_out(folder))
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "stats.jsonl"
-        if not self.path.is_file():
-            raise ValueError(f"{self.path} is missing; give the folder of a run that has finished a tick")
-        self.name = folder.resolve().name.replace("$", r"\$")  # a pair of $ would begin a formula
-        lines = self.path.read_bytes().split(b"\n")[:-1]  # without a line that is still being written
-        self.ticks = {number: self._tick(number, line) for number, line in enumerate(lines, start=1)}
-        self.diverged: set[int] = set()
-        """Numbers of lines with values that are not finite."""
 
-    def _tick(self, number: int, line: bytes) -> dict[str, Any]:
-        try:
-            tick = json.loads(line)
-        except (ValueError, RecursionError):
-            tick = None
-        if not isinstance(tick, dict):
-            raise self._damaged(number, "is not a JSON object")
-        return tick
+def _left_out(folder: Path) -> list[int]:
+    numbers: list[int] = []
+    next_number = 1
+    for tick in read_ticks(folder):
+        numbers += range(next_number, tick.number)
+        if any(_is_damaged(tick.line, name) for name in tick.line if name.startswith(PLOTTED)):
+            numbers.append(tick.number)
+        next_number = tick.number + 1
+    return numbers
 
-    def _damaged(self, number: int, words: str) -> ValueError:
-        return ValueError(f"{self.path}: line {number} {words}; delete that line")
 
-    def _mean_std(self, number: int, name: str) -> tuple[float, float] | None:
-        """Return a statistic of one tick, or None if nothing was reported or the values are not finite."""
-        entry = self.ticks[number].get(name)
-        values = [entry.get(key, "") for key in ("num", "mean", "std")] if isinstance(entry, dict) else [entry]
-        if len(values) < 3 or not all(value is None or type(value) in (int, float) for value in values):
-            raise self._damaged(number, f"has no number, mean and standard deviation of {name}")
-        num, mean, std = (math.nan if value is None or abs(value) > MAX_VALUE else float(value) for value in values)
-        if num == 0:
-            return None
-        if not all(map(math.isfinite, (num, mean, std))):
-            self.diverged.add(number)
-            return None
-        return mean, std
-
-    def series(self, name: str) -> Series | None:
-        """Return a statistic by its name, or None if the run never reported it.
-
-        Raises:
-            ValueError: A line is damaged.
-        """
-        rows = []
-        for number in (number for number, tick in self.ticks.items() if name in tick):
-            kimg, values = self._mean_std(number, "Progress/kimg"), self._mean_std(number, name)
-            if kimg is not None and values is not None:
-                rows.append((kimg[0], *values))
-        return Series(*np.array(rows).T) if rows else None
-
-    def scales(self, prefix: str) -> list[int]:
-        """List the heights h, powers of two, of the statistics named ``<prefix>_h<h>``."""
-        names = {name for tick in self.ticks.values() for name in tick}
-        return [h for h in HEIGHTS if f"{prefix}_h{h}" in names]
-
-    def logits(self, kind: str, h: int) -> Series | None:
-        """Return D's logits at height h of ``real`` or ``fake`` images; other methods report the global ones only."""
-        found = self.series(f"Loss/scores/{kind}_h{h}")
-        return self.series(f"Loss/scores/{kind}") if found is None and h == 1 else found
+def _is_damaged(line: dict[str, Any], name: str) -> bool:
+    is_empty = isinstance(line[name], dict) and line[name].get("num") == 0
+    return not is_empty and measured(line, name) is None
 
 
 def plot_logits(runs: Sequence[Run]) -> Figure:
     """Draw figure 2 of the supplement: a row per run, a column per scale, means as lines, deviations as bands."""
-    scales = sorted({1}.union(*(run.scales("Loss/scores/real") for run in runs)))
+    scales = logit_heights(name for run in runs for name in run.series)
     figure, panels = _panels(len(runs), len(scales), sharey="col")
     for row, run in zip(panels, runs, strict=True):
         for panel, h in zip(row, scales, strict=True):
-            found = {kind: run.logits(kind, h) for kind in KINDS}
+            found = {kind: logits(run.series, kind, h) for kind in KINDS}
             if not any(found.values()):
                 panel.set_axis_off()
                 continue
@@ -134,7 +95,7 @@ def plot_contrastive(runs: Sequence[Run]) -> Figure | None:
 
     Accuracy is how often the nearest key of a query is a positive. The dotted line is the loss of guessing.
     """
-    scales = sorted(set().union(*(run.scales("Con/loss") for run in runs)))
+    scales = heights((name for run in runs for name in run.series), "Con/loss")
     if not scales:
         return None
     figure, panels = _panels(2, len(scales), sharey="row")
@@ -143,7 +104,7 @@ def plot_contrastive(runs: Sequence[Run]) -> Figure | None:
         accuracy_panel.set_title(f"height {h}", fontsize="small")
         accuracy_panel.set_ylim(0, 1)
         for run in runs:
-            top1, loss, excess = (run.series(f"Con/{name}_h{h}") for name in ("top1", "loss", "excess"))
+            top1, loss, excess = (run.series.get(f"Con/{name}_h{h}") for name in ("top1", "loss", "excess"))
             if top1 is None or loss is None or excess is None:
                 continue
             (line,) = accuracy_panel.plot(top1.kimg, top1.mean, label=run.name)
@@ -194,7 +155,7 @@ def main(run_dirs: tuple[Path, ...], outdir: Path | None) -> None:
         raise click.ClickException("matplotlib is not installed: pip install matplotlib") from None
     outdir = outdir or run_dirs[0]
     try:
-        runs = [Run(run_dir) for run_dir in run_dirs]
+        runs = [read_run(run_dir) for run_dir in run_dirs]
         figures = {"logits": plot_logits(runs), "contrastive": plot_contrastive(runs)}
         outdir.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
@@ -202,10 +163,11 @@ def main(run_dirs: tuple[Path, ...], outdir: Path | None) -> None:
                 _save(figure, outdir / name)
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
-    for run in runs:
-        if run.diverged:
-            where = f"line {min(run.diverged)}" + (" and others" if len(run.diverged) > 1 else "")
-            click.echo(f"{run.path}: {where}: values that are not finite are left out", err=True)
+    for run_dir, run in zip(run_dirs, runs, strict=True):
+        if run.left_out:
+            where = f"line {run.left_out[0]}" + (" and others" if len(run.left_out) > 1 else "")
+            what = "what is damaged or not finite is left out"
+            click.echo(f"{run_dir / STATS_FILE}: {where}: {what}", err=True)
 
 
 if __name__ == "__main__":

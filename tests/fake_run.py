@@ -70,6 +70,11 @@ def write_run(
     return run_dir
 
 
+def stats_line(means: dict[str, Any]) -> str:
+    """A line of stats.jsonl with one value of each statistic."""
+    return json.dumps({name: {"num": 1, "mean": mean, "std": 0.0} for name, mean in means.items()}) + "\n"
+
+
 def _means(tick: int, kimg_per_tick: float) -> dict[str, float]:
     wave = math.sin(tick / 5)
     values: dict[str, Any] = {

@@ -20,11 +20,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from dnnlib.jsonl import read_lines, statistic
 from dnnlib.util import UserError
 from training.checkpoint_names import PREFIX, has_checkpoint, has_had_checkpoint, saved_nimg
 from training.run.lock import LOCK_FILE, is_locked
 from training.run.options_file import OPTIONS_FILE
+from training.run.stats_file import STATS_FILE, read_ticks
 from training.run.status import SAVED, read_status
 
 _FIRST_TICK_SNAPSHOT = re.compile(r"network-snapshot-000000(\.pkl)?")
@@ -119,7 +119,7 @@ def check_files(run_dir: Path) -> None:
         UserError: A file that is written in place is a link, or something is neither a file nor a folder.
     """
     for path in run_dir.iterdir():
-        is_written_in_place = path.name in (LOCK_FILE, "log.txt", "stats.jsonl") or path.name.startswith("metric-")
+        is_written_in_place = path.name in (LOCK_FILE, "log.txt", STATS_FILE) or path.name.startswith("metric-")
         if path.is_symlink() and is_written_in_place:
             raise UserError(f"{run_dir}: {path.name[:100]!a} is a link, which would be written through; delete it")
         if path.exists() and not (path.is_file() or path.is_dir()):
@@ -138,9 +138,9 @@ def has_progress(run_dir: Path) -> bool:
         return True
     if any(not _FIRST_TICK_SNAPSHOT.fullmatch(path.name) for path in run_dir.glob("network-snapshot-*")):
         return True
-    if not (run_dir / "stats.jsonl").is_file():
+    if not (run_dir / STATS_FILE).is_file():
         return False
-    with open(run_dir / "stats.jsonl", "rb") as file:
+    with open(run_dir / STATS_FILE, "rb") as file:
         return sum(1 for _line in zip(file, range(2), strict=False)) > 1
 
 
@@ -174,9 +174,5 @@ def refuse_to_start_over(run_dir: Path) -> None:
 def read_spent_sec(run_dir: Path) -> float:
     """Return the seconds that a run had trained, over all its sessions, up to its newest checkpoint."""
     kimg_to_keep = saved_nimg(run_dir) / 1000
-    spent_sec = 0.0
-    for _number, line in read_lines(run_dir / "stats.jsonl"):
-        kimg, sec = (statistic(line, name) or 0.0 for name in ("Progress/kimg", "Timing/total_sec"))
-        if kimg <= kimg_to_keep:
-            spent_sec = max(spent_sec, sec)
-    return spent_sec
+    ticks = (tick for tick in read_ticks(run_dir) if tick.kimg <= kimg_to_keep)
+    return max((tick.mean("Timing/total_sec") or 0.0 for tick in ticks), default=0.0)

@@ -24,6 +24,7 @@ from dnnlib.util import format_time
 from torch_utils import training_stats
 from training.data.overview import overview
 from training.run.events import EventFiles
+from training.run.stats_file import STATS_FILE
 from training.run.wandb_run import WandbRun
 
 SILENCE_SEC = 10.0
@@ -197,7 +198,7 @@ class RunLog:
     def __init__(
         self, run_dir: Path, num_bytes: int, cur_nimg: int, steps_per_kimg: int = 1, other: str | None = None
     ) -> None:
-        path = run_dir / "stats.jsonl"
+        path = run_dir / STATS_FILE
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by `close`)
         self._file.truncate(min(num_bytes, self.num_bytes))
         self._steps_per_kimg = steps_per_kimg

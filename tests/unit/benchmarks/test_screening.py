@@ -10,6 +10,7 @@ from benchmarks.screening import DESIGNS, estimate, main
 from comparison.jobs import Job, write_job
 from comparison.methods import parse_methods
 from comparison.statistics import half_width
+from tests.fake_run import stats_line
 
 NINE = DESIGNS["nine"]
 
@@ -81,15 +82,17 @@ def write_comparison(outdir, scores):
         write_job(run.parent, job)
         (run / "training_options.json").write_text("{}")
         ticks = [
-            {
-                "Progress/kimg": {"mean": kimg + 0.008},
-                "Progress/tick": {"mean": kimg},
-                "Timing/sec_per_tick": {"mean": 1},
-                "Health/diversity": {"num": 1, "mean": value / 1000},
-            }
+            stats_line(
+                {
+                    "Progress/kimg": kimg + 0.008,
+                    "Progress/tick": kimg,
+                    "Timing/sec_per_tick": 1,
+                    "Health/diversity": value / 1000,
+                }
+            )
             for kimg, value in zip((10, 20, 30), values, strict=True)
         ]
-        (run / "stats.jsonl").write_text("".join(json.dumps(tick) + "\n" for tick in ticks))
+        (run / "stats.jsonl").write_text("".join(ticks))
         lines = [
             {"snapshot_pkl": f"network-snapshot-0000{kimg}.pkl", "results": {"fd1k_efflite1": value}}
             for kimg, value in zip((10, 20, 30), values, strict=True)

@@ -1,6 +1,5 @@
 """How far the logits of real and of generated images lie apart, from records with known numbers."""
 
-import dataclasses
 import json
 
 import pytest
@@ -62,9 +61,9 @@ def test_damaged_records_are_left_out(comparison):
 
 
 def test_runs_without_a_usable_tick_in_the_second_half_are_left_out(comparison):
-    run = comparison.methods[1].runs[0]
-    del run.ticks[1:3]
-    run.ticks[-1] = dataclasses.replace(run.ticks[-1], kimg=9.0)
+    path = comparison.methods[1].runs[0].folder / "stats.jsonl"
+    first, second, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([first, second, *(line.replace("real_h8", "other") for line in lines)]))
     assert [value.seed for value in logit_gaps(comparison.methods[1], 3.008)[8].values] == [1]
 
 

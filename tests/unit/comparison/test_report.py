@@ -247,9 +247,7 @@ def test_runs_of_several_lengths(outdir):
 
 def test_gaps_of_logits_are_shown_without_curves(outdir):
     for folder in outdir.glob("*/seed0/*/stats.jsonl"):  # curves are those of the first seeds
-        folder.write_text(
-            folder.read_text().replace('"Loss/scores/real": {"num": 2', '"Loss/scores/real": {"num": "2"')
-        )
+        folder.write_text(folder.read_text().replace("Loss/scores", "Loss/other"))
     write_report(read_plan(outdir), {})
     titles = [text for _attrs, text in Page((outdir / "comparison.html").read_text()).all("h2")]
     assert "Logits by scale" in titles

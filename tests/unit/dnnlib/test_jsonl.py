@@ -3,7 +3,7 @@ import tracemalloc
 import pytest
 
 from dnnlib import jsonl
-from dnnlib.jsonl import MAX_LINE_BYTES, MAX_VALUE, finite, read_lines, statistic
+from dnnlib.jsonl import MAX_LINE_BYTES, MAX_VALUE, finite, read_lines
 
 
 def test_no_file_no_lines(tmp_path):
@@ -42,14 +42,3 @@ def test_numbers_that_can_be_shown():
     assert [finite(value) for value in (2, -0.5, MAX_VALUE)] == [2.0, -0.5, MAX_VALUE]
     for value in (float("nan"), float("inf"), -2 * MAX_VALUE, 10**400, True, None, "1", [1]):
         assert finite(value) is None
-
-
-@pytest.mark.parametrize("entry", [None, 3.0, [], {}, {"mean": None}, {"mean": "3"}, {"mean": float("nan")}])
-def test_what_is_no_statistic_is_none(entry):
-    assert statistic({"Progress/kimg": entry}, "Progress/kimg") is None
-    assert statistic({}, "Progress/kimg") is None
-
-
-def test_statistics():
-    line = {"Progress/kimg": {"num": 1, "mean": 3, "std": 0.5}}
-    assert [statistic(line, "Progress/kimg", key) for key in ("num", "mean", "std")] == [1.0, 3.0, 0.5]

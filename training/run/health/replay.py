@@ -11,6 +11,7 @@ from dnnlib.jsonl import finite, read_lines
 from metrics.direction import is_higher_better
 from training.run.health.monitor import Monitor
 from training.run.names import snapshot_kimg
+from training.run.stats_file import read_ticks
 
 CONDITIONS = ("real_fingerprint", "num_real", "seed", "object_detector")
 """Entries of 'protocol' in ``metric-*.jsonl`` that must agree for two scores of a run to be comparable.
@@ -27,8 +28,8 @@ def replay(run_dir: Path, options: Mapping[str, Any]) -> Monitor:
         options: Arguments of the training loop.
     """
     monitor, scores = Monitor(options), deque(_read_first_scores(run_dir, options))
-    for _number, line in read_lines(run_dir / "stats.jsonl"):
-        monitor.add_tick(line)
+    for tick in read_ticks(run_dir):
+        monitor.add_tick(tick.line)
         while scores and scores[0][0] <= monitor.history.kimg:  # a score follows its tick
             monitor.add_score(*scores.popleft())
     for score in scores:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
-from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dnnlib.jsonl import MAX_LINE_BYTES, finite, read_lines, statistic
+import numpy as np
+
+from dnnlib.jsonl import MAX_LINE_BYTES, finite
 from dnnlib.util import UserError
 from training.checkpoint_names import has_checkpoint
 from training.run.best import read_best
@@ -19,6 +20,7 @@ from training.run.health.replay import read_scores, replay
 from training.run.json_files import read_json_object
 from training.run.lock import is_locked
 from training.run.options_file import OPTIONS_FILE, read_options
+from training.run.stats_file import STATS_FILE, read_series
 from training.run.status import ENDED, read_status
 
 MAX_POINTS = 300
@@ -90,13 +92,12 @@ def read_records(run_dir: Path, monitor: Monitor | None = None, max_points: int 
         UserError: There is no run.
         OSError: A file cannot be read.
     """
-    stats = run_dir / "stats.jsonl"
-    if not stats.is_file():
-        raise UserError(f"{run_dir}: not a run folder that has finished a tick, stats.jsonl is missing")
+    if not (run_dir / STATS_FILE).is_file():
+        raise UserError(f"{run_dir}: not a run folder that has finished a tick, {STATS_FILE} is missing")
     status = read_status(run_dir)
     options, is_ours = _read_options(run_dir)
     monitor = monitor or replay(run_dir, options)
-    curves = read_curves(stats, max_points)
+    curves = read_curves(run_dir, max_points)
     kimg = monitor.history.kimg or float(status.get("kimg", 0.0))
     return RunRecords(
         folder=run_dir,
@@ -132,26 +133,18 @@ def _read_options(run_dir: Path) -> tuple[dict[str, Any], bool]:
         return read_json_object(run_dir / OPTIONS_FILE) or {}, False
 
 
-def read_curves(path: Path, max_points: int = MAX_POINTS) -> dict[str, Curve]:
-    """Read all statistics from ``stats.jsonl``, averaged over consecutive ticks so that no curve has more points."""
-    values: dict[str, tuple[array[float], array[float], array[float]]] = {}
-    for _number, line in read_lines(path):
-        kimg = statistic(line, "Progress/kimg")
-        if kimg is None:
-            continue
-        for name in line:
-            mean = statistic(line, name)
-            if mean is not None and statistic(line, name, "num"):
-                columns = values.setdefault(name, (array("d"), array("d"), array("d")))
-                for column, value in zip(columns, (kimg, mean, statistic(line, name, "std") or 0.0), strict=True):
-                    column.append(value)
-    return {name: Curve(*(_thinned(column, max_points) for column in columns)) for name, columns in values.items()}
+def read_curves(run_dir: Path, max_points: int = MAX_POINTS) -> dict[str, Curve]:
+    """Read all statistics of a run, averaged over consecutive ticks so that no curve has more points."""
+    return {
+        name: Curve(*(_thinned(column, max_points) for column in (each.kimg, each.mean, each.std)))
+        for name, each in read_series(run_dir).items()
+    }
 
 
-def _thinned(values: array[float], max_points: int) -> list[float]:
+def _thinned(values: np.ndarray, max_points: int) -> list[float]:
     """Average groups of consecutive values; 5 significant digits are all that a curve can show."""
     size = math.ceil(len(values) / max_points)
-    groups = (values[i : i + size] for i in range(0, len(values), size))
+    groups = (values[i : i + size].tolist() for i in range(0, len(values), size))
     return [float(f"{sum(group) / len(group):.5g}") for group in groups]
 
 
@@ -166,7 +159,7 @@ def _read_all_scores(run_dir: Path, max_points: int) -> dict[str, list[tuple[flo
 
 def updated_sec(run_dir: Path) -> float:
     """Return when the run last reported, in seconds since 1970: what it wrote down, or when the file was changed."""
-    path = run_dir / "stats.jsonl"
+    path = run_dir / STATS_FILE
     with open(path, "rb") as file:
         file.seek(max(path.stat().st_size - MAX_LINE_BYTES, 0))
         last = file.read().splitlines()[-1:]

@@ -1,10 +1,9 @@
 """The length of a run that is continued: one that is reached already is refused, with the way to train on."""
 
-import json
-
 import pytest
 
 from dnnlib.util import UserError
+from tests.fake_run import stats_line
 from tests.training_runs import write_dataset
 from tests.unit.training.run.launch_requests import continued, request
 from training.run.launch import prepare_run
@@ -70,8 +69,7 @@ def test_a_length_that_is_reached_already(run_dir):
 def test_a_time_that_is_spent_already(run_dir):
     write_status(run_dir, "stopped", 3.5, 25000)
     (run_dir / "training-state-000003500.safetensors").touch()
-    tick = {"Progress/kimg": {"mean": 3.5}, "Timing/total_sec": {"mean": 3599.5}}
-    (run_dir / "stats.jsonl").write_text(json.dumps(tick))
+    (run_dir / "stats.jsonl").write_text(stats_line({"Progress/kimg": 3.5, "Timing/total_sec": 3599.5}))
     with pytest.raises(UserError, match=r"has trained for 1h, no less than its new time of 30m: give a larger --time$"):
         continued(run_dir, given={"time": 1800.0})
     assert "time_limit_sec" not in read_options(run_dir)
@@ -82,8 +80,7 @@ def test_a_run_that_was_killed_when_its_time_was_over_goes_on_to_its_end(tmp_pat
     run_dir = prepare_run(request(tmp_path, {"data": str(data), "time": 60.0})).run_dir
     write_status(run_dir, "running", 3.5, 25000)
     (run_dir / "training-state-000003500.safetensors").touch()
-    tick = {"Progress/kimg": {"mean": 3.5}, "Timing/total_sec": {"mean": 61}}
-    (run_dir / "stats.jsonl").write_text(json.dumps(tick))
+    (run_dir / "stats.jsonl").write_text(stats_line({"Progress/kimg": 3.5, "Timing/total_sec": 61}))
     for given in ({}, {"time": 60.0}):
         assert continued(run_dir, given=given).has_work
 

@@ -1,4 +1,3 @@
-import json
 import os
 import re
 from pathlib import Path
@@ -6,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from dnnlib.util import UserError
+from tests.fake_run import stats_line
 from tests.processes import fork_server
 from training.run import folder as run_folder
 from training.run.folder import (
@@ -226,8 +226,8 @@ def test_runs_of_other_users_are_passed_over(tmp_path, monkeypatch):
 
 
 def test_the_time_that_a_run_has_spent(tmp_path):
-    ticks = [{"Progress/kimg": {"mean": kimg}, "Timing/total_sec": {"mean": 100 * kimg}} for kimg in (0.5, 1.5, 2.5)]
-    (tmp_path / "stats.jsonl").write_text("\n".join(map(json.dumps, [*ticks, {"Timing/total_sec": 7}, {}, 3])))
+    ticks = [stats_line({"Progress/kimg": kimg, "Timing/total_sec": 100 * kimg}) for kimg in (0.5, 1.5, 2.5)]
+    (tmp_path / "stats.jsonl").write_text("".join(ticks) + stats_line({"Timing/total_sec": 700}) + "{}\n3\n")
     assert read_spent_sec(tmp_path) == 0  # as it would begin anew
     (tmp_path / "training-state-000001500.safetensors").touch()
     assert read_spent_sec(tmp_path) == 150

@@ -210,12 +210,12 @@ def test_curves_are_thinned_by_averaging(tmp_path):
     lines[9]["a"]["mean"] = None
     lines[0]["b"] = {"num": 0, "mean": 7, "std": 0}
     (tmp_path / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"torn')
-    curves = read_curves(tmp_path / "stats.jsonl", 3)
+    curves = read_curves(tmp_path, 3)
     assert curves.keys() == {"Progress/kimg", "a"}
     assert curves["a"].kimg == [2, 5, 8]
     assert curves["a"].mean == [4, 10, 16]
     assert curves["a"].std == [2, 5, 8]
-    assert len(read_curves(tmp_path / "stats.jsonl", 300)["a"].mean) == 9
+    assert len(read_curves(tmp_path, 300)["a"].mean) == 9
 
 
 def test_a_folder_without_a_run(tmp_path):
