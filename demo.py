@@ -21,6 +21,7 @@ from train import EXIT_STOPPED
 from training.data.grid import write_png
 from training.inference.options import errors_in_one_line
 from training.run.folder import find_run_dir, is_run, runs_by_age
+from training.run.names import GRIDS, SNAPSHOTS, find_grids, list_snapshots
 from training.run.options_file import read_options
 
 RESOLUTION_PX = 32
@@ -104,16 +105,15 @@ def check_own(run_dir: Path, data: Path) -> None:
         raise UserError(f"{run_dir} is not a run of this demo, which trains on {data}: choose another --outdir")
 
 
-def require_files(run_dir: Path, pattern: str, least: int) -> list[Path]:
-    """List the files of a run that the demo shows, by name.
+def require_files(run_dir: Path, what: str, found: list[Path], least: int) -> list[Path]:
+    """Return the files of a run that the demo shows.
 
     Raises:
         UserError: There are fewer than ``least``.
     """
-    found = sorted(run_dir.glob(pattern))
     if len(found) < least:
         needed = f"the demo needs at least {least}; start again in another --outdir"
-        raise UserError(f"{run_dir}: files {pattern}: {len(found)}, {needed}")
+        raise UserError(f"{run_dir}: files {what}: {len(found)}, {needed}")
     return found
 
 
@@ -166,8 +166,9 @@ def main(outdir: Path, kimg: int) -> None:
     outdir = outdir.absolute()
     outdir.mkdir(parents=True, exist_ok=True)
     run_dir = train(outdir, kimg)
-    first, *_, snapshot = require_files(run_dir, "network-snapshot-[0-9]*.pkl", 2)
-    newest = require_files(run_dir, "fakes[0-9]*.png", 1)[-1]
+    first, *_, snapshot = require_files(run_dir, SNAPSHOTS, [path for _kimg, path in list_snapshots(run_dir)], 2)
+    grids = [path for name, path in find_grids(run_dir) if not name.is_initial]
+    newest = require_files(run_dir, GRIDS, grids, 1)[-1]
     generated = run_dir / "generated"
     must_run("generate.py", f"--network={snapshot}", "--seeds=0-31", "--trunc=0.8", "--grid", f"--outdir={generated}")
     has_plots = importlib.util.find_spec("matplotlib") is not None

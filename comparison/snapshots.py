@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.run.names import snapshot_kimg
+from training.run.names import list_snapshots, snapshot_name
 from training.run.stats_file import read_ticks
 from training.run.status import read_status
 
@@ -18,11 +18,7 @@ def scored_snapshots(run_dir: Path) -> list[Path]:
     happens is chance.
     """
     planned = _planned_names(run_dir)
-    return sorted(
-        path
-        for path in run_dir.glob("network-snapshot-*.pkl")
-        if snapshot_kimg(path.name) and (planned is None or path.name in planned)
-    )
+    return [path for kimg, path in list_snapshots(run_dir) if kimg > 0 and (planned is None or path.name in planned)]
 
 
 def _planned_names(run_dir: Path) -> set[str] | None:
@@ -33,4 +29,4 @@ def _planned_names(run_dir: Path) -> set[str] | None:
     due = [nimg for number, nimg in ticks if number is not None and number % TICKS_PER_SNAPSHOT == 0]
     if read_status(run_dir).get("reason") == "finished":
         due.append(ticks[-1][1])
-    return {f"network-snapshot-{nimg // 1000:06d}{rest}.pkl" for nimg in due for rest in ("", f"_{nimg % 1000:03d}")}
+    return {snapshot_name(nimg, has_rest) for nimg in due for has_rest in (False, True)}

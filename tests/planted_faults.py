@@ -469,6 +469,18 @@ FAULTS: dict[str, Fault] = {
         "max(numbers, default=0) + 1",
         ("tests/unit/training/run/test_folder.py",),
     ),
+    "snapshots are listed by name": Fault(
+        "training/run/names.py",
+        "return sorted((kimg, path) for kimg, path in found if kimg is not None)",
+        "return [(kimg, path) for kimg, path in sorted(found, key=lambda each: each[1]) if kimg is not None]",
+        ("tests/unit/training/run/test_names.py",),
+    ),
+    "what was not measured has a mean": Fault(
+        "training/run/stats_file.py",
+        "if num is None or num < 1 or",
+        "if num is None or",
+        ("tests/unit/training/run/test_stats_file.py",),
+    ),
     # training/inference
     "noise of the projection falls linearly": Fault(
         "training/inference/projection.py",

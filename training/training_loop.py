@@ -45,6 +45,7 @@ from training.run.counters import Counters
 from training.run.length import RunLength
 from training.run.lock import lock_run
 from training.run.log import Console, TickTimes, describe_pace, report_tick
+from training.run.names import INITIAL_GRID, grid_file_name, snapshot_name
 from training.run.outputs import CHECKPOINT, SNAPSHOT, Outputs
 from training.run.restore import describe_dataset, find_checkpoint, restore_from
 from training.run.settings import TrainingSettings, settings_signature
@@ -279,7 +280,7 @@ class Trainer:
         self._write_status("running")
         if self.counters.cur_nimg == 0 and self.outputs is not None:
             self.outputs.save_real_images()
-            self._save_samples("fakes_init.png")
+            self._save_samples(INITIAL_GRID)
         self._finish_interrupted_metrics(last_status.get("retried"))
         limit_sec = self.settings.time_limit_sec
         self.console.say(f"Training for {describe_length(self.settings.total_kimg, limit_sec)}...")
@@ -350,16 +351,17 @@ class Trainer:
 
     def _save_outputs(self, due: Due) -> Path | None:
         """Save the samples and the snapshot that are due; returns the path of the snapshot."""
-        name, snapshot = self._kimg_name(), None
+        nimg, has_rest, snapshot = self.counters.cur_nimg, self._names_need_rest(), None
         if due.samples:
-            self.watch.add_samples(self._save_samples(f"fakes{name}.png"), self.augment_pipe)
+            self.watch.add_samples(self._save_samples(grid_file_name(nimg, has_rest)), self.augment_pipe)
             if self.outputs is not None and not self._is_average_warm():
                 G = copy.deepcopy(self.G).eval()
-                self.outputs.save_samples(f"fakes{name}_G.png", G, self.counters.cur_nimg, "Samples of G")
+                name = grid_file_name(nimg, has_rest, is_unaveraged=True)
+                self.outputs.save_samples(name, G, nimg, "Samples of G")
         if due.snapshot:
-            snapshot = self._save_snapshot(f"network-snapshot-{name}.pkl")
+            snapshot = self._save_snapshot(snapshot_name(nimg, has_rest))
         if due.samples or due.snapshot:
-            self.counters.last_snapshot_nimg = self.counters.cur_nimg
+            self.counters.last_snapshot_nimg = nimg
         return snapshot
 
     def _start_tick(self) -> None:
@@ -450,10 +452,9 @@ class Trainer:
         iteration_sec = sum((phase.stopwatch.read_sec() or 0.0) / phase.interval for phase in self.phases)
         return iteration_sec / self.settings.batch_size * 1000
 
-    def _kimg_name(self) -> str:
-        """Thousands of images, six digits; with the rest of them if the last snapshot had the same thousands."""
-        kimg, rest = divmod(self.counters.cur_nimg, 1000)
-        return f"{kimg:06d}" if self.counters.last_snapshot_nimg // 1000 != kimg else f"{kimg:06d}_{rest:03d}"
+    def _names_need_rest(self) -> bool:
+        """Whether the last snapshot had seen as many thousands of images, so that names must tell the rest."""
+        return self.counters.last_snapshot_nimg // 1000 == self.counters.cur_nimg // 1000
 
     def _is_average_warm(self) -> bool:
         """Return whether the moving average has lost half of the initial weights; until then it shows little of G."""
@@ -522,9 +523,9 @@ class Trainer:
         if self._is_done() or counters.last_snapshot_nimg == counters.cur_nimg:
             return
         if settings.network_snapshot_ticks is not None:
-            self._save_snapshot(f"network-snapshot-{self._kimg_name()}.pkl")
+            self._save_snapshot(snapshot_name(counters.cur_nimg, self._names_need_rest()))
         if settings.image_snapshot_ticks is not None:
-            self._save_samples(f"fakes{self._kimg_name()}.png")
+            self._save_samples(grid_file_name(counters.cur_nimg, self._names_need_rest()))
 
     def _finish(self) -> None:
         if self.outputs is None:

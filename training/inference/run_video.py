@@ -14,7 +14,7 @@ from training.data.preparation import to_8_bit
 from training.inference.video_frames import captioned
 from training.run.folder import is_run
 from training.run.latest import find_network
-from training.run.names import find_grids, snapshot_kimg
+from training.run.names import GRIDS, SNAPSHOTS, find_grids, list_snapshots
 
 MAX_SIDE_PX = 1920
 """Larger pictures are shrunk: few players show an mp4 of 8000 pixels."""
@@ -41,8 +41,7 @@ def snapshots(run_dir: Path) -> list[tuple[float, Path]]:
     Raises:
         UserError: There are none.
     """
-    found = [(kimg, path) for path in run_dir.iterdir() if (kimg := snapshot_kimg(path.name)) is not None]
-    return _unless_none(sorted(found), run_dir, "network-snapshot-*.pkl")
+    return _unless_none(list_snapshots(run_dir), run_dir, SNAPSHOTS)
 
 
 def sample_grids(run_dir: Path) -> list[tuple[float, Path]]:
@@ -51,7 +50,7 @@ def sample_grids(run_dir: Path) -> list[tuple[float, Path]]:
     Raises:
         UserError: There are none.
     """
-    return _unless_none([(name.kimg, path) for name, path in find_grids(run_dir)], run_dir, "fakes*.png")
+    return _unless_none([(name.kimg, path) for name, path in find_grids(run_dir)], run_dir, GRIDS)
 
 
 def _unless_none(found: list[tuple[float, Path]], run_dir: Path, what: str) -> list[tuple[float, Path]]:

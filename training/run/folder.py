@@ -23,12 +23,13 @@ from pathlib import Path
 from dnnlib.util import UserError
 from training.checkpoint_names import PREFIX, has_checkpoint, has_had_checkpoint, saved_nimg
 from training.run.lock import LOCK_FILE, is_locked
+from training.run.names import SNAPSHOT_PREFIX, newest_snapshot, snapshot_name
 from training.run.options_file import OPTIONS_FILE
 from training.run.stats_file import STATS_FILE, read_ticks
 from training.run.status import SAVED, read_status
 
-_FIRST_TICK_SNAPSHOT = re.compile(r"network-snapshot-000000(\.pkl)?")
-"""Snapshots that a run may have left before its first checkpoint."""
+_FIRST_SNAPSHOTS = (snapshot_name(0), snapshot_name(0).removesuffix(".pkl"))
+"""What a run may have left before its first checkpoint: the snapshot of its first tick, also as a folder."""
 
 
 class RunState(enum.Enum):
@@ -136,7 +137,7 @@ def has_progress(run_dir: Path) -> bool:
     """
     if has_had_checkpoint(run_dir) or read_status(run_dir).get("reason") in SAVED:
         return True
-    if any(not _FIRST_TICK_SNAPSHOT.fullmatch(path.name) for path in run_dir.glob("network-snapshot-*")):
+    if any(path.name not in _FIRST_SNAPSHOTS for path in run_dir.glob(f"{SNAPSHOT_PREFIX}*")):
         return True
     if not (run_dir / STATS_FILE).is_file():
         return False
@@ -163,7 +164,7 @@ def refuse_to_start_over(run_dir: Path) -> None:
     """
     if not has_progress(run_dir):
         return
-    snapshot = max(run_dir.glob("network-snapshot-[0-9]*.pkl"), default=None)
+    snapshot = newest_snapshot(run_dir)
     way_out = f"a new run with --resume={snapshot}" if snapshot else "a new run"
     raise UserError(
         f"{run_dir} has trained, but has no intact checkpoint (training-state-*.safetensors with its .sha256) to "

@@ -23,6 +23,7 @@ from training.run.continuation import prepare_continuation
 from training.run.folder import has_progress
 from training.run.latest import generate_command
 from training.run.memory import out_of_memory_advice
+from training.run.names import newest_snapshot
 from training.run.new_run import prepare_new_run
 from training.run.processes import check_num_processes
 from training.run.request import Plan, RunRequest
@@ -142,7 +143,7 @@ def _closing_line(plan: Plan, is_finished: bool) -> str:
     run_dir = plan.run_dir
     if not is_finished:
         return f"Stopped; to continue: {how_to_run('train.py', f'--continue={run_dir}')}"
-    snapshot = max(run_dir.glob("network-snapshot-[0-9]*.pkl"), default=None)
+    snapshot = newest_snapshot(run_dir)
     line = f"Finished. Run folder: {run_dir}"
     if snapshot is None:
         return line

@@ -6,9 +6,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-# If two files share their thousands of images, the second also has the last three digits, after an underscore.
-_SNAPSHOT = re.compile(r"network-snapshot-(\d{6,9})(?:_(\d{3}))?\.pkl")
-_GRID = re.compile(r"fakes(?:_init|(\d{6,9})(?:_(\d{3}))?(_G)?)\.png")
+SNAPSHOT_PREFIX = "network-snapshot-"
+SNAPSHOTS = f"{SNAPSHOT_PREFIX}*.pkl"
+GRIDS = "fakes*.png"
+INITIAL_GRID = "fakes_init.png"
+"""The grid that is drawn before training."""
+_SNAPSHOT = re.compile(rf"{SNAPSHOT_PREFIX}(\d{{6,9}})(?:_(\d{{3}}))?\.pkl")
+_GRID = re.compile(rf"{re.escape(INITIAL_GRID)}|fakes(\d{{6,9}})(?:_(\d{{3}}))?(_G)?\.png")
 
 
 @dataclass(frozen=True)
@@ -18,15 +22,47 @@ class GridName:
     kimg: float
     """Thousands of images seen."""
     is_initial: bool
-    """Whether it was drawn before training: ``fakes_init.png``."""
+    """Whether it is `INITIAL_GRID`."""
     is_unaveraged: bool
     """Whether it was drawn by G instead of its moving average, which shows little at first."""
+
+
+def snapshot_name(nimg: int, has_rest: bool = False) -> str:
+    """Return the name of a snapshot.
+
+    Args:
+        nimg: Images seen.
+        has_rest: Whether the name tells the last three digits of ``nimg`` too, because the snapshot before had seen as
+            many thousands of images.
+    """
+    return f"{SNAPSHOT_PREFIX}{_number(nimg, has_rest)}.pkl"
+
+
+def grid_file_name(nimg: int, has_rest: bool, is_unaveraged: bool = False) -> str:
+    """Return the name of a sample grid; the arguments are those of `snapshot_name` and of `GridName`."""
+    return f"fakes{_number(nimg, has_rest)}{'_G' if is_unaveraged else ''}.png"
+
+
+def _number(nimg: int, has_rest: bool) -> str:
+    kimg, rest = divmod(nimg, 1000)
+    return f"{kimg:06d}_{rest:03d}" if has_rest else f"{kimg:06d}"
 
 
 def snapshot_kimg(name: str) -> float | None:
     """Return the thousands of images in the name of a snapshot; None for another file."""
     match = _SNAPSHOT.fullmatch(name)
     return None if match is None else _kimg(match)
+
+
+def list_snapshots(run_dir: Path) -> list[tuple[float, Path]]:
+    """List the snapshots of a run, the oldest first, each with the thousands of images in its name."""
+    found = [(snapshot_kimg(path.name), path) for path in run_dir.glob(SNAPSHOTS)]
+    return sorted((kimg, path) for kimg, path in found if kimg is not None)
+
+
+def newest_snapshot(run_dir: Path) -> Path | None:
+    """Return the snapshot of a run that has seen the most images; None if there are none."""
+    return next((path for _kimg, path in reversed(list_snapshots(run_dir))), None)
 
 
 def grid_name(name: str) -> GridName | None:
@@ -45,7 +81,7 @@ def find_grids(run_dir: Path) -> list[tuple[GridName, Path]]:
     grid after one iteration is left out if there are others: it looks like that before training.
     """
     found: dict[float, tuple[GridName, Path]] = {}
-    for path in sorted(run_dir.glob("fakes*.png")):  # fakes000001.png comes before fakes000001_G.png
+    for path in sorted(run_dir.glob(GRIDS)):  # fakes000001.png comes before fakes000001_G.png
         name = grid_name(path.name)
         if name is not None:
             found[-1.0 if name.is_initial else name.kimg] = (name, path)

@@ -30,3 +30,8 @@ def test_snapshots_of_stops_are_left_out(tmp_path, reason, scored):
 def test_a_stop_before_the_first_due_tick(tmp_path):
     write(tmp_path, TICKS[:3], ["000000", "000000_576"])
     assert scored_snapshots(tmp_path) == []
+
+
+def test_snapshots_are_in_order_of_their_numbers(tmp_path):
+    write(tmp_path, [(4, 999_999.0), (8, 1_000_000.0)], ["1000000", "999999"])
+    assert [path.stem[17:] for path in scored_snapshots(tmp_path)] == ["999999", "1000000"]

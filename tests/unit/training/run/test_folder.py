@@ -233,6 +233,13 @@ def test_the_time_that_a_run_has_spent(tmp_path):
     assert read_spent_sec(tmp_path) == 150
 
 
+def test_the_way_out_is_the_newest_snapshot(tmp_path):
+    for kimg in ("999999", "1000000"):
+        (tmp_path / f"network-snapshot-{kimg}.pkl").touch()
+    with pytest.raises(UserError, match=r"--resume=.*network-snapshot-1000000\.pkl$"):
+        refuse_to_start_over(tmp_path)
+
+
 def test_a_name_that_is_too_long(tmp_path):
     with pytest.raises(UserError, match=r"name too long; shorten --desc or the name of --data$"):
         make_run_dir(tmp_path, "x" * 300)

@@ -1,6 +1,14 @@
 import pytest
 
-from training.run.names import GridName, grid_name, snapshot_kimg
+from training.run.names import (
+    GridName,
+    grid_file_name,
+    grid_name,
+    list_snapshots,
+    newest_snapshot,
+    snapshot_kimg,
+    snapshot_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,3 +40,22 @@ def test_snapshots(name, kimg):
 )
 def test_grids(name, said):
     assert grid_name(name) == said
+
+
+@pytest.mark.parametrize("nimg", [0, 64, 12_500, 999_999_999, 1_000_000_000])
+def test_names_are_read_as_they_are_written(nimg):
+    assert snapshot_kimg(snapshot_name(nimg)) == nimg // 1000
+    assert snapshot_kimg(snapshot_name(nimg, has_rest=True)) == nimg / 1000
+    for is_unaveraged in (False, True):
+        name = grid_name(grid_file_name(nimg, True, is_unaveraged))
+        assert name == GridName(nimg / 1000, False, is_unaveraged)
+
+
+def test_snapshots_are_listed_by_number(tmp_path):
+    assert (list_snapshots(tmp_path), newest_snapshot(tmp_path)) == ([], None)
+    names = ["000000", "000012", "000012_008", "200000", "999999", "1000000", "1000000_512"]
+    for name in (*sorted(names), "best", "1000001.pkl.tmp"):
+        (tmp_path / f"network-snapshot-{name}.pkl").touch()
+    assert [path.stem.removeprefix("network-snapshot-") for _kimg, path in list_snapshots(tmp_path)] == names
+    assert [kimg for kimg, _path in list_snapshots(tmp_path)] == [0, 12, 12.008, 2e5, 999_999, 1e6, 1_000_000.512]
+    assert newest_snapshot(tmp_path).name == "network-snapshot-1000000_512.pkl"
