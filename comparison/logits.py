@@ -5,28 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from comparison.records import ScoredRun
-from comparison.summary import Cell, Comparison, MethodResult, RunValue, mean_of_series
+from comparison.summary import Cell, MethodResult, RunValue, mean_of_series
 from training.run.heights import logit_heights, logits
 from training.run.page.charts import Line, chart
 from training.run.page.html import Html, tag
 from training.run.stats_file import Series
-
-
-def gaps_by_height(comparison: Comparison) -> tuple[str, list[str], list[tuple[MethodResult, list[Cell]]]]:
-    """Return the table of the gaps over the second half of training: its caption, its header, and a row per method.
-
-    There are no rows without scores, which say how many images all runs have seen, or without usable statistics.
-    """
-    kimg = comparison.common_kimg(comparison.scores[0]) if comparison.scores else None
-    if kimg is None:
-        return "", [], []
-    gaps = {result.name: logit_gaps(result, kimg) for result in comparison.methods}
-    heights = sorted({h for found in gaps.values() for h in found})
-    if not heights:
-        return "", [], []
-    rows = [(result, [gaps[result.name].get(h, Cell(())) for h in heights]) for result in comparison.methods]
-    caption = f"Mean logits of real images minus those of generated ones, from {kimg / 2:.4g} to {kimg:.4g} kimg"
-    return caption, ["method", *(f"height {h}" for h in heights)], rows
 
 
 def logit_gaps(result: MethodResult, kimg: float) -> dict[int, Cell]:

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from comparison.curves import score_charts
-from comparison.diversity import diversity
-from comparison.logits import gaps_by_height, logit_charts
+from comparison.logits import logit_charts
 from comparison.pictures import boxes, samples
 from comparison.plan import Plan
-from comparison.summary import (
-    PLUS_MINUS,
-    Cell,
-    Comparison,
-    MethodResult,
-    RunValue,
-    at_kimg,
-    at_sec,
-    best,
-    last,
-    peak_memory_gib,
-    sec_per_kimg,
-    second_half,
-)
+from comparison.summary import PLUS_MINUS, Cell, Comparison, MethodResult
+from comparison.tables import AT_EQUAL_IMAGES, Table, Tables
 from comparison.words import verdicts
 from dnnlib.util import format_time
 from metrics.direction import is_higher_better
@@ -49,16 +36,16 @@ PRETRAINED_NOTE = (
 )
 
 
-def page(plan: Plan, comparison: Comparison) -> Html:
+def page(plan: Plan, comparison: Comparison, tables: Tables) -> Html:
     """Return the page."""
     sections = [
         tag("p", _setting(plan)),
         _states(comparison),
-        *(_score_section(comparison, score) for score in comparison.scores if not is_object_score(score)),
-        _objects(comparison),
-        _cost(comparison),
-        _logits(comparison),
-        _diversity(comparison),
+        *(_score_section(comparison, *each) for each in tables.scores.items() if not is_object_score(each[0])),
+        _objects(comparison, tables.scores),
+        _section("Cost", _table(tables.cost)),
+        _logits(comparison, tables.gaps),
+        _section("Diversity of samples", _table(tables.diversity)) if tables.diversity else None,
         boxes(comparison),
         samples(comparison, next(iter(plan.jobs.values())).dataset["resolution"]),
         _section("How to read this", *(tag("p", paragraph) for paragraph in READING)),
@@ -111,43 +98,29 @@ def _anchor(result: MethodResult) -> str:
     return f"records-{result.method.folder}"
 
 
-def _score_section(comparison: Comparison, score: str) -> Html:
-    columns = _score_columns(comparison, score)
-    header = ["method", "seeds", *(name for name, _value, _is_timing in columns)]
-    rows = [
-        [
-            result.name,
-            str(len(result.points(score))),
-            *(_cell(result, result.cell(value), is_timing) for _name, value, is_timing in columns),
-        ]
-        for result in comparison.methods
-    ]
+def _table(found: Table) -> Html:
+    header = ["method", *(column.long_name or column.name for column in found.columns)]
+    rows = []
+    for row in found.rows:
+        pairs = zip(row.cells, found.columns, strict=True)
+        rows.append([row.result.name, *(_cell(row.result, cell, column.is_timing) for cell, column in pairs)])
+        if row.num_seeds is not None:
+            rows[-1].insert(1, str(row.num_seeds))
+    if any(row.num_seeds is not None for row in found.rows):
+        header.insert(1, "seeds")
+    return table(header, rows, found.caption)
+
+
+def _score_section(comparison: Comparison, score: str, found: Table) -> Html:
     sentences = [tag("li", sentence) for sentence in verdicts(comparison, score)]
     return _section(
         score,
-        table(header, rows, f"{score}, {_direction(score)}"),
+        _table(found),
         *_marks(comparison, score),
         tag("h3", "Is a difference larger than the variation between seeds?") if sentences else "",
         tag("ul", *sentences) if sentences else "",
         *(_curves(comparison, score) if comparison.is_curve(score) else ()),
     )
-
-
-def _score_columns(comparison: Comparison, score: str) -> list[tuple[str, RunValue, bool]]:
-    """Return for each column its heading, its number, and whether that depends on the time that training takes."""
-    kimg, sec = comparison.common_kimg(score), comparison.common_sec(score)
-    assert kimg is not None
-    assert sec is not None
-    at_images = (f"at {kimg:.4g} kimg", at_kimg(score, kimg), False)
-    if not comparison.is_curve(score):
-        return [at_images]
-    return [
-        (f"mean from {kimg / 2:.4g} to {kimg:.4g} kimg", second_half(comparison, score), False),
-        at_images,
-        ("at equal time", at_sec(score, sec), True),
-        ("best snapshot", best(score), False),
-        ("last snapshot", last(score), False),
-    ]
 
 
 def _curves(comparison: Comparison, score: str) -> Iterator[Html]:
@@ -169,17 +142,12 @@ def _marks(comparison: Comparison, score: str) -> Iterator[Html]:
         yield tag("p", f"This score favours {', '.join(favoured)}, {words}.", class_="note")
 
 
-def _direction(score: str) -> str:
-    direction = is_higher_better(score)
-    return "neither good nor bad" if direction is None else f"{'higher' if direction else 'lower'} is better"
-
-
 def is_object_score(score: str) -> bool:
     """Whether a score concerns objects of a category."""
     return score.startswith(("okd", "ofd", "objects"))
 
 
-def _objects(comparison: Comparison) -> Html | None:
+def _objects(comparison: Comparison, tables: Mapping[str, Table]) -> Html | None:
     """Figure 1 of the supplement: distances of objects, a row for each category."""
     scores = [score for score in comparison.scores if is_object_score(score)]
     if not scores:
@@ -194,33 +162,35 @@ def _objects(comparison: Comparison) -> Html | None:
         *(
             table_of_kind
             for kind in dict.fromkeys(score.partition("_")[0] for score in scores)
-            for table_of_kind in _objects_of_kind(comparison, [score for score in scores if score.startswith(kind)])
+            for table_of_kind in _objects_of_kind(
+                comparison.methods,
+                {score: tables[score].column(AT_EQUAL_IMAGES) for score in scores if score.startswith(kind)},
+            )
         ),
     ]
     return _section("Objects by category", *parts)
 
 
-def _objects_of_kind(comparison: Comparison, scores: Sequence[str]) -> Iterator[Html]:
-    yield from _object_bars(comparison, [score for score in scores if is_higher_better(score) is False])
-    yield from _object_counts(comparison, [score for score in scores if is_higher_better(score) is None])
+def _objects_of_kind(methods: Sequence[MethodResult], found: Mapping[str, list[Cell]]) -> Iterator[Html]:
+    yield from _object_bars(methods, {score: found[score] for score in found if is_higher_better(score) is False})
+    yield from _object_counts(methods, {score: found[score] for score in found if is_higher_better(score) is None})
 
 
-def _object_bars(comparison: Comparison, scores: Sequence[str]) -> Iterator[Html]:
-    found = {score: _at_common(comparison, score) for score in scores}
+def _object_bars(methods: Sequence[MethodResult], found: Mapping[str, list[Cell]]) -> Iterator[Html]:
     means = [cell.spread.mean for cells in found.values() for cell in cells if cell.spread is not None]
     longest = max(means, default=0)
     if longest > 0:
-        rows = [[score, *_bars(comparison, cells, longest)] for score, cells in found.items()]
-        header = ["score", *(result.name for result in comparison.methods)]
+        rows = [[score, *_bars(methods, cells, longest)] for score, cells in found.items()]
+        header = ["score", *(result.name for result in methods)]
         yield table(
             header,
             rows,
-            f"{scores[0].partition('_')[0]}, lower is better; the bars of this table are drawn to one scale",
+            f"{next(iter(found)).partition('_')[0]}, lower is better; the bars of this table are drawn to one scale",
         )
 
 
-def _bars(comparison: Comparison, cells: Sequence[Cell], longest: float) -> Iterator[Html]:
-    for color, (result, cell) in enumerate(zip(comparison.methods, cells, strict=True)):
+def _bars(methods: Sequence[MethodResult], cells: Sequence[Cell], longest: float) -> Iterator[Html]:
+    for color, (result, cell) in enumerate(zip(methods, cells, strict=True)):
         yield _bar(color, result, cell, longest)
 
 
@@ -234,35 +204,14 @@ def _bar(color: int, result: MethodResult, cell: Cell, longest: float) -> Html:
     return Html(inner.removesuffix("</td>") + bar + "</td>")
 
 
-def _object_counts(comparison: Comparison, scores: Sequence[str]) -> Iterator[Html]:
-    if scores:
-        rows = [[score, *map(_cell, comparison.methods, _at_common(comparison, score))] for score in scores]
-        yield table(["value", *(result.name for result in comparison.methods)], rows, "Objects per image")
+def _object_counts(methods: Sequence[MethodResult], found: Mapping[str, list[Cell]]) -> Iterator[Html]:
+    if found:
+        rows = [[score, *map(_cell, methods, cells)] for score, cells in found.items()]
+        yield table(["value", *(result.name for result in methods)], rows, "Objects per image")
 
 
-def _at_common(comparison: Comparison, score: str) -> list[Cell]:
-    kimg = comparison.common_kimg(score)
-    assert kimg is not None
-    return [result.cell(at_kimg(score, kimg)) for result in comparison.methods]
-
-
-def _cost(comparison: Comparison) -> Html:
-    rows = [
-        [
-            result.name,
-            _cell(result, result.cell(sec_per_kimg), is_timing=True),
-            _cell(result, result.cell(peak_memory_gib), is_timing=True),
-        ]
-        for result in comparison.methods
-    ]
-    header = ["method", "seconds per thousand images", "largest memory, GiB"]
-    caption = "Training alone; memory of the GPU if there is one, else of the process at the ends of ticks"
-    return _section("Cost", table(header, rows, caption))
-
-
-def _logits(comparison: Comparison) -> Html | None:
+def _logits(comparison: Comparison, gaps: Table | None) -> Html | None:
     """Figure 2 of the supplement, and the distance between its two curves in numbers."""
-    gaps = _gaps(comparison)
     charts = [found for result in comparison.methods if (found := logit_charts(result)) is not None]
     if gaps is None and not charts:
         return None
@@ -270,19 +219,7 @@ def _logits(comparison: Comparison) -> Html | None:
         "As figure 2 of the supplement: what the discriminator says of real and of generated images at each scale, "
         "mean and deviation over the images of a tick, for the first seed of each method."
     )
-    return _section("Logits by scale", gaps or "", tag("p", text), *charts)
-
-
-def _gaps(comparison: Comparison) -> Html | None:
-    caption, header, found = gaps_by_height(comparison)
-    rows = [[result.name, *(_cell(result, cell) for cell in cells)] for result, cells in found]
-    return table(header, rows, caption) if rows else None
-
-
-def _diversity(comparison: Comparison) -> Html | None:
-    caption, found = diversity(comparison)
-    rows = [[result.name, _cell(result, cell)] for result, cell in found]
-    return _section("Diversity of samples", table(["method", "diversity"], rows, caption)) if rows else None
+    return _section("Logits by scale", _table(gaps) if gaps else "", tag("p", text), *charts)
 
 
 def _records(plan: Plan, result: MethodResult) -> Html:

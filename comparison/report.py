@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from comparison.diversity import diversity
-from comparison.logits import gaps_by_height
 from comparison.page import page
 from comparison.plan import Plan
-from comparison.summary import (
-    PLUS_MINUS,
-    Cell,
-    Comparison,
-    at_kimg,
-    at_sec,
-    best,
-    collect,
-    last,
-    peak_memory_gib,
-    sec_per_kimg,
-    second_half,
-)
+from comparison.summary import PLUS_MINUS, Comparison, collect
+from comparison.tables import SCORE_COLUMNS, Row, Table, Tables, make_tables
 from comparison.words import verdicts
 from dnnlib.atomic import write_atomic
-from dnnlib.util import format_time
 
 MARKDOWN_SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>#|~"})
 
@@ -32,18 +18,17 @@ MARKDOWN_SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]<>#|~"
 def write_report(plan: Plan, failures: dict[Path, str]) -> list[Path]:
     """Write both files from the records in the folder of a comparison; returns their paths."""
     comparison = collect(plan, failures)
-    texts = {"comparison.html": page(plan, comparison), "comparison.md": markdown(comparison)}
+    tables = make_tables(comparison)
+    texts = {"comparison.html": page(plan, comparison, tables), "comparison.md": markdown(comparison, tables)}
     for name, text in texts.items():
         write_atomic(plan.outdir / name, text.encode())
     return [plan.outdir / name for name in texts]
 
 
-def markdown(comparison: Comparison) -> str:
-    """Return the table with a row for each score and method, and what differences are worth."""
-    header = ["score", "method", "seeds", "mean of second half", "at equal images", "at equal time", "best snapshot"]
-    header += ["last snapshot", "s/kimg", "largest GiB"]
-    rows = [header, ["---"] * len(header), *_rows(comparison)]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
+def markdown(comparison: Comparison, tables: Tables) -> str:
+    """Return the table with a row for each score and method, what differences are worth, and the other tables."""
+    header = ["score", "method", "seeds", *SCORE_COLUMNS, *(column.name for column in tables.cost.columns)]
+    lines = _lines(header, _score_rows(tables))
     for score in comparison.scores:
         sentences = [f"- {_escaped(sentence)}" for sentence in verdicts(comparison, score)]
         if sentences:
@@ -54,8 +39,10 @@ def markdown(comparison: Comparison) -> str:
         for result in comparison.methods
         for seed, state in result.states.items()
     ]
-    lines += _logit_gaps(comparison)
-    lines += _diversity(comparison)
+    for table in filter(None, [tables.gaps, tables.diversity]):
+        header = ["method", *(column.name for column in table.columns)]
+        rows = ([_escaped(row.result.name), *(cell.text for cell in row.cells)] for row in table.rows)
+        lines += ["", f"{table.caption}:", "", *_lines(header, rows)]
     if states:
         lines += ["", "Not complete:", "", *states]
     lines += [
@@ -66,45 +53,27 @@ def markdown(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _rows(comparison: Comparison) -> Iterator[list[str]]:
-    for score in comparison.scores:
-        kimg, sec = comparison.common_kimg(score), comparison.common_sec(score)
-        assert kimg is not None
-        assert sec is not None
-        for result in comparison.methods:
-            name, num_seeds = _escaped(result.name), len(result.points(score))
-            at_images = f"{_shown(result.cell(at_kimg(score, kimg)), num_seeds)} ({kimg:.4g} kimg)"
-            costs = [result.cell(value).text for value in (sec_per_kimg, peak_memory_gib)]
-            second, at_time, *others = ["-"] * 4
-            if comparison.is_curve(score):
-                values = (second_half(comparison, score), at_sec(score, sec), best(score), last(score))
-                second, at_time, *others = [_shown(result.cell(value), num_seeds) for value in values]
-                at_time = f"{at_time} ({format_time(sec)})"
-            yield [_escaped(score), name, str(num_seeds), second, at_images, at_time, *others, *costs]
+def _lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
 
 
-def _shown(cell: Cell, num_seeds: int) -> str:
-    """Write a cell, and of how many seeds it is if it does not have all of them."""
-    num = len(cell.values)
-    return cell.text if num in (0, num_seeds) else f"{cell.text} ({num} of {num_seeds} seeds)"
+def _score_rows(tables: Tables) -> Iterator[list[str]]:
+    for score, table in tables.scores.items():
+        for row, cost in zip(table.rows, tables.cost.rows, strict=True):
+            cells = dict(_shown(table, row))
+            yield [
+                *(_escaped(score), _escaped(row.result.name), str(row.num_seeds)),
+                *(cells.get(name, "-") for name in SCORE_COLUMNS),
+                *(cell.text for cell in cost.cells),
+            ]
 
 
-def _logit_gaps(comparison: Comparison) -> list[str]:
-    caption, header, rows = gaps_by_height(comparison)
-    if not rows:
-        return []
-    cells = [
-        header,
-        ["---"] * len(header),
-        *([_escaped(result.name), *(cell.text for cell in found)] for result, found in rows),
-    ]
-    return ["", f"{caption}:", "", *(f"| {' | '.join(row)} |" for row in cells)]
-
-
-def _diversity(comparison: Comparison) -> list[str]:
-    caption, found = diversity(comparison)
-    rows = [f"| {_escaped(result.name)} | {cell.text} |" for result, cell in found]
-    return ["", f"{caption}:", "", "| method | diversity |", "| --- | --- |", *rows] if rows else []
+def _shown(table: Table, row: Row) -> Iterator[tuple[str, str]]:
+    """Yield the name of each column with its cell, and of how many seeds that is if it does not have all of them."""
+    for column, cell in zip(table.columns, row.cells, strict=True):
+        num = len(cell.values)
+        seeds = "" if num in (0, row.num_seeds) else f" ({num} of {row.num_seeds} seeds)"
+        yield column.name, cell.text + seeds + (f" ({column.note})" if column.note else "")
 
 
 def _escaped(text: str) -> str:

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from comparison.logits import gaps_by_height, logit_charts, logit_gaps
+from comparison.logits import logit_charts, logit_gaps
 from comparison.plan import read_plan
 from comparison.summary import collect
+from comparison.tables import make_tables
 from tests.unit.comparison.fake_runs import write_comparison
 
 
@@ -33,10 +34,10 @@ def test_gaps_are_means_of_the_second_half(comparison):
 
 
 def test_the_table_has_a_column_for_each_scale_of_any_method(comparison):
-    caption, header, rows = gaps_by_height(comparison)
-    assert caption.endswith("from 1.504 to 3.008 kimg")
-    assert header == ["method", "height 1", "height 8"]
-    assert [[cell.text for cell in cells] for _result, cells in rows] == [
+    gaps = make_tables(comparison).gaps
+    assert gaps.caption.endswith("from 1.504 to 3.008 kimg")
+    assert [column.name for column in gaps.columns] == ["height 1", "height 8"]
+    assert [[cell.text for cell in row.cells] for row in gaps.rows] == [
         ["2.000 \N{PLUS-MINUS SIGN} 0.000", "-"],
         ["2.000 \N{PLUS-MINUS SIGN} 0.000", "3.000 \N{PLUS-MINUS SIGN} 0.707"],
     ]
@@ -44,7 +45,7 @@ def test_the_table_has_a_column_for_each_scale_of_any_method(comparison):
 
 def test_without_scores_there_is_no_table(comparison):
     comparison.scores.clear()
-    assert gaps_by_height(comparison)[2] == []
+    assert make_tables(comparison).gaps is None
 
 
 def test_runs_that_are_not_so_far_are_left_out(comparison):
@@ -71,4 +72,4 @@ def test_without_usable_statistics_there_is_no_table(comparison):
     for result in comparison.methods:
         for run in result.runs:
             (run.folder / "stats.jsonl").write_text("damaged\n")
-    assert gaps_by_height(comparison) == ("", [], [])
+    assert make_tables(comparison).gaps is None
