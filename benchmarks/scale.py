@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 
 from torch_utils.misc import InfiniteSampler
 from training.data.archive import METADATA_FILE, open_archive
-from training.data.codec import encode_png
+from training.data.codec import encode_uncompressed_png
 from training.data.spool import temporary_file
 from training.data.stored_zip import StoredZip
 from training.dataset import ImageFolderDataset
@@ -146,7 +146,7 @@ def name(index: int) -> str:
 def image() -> bytes:
     """A small PNG."""
     pixels = np.random.RandomState(0).randint(256, size=(SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
-    return encode_png(PIL.Image.fromarray(pixels))
+    return encode_uncompressed_png(PIL.Image.fromarray(pixels))
 
 
 if __name__ == "__main__":

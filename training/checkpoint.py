@@ -154,7 +154,7 @@ def find_newest_checkpoint(run_dir: Path) -> tuple[Path | None, list[str]]:
     """
     warnings: list[str] = []
     for path in reversed(list_checkpoints(run_dir)):
-        problem = damage(path)
+        problem = find_damage(path)
         if problem is None:
             return path, warnings
         path.replace(path.with_name(path.name + ".damaged"))
@@ -170,7 +170,7 @@ def remove_leftovers(run_dir: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def damage(path: Path) -> str | None:
+def find_damage(path: Path) -> str | None:
     """Say what is wrong with a checkpoint; None if it is intact.
 
     Raises:

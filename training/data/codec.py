@@ -136,7 +136,7 @@ def load_image(image: Image.Image) -> Image.Image:
         return image.convert("I;16") if (image.format, image.mode) == ("PPM", "I") else image
 
 
-def encode_png(image: Image.Image) -> bytes:
+def encode_uncompressed_png(image: Image.Image) -> bytes:
     """Write an uncompressed PNG, which decodes several times faster than a compressed one, with nothing but pixels."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=0, icc_profile=None)  # or Pillow copies that of the photograph

@@ -11,7 +11,7 @@ from training.data.codec import HEIF_EXTENSIONS
 from training.data.names import shown
 from training.data.report import Groups, Report
 
-MAX_CLASSES = 10
+MAX_SHOWN_CLASSES = 10
 """Classes are listed one by one up to this number; of more, the smallest and the largest count are given."""
 
 MIN_ID_CLASSES = 100
@@ -52,7 +52,7 @@ def _classes(report: Report) -> Iterator[str]:
     counts = report.class_counts
     if not counts:
         return
-    if len(counts) <= MAX_CLASSES:
+    if len(counts) <= MAX_SHOWN_CLASSES:
         sizes = ", ".join(f"{_class_name(report, number)} ({counts[number]})" for number in sorted(counts))
         yield f"Labels: {plural(len(counts), 'class')} (number of images): {sizes}"
     else:
@@ -64,7 +64,7 @@ def _classes(report: Report) -> Iterator[str]:
             f"{_class_name(report, renumbered[0])}"
         )
     if folders := report.folders_without_images:
-        examples = _names(folders[:MAX_CLASSES], len(folders))
+        examples = _names(folders[:MAX_SHOWN_CLASSES], len(folders))
         yield f"No class for {plural(len(folders), 'folder')} without usable images: {examples}"
     if max(counts) >= len(counts):
         yield (

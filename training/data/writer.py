@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from dnnlib.atomic import write_atomic
 from dnnlib.util import UserError
-from training.data.codec import MAX_IMAGE_PX, BadImageError, encode_png
+from training.data.codec import MAX_IMAGE_PX, BadImageError, encode_uncompressed_png
 from training.data.container import Save, create_dataset, real_path
 from training.data.layout import ImageLayout
 from training.data.names import shown
@@ -83,7 +83,7 @@ class _PrepareOne:
         except BadImageError as err:
             return err
         layout, values = ImageLayout.of(prepared), value_range(prepared)
-        return _Prepared(encode_png(prepared), layout, objects, resizing, values, values_16_bit)
+        return _Prepared(encode_uncompressed_png(prepared), layout, objects, resizing, values, values_16_bit)
 
 
 class _Writer:

@@ -30,14 +30,14 @@ from training.run.lock import lock_run
 from training.run.options import change_options
 from training.run.options_file import OPTIONS_FILE, read_options, write_options
 from training.run.photographs import compare_source, is_prepared
-from training.run.request import Plan, RunRequest
+from training.run.request import PreparedRun, RunRequest
 from training.run.roles import check_class_names
 from training.run.status import read_status
 from training.run.stored_options import check_dataset_class, check_options
 from training.run.time_plan import flag_to_train_longer, time_name
 
 
-def prepare_continuation(request: RunRequest) -> Plan:
+def prepare_continuation(request: RunRequest) -> PreparedRun:
     """Find a run, apply the flags that may change, and make sure that it can go on.
 
     Raises:
@@ -55,7 +55,7 @@ def prepare_continuation(request: RunRequest) -> Plan:
     kwargs = _with_flags(request, stored, given)
     if state is RunState.FINISHED and (end := _describe_end(run_dir, stored, kwargs, given)):
         print(end)
-        return Plan(run_dir, kwargs, is_new=False, has_work=False)
+        return PreparedRun(run_dir, kwargs, is_new=False, has_work=False)
     if state is RunState.DAMAGED:
         refuse_to_start_over(run_dir)
     _check_length(run_dir, kwargs)
@@ -64,11 +64,11 @@ def prepare_continuation(request: RunRequest) -> Plan:
     print(f"Continuing {run_dir}")
     if request.is_dry_run:
         print("Dry run: nothing was written.")
-        return Plan(run_dir, kwargs, is_new=False, has_work=False)
+        return PreparedRun(run_dir, kwargs, is_new=False, has_work=False)
     if kwargs != stored:  # the next continuation needs no reminder
         with lock_run(run_dir):  # another process may have started the run meanwhile, whose options these would be
             write_options(run_dir, kwargs)
-    return Plan(run_dir, {**kwargs, **request.runtime}, is_new=False)
+    return PreparedRun(run_dir, {**kwargs, **request.runtime}, is_new=False)
 
 
 def _read_stored(run_dir: Path, is_trusted: bool) -> dict[str, Any]:

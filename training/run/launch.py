@@ -26,7 +26,7 @@ from training.run.memory import out_of_memory_advice
 from training.run.names import newest_snapshot
 from training.run.new_run import prepare_new_run
 from training.run.processes import check_num_processes
-from training.run.request import Plan, RunRequest
+from training.run.request import PreparedRun, RunRequest
 from training.run.settings import check_stored_settings
 from training.run.status import read_status
 from training.run.wandb_run import check_wandb
@@ -48,42 +48,42 @@ def train_run(request: RunRequest) -> bool:
     if world is None or world.world_size == 1:
         if request.flags is not None:  # before a folder is made
             check_num_processes(request.device, request.flags.gpus)
-        plan = prepare_run(request)
-        if not plan.has_work:
+        run = prepare_run(request)
+        if not run.has_work:
             return True
-        check_num_processes(request.device, plan.kwargs["num_gpus"])
-        return _launch(plan, request.device)
+        check_num_processes(request.device, run.kwargs["num_gpus"])
+        return _launch(run, request.device)
     device = choose_device(request.device, world.world_size, world.local_rank)
     distributed.init_world(world.rank, world.world_size, device)
     try:
         if request.flags is not None:
             request = replace(request, flags=replace(request.flags, gpus=world.world_size))
-        plan = _prepare_together(request, world)
-        return not plan.has_work or _train(world, plan, device)
+        run = _prepare_together(request, world)
+        return not run.has_work or _train(world, run, device)
     finally:
         distributed.leave_world()
 
 
-def _prepare_together(request: RunRequest, world: World) -> Plan:
+def _prepare_together(request: RunRequest, world: World) -> PreparedRun:
     """Prepare on rank 0; the other processes must learn of a problem too."""
-    plan, problem = None, None
+    run, problem = None, None
     if world.rank == 0:
         try:
-            plan = prepare_run(request)
+            run = prepare_run(request)
         except UserError as error:
             problem = str(error)
-    plan, problem = distributed.from_rank0((plan, problem))
-    if plan is None:
+    run, problem = distributed.from_rank0((run, problem))
+    if run is None:
         raise UserError(problem)
-    if plan.kwargs["num_gpus"] != world.world_size:
+    if run.kwargs["num_gpus"] != world.world_size:
         raise UserError(
-            f"{plan.run_dir} is a run of {plan.kwargs['num_gpus']} processes, got {world.world_size}; "
-            f"start {plan.kwargs['num_gpus']}"
+            f"{run.run_dir} is a run of {run.kwargs['num_gpus']} processes, got {world.world_size}; "
+            f"start {run.kwargs['num_gpus']}"
         )
-    return plan
+    return run
 
 
-def prepare_run(request: RunRequest) -> Plan:
+def prepare_run(request: RunRequest) -> PreparedRun:
     """Find or make the run folder, and the arguments of the training loop.
 
     Raises:
@@ -93,38 +93,38 @@ def prepare_run(request: RunRequest) -> Plan:
     return prepare_new_run(request) if request.continue_run is None else prepare_continuation(request)
 
 
-def _launch(plan: Plan, device: str) -> bool:
-    process = functools.partial(_train_process, plan=plan, device=device)
+def _launch(run: PreparedRun, device: str) -> bool:
+    process = functools.partial(_train_process, run=run, device=device)
     try:
-        distributed.launch(process, plan.kwargs["num_gpus"])
+        distributed.launch(process, run.kwargs["num_gpus"])
     except (UserError, KeyboardInterrupt) as error:
-        if plan.is_new and not has_progress(plan.run_dir):
-            shutil.rmtree(plan.run_dir, ignore_errors=True)  # nothing has happened there
+        if run.is_new and not has_progress(run.run_dir):
+            shutil.rmtree(run.run_dir, ignore_errors=True)  # nothing has happened there
             raise
         if isinstance(error, UserError):
             raise
-        how = how_to_run("train.py", f"--continue={plan.run_dir}")
+        how = how_to_run("train.py", f"--continue={run.run_dir}")
         print(f"Interrupted; to continue from the last checkpoint: {how}")
         return False
-    return read_status(plan.run_dir).get("reason") == "finished"
+    return read_status(run.run_dir).get("reason") == "finished"
 
 
-def _train_process(world: World, init_method: str, plan: Plan, device: str) -> None:
+def _train_process(world: World, init_method: str, run: PreparedRun, device: str) -> None:
     process_device = choose_device(device, world.world_size, world.local_rank)
     distributed.init_world(world.rank, world.world_size, process_device, init_method)
-    _train(world, plan, process_device)
+    _train(world, run, process_device)
 
 
-def _train(world: World, plan: Plan, device: torch.device) -> bool:
+def _train(world: World, run: PreparedRun, device: torch.device) -> bool:
     if device.type == "cpu":
         keep_freed_memory()
-    log_file = plan.run_dir / "log.txt" if world.rank == 0 else None
-    with _file_errors_in_one_line(plan.run_dir), Logger(log_file, file_mode="a", should_flush=True) as logger:
-        logger.write_to_file(f"Training options:\n{json.dumps(plan.kwargs, indent=2)}\n")
-        with out_of_memory_means(out_of_memory_advice(plan.kwargs, plan.run_dir)):
-            is_finished = training_loop(run_dir=str(plan.run_dir), rank=world.rank, device=device, **plan.kwargs)
+    log_file = run.run_dir / "log.txt" if world.rank == 0 else None
+    with _file_errors_in_one_line(run.run_dir), Logger(log_file, file_mode="a", should_flush=True) as logger:
+        logger.write_to_file(f"Training options:\n{json.dumps(run.kwargs, indent=2)}\n")
+        with out_of_memory_means(out_of_memory_advice(run.kwargs, run.run_dir)):
+            is_finished = training_loop(run_dir=str(run.run_dir), rank=world.rank, device=device, **run.kwargs)
         if world.rank == 0:
-            print(_closing_line(plan, is_finished))
+            print(_closing_line(run, is_finished))
         return is_finished
 
 
@@ -139,13 +139,13 @@ def _file_errors_in_one_line(run_dir: Path) -> Iterator[None]:
         raise UserError(f"training cannot go on: {where}: {reason}; fix this, then use --continue") from error
 
 
-def _closing_line(plan: Plan, is_finished: bool) -> str:
-    run_dir = plan.run_dir
+def _closing_line(run: PreparedRun, is_finished: bool) -> str:
+    run_dir = run.run_dir
     if not is_finished:
         return f"Stopped; to continue: {how_to_run('train.py', f'--continue={run_dir}')}"
     snapshot = newest_snapshot(run_dir)
     line = f"Finished. Run folder: {run_dir}"
     if snapshot is None:
         return line
-    has_labels = bool(plan.kwargs["training_set_kwargs"].get("use_labels"))
+    has_labels = bool(run.kwargs["training_set_kwargs"].get("use_labels"))
     return f"{line}\nTo draw images: {generate_command(snapshot, has_labels)}"

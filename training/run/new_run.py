@@ -20,11 +20,11 @@ from training.run.latest import find_network
 from training.run.options import Flags, resolve
 from training.run.options_file import OPTIONS_FILE, write_options
 from training.run.photographs import PhotographFlags, describe_photographs, prepare_photographs
-from training.run.request import Plan, RunRequest
+from training.run.request import PreparedRun, RunRequest
 from training.run.stored_options import check_options
 
 
-def prepare_new_run(request: RunRequest) -> Plan:
+def prepare_new_run(request: RunRequest) -> PreparedRun:
     """Check everything that a new run needs, then make its folder; a dry run makes none.
 
     Raises:
@@ -47,7 +47,7 @@ def prepare_new_run(request: RunRequest) -> Plan:
         print(summary)
         _try_resume(request, kwargs, dataset)
         print("Dry run: nothing was written.")
-        return Plan(outdir, kwargs, is_new=True, has_work=False)
+        return PreparedRun(outdir, kwargs, is_new=True, has_work=False)
     print(summary)
     run_dir = make_run_dir(outdir, description)
     try:
@@ -56,7 +56,7 @@ def prepare_new_run(request: RunRequest) -> Plan:
         shutil.rmtree(run_dir, ignore_errors=True)
         raise
     print(f"Run folder: {run_dir} (options in {run_dir / OPTIONS_FILE})")
-    return Plan(run_dir, {**kwargs, **request.runtime}, is_new=True)
+    return PreparedRun(run_dir, {**kwargs, **request.runtime}, is_new=True)
 
 
 def _check_outdir(outdir: Path) -> None:

@@ -32,7 +32,7 @@ class RunRequest:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PreparedRun:
     """A run that is ready to start."""
 
     run_dir: Path

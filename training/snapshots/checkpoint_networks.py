@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from dnnlib.util import UserError, open_url
-from training.checkpoint import damage
+from training.checkpoint import find_damage
 from training.run.latest import is_checkpoint
 from training.run.options_file import OPTIONS_FILE, read_options
 from training.run.roles import check_class_names
@@ -55,7 +55,7 @@ def load_checkpoint_networks(path: Path, names: Collection[str] = PARTS) -> Snap
     options_file = str(path.parent / OPTIONS_FILE)
     check_options(options, options_file)
     check_class_names(options, options_file, is_trusted=False)
-    if (problem := damage(path)) is not None:
+    if (problem := find_damage(path)) is not None:
         raise UserError(f"{problem}: give another checkpoint, or a snapshot")
     stored, c_dim = _read_tensors(path, names)
     parts: dict[str, Any] = {}

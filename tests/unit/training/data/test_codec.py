@@ -20,7 +20,7 @@ from training.data import codec
 from training.data.archive import open_archive
 from training.data.codec import (
     BadImageError,
-    encode_png,
+    encode_uncompressed_png,
     ignored_files,
     image_names,
     load_image,
@@ -223,7 +223,7 @@ def test_too_little_memory_is_no_fault_of_the_image(monkeypatch):
 
 def test_png_is_uncompressed():
     image = random_image(size=(64, 64))
-    data = encode_png(image)
+    data = encode_uncompressed_png(image)
     assert len(data) > 64 * 64 * 3
     assert np.array_equal(Image.open(io.BytesIO(data)), image)
 
@@ -234,6 +234,6 @@ def test_png_holds_nothing_but_pixels(format, mode):
     exif[0x010E] = "a description"
     options = {"icc_profile": b"profile" * 1000, "exif": exif, "dpi": (300, 300), "comment": "text"}
     image = to_8_bit(load_image(open_image(io.BytesIO(encode(random_image(mode=mode), format, **options)))))
-    data = encode_png(image)
+    data = encode_uncompressed_png(image)
     assert [kind for kind in (b"iCCP", b"eXIf", b"tEXt", b"pHYs", b"gAMA") if kind in data] == []
     assert len(data) < 400
