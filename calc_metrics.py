@@ -23,6 +23,7 @@ from torch_utils.distributed import World, from_rank0, init_world, launch, leave
 from torch_utils.host_memory import keep_freed_memory
 from training.inference import options as generator_options
 from training.inference.loading import load_network, pretrained_part_of_D
+from training.run.options_file import OPTIONS_FILE
 from training.run.processes import check_num_processes
 from training.run.roles import DATASET
 from training.snapshots.settings import check_dataset_settings
@@ -194,7 +195,7 @@ def _add_network(job: _Job, network: str, data: str | None, mirror: bool | None,
     pretrained_D = pretrained_part_of_D(network, trust_pickle)
     job.options.update(G=G, dataset_kwargs=dataset_kwargs, pretrained_D=pretrained_D)
     job.network = network
-    if Path(network).absolute().with_name("training_options.json").is_file():
+    if Path(network).absolute().with_name(OPTIONS_FILE).is_file():
         job.run_dir = Path(network).absolute().parent
 
 

@@ -14,7 +14,7 @@ import click
 
 from dnnlib.click_types import NumberList
 from dnnlib.commands import how_to_run
-from dnnlib.console import errors_in_one_line
+from dnnlib.console import EXIT_STOPPED, errors_in_one_line
 from dnnlib.util import UserError
 from train import main as train
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 MAX_SEEDS = 1000
-EXIT_STOPPED = 75
-"""Exit status of a comparison that was interrupted and can be continued, as of train.py."""
 
 
 def parse_seeds(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:

@@ -15,9 +15,9 @@ import PIL.Image
 import PIL.ImageDraw
 
 from dnnlib.commands import how_to_run
+from dnnlib.console import EXIT_STOPPED
 from dnnlib.jsonl import finite, read_lines
 from dnnlib.util import UserError
-from train import EXIT_STOPPED
 from training.data.grid import write_png
 from training.inference.options import errors_in_one_line
 from training.run.folder import find_run_dir, is_run, runs_by_age

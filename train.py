@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dnnlib.console import errors_in_one_line
+from dnnlib.console import EXIT_STOPPED, errors_in_one_line
 from dnnlib.util import UserError
 from training.run.options import AUGPIPES, PRECISIONS, Flags
 from training.run.registry import AnyOption, augmentations, configurations, extensions
@@ -16,9 +16,6 @@ from training.run.time_plan import parse_time
 
 TRANSFORMS = ("center-crop", "pad", "stretch")
 """The first is the default; the last does neither of what the others do."""
-
-EXIT_STOPPED = 75
-"""Exit status of a run that was asked to stop and can be continued (EX_TEMPFAIL)."""
 
 RUNTIME_PARAMETERS = {
     *("continue_run", "outdir", "device", "detectors", "state_minutes", "trust_pickle", "dry_run", "progress"),

@@ -81,8 +81,7 @@ def _embedded(picture: PIL.Image.Image, alt: str, caption: str) -> Html:
     picture.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
     buffer = io.BytesIO()
     picture.save(buffer, format="WEBP", quality=WEBP_QUALITY)
-    scale = max(512 // picture.width, 1)
-    embedded = image(buffer.getvalue(), "image/webp", alt, picture.width * scale, picture.height * scale)
+    embedded = image(buffer.getvalue(), "image/webp", alt, picture.width, picture.height)
     return tag("figure", embedded, tag("figcaption", caption))
 
 

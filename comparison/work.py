@@ -31,13 +31,12 @@ from comparison.jobs import (
 )
 from comparison.snapshots import TICKS_PER_SNAPSHOT, scored_snapshots
 from dnnlib.atomic import write_atomic
+from dnnlib.console import EXIT_STOPPED
 from dnnlib.signals import available, signal_handlers
 from dnnlib.util import UserError
 from training.run.lock import is_locked
 
 REPOSITORY = Path(__file__).parents[1]
-EXIT_STOPPED = 75
-"""Exit status of this process and of train.py when they were stopped and can be continued."""
 WAIT_SEC = 1.0
 NUM_BOXED = 100
 """Generated images in which objects are looked for to be drawn."""

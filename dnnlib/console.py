@@ -1,4 +1,4 @@
-"""The console of a command: errors in one line, and paths in any language on any terminal."""
+"""The console of a command: its exit status, errors in one line, and paths in any language on any terminal."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from collections.abc import Iterator
 import click
 
 from dnnlib.util import UserError
+
+EXIT_STOPPED = 75
+"""Exit status of a command that was asked to stop and can be continued (EX_TEMPFAIL)."""
 
 
 @contextlib.contextmanager

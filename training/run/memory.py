@@ -17,6 +17,7 @@ import torch
 from dnnlib.commands import how_to_run
 from training.data.progress import heartbeat
 from training.run.dataset_info import DatasetInfo
+from training.run.options_file import OPTIONS_FILE
 from training.run.rehearsal import Rehearsal, rehearse
 from training.run.settings import TrainingSettings
 
@@ -130,6 +131,6 @@ def out_of_memory_advice(kwargs: dict[str, Any], run_dir: object) -> str:
     if smaller is None:
         return "stop other programs, or start a run with a smaller --cbase; checkpoints can be continued"
     return (
-        f"stop other programs, or set batch_gpu to {smaller} in {run_dir}/training_options.json and continue from the "
+        f"stop other programs, or set batch_gpu to {smaller} in {run_dir}/{OPTIONS_FILE} and continue from the "
         f"last checkpoint ({how_to_run('train.py', f'--continue={run_dir}')}); a new run may take --batch-gpu={smaller}"
     )

@@ -15,13 +15,13 @@ from dnnlib.atomic import write_atomic
 from dnnlib.commands import how_to_run
 from dnnlib.file_content import content_fault
 from dnnlib.util import UserError, name_of_class
+from training.run.json_files import read_small_file
 from training.run.roles import allowed_classes
 from training.snapshots.build import WeightBudget, construct, fill, first_mismatch
 from training.snapshots.finite import ensure_finite
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-MAX_CONFIG_BYTES = 1 << 16
 
 _log = logging.getLogger(__name__)
 
@@ -106,11 +106,10 @@ def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
             f"{path.parent} holds no {CONFIG}: give a snapshot (.pkl), "
             f"or a folder that {how_to_run('-m training.inference.export')} wrote"
         )
-    data = _read_small(path)
     try:
-        config = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON: {str(error)[:200]!a}") from error
+        config = json.loads(read_small_file(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read: {str(error)[:200]!a}") from error
     class_name = config.get("class_name") if isinstance(config, dict) else None
     if class_name not in known_generators():
         raise UserError(f"{path}: class_name must be one of {', '.join(known_generators())}")
@@ -118,17 +117,6 @@ def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
     if not isinstance(init_kwargs, dict):
         raise UserError(f"{path}: init_kwargs must be the settings of the generator")
     return class_name, init_kwargs
-
-
-def _read_small(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_CONFIG_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    if len(data) > MAX_CONFIG_BYTES:
-        raise UserError(f"{path} is too large: the settings of a generator take less than {MAX_CONFIG_BYTES} bytes")
-    return data
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:

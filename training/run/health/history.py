@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dnnlib.jsonl import finite
+from training.run.roles import AUGMENTATION
 
 WINDOW_TICKS = 10
 """Ticks that a condition must hold to count as lasting; in so many ticks of 4 kimg, ADA moves p by at most 0.08."""
@@ -56,7 +57,7 @@ class History:
         class_name = augment.get("class_name") if isinstance(augment, Mapping) else None
         return cls(
             total_kimg=finite(options.get("total_kimg")) or 0.0,
-            has_leaky_augmentation=class_name == "training.augment.AugmentPipe",
+            has_leaky_augmentation=class_name == AUGMENTATION,
             is_adaptive=finite(options.get("ada_target")) is not None,
             max_p=finite(options.get("ada_max_p")),
         )

@@ -12,6 +12,8 @@ from typing import Any
 
 _FOLDER = Path(__file__).parent
 _VOID = {"img", "meta", "br", "link", "input"}
+IMAGE_PX = 512
+"""Images of at most half of this width are enlarged, by a whole number."""
 
 
 class Html(str):
@@ -69,9 +71,10 @@ def _cell(content: str) -> Html:
 
 
 def image(data: bytes, mime: str, alt: str, width_px: int, height_px: int) -> Html:
-    """Return an image whose bytes are part of the page."""
+    """Return an image whose bytes are part of the page; a small one is shown enlarged."""
     source = f"data:{mime};base64,{base64.b64encode(data).decode()}"
-    return tag("img", src=source, alt=alt, width=str(width_px), height=str(height_px))
+    scale = max(IMAGE_PX // width_px, 1)
+    return tag("img", src=source, alt=alt, width=str(width_px * scale), height=str(height_px * scale))
 
 
 def embed_json(values: Any) -> Html:

@@ -212,8 +212,7 @@ def _slider(name: str, pictures: Sequence[Picture]) -> Html:
 
 
 def _picture(picture: Picture, alt: str) -> Html:
-    scale = max(512 // picture.width_px, 1)
-    return image(picture.data, "image/webp", alt, picture.width_px * scale, picture.height_px * scale)
+    return image(picture.data, "image/webp", alt, picture.width_px, picture.height_px)
 
 
 def _commands(run: RunRecords) -> Html:

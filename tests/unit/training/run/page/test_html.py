@@ -45,8 +45,12 @@ def test_json_cannot_end_its_script():
 
 
 def test_images_are_part_of_the_page():
-    found = image(b"abc", "image/webp", 'say "cheese"', 3, 4)
-    assert found == '<img src="data:image/webp;base64,YWJj" alt="say &quot;cheese&quot;" width="3" height="4">'
+    found = image(b"abc", "image/webp", 'say "cheese"', 300, 400)
+    assert found == '<img src="data:image/webp;base64,YWJj" alt="say &quot;cheese&quot;" width="300" height="400">'
+
+
+def test_small_images_are_enlarged_by_a_whole_number():
+    assert image(b"", "image/webp", "", 200, 32).endswith('width="400" height="64">')
 
 
 def test_documents_run_their_own_scripts_only():
