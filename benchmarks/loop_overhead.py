@@ -30,6 +30,7 @@ from training.dataset import ImageFolderDataset
 from training.phases import Phase
 from training.run.dataset_info import DatasetInfo
 from training.run.options import Flags, resolve
+from training.run.stats_file import read_ticks
 from training.training_loop import training_loop
 
 NUM_IMAGES = 256
@@ -122,7 +123,7 @@ def run_loop(
     # The grid is drawn outside of ticks, but it would take most of the time.
     with mock.patch("training.image_grid.grid_size", return_value=(1, 1)):
         training_loop(run_dir=str(run_dir), progress="none", progress_fn=progress_fn, **kwargs)
-    return [json.loads(line) for line in (run_dir / "stats.jsonl").read_text().splitlines()]
+    return [tick.line for tick in read_ticks(run_dir)]
 
 
 def write_images(folder: Path, side_px: int) -> Path:

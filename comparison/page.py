@@ -99,16 +99,17 @@ def _anchor(result: MethodResult) -> str:
 
 
 def _table(found: Table) -> Html:
-    header = ["method", *(column.long_name or column.name for column in found.columns)]
-    rows = []
-    for row in found.rows:
-        pairs = zip(row.cells, found.columns, strict=True)
-        rows.append([row.result.name, *(_cell(row.result, cell, column.is_timing) for cell, column in pairs)])
-        if row.num_seeds is not None:
-            rows[-1].insert(1, str(row.num_seeds))
-    if any(row.num_seeds is not None for row in found.rows):
-        header.insert(1, "seeds")
-    return table(header, rows, found.caption)
+    has_seeds = any(row.num_seeds is not None for row in found.rows)
+    names = [column.long_name or column.name for column in found.columns]
+    rows = [
+        [
+            row.result.name,
+            *([str(row.num_seeds)] if has_seeds else []),
+            *(_cell(row.result, cell, column.is_timing) for cell, column in zip(row.cells, found.columns, strict=True)),
+        ]
+        for row in found.rows
+    ]
+    return table(["method", *(["seeds"] if has_seeds else []), *names], rows, found.caption)
 
 
 def _score_section(comparison: Comparison, score: str, found: Table) -> Html:
