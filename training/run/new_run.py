@@ -15,9 +15,10 @@ from training.data.layout import UnequalImagesError
 from training.run import preflight
 from training.run.choice import choose_for_cpu
 from training.run.dataset_info import DatasetInfo, inspect_dataset
+from training.run.flags import Flags
 from training.run.folder import make_run_dir
 from training.run.latest import find_network
-from training.run.options import Flags, resolve
+from training.run.options import resolve
 from training.run.options_file import OPTIONS_FILE, write_options
 from training.run.photographs import PhotographFlags, describe_photographs, prepare_photographs
 from training.run.request import Plan, RunRequest
@@ -31,7 +32,7 @@ def prepare_new_run(request: RunRequest) -> Plan:
         UserError: The run cannot be started; one line says why and what to do.
     """
     flags, outdir = request.flags, request.outdir
-    if flags is None or outdir is None:
+    if flags is None or flags.data is None or outdir is None:
         raise UserError("a new run needs --outdir and --data; --continue=RUN continues an old one")
     if not flags.data:
         raise UserError("--data is empty: give a folder or zip of images")
@@ -39,8 +40,8 @@ def prepare_new_run(request: RunRequest) -> Plan:
     for flag, path in (("--data", flags.data), ("--metricdata", flags.metricdata)):
         _check_outside(outdir, flag, path)
     preflight.check_metrics(flags.metrics)
-    flags, dataset = _find_dataset(request, flags, outdir)
-    description, kwargs, summary = _resolve(request, flags, dataset, outdir)
+    data, dataset = _find_dataset(request, flags, flags.data, outdir)
+    description, kwargs, summary = _resolve(request, replace(flags, data=data), dataset, outdir)
     if request.is_dry_run:
         print("Training options:")
         print(json.dumps(kwargs, indent=2))
@@ -77,27 +78,27 @@ def _check_outside(outdir: Path, flag: str, path: str | None) -> None:
         )
 
 
-def _find_dataset(request: RunRequest, flags: Flags, outdir: Path) -> tuple[Flags, DatasetInfo]:
-    """Open the dataset, which may have to be prepared from photographs first."""
-    if request.photographs is None or _is_prepared(flags, request.photographs):
-        flags = replace(flags, data=str(Path(flags.data).absolute()))
+def _find_dataset(request: RunRequest, flags: Flags, data: str, outdir: Path) -> tuple[str, DatasetInfo]:
+    """Open the dataset, which may have to be prepared from photographs first; returns its place, too."""
+    if request.photographs is None or _is_prepared(data, request.photographs, flags.cond):
+        data = str(Path(data).absolute())
         try:
-            return flags, inspect_dataset(flags.data, flags.cond)
+            return data, inspect_dataset(data, flags.cond)
         except UnequalImagesError as error:
             raise UserError(f"{error}; or add --size={error.side_px}, and they are prepared first") from error
     if request.is_dry_run:
-        return flags, describe_photographs(flags.data, request.photographs, flags.cond)
-    data = prepare_photographs(flags.data, request.photographs, flags.cond, outdir)
-    return replace(flags, data=str(data)), inspect_dataset(str(data), flags.cond)
+        return data, describe_photographs(data, request.photographs, flags.cond)
+    data = str(prepare_photographs(data, request.photographs, flags.cond, outdir))
+    return data, inspect_dataset(data, flags.cond)
 
 
-def _is_prepared(flags: Flags, photographs: PhotographFlags) -> bool:
+def _is_prepared(data: str, photographs: PhotographFlags, use_labels: bool) -> bool:
     """Whether the images are a dataset of the wanted size already, and with labels if they are asked for."""
     try:
-        dataset = inspect_dataset(flags.data, False)
+        dataset = inspect_dataset(data, False)
     except UserError:
         return False
-    return dataset.resolution == photographs.size_px and (dataset.has_labels or not flags.cond)
+    return dataset.resolution == photographs.size_px and (dataset.has_labels or not use_labels)
 
 
 def _resolve(request: RunRequest, flags: Flags, dataset: DatasetInfo, outdir: Path) -> tuple[str, dict[str, Any], str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.run.options import Flags
+from training.run.flags import Flags
 from training.run.photographs import PhotographFlags
 
 
