@@ -88,8 +88,6 @@ def main(ctx: click.Context, **_values: Any) -> None:
     from metrics.detectors import trust_torchscript
     from torch_utils.distributed import ProcessError
     from training.run.launch import train_run  # here: --help must not wait for torch
-    from training.run.photographs import PhotographFlags
-    from training.run.request import RunRequest
 
     flags = read_flags(ctx)
     if flags.trust_detectors:
@@ -97,25 +95,7 @@ def main(ctx: click.Context, **_values: Any) -> None:
     with errors_in_one_line(ProcessError):
         if flags.size is None and "transform" in flags.explicit:
             raise UserError("--transform needs --size: images of another size are not trained on")
-        request = RunRequest(
-            outdir=flags.outdir,
-            continue_run=flags.continue_run,
-            flags=None if flags.data is None else flags,
-            device=flags.device,
-            runtime={
-                "detector_folder": flags.detectors,
-                "state_interval_sec": flags.state_minutes * 60,
-                "snapshot_formats": flags.snap_format,
-                "trust_pickle": flags.trust_pickle,
-                "progress": flags.progress,
-                "log": flags.log,
-                "stop_on": flags.stop_on,
-            },
-            is_dry_run=flags.dry_run,
-            photographs=None if flags.size is None else PhotographFlags(flags.size, flags.transform),
-            given=flags.given,
-        )
-        is_finished = train_run(request)
+        is_finished = train_run(flags)
     if not is_finished:
         raise SystemExit(EXIT_STOPPED)
 

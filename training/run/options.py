@@ -147,6 +147,19 @@ def change_options(kwargs: dict[str, Any], given: Mapping[str, Any]) -> tuple[di
     return kwargs, [flag_name(name) for name in ignored]
 
 
+def session_options(flags: Flags) -> dict[str, Any]:
+    """Return the arguments of the training loop that are not stored, as each session of a run is given them anew."""
+    return {
+        "detector_folder": flags.detectors,
+        "state_interval_sec": flags.state_minutes * 60,
+        "snapshot_formats": flags.snap_format,
+        "trust_pickle": flags.trust_pickle,
+        "progress": flags.progress,
+        "log": flags.log,
+        "stop_on": flags.stop_on,
+    }
+
+
 def _has_planned_snapshots(kwargs: Mapping[str, Any]) -> bool:
     """Whether ``--time`` also sets the ticks between snapshots; not if a run of a given time has its own ``--snap``."""
     limit_sec = kwargs.get("time_limit_sec")
