@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +84,9 @@ def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
         **_extension_kwargs(flags),
         **configuration.training_kwargs,
     }
-    if flags.time is not None:
-        kwargs["time_limit_sec"] = flags.time
-    if flags.metricdata is not None:
-        kwargs["metric_set_kwargs"] = _metric_set_kwargs(flags.metricdata, kwargs["training_set_kwargs"])
-    if flags.object_detector is not None:
-        kwargs["object_detector"] = flags.object_detector
+    for name in ("time", "metricdata", "object_detector"):
+        if (value := getattr(flags, name)) is not None:
+            kwargs.update(CHANGES[name](value, kwargs))
     if flags.resume is not None and flags.resume != "noresume":
         kwargs["resume_pkl"] = RESUME_SOURCES.get(flags.resume) or _absolute_if_file(flags.resume)
         kwargs["ada_kimg"] = 100  # so that p catches up with a trained D
@@ -103,11 +100,23 @@ def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
     return _describe(flags, dataset), kwargs
 
 
-CHANGEABLE_FLAGS = (
-    *("data", "kimg", "metricdata", "metrics", "metrics_ticks", "nobench", "object_detector", "snap", "tick"),
-    *("time", "workers"),
-)
-"""Flags that may change when a run is continued: they do not influence the weights."""
+CHANGES: dict[str, Callable[[Any, Mapping[str, Any]], dict[str, Any]]] = {
+    "data": lambda path, kwargs: {"training_set_kwargs": {**kwargs["training_set_kwargs"], "path": _absolute(path)}},
+    "kimg": lambda kimg, _: {"total_kimg": kimg},
+    "metricdata": lambda path, kwargs: {"metric_set_kwargs": _metric_set_kwargs(path, kwargs["training_set_kwargs"])},
+    "metrics": lambda names, _: {"metrics": list(names)},
+    "metrics_ticks": lambda ticks, _: {"metrics_ticks": ticks},
+    "nobench": lambda is_off, _: {"cudnn_benchmark": not is_off},
+    "object_detector": lambda name, _: {"object_detector": name},
+    "snap": lambda ticks, _: {"image_snapshot_ticks": ticks, "network_snapshot_ticks": ticks},
+    "tick": lambda kimg, _: {"kimg_per_tick": kimg},
+    "time": lambda sec, _: {"time_limit_sec": sec},
+    "workers": lambda num, _: {"data_loader_kwargs": _loader_kwargs(num)},
+}
+"""Flags that may change when a run is continued, as they do not influence the weights.
+
+(value, arguments of the training loop) -> those of the arguments that change.
+"""
 
 
 def change_options(kwargs: dict[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -122,28 +131,12 @@ def change_options(kwargs: dict[str, Any], given: Mapping[str, Any]) -> tuple[di
     """
     kwargs = dict(kwargs)
     is_timed = "time" in given or kwargs.get("time_limit_sec") is not None  # such a run plans its ticks
-    ignored = [name for name in given if name not in CHANGEABLE_FLAGS or (name == "tick" and is_timed)]
+    ignored = [name for name in given if name not in CHANGES or (name == "tick" and is_timed)]
     given = {name: value for name, value in given.items() if name not in ignored}
     if "time" in given and "snap" not in given and _has_planned_snapshots(kwargs):
         given["snap"] = ticks_per_snapshot(given["time"])
-    changes: dict[str, dict[str, Any]] = {
-        "kimg": {"total_kimg": given.get("kimg")},
-        "metrics": {"metrics": list(given.get("metrics", ()))},
-        "metrics_ticks": {"metrics_ticks": given.get("metrics_ticks")},
-        "object_detector": {"object_detector": given.get("object_detector")},
-        "nobench": {"cudnn_benchmark": not given.get("nobench")},
-        "snap": {"image_snapshot_ticks": given.get("snap"), "network_snapshot_ticks": given.get("snap")},
-        "tick": {"kimg_per_tick": given.get("tick")},
-        "time": {"time_limit_sec": given.get("time")},
-    }
-    for name in given:
-        kwargs.update(changes.get(name, {}))
-    if "data" in given:
-        kwargs["training_set_kwargs"] = {**kwargs["training_set_kwargs"], "path": str(Path(given["data"]).absolute())}
-    if "metricdata" in given:
-        kwargs["metric_set_kwargs"] = _metric_set_kwargs(given["metricdata"], kwargs["training_set_kwargs"])
-    if "workers" in given:
-        kwargs["data_loader_kwargs"] = _loader_kwargs(given["workers"])
+    for name, value in given.items():
+        kwargs.update(CHANGES[name](value, kwargs))
     return kwargs, [flag_name(name) for name in ignored]
 
 
@@ -210,12 +203,16 @@ def _data_kwargs(flags: Flags, dataset: DatasetInfo) -> dict[str, Any]:
 def _metric_set_kwargs(path: str, training_set_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the dataset that metrics compare with: all of it, with the labels and flips of the training set."""
     shared = {name: training_set_kwargs.get(name) for name in ("use_labels", "xflip", "resolution")}
-    return {"class_name": "training.dataset.ImageFolderDataset", "path": str(Path(path).absolute()), **shared}
+    return {"class_name": "training.dataset.ImageFolderDataset", "path": _absolute(path), **shared}
 
 
 def _absolute_if_file(place: str) -> str:
     """Make the path of a file absolute, as a run may be continued from another folder; a URL stays."""
-    return str(Path(place).absolute()) if Path(place).is_file() else place
+    return _absolute(place) if Path(place).is_file() else place
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute())
 
 
 def _loader_kwargs(num_workers: int) -> dict[str, Any]:
