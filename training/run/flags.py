@@ -62,7 +62,7 @@ class Duration(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the seconds."""
         try:
-            return parse_time(value) if isinstance(value, str) else float(value)
+            return parse_time(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
