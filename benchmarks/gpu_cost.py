@@ -28,7 +28,7 @@ from dnnlib.util import UserError
 from torch_utils.ops.kernels import NAMESPACE
 from torch_utils.training_stats import Collector
 from training.phases import Phase
-from training.run.options import Flags
+from training.run.flags import Flags
 
 CLASSES = {
     "matrix product": ("mm", "addmm", "bmm", "baddbmm", "dot"),

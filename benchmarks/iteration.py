@@ -10,14 +10,15 @@ from typing import Any
 import torch
 
 from dnnlib.util import UserError
-from train import PHOTOGRAPH_PARAMETERS, RUNTIME_PARAMETERS, method_settings
 from train import main as train_command
+from train import read_flags
 from training.extensions import Participant
 from training.networks import bfloat16_training
 from training.phases import Phase, Round
 from training.run.construction import ImageShape, construct_loss, construct_networks, construct_phases, participants
 from training.run.dataset_info import DatasetInfo
-from training.run.options import Flags, resolve
+from training.run.flags import Flags
+from training.run.options import resolve
 from training.run.rehearsal import TYPICAL_P
 from training.run.settings import TrainingSettings
 
@@ -57,10 +58,8 @@ def parse_flags(args: Sequence[str]) -> Flags:
     Raises:
         click.UsageError: A flag is unknown or its value is not allowed.
     """
-    params = train_command.make_context("train.py", list(args)).params
-    given = {name: value for name, value in params.items() if name not in RUNTIME_PARAMETERS | PHOTOGRAPH_PARAMETERS}
-    settings = {name: value for name in method_settings() if (value := given.pop(name)) is not None}
-    flags = Flags(**{**given, "data": "random images"}, settings=settings)
+    context = train_command.make_context("train.py", list(args))
+    flags = dataclasses.replace(read_flags(context), data="random images")
     if flags.batch_gpu is not None and flags.batch is None:
         flags = dataclasses.replace(flags, batch=flags.batch_gpu * flags.gpus)
     return flags

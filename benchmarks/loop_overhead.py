@@ -29,7 +29,8 @@ from training import checkpoint
 from training.dataset import ImageFolderDataset
 from training.phases import Phase
 from training.run.dataset_info import DatasetInfo
-from training.run.options import Flags, resolve
+from training.run.flags import Flags
+from training.run.options import resolve
 from training.run.stats_file import read_ticks
 from training.training_loop import training_loop
 

@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dnnlib.util import UserError
+from training.run.flags import OWN_AUGMENTATIONS
 from training.run.registry import augmentations, configurations
-
-OWN_AUGMENTATIONS = ("noaug", "ada", "fixed")
-"""Values of ``--aug`` that belong to no method."""
 
 OWN_FLAGS = {
     *("data", "outdir", "continue", "cfg", "seed", "kimg", "time", "tick", "snap", "metrics", "metrics-ticks", "desc"),

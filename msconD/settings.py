@@ -167,7 +167,7 @@ class AdversarialSettings(_Checked):
         "global",
         ["global", "mean"],
         "Logits that control adaptive augmentation.",
-        "its target was tuned on global ones",
+        "ADA's target was tuned on global logits",
     )
 
 
@@ -229,13 +229,13 @@ class LossSettings(AdversarialSettings):
         "InsGen, DenseCL",
     )
     con_max_anchors: int = _setting(
-        1024, COUNT, "Maximum number of queries per scale and view; larger maps are sampled.", "speed"
+        1024, COUNT, "Maximum number of queries per scale and view; larger maps are sampled.", "ours, for speed"
     )
     con_gather: str = _setting(
         "h1",
         ["h1", "all", "none"],
         "Scales with negatives from all processes; h1 is the global one.",
-        "few negatives there",
+        "ours: few global negatives",
     )
 
 

@@ -21,10 +21,10 @@ from training.data.labels import read_labels
 from training.data.preparation import Preparation
 from training.dataset import ImageFolderDataset
 from training.inference.projected_w import load_projected_w
+from training.run.flags import Flags
 from training.run.folder import find_run_dir, find_state
 from training.run.launch import prepare_run
 from training.run.options_file import OPTIONS_FILE
-from training.run.request import RunRequest
 from training.run.status import STATUS_FILE, read_status
 from training.snapshots.finite import nonfinite_tensors
 
@@ -109,10 +109,8 @@ def run_dir(tmp_path):
 
 @pytest.mark.slow
 def test_options(run_dir):
-    request = RunRequest(
-        outdir=None, continue_run=str(run_dir), flags=None, device="cpu", runtime={"progress": "none"}, is_dry_run=True
-    )
-    read = replaced(run_dir / OPTIONS_FILE, lambda: prepare_run(request))
+    flags = Flags(continue_run=str(run_dir), device="cpu", progress="none", dry_run=True)
+    read = replaced(run_dir / OPTIONS_FILE, lambda: prepare_run(flags))
     assert fuzz(read, [(run_dir / OPTIONS_FILE).read_bytes()], num_rounds(400)) > 100
 
 

@@ -1,7 +1,7 @@
-"""Imports run downward from room to room and never in a circle; docs/architecture.md draws the same rooms.
+"""Imports run downward from layer to layer and never in a circle; docs/architecture.md draws the same picture.
 
 Every import counts: at the top of a module, inside a function, under TYPE_CHECKING, and ``importlib.import_module``
-with a literal name. To add a room or to move one, change `LEVELS` and write the diagram again::
+with a literal name. To add a part or to move one, change `LAYERS` and write the diagram again::
 
     python -m tests.unit.test_architecture
 """
@@ -22,14 +22,14 @@ PAGE = REPOSITORY / "docs/architecture.md"
 
 
 @dataclass(frozen=True)
-class Room:
-    """Modules of one level; they and their neighbours on that level may import each other, but not in a circle."""
+class Part:
+    """Modules of one layer; they and their neighbours on that layer may import each other, but not in a circle."""
 
     name: str
     holds: str
     """What the diagram says of it."""
     places: tuple[str, ...]
-    """Files, and folders, which end in "/"; a file belongs to the room with the longest place that fits."""
+    """Files, and folders, which end in "/"; a file belongs to the part with the longest place that fits."""
     without: tuple[str, ...] = ()
     """Packages of other projects that it does not import."""
 
@@ -43,48 +43,48 @@ SCRIPTS = (
     *("compare", "report"),
 )
 
-LEVELS: tuple[tuple[Room, ...], ...] = (
-    (Room("dnnlib", "files, downloads, objects by name; without torch", ("dnnlib/",), without=("torch",)),),
-    (Room("torch_utils", "operations on tensors, processes, statistics, pickled classes", ("torch_utils/",)),),
-    (Room("metrics", "feature networks, statistics, scores", ("metrics/",)),),
-    (Room("training/data/scenes", "the drawn dataset", ("training/data/scenes/",)),),
-    (Room("training/data", "datasets: read, prepared, written, verified", ("training/data/",)),),
+LAYERS: tuple[tuple[Part, ...], ...] = (
+    (Part("dnnlib", "files, downloads, objects by name; without torch", ("dnnlib/",), without=("torch",)),),
+    (Part("torch_utils", "operations on tensors, processes, statistics, pickled classes", ("torch_utils/",)),),
+    (Part("metrics", "feature networks, statistics, scores", ("metrics/",)),),
+    (Part("training/data/scenes", "the drawn dataset", ("training/data/scenes/",)),),
+    (Part("training/data", "datasets: read, prepared, written, verified", ("training/data/",)),),
     (
-        Room(
+        Part(
             "training (core)",
             "networks, augmentation, loss, the parts of one iteration",
             ("training/__init__.py", *(f"training/{name}.py" for name in CORE)),
         ),
     ),
     (
-        Room("training/snapshots", "networks to files and back", ("training/snapshots/",)),
-        Room("training/run", "presets, options, run folders, logs", ("training/run/",)),
-        Room("training/inference", "images from trained networks", ("training/inference/",)),
+        Part("training/snapshots", "networks to files and back", ("training/snapshots/",)),
+        Part("training/run", "presets, options, run folders, logs", ("training/run/",)),
+        Part("training/inference", "images from trained networks", ("training/inference/",)),
     ),
-    (Room("training_loop, launch", "a whole run", ("training/training_loop.py", "training/run/launch.py")),),
+    (Part("training_loop, launch", "a whole run", ("training/training_loop.py", "training/run/launch.py")),),
     (
-        Room("msconD", "the method", ("msconD/",)),
-        Room("baselines", "its rivals", ("baselines/",)),
+        Part("msconD", "the method", ("msconD/",)),
+        Part("baselines", "the methods it is compared with", ("baselines/",)),
     ),
-    (Room("comparison", "methods and seeds side by side, on one page", ("comparison/",)),),
-    (Room("scripts", "the commands", tuple(f"{name}.py" for name in SCRIPTS)),),
-    (Room("package", "what is installed: one name, one command", ("package/",)),),
+    (Part("comparison", "methods and seeds side by side, on one page", ("comparison/",)),),
+    (Part("scripts", "the commands", tuple(f"{name}.py" for name in SCRIPTS)),),
+    (Part("package", "what is installed: one name, one command", ("package/",)),),
     (
-        Room("benchmarks, tests", "import anything", ("benchmarks/", "tests/")),
-        Room("build_backend", "makes the wheel", ("build_backend/",)),
+        Part("benchmarks, tests", "import anything", ("benchmarks/", "tests/")),
+        Part("build_backend", "makes the wheel", ("build_backend/",)),
     ),
 )
-"""The rooms, from bottom to top."""
+"""The parts, from bottom to top."""
 
-ROOMS = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+PARTS = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 
 
-def room_of(path: str) -> Room | None:
-    """The room that a file is in."""
+def part_of(path: str) -> Part | None:
+    """The part that a file is in."""
     fits = {
-        place: room
-        for room in ROOMS
-        for place in room.places
+        place: part
+        for part in PARTS
+        for place in part.places
         if path == place or (place.endswith("/") and path.startswith(place))
     }
     return fits[max(fits, key=len)] if fits else None
@@ -118,21 +118,21 @@ def module_in(name: str, modules: Mapping[str, str]) -> str | None:
 def find_faults(sources: Mapping[str, str]) -> list[str]:
     """What is wrong with the imports of sources by path: a line each, the circle last."""
     modules = {module_name(path): path for path in sources}
-    faults = [f"{path}: belongs to no room" for path in sources if room_of(path) is None]
+    faults = [f"{path}: belongs to no part" for path in sources if part_of(path) is None]
     graph: dict[str, set[str]] = {}
     for path in sources:
-        room = room_of(path)
-        if room is None or path.startswith("tests/"):
+        part = part_of(path)
+        if part is None or path.startswith("tests/"):
             continue
         for line, name in imports(path, sources[path]):
             target = module_in(name, modules)
             if target is None:
                 package = name.partition(".")[0]
-                faults += [f"{path}:{line}: {room.name} does without {package}"] * (package in room.without)
+                faults += [f"{path}:{line}: {part.name} does without {package}"] * (package in part.without)
                 continue
-            target_room = room_of(modules[target])
-            if target_room is not None and ROOMS[target_room] > ROOMS[room]:
-                faults.append(f"{path}:{line}: imports {target}, but {room.name} is below {target_room.name}")
+            target_part = part_of(modules[target])
+            if target_part is not None and PARTS[target_part] > PARTS[part]:
+                faults.append(f"{path}:{line}: imports {target}, but {part.name} is below {target_part.name}")
             graph.setdefault(module_name(path), set()).add(target)
     try:
         graphlib.TopologicalSorter(graph).prepare()
@@ -233,19 +233,19 @@ def test_what_is_allowed(sources, path, source):
 
 
 def render() -> str:
-    """The rooms that have files, as a Mermaid flowchart from top to bottom; an arrow means "may import"."""
-    inhabited = {room_of(path) for path in repository_files()}
+    """The parts that have files, as a Mermaid flowchart from top to bottom; an arrow means "may import"."""
+    inhabited = {part_of(path) for path in repository_files()}
     lines, upper = ["```mermaid", "flowchart TD"], ""
-    for level in reversed(LEVELS[:-1]):  # nothing imports benchmarks and tests
-        rooms = {re.sub(r"\W+", "_", room.name).strip("_"): room for room in level if room in inhabited}
-        lines += [f'    {name}["<b>{room.name}</b><br>{room.holds}"]' for name, room in rooms.items()]
-        lower = " & ".join(rooms)
+    for layer in reversed(LAYERS[:-1]):  # nothing imports benchmarks and tests
+        parts = {re.sub(r"\W+", "_", part.name).strip("_"): part for part in layer if part in inhabited}
+        lines += [f'    {name}["<b>{part.name}</b><br>{part.holds}"]' for name, part in parts.items()]
+        lower = " & ".join(parts)
         lines += [f"    {upper} --> {lower}"] * bool(upper)
         upper = lower
     return "\n".join([*lines, "```"])
 
 
-def test_the_page_shows_these_rooms():
+def test_the_page_shows_these_parts():
     assert render() in PAGE.read_text(), "write it again: python -m tests.unit.test_architecture"
 
 

@@ -9,8 +9,9 @@ import torch
 
 from dnnlib.util import format_time
 from training.run.dataset_info import DatasetInfo
+from training.run.flags import Flags
 from training.run.memory import rehearsed
-from training.run.options import Flags, resolve
+from training.run.options import resolve
 
 CHOOSING = {"cfg", "small", "cbase", "cmax", "batch_gpu", "gamma", "glr", "dlr", "map_depth", "resume", "freezed"}
 """Flags by which the user chooses a configuration."""
@@ -37,12 +38,12 @@ def choose_for_cpu(flags: Flags, dataset: DatasetInfo, device: torch.device) -> 
     Returns:
         The flags to use, and lines to print: what was chosen, why, and how to choose otherwise.
     """
-    if device.type != "cpu" or flags.explicit & CHOOSING:
+    if device.type != "cpu" or CHOOSING.intersection(flags.explicit):
         return flags, []
     chosen, shown = dataclasses.replace(flags, small=True), "--small"
-    if not flags.explicit & {"snap", "tick", "time"}:
+    if {"snap", "tick", "time"}.isdisjoint(flags.explicit):
         chosen, shown = dataclasses.replace(chosen, snap=SNAP), f"{shown} --snap={SNAP}"
-    if not flags.explicit & SCORING:
+    if SCORING.isdisjoint(flags.explicit):
         chosen, shown = dataclasses.replace(chosen, metrics=()), f"{shown} --metrics=none"
     operations_per_sec = measure_operations_per_sec()
     lines = ["No GPU and no --cfg: rough estimates of what this machine can train"]

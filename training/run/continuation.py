@@ -18,6 +18,7 @@ from training.data.fingerprint import is_unchanged
 from training.dataset import ImageFolderDataset
 from training.run import preflight
 from training.run.dataset_info import DatasetInfo, inspect_dataset
+from training.run.flags import Flags
 from training.run.folder import (
     RunState,
     check_files,
@@ -27,32 +28,32 @@ from training.run.folder import (
     refuse_to_start_over,
 )
 from training.run.lock import lock_run
-from training.run.options import change_options
+from training.run.options import change_options, session_options
 from training.run.options_file import OPTIONS_FILE, read_options, write_options
 from training.run.photographs import compare_source, is_prepared
-from training.run.request import PreparedRun, RunRequest
+from training.run.prepared_run import PreparedRun
 from training.run.roles import check_class_names
 from training.run.status import read_status
 from training.run.stored_options import check_dataset_class, check_options
 from training.run.time_plan import flag_to_train_longer, time_name
 
 
-def prepare_continuation(request: RunRequest) -> PreparedRun:
+def prepare_continuation(flags: Flags) -> PreparedRun:
     """Find a run, apply the flags that may change, and make sure that it can go on.
 
     Raises:
         UserError: The run cannot be continued; one line says why and what to do.
     """
-    assert request.continue_run is not None
-    run_dir = find_run_dir(request.continue_run, request.outdir)
+    assert flags.continue_run is not None
+    run_dir = find_run_dir(flags.continue_run, flags.outdir)
     check_files(run_dir)
     state = find_state(run_dir)
     if state is RunState.RUNNING:
         with lock_run(run_dir):  # raises the error
             pass
-    stored = _read_stored(run_dir, request.runtime.get("trust_pickle", False))
-    given = _without_photographs(request.given, stored)
-    kwargs = _with_flags(request, stored, given)
+    stored = _read_stored(run_dir, flags.trust_pickle)
+    given = _without_photographs(flags.given, stored)
+    kwargs = _with_flags(flags, stored, given)
     if state is RunState.FINISHED and (end := _describe_end(run_dir, stored, kwargs, given)):
         print(end)
         return PreparedRun(run_dir, kwargs, is_new=False, has_work=False)
@@ -60,15 +61,15 @@ def prepare_continuation(request: RunRequest) -> PreparedRun:
         refuse_to_start_over(run_dir)
     _check_length(run_dir, kwargs)
     _check_time(run_dir, stored, kwargs)
-    _check_images(run_dir, stored, kwargs, "data" in given, choose_device(request.device))
+    _check_images(run_dir, stored, kwargs, "data" in given, choose_device(flags.device))
     print(f"Continuing {run_dir}")
-    if request.is_dry_run:
+    if flags.dry_run:
         print("Dry run: nothing was written.")
         return PreparedRun(run_dir, kwargs, is_new=False, has_work=False)
     if kwargs != stored:  # the next continuation needs no reminder
         with lock_run(run_dir):  # another process may have started the run meanwhile, whose options these would be
             write_options(run_dir, kwargs)
-    return PreparedRun(run_dir, {**kwargs, **request.runtime}, is_new=False)
+    return PreparedRun(run_dir, {**kwargs, **session_options(flags)}, is_new=False)
 
 
 def _read_stored(run_dir: Path, is_trusted: bool) -> dict[str, Any]:
@@ -97,12 +98,12 @@ def _without_photographs(given: Mapping[str, Any], stored: Mapping[str, Any]) ->
     return {name: value for name, value in given.items() if name != "data"}
 
 
-def _with_flags(request: RunRequest, stored: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _with_flags(flags: Flags, stored: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with the flags given now, and warn of those without effect."""
     preflight.check_metrics(given.get("metrics", ()))
     kwargs, ignored = change_options(stored, given)
     check_options(kwargs, preflight.INVALID_FLAGS)
-    if request.outdir is not None and request.continue_run != "latest":
+    if flags.outdir is not None and flags.continue_run != "latest":
         ignored.append("--outdir")
     if ignored:
         print(f"Warning: no effect on a run that is continued: {', '.join(ignored)}")

@@ -1,4 +1,4 @@
-"""From a request on the command line to training processes: which run, where, on which devices."""
+"""From flags to training processes: which run, where, on which devices."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from torch_utils.distributed import World
 from torch_utils.host_memory import keep_freed_memory
 from torch_utils.out_of_memory import out_of_memory_means
 from training.run.continuation import prepare_continuation
+from training.run.flags import Flags
 from training.run.folder import has_progress
 from training.run.latest import generate_command
 from training.run.memory import out_of_memory_advice
 from training.run.names import newest_snapshot
 from training.run.new_run import prepare_new_run
+from training.run.prepared_run import PreparedRun
 from training.run.processes import check_num_processes
-from training.run.request import PreparedRun, RunRequest
 from training.run.settings import check_stored_settings
 from training.run.status import read_status
 from training.run.wandb_run import check_wandb
 from training.training_loop import training_loop
 
 
-def train_run(request: RunRequest) -> bool:
+def train_run(flags: Flags) -> bool:
     """Do what was asked, in the processes that torchrun started or in new ones on this machine.
 
     Returns:
@@ -42,34 +43,32 @@ def train_run(request: RunRequest) -> bool:
     Raises:
         UserError: The request cannot be fulfilled; one line says why and what to do.
     """
-    if request.runtime.get("log") == "wandb":
+    if flags.log == "wandb":
         check_wandb()
     world = distributed.world_from_env()
     if world is None or world.world_size == 1:
-        if request.flags is not None:  # before a folder is made
-            check_num_processes(request.device, request.flags.gpus)
-        run = prepare_run(request)
+        if flags.data is not None:  # before a folder is made
+            check_num_processes(flags.device, flags.gpus)
+        run = prepare_run(flags)
         if not run.has_work:
             return True
-        check_num_processes(request.device, run.kwargs["num_gpus"])
-        return _launch(run, request.device)
-    device = choose_device(request.device, world.world_size, world.local_rank)
+        check_num_processes(flags.device, run.kwargs["num_gpus"])
+        return _launch(run, flags.device)
+    device = choose_device(flags.device, world.world_size, world.local_rank)
     distributed.init_world(world.rank, world.world_size, device)
     try:
-        if request.flags is not None:
-            request = replace(request, flags=replace(request.flags, gpus=world.world_size))
-        run = _prepare_together(request, world)
+        run = _prepare_together(replace(flags, gpus=world.world_size), world)
         return not run.has_work or _train(world, run, device)
     finally:
         distributed.leave_world()
 
 
-def _prepare_together(request: RunRequest, world: World) -> PreparedRun:
+def _prepare_together(flags: Flags, world: World) -> PreparedRun:
     """Prepare on rank 0; the other processes must learn of a problem too."""
     run, problem = None, None
     if world.rank == 0:
         try:
-            run = prepare_run(request)
+            run = prepare_run(flags)
         except UserError as error:
             problem = str(error)
     run, problem = distributed.from_rank0((run, problem))
@@ -83,14 +82,14 @@ def _prepare_together(request: RunRequest, world: World) -> PreparedRun:
     return run
 
 
-def prepare_run(request: RunRequest) -> PreparedRun:
+def prepare_run(flags: Flags) -> PreparedRun:
     """Find or make the run folder, and the arguments of the training loop.
 
     Raises:
         UserError: As in `train_run`.
     """
-    check_stored_settings({"state_interval_sec": request.runtime.get("state_interval_sec", 0)}, "--state-minutes")
-    return prepare_new_run(request) if request.continue_run is None else prepare_continuation(request)
+    check_stored_settings({"state_interval_sec": flags.state_minutes * 60}, "--state-minutes")
+    return prepare_new_run(flags) if flags.continue_run is None else prepare_continuation(flags)
 
 
 def _launch(run: PreparedRun, device: str) -> bool:

@@ -15,37 +15,38 @@ from training.data.layout import UnequalImagesError
 from training.run import preflight
 from training.run.choice import choose_for_cpu
 from training.run.dataset_info import DatasetInfo, inspect_dataset
+from training.run.flags import Flags
 from training.run.folder import make_run_dir
 from training.run.latest import find_network
-from training.run.options import Flags, resolve
+from training.run.options import resolve, session_options
 from training.run.options_file import OPTIONS_FILE, write_options
 from training.run.photographs import PhotographFlags, describe_photographs, prepare_photographs
-from training.run.request import PreparedRun, RunRequest
+from training.run.prepared_run import PreparedRun
 from training.run.stored_options import check_options
 
 
-def prepare_new_run(request: RunRequest) -> PreparedRun:
+def prepare_new_run(flags: Flags) -> PreparedRun:
     """Check everything that a new run needs, then make its folder; a dry run makes none.
 
     Raises:
         UserError: The run cannot be started; one line says why and what to do.
     """
-    flags, outdir = request.flags, request.outdir
-    if flags is None or outdir is None:
+    data, outdir = flags.data, flags.outdir
+    if data is None or outdir is None:
         raise UserError("a new run needs --outdir and --data; --continue=RUN continues an old one")
-    if not flags.data:
+    if not data:
         raise UserError("--data is empty: give a folder or zip of images")
     _check_outdir(outdir)
-    for flag, path in (("--data", flags.data), ("--metricdata", flags.metricdata)):
+    for flag, path in (("--data", data), ("--metricdata", flags.metricdata)):
         _check_outside(outdir, flag, path)
     preflight.check_metrics(flags.metrics)
-    flags, dataset = _find_dataset(request, flags, outdir)
-    description, kwargs, summary = _resolve(request, flags, dataset, outdir)
-    if request.is_dry_run:
+    data, dataset = _find_dataset(flags, data, outdir)
+    description, kwargs, summary = _resolve(replace(flags, data=data), dataset, outdir)
+    if flags.dry_run:
         print("Training options:")
         print(json.dumps(kwargs, indent=2))
         print(summary)
-        _try_resume(request, kwargs, dataset)
+        _try_resume(kwargs, dataset, flags.trust_pickle)
         print("Dry run: nothing was written.")
         return PreparedRun(outdir, kwargs, is_new=True, has_work=False)
     print(summary)
@@ -56,7 +57,7 @@ def prepare_new_run(request: RunRequest) -> PreparedRun:
         shutil.rmtree(run_dir, ignore_errors=True)
         raise
     print(f"Run folder: {run_dir} (options in {run_dir / OPTIONS_FILE})")
-    return PreparedRun(run_dir, {**kwargs, **request.runtime}, is_new=True)
+    return PreparedRun(run_dir, {**kwargs, **session_options(flags)}, is_new=True)
 
 
 def _check_outdir(outdir: Path) -> None:
@@ -77,32 +78,33 @@ def _check_outside(outdir: Path, flag: str, path: str | None) -> None:
         )
 
 
-def _find_dataset(request: RunRequest, flags: Flags, outdir: Path) -> tuple[Flags, DatasetInfo]:
-    """Open the dataset, which may have to be prepared from photographs first."""
-    if request.photographs is None or _is_prepared(flags, request.photographs):
-        flags = replace(flags, data=str(Path(flags.data).absolute()))
+def _find_dataset(flags: Flags, data: str, outdir: Path) -> tuple[str, DatasetInfo]:
+    """Open the dataset, which may have to be prepared from photographs first; returns its place, too."""
+    photographs = None if flags.size is None else PhotographFlags(flags.size, flags.transform)
+    if photographs is None or _is_prepared(data, photographs, flags.cond):
+        data = str(Path(data).absolute())
         try:
-            return flags, inspect_dataset(flags.data, flags.cond)
+            return data, inspect_dataset(data, flags.cond)
         except UnequalImagesError as error:
             raise UserError(f"{error}; or add --size={error.side_px}, and they are prepared first") from error
-    if request.is_dry_run:
-        return flags, describe_photographs(flags.data, request.photographs, flags.cond)
-    data = prepare_photographs(flags.data, request.photographs, flags.cond, outdir)
-    return replace(flags, data=str(data)), inspect_dataset(str(data), flags.cond)
+    if flags.dry_run:
+        return data, describe_photographs(data, photographs, flags.cond)
+    data = str(prepare_photographs(data, photographs, flags.cond, outdir))
+    return data, inspect_dataset(data, flags.cond)
 
 
-def _is_prepared(flags: Flags, photographs: PhotographFlags) -> bool:
+def _is_prepared(data: str, photographs: PhotographFlags, use_labels: bool) -> bool:
     """Whether the images are a dataset of the wanted size already, and with labels if they are asked for."""
     try:
-        dataset = inspect_dataset(flags.data, False)
+        dataset = inspect_dataset(data, False)
     except UserError:
         return False
-    return dataset.resolution == photographs.size_px and (dataset.has_labels or not flags.cond)
+    return dataset.resolution == photographs.size_px and (dataset.has_labels or not use_labels)
 
 
-def _resolve(request: RunRequest, flags: Flags, dataset: DatasetInfo, outdir: Path) -> tuple[str, dict[str, Any], str]:
+def _resolve(flags: Flags, dataset: DatasetInfo, outdir: Path) -> tuple[str, dict[str, Any], str]:
     """Return the description for the name of the run folder, the arguments of the training loop, and their summary."""
-    device = choose_device(request.device)
+    device = choose_device(flags.device)
     try:
         flags, lines = choose_for_cpu(flags, dataset, device)
         print("".join(f"{line}\n" for line in lines), end="")
@@ -127,7 +129,7 @@ def _find_snapshot(resume: str) -> str:
     return found
 
 
-def _try_resume(request: RunRequest, kwargs: dict[str, Any], dataset: DatasetInfo) -> None:
+def _try_resume(kwargs: dict[str, Any], dataset: DatasetInfo, is_trusted: bool) -> None:
     if "resume_pkl" in kwargs:
-        for line in preflight.try_transfer(kwargs, dataset, request.runtime.get("trust_pickle", False)):
+        for line in preflight.try_transfer(kwargs, dataset, is_trusted):
             print(line)

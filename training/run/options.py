@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from training.run.augpipes import AUGPIPES, DEFAULT_AUGPIPE
 from training.run.dataset_info import DatasetInfo
+from training.run.flags import ADA_TARGET, PRECISIONS, Flags, flag_name
 from training.run.presets import Preset, small
 from training.run.registry import (
     AnyOption,
@@ -28,28 +29,9 @@ from training.run.time_plan import UNLIMITED_KIMG, ticks_per_snapshot, time_name
 CHANNELS_AT_FULL_WIDTH = 32768
 """channel_base of StyleGAN2's own configuration."""
 
-PRECISIONS = ("fp16", "bf16", "fp32")
 HALF_RESOLUTIONS = 4
 FP16_CLAMP = 256
 """Bound of float16 activations, which the four highest resolutions have (arXiv 2006.06676, appendix D)."""
-
-_BLIT = ("xflip", "rotate90", "xint")
-_GEOM = ("scale", "rotate", "aniso", "xfrac")
-_COLOR = ("brightness", "contrast", "lumaflip", "hue", "saturation")
-AUGPIPES: dict[str, tuple[str, ...]] = {
-    "blit": _BLIT,
-    "geom": _GEOM,
-    "color": _COLOR,
-    "filter": ("imgfilter",),
-    "noise": ("noise",),
-    "cutout": ("cutout",),
-    "bg": _BLIT + _GEOM,
-    "bgc": _BLIT + _GEOM + _COLOR,
-    "bgcf": (*_BLIT, *_GEOM, *_COLOR, "imgfilter"),
-    "bgcfn": (*_BLIT, *_GEOM, *_COLOR, "imgfilter", "noise"),
-    "bgcfnc": (*_BLIT, *_GEOM, *_COLOR, "imgfilter", "noise", "cutout"),
-}
-"""Transforms of each ``--augpipe``."""
 
 _NVIDIA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets/"
 RESUME_SOURCES: dict[str, str] = {
@@ -60,57 +42,6 @@ RESUME_SOURCES: dict[str, str] = {
     "lsundog256": _NVIDIA + "lsundog-res256-paper256-kimg100000-noaug.pkl",
 }
 """Published networks by their ``--resume`` names; their weights come under a licence of their own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Flags:
-    """Flags of ``train.py`` that determine the arguments of the training loop; None means not given."""
-
-    data: str
-    gpus: int = 1
-    snap: int = 50
-    metrics: tuple[str, ...] = ("fid50k_full",)
-    metrics_ticks: int | None = None
-    seed: int = 0
-    cond: bool = False
-    subset: int | None = None
-    mirror: bool = False
-    cfg: str = "auto"
-    gamma: float | None = None
-    kimg: int | None = None
-    batch: int | None = None
-    batch_gpu: int | None = None
-    cbase: int | None = None
-    cmax: int | None = None
-    glr: float | None = None
-    dlr: float | None = None
-    map_depth: int | None = None
-    mbstd_group: int | None = None
-    noise: bool | None = None
-    small: bool = False
-    tick: float = 4
-    time: float | None = None
-    """Seconds."""
-    aug: str | None = None
-    p: float | None = None
-    target: float | None = None
-    augpipe: str | None = None
-    ada_max_p: float = 1.0
-    resume: str | None = None
-    freezed: int | None = None
-    fp32: bool = False
-    precision: str | None = None
-    nhwc: bool = False
-    nobench: bool = False
-    allow_tf32: bool = False
-    workers: int = 3
-    desc: str | None = None
-    metricdata: str | None = None
-    object_detector: str | None = None
-    explicit: frozenset[str] = frozenset()
-    """Names of the flags on the command line."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Settings of methods on the command line, by name."""
 
 
 def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
@@ -153,12 +84,9 @@ def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
         **_extension_kwargs(flags),
         **configuration.training_kwargs,
     }
-    if flags.time is not None:
-        kwargs["time_limit_sec"] = flags.time
-    if flags.metricdata is not None:
-        kwargs["metric_set_kwargs"] = _metric_set_kwargs(flags.metricdata, kwargs["training_set_kwargs"])
-    if flags.object_detector is not None:
-        kwargs["object_detector"] = flags.object_detector
+    for name in ("time", "metricdata", "object_detector"):
+        if (value := getattr(flags, name)) is not None:
+            kwargs.update(CHANGES[name](value, kwargs))
     if flags.resume is not None and flags.resume != "noresume":
         kwargs["resume_pkl"] = RESUME_SOURCES.get(flags.resume) or _absolute_if_file(flags.resume)
         kwargs["ada_kimg"] = 100  # so that p catches up with a trained D
@@ -172,11 +100,23 @@ def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
     return _describe(flags, dataset), kwargs
 
 
-CHANGEABLE_FLAGS = (
-    *("data", "kimg", "metricdata", "metrics", "metrics_ticks", "nobench", "object_detector", "snap", "tick"),
-    *("time", "workers"),
-)
-"""Flags that may change when a run is continued: they do not influence the weights."""
+CHANGES: dict[str, Callable[[Any, Mapping[str, Any]], dict[str, Any]]] = {
+    "data": lambda path, kwargs: {"training_set_kwargs": {**kwargs["training_set_kwargs"], "path": _absolute(path)}},
+    "kimg": lambda kimg, _: {"total_kimg": kimg},
+    "metricdata": lambda path, kwargs: {"metric_set_kwargs": _metric_set_kwargs(path, kwargs["training_set_kwargs"])},
+    "metrics": lambda names, _: {"metrics": list(names)},
+    "metrics_ticks": lambda ticks, _: {"metrics_ticks": ticks},
+    "nobench": lambda is_off, _: {"cudnn_benchmark": not is_off},
+    "object_detector": lambda name, _: {"object_detector": name},
+    "snap": lambda ticks, _: {"image_snapshot_ticks": ticks, "network_snapshot_ticks": ticks},
+    "tick": lambda kimg, _: {"kimg_per_tick": kimg},
+    "time": lambda sec, _: {"time_limit_sec": sec},
+    "workers": lambda num, _: {"data_loader_kwargs": _loader_kwargs(num)},
+}
+"""Flags that may change when a run is continued, as they do not influence the weights.
+
+(value, arguments of the training loop) -> those of the arguments that change.
+"""
 
 
 def change_options(kwargs: dict[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -191,29 +131,26 @@ def change_options(kwargs: dict[str, Any], given: Mapping[str, Any]) -> tuple[di
     """
     kwargs = dict(kwargs)
     is_timed = "time" in given or kwargs.get("time_limit_sec") is not None  # such a run plans its ticks
-    ignored = [name for name in given if name not in CHANGEABLE_FLAGS or (name == "tick" and is_timed)]
+    ignored = [name for name in given if name not in CHANGES or (name == "tick" and is_timed)]
     given = {name: value for name, value in given.items() if name not in ignored}
     if "time" in given and "snap" not in given and _has_planned_snapshots(kwargs):
         given["snap"] = ticks_per_snapshot(given["time"])
-    changes: dict[str, dict[str, Any]] = {
-        "kimg": {"total_kimg": given.get("kimg")},
-        "metrics": {"metrics": list(given.get("metrics", ()))},
-        "metrics_ticks": {"metrics_ticks": given.get("metrics_ticks")},
-        "object_detector": {"object_detector": given.get("object_detector")},
-        "nobench": {"cudnn_benchmark": not given.get("nobench")},
-        "snap": {"image_snapshot_ticks": given.get("snap"), "network_snapshot_ticks": given.get("snap")},
-        "tick": {"kimg_per_tick": given.get("tick")},
-        "time": {"time_limit_sec": given.get("time")},
+    for name, value in given.items():
+        kwargs.update(CHANGES[name](value, kwargs))
+    return kwargs, [flag_name(name) for name in ignored]
+
+
+def session_options(flags: Flags) -> dict[str, Any]:
+    """Return the arguments of the training loop that are not stored, as each session of a run is given them anew."""
+    return {
+        "detector_folder": flags.detectors,
+        "state_interval_sec": flags.state_minutes * 60,
+        "snapshot_formats": flags.snap_format,
+        "trust_pickle": flags.trust_pickle,
+        "progress": flags.progress,
+        "log": flags.log,
+        "stop_on": flags.stop_on,
     }
-    for name in given:
-        kwargs.update(changes.get(name, {}))
-    if "data" in given:
-        kwargs["training_set_kwargs"] = {**kwargs["training_set_kwargs"], "path": str(Path(given["data"]).absolute())}
-    if "metricdata" in given:
-        kwargs["metric_set_kwargs"] = _metric_set_kwargs(given["metricdata"], kwargs["training_set_kwargs"])
-    if "workers" in given:
-        kwargs["data_loader_kwargs"] = _loader_kwargs(given["workers"])
-    return kwargs, ["--" + name.replace("_", "-") for name in ignored]
 
 
 def _has_planned_snapshots(kwargs: Mapping[str, Any]) -> bool:
@@ -266,12 +203,16 @@ def _data_kwargs(flags: Flags, dataset: DatasetInfo) -> dict[str, Any]:
 def _metric_set_kwargs(path: str, training_set_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the dataset that metrics compare with: all of it, with the labels and flips of the training set."""
     shared = {name: training_set_kwargs.get(name) for name in ("use_labels", "xflip", "resolution")}
-    return {"class_name": "training.dataset.ImageFolderDataset", "path": str(Path(path).absolute()), **shared}
+    return {"class_name": "training.dataset.ImageFolderDataset", "path": _absolute(path), **shared}
 
 
 def _absolute_if_file(place: str) -> str:
     """Make the path of a file absolute, as a run may be continued from another folder; a URL stays."""
-    return str(Path(place).absolute()) if Path(place).is_file() else place
+    return _absolute(place) if Path(place).is_file() else place
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute())
 
 
 def _loader_kwargs(num_workers: int) -> dict[str, Any]:
@@ -389,7 +330,7 @@ def _optimizer_kwargs(lr: float) -> dict[str, Any]:
 def _refuse_unused_settings(flags: Flags, configuration: Configuration) -> None:
     for name in ("metrics_ticks", "metricdata", "object_detector"):
         if getattr(flags, name) is not None and not flags.metrics:
-            raise ValueError(f"{_flag(name)} has no effect with --metrics=none")
+            raise ValueError(f"{flag_name(name)} has no effect with --metrics=none")
     owners: list[tuple[str, AnyOption, bool]]
     owners = [(f"--cfg={name}", option, option is configuration) for name, option in configurations().items()]
     owners += [(f"--aug={name}", option, flags.aug == name) for name, option in augmentations().items()]
@@ -399,11 +340,7 @@ def _refuse_unused_settings(flags: Flags, configuration: Configuration) -> None:
         # A setting that bears the name of an extension may switch it off, which is not an error.
         if not any(users.values()) and name not in extensions():
             given = f"--aug={flags.aug}" if all(user.startswith("--aug=") for user in users) else f"--cfg={flags.cfg}"
-            raise ValueError(f"{_flag(name)} has no effect with {given}; it belongs to {', '.join(users)}")
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+            raise ValueError(f"{flag_name(name)} has no effect with {given}; it belongs to {', '.join(users)}")
 
 
 def _used_extensions(flags: Flags) -> list[ExtensionOption]:
@@ -437,12 +374,12 @@ def _augment_kwargs(flags: Flags) -> dict[str, Any]:
         option = augmentations()[flags.aug]
         values = setting_values(option.settings_class, flags.settings)
         return {"augment_kwargs": {"class_name": option.class_name, **values}, "augment_p": 1.0}
-    transforms = AUGPIPES[flags.augpipe or "bgc"]
+    transforms = AUGPIPES[flags.augpipe or DEFAULT_AUGPIPE]
     kwargs: dict[str, Any] = {
         "augment_kwargs": {"class_name": "training.augment.AugmentPipe", **dict.fromkeys(transforms, 1)}
     }
     if flags.aug == "ada":
-        kwargs["ada_target"] = 0.6 if flags.target is None else flags.target
+        kwargs["ada_target"] = ADA_TARGET if flags.target is None else flags.target
         kwargs["ada_max_p"] = None if math.isinf(flags.ada_max_p) else flags.ada_max_p  # JSON has no infinity
     else:
         kwargs["augment_p"] = flags.p

@@ -34,15 +34,13 @@ from training.data.sources import Source, open_source
 from training.data.summary import summary
 from training.data.writer import write_dataset
 from training.run.dataset_info import DatasetInfo
+from training.run.flags import STRETCH, Flags
 from training.run.json_files import read_json_object
 from training.run.preflight import MIN_TRAINING_PX
 
 FOLDER = "datasets"
 FORMAT = 3
 """Increased when the same photographs would become another dataset."""
-DEFAULT_TRANSFORM = "center-crop"
-STRETCH = "stretch"
-"""The value of ``--transform`` for neither cropping nor bands."""
 MAX_KEY_BYTES = 1 << 16
 
 
@@ -52,7 +50,7 @@ class PhotographFlags:
 
     size_px: int
     """Side of the images."""
-    transform: str = DEFAULT_TRANSFORM
+    transform: str = Flags.transform
     """One of `training.data.preparation.TRANSFORMS`, or `STRETCH`."""
 
 
@@ -196,7 +194,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _base_name(source: Path, flags: PhotographFlags) -> str:
     name = source.name.removesuffix(".zip") or "photographs"
-    return f"{name}-{flags.size_px}px" + (f"-{flags.transform}" if flags.transform != DEFAULT_TRANSFORM else "")
+    return f"{name}-{flags.size_px}px" + (f"-{flags.transform}" if flags.transform != Flags.transform else "")
 
 
 def _place(folder: Path, source: Path, flags: PhotographFlags, key: dict[str, Any]) -> tuple[Path, bool]:

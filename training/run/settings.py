@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import torch
 
 from dnnlib.util import UserError
+from training.run.flags import Flags
 
 Kwargs = dict[str, Any]
 """``class_name``, the dotted name of a class, and the keyword arguments that it is constructed with."""
@@ -27,7 +28,11 @@ POSITIVE = {
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Settings of one process of a run; those that ``train.py`` decides are stored in ``training_options.json``."""
+    """Settings of one process of a run; those that ``train.py`` decides are stored in ``training_options.json``.
+
+    Defaults are those of StyleGAN2-ADA's training loop, and what a run does that was stored before a setting existed;
+    hence they stay when those of the flags change (`training.run.flags`), except where each session is given a value.
+    """
 
     run_dir: str = "."
     """Run folder; it exists."""
@@ -89,13 +94,13 @@ class TrainingSettings:
     """Ticks between network snapshots; None saves none."""
     metrics_ticks: int | None = None
     """Ticks between evaluations of the metrics; None for ``network_snapshot_ticks``."""
-    state_interval_sec: float = 600
+    state_interval_sec: float = Flags.state_minutes * 60
     """Minimum time between two checkpoints, which are saved at the end of a tick."""
-    snapshot_formats: tuple[str, ...] = ("pkl",)
+    snapshot_formats: tuple[str, ...] = Flags.snap_format
     """'pkl', and 'safetensors' for a folder with G_ema beside it."""
     resume_pkl: str | None = None
     """Snapshot to start from (transfer learning)."""
-    trust_pickle: bool = False
+    trust_pickle: bool = Flags.trust_pickle
     """Allow ``resume_pkl`` to execute code."""
     cudnn_benchmark: bool = True
     """Let cuDNN choose its algorithms by timing them."""

@@ -13,17 +13,14 @@ import torch
 
 from dnnlib.util import UserError, get_obj_by_name
 from training.data.names import shown
+from training.run.flags import Flags
+from training.run.options import session_options
 from training.run.roles import DATASET
 from training.run.settings import TrainingSettings, check_stored_settings
 from training.snapshots.settings import check_dataset_settings, check_settings
 
 NOT_STORED = ("run_dir", "rank", "device", "abort_fn", "progress_fn")
 """Arguments of the training loop that depend on the process."""
-
-SESSION_OPTIONS = (
-    *("detector_folder", "state_interval_sec", "snapshot_formats", "trust_pickle", "progress", "log", "stop_on"),
-)
-"""Arguments that are given anew for each session of a run."""
 
 CHECKPOINTED_OPTIONS = ("G_opt_kwargs", "D_opt_kwargs", "augment_p", "resume_pkl")
 """Arguments whose changes have no effect on a continued run, because its checkpoint holds their results."""
@@ -121,7 +118,7 @@ def check_dataset_class(name: str, where: str) -> None:
 
 def comparable_options(settings: TrainingSettings) -> dict[str, Any]:
     """Return the settings that a checkpoint keeps, as JSON values, to compare them with later ones."""
-    left_out = {*NOT_STORED, *SESSION_OPTIONS}
+    left_out = {*NOT_STORED, *session_options(Flags())}
     options = {each.name: getattr(settings, each.name) for each in fields(settings) if each.name not in left_out}
     return cast(dict[str, Any], json.loads(json.dumps(options, default=str)))
 

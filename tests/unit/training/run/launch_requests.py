@@ -1,24 +1,27 @@
 """What train.py would ask of `training.run.launch`."""
 
-from training.run.launch import prepare_run
-from training.run.options import Flags
-from training.run.request import RunRequest
+from dataclasses import fields
 
-CHOSEN = {"explicit": frozenset({"cfg"})}
+from training.run.flags import Flags
+from training.run.launch import prepare_run
+
+CHOSEN = {"explicit": ("cfg",)}
 """Keeps a machine without a GPU from choosing ``--small``."""
 
 
 def request(tmp_path, flags=None, **changes):
-    values = {
-        "outdir": tmp_path / "runs",
-        "continue_run": None,
-        "flags": None if flags is None else Flags(**{"metrics": (), **CHOSEN, **flags}),
-        "device": "cpu",
-        "runtime": {"progress": "none"},
-        "is_dry_run": False,
-    }
-    return RunRequest(**{**values, **changes})
+    """Flags of a new run, or with ``continue_run`` of an old one, and those of this session."""
+    new = {} if flags is None else {"metrics": (), **CHOSEN, **flags}
+    return Flags(**{"outdir": tmp_path / "runs", "device": "cpu", "progress": "none", **new, **changes})
 
 
-def continued(run_dir, **changes):
-    return prepare_run(request(run_dir.parent, continue_run=str(run_dir), **changes))
+def continued(run_dir, given=None, **changes):
+    """The plan of ``--continue`` with the values of some flags on the command line."""
+    return prepare_run(request(run_dir.parent, continue_run=str(run_dir), **on_command_line(given or {}), **changes))
+
+
+def on_command_line(given):
+    """The arguments of `Flags` for flags and settings of methods, by name."""
+    names = {each.name for each in fields(Flags)}
+    settings = {name: value for name, value in given.items() if name not in names}
+    return {**{name: given[name] for name in given if name in names}, "settings": settings, "explicit": tuple(given)}

@@ -7,13 +7,14 @@ import pytest
 from dnnlib.util import UserError
 from tests.image_files import encode, images, random_image, write_folder
 from tests.training_runs import new_run, tiny_options, train_here, write_dataset
-from tests.unit.training.run.launch_requests import continued, request
+from tests.unit.training.run.launch_requests import continued, on_command_line, request
 from training.run import continuation
+from training.run.flags import Flags
 from training.run.folder import RunState
 from training.run.launch import prepare_run
 from training.run.lock import lock_run
+from training.run.options import session_options
 from training.run.options_file import OPTIONS_FILE, read_options, write_options
-from training.run.photographs import PhotographFlags
 
 
 @pytest.fixture
@@ -27,9 +28,9 @@ def run_dir(tmp_path, data):
 
 
 def test_a_run_continues_with_its_own_options(tmp_path, run_dir, capsys):
-    plan = prepare_run(request(tmp_path, continue_run="latest", given={"gamma": 3.0, "con_weight": "1"}))
+    plan = prepare_run(request(tmp_path, continue_run="latest", **on_command_line({"gamma": 3.0, "con_weight": "1"})))
     assert plan.run_dir == run_dir
-    assert plan.kwargs == {**read_options(run_dir), "progress": "none"}
+    assert plan.kwargs == {**read_options(run_dir), **session_options(Flags(progress="none"))}
     text = capsys.readouterr().out
     assert text.endswith(f"Continuing {run_dir}\n")
     assert "Warning: no effect on a run that is continued: --gamma, --con-weight\n" in text
@@ -40,7 +41,7 @@ def test_what_does_not_influence_the_weights_may_change(run_dir, data):
     given = {"kimg": 7, "snap": 3, "tick": 0.5, "metrics": (), "metrics_ticks": 2, "workers": 0, "nobench": True}
     before = read_options(run_dir)
     kwargs = continued(run_dir, given={**given, "data": str(moved)}).kwargs
-    assert {name: value for name, value in kwargs.items() if before.get(name, 0) != value} == {
+    assert {name: value for name, value in read_options(run_dir).items() if before.get(name, 0) != value} == {
         "total_kimg": 7,
         "image_snapshot_ticks": 3,
         "network_snapshot_ticks": 3,
@@ -49,10 +50,9 @@ def test_what_does_not_influence_the_weights_may_change(run_dir, data):
         "data_loader_kwargs": {"pin_memory": True, "num_workers": 0},
         "cudnn_benchmark": False,
         "training_set_kwargs": {**before["training_set_kwargs"], "path": str(moved)},
-        "progress": "none",
     }
     assert continued(run_dir).kwargs == kwargs  # from now on
-    assert continued(run_dir, given={"kimg": 8}, is_dry_run=True).kwargs["total_kimg"] == 8
+    assert continued(run_dir, given={"kimg": 8}, dry_run=True).kwargs["total_kimg"] == 8
     assert continued(run_dir).kwargs["total_kimg"] == 7
 
 
@@ -124,13 +124,13 @@ def test_edited_arguments_of_a_class_are_one_clear_line(run_dir, kwargs, edit):
 
 
 def test_a_dry_run_of_a_continued_run_has_all_figures(run_dir, capsys):
-    assert not continued(run_dir, is_dry_run=True).has_work
+    assert not continued(run_dir, dry_run=True).has_work
     text = capsys.readouterr().out
     assert all(word in text for word in ("Images:", "Memory:", "Disk:", "Dry run"))
 
 
 def test_flags_without_effect_are_named(run_dir, capsys):
-    prepare_run(request(run_dir, continue_run=str(run_dir), outdir=run_dir.parent, given={"desc": "x"}))
+    prepare_run(request(run_dir, continue_run=str(run_dir), **on_command_line({"desc": "x", "outdir": run_dir.parent})))
     assert "Warning: no effect on a run that is continued: --desc, --outdir\n" in capsys.readouterr().out
 
 
@@ -177,7 +177,7 @@ def test_other_images_are_refused_before_the_options_are_written(tmp_path, is_dr
     other = write_folder(tmp_path / "other", {name: encode(random_image(99, (16, 16))) for name in images(24)})
     given = {"data": str(other), "kimg": 9}
     with pytest.raises(UserError, match=f"^--data={other} holds other images than the run began with, in {data}: give"):
-        continued(run_dir, given=given, is_dry_run=is_dry_run)
+        continued(run_dir, given=given, dry_run=is_dry_run)
     assert (run_dir / OPTIONS_FILE).read_bytes() == before
     moved = data.rename(tmp_path / "moved.zip")
     assert continued(run_dir, given={"data": str(moved), "kimg": 9}).kwargs["training_set_kwargs"]["path"] == str(moved)
@@ -188,7 +188,7 @@ def run_of_photos(tmp_path):
     """A run on photographs, and their folder."""
     photos = write_folder(tmp_path / "photos", images(8, size=(20, 16)))
     flags = {"data": str(photos), "batch": 4}
-    return prepare_run(request(tmp_path, flags, photographs=PhotographFlags(size_px=16))).run_dir, photos
+    return prepare_run(request(tmp_path, flags, size=16)).run_dir, photos
 
 
 def test_photographs_stand_for_the_dataset_of_the_run(tmp_path, run_of_photos, capsys):

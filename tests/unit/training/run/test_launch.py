@@ -20,7 +20,7 @@ def data(tmp_path):
 
 
 def test_a_dry_run_writes_nothing(tmp_path, data, capsys):
-    assert train_run(request(tmp_path, {"data": str(data)}, is_dry_run=True))
+    assert train_run(request(tmp_path, {"data": str(data)}, dry_run=True))
     assert [path.name for path in tmp_path.iterdir()] == ["cats.zip"]
     assert capsys.readouterr().out.endswith("Dry run: nothing was written.\n")
 
@@ -115,7 +115,7 @@ def test_the_number_of_processes_is_that_of_the_run(tmp_path, run_dir, monkeypat
 def test_a_checkpoint_is_saved_sometime(tmp_path, data, run_dir):
     for changes in ({"flags": {"data": str(data)}}, {"continue_run": str(run_dir)}):
         with pytest.raises(UserError, match=r"^--state-minutes: state_interval_sec must be a non-negative number"):
-            prepare_run(request(tmp_path, runtime={"state_interval_sec": math.nan}, **changes))
+            prepare_run(request(tmp_path, state_minutes=math.nan, **changes))
 
 
 def test_as_many_processes_as_the_machine_can_run(tmp_path, data):

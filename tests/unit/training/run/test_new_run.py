@@ -6,9 +6,10 @@ from tests.image_files import encode, images, random_image, write_folder
 from tests.training_runs import write_dataset
 from tests.unit.training.run.launch_requests import continued, request
 from training.run import options_file
+from training.run.flags import Flags
 from training.run.launch import prepare_run, train_run
+from training.run.options import session_options
 from training.run.options_file import read_options
-from training.run.photographs import PhotographFlags
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def test_a_new_run_has_a_folder_with_its_options(tmp_path, data):
     plan = prepare_run(request(tmp_path, {"data": str(data), "cond": True}))
     assert plan.run_dir == tmp_path / "runs" / "00000-cats-cond-auto1"
     assert [path.name for path in plan.run_dir.iterdir()] == ["training_options.json"]
-    assert plan.kwargs == {**read_options(plan.run_dir), "progress": "none"}
+    assert plan.kwargs == {**read_options(plan.run_dir), **session_options(Flags(progress="none"))}
     assert plan.kwargs["training_set_kwargs"]["use_labels"]
 
 
@@ -71,9 +72,6 @@ def test_a_metric_that_does_not_exist(tmp_path, data):
         prepare_run(request(tmp_path, {"data": str(data), "metrics": ("fid50k_full", "fid5k")}))
 
 
-PHOTOGRAPHS = PhotographFlags(16)
-
-
 @pytest.fixture
 def photos(tmp_path):
     return write_folder(
@@ -82,29 +80,27 @@ def photos(tmp_path):
 
 
 def test_photographs_are_prepared_beside_the_runs(tmp_path, photos):
-    plan = prepare_run(request(tmp_path, {"data": str(photos)}, photographs=PHOTOGRAPHS))
+    plan = prepare_run(request(tmp_path, {"data": str(photos)}, size=16))
     assert plan.run_dir.name == "00000-photos-16px-auto1"
     assert plan.kwargs["training_set_kwargs"]["path"] == str(tmp_path / "runs/datasets/photos-16px.zip")
     # The flags of the first part, given again, lead to the prepared images.
-    kwargs = prepare_run(
-        request(tmp_path, continue_run="latest", given={"data": str(photos)}, photographs=PHOTOGRAPHS)
-    ).kwargs
+    kwargs = continued(plan.run_dir, given={"data": str(photos), "size": 16}).kwargs
     assert kwargs["training_set_kwargs"] == plan.kwargs["training_set_kwargs"]
 
 
 def test_photographs_in_the_current_folder(tmp_path, photos, monkeypatch):
     monkeypatch.chdir(photos)
-    plan = prepare_run(request(tmp_path, {"data": "."}, photographs=PHOTOGRAPHS))
+    plan = prepare_run(request(tmp_path, {"data": "."}, size=16))
     assert continued(plan.run_dir).kwargs["training_set_kwargs"] == plan.kwargs["training_set_kwargs"]
 
 
 def test_a_dataset_of_the_wanted_size_is_not_prepared_again(tmp_path, data):
-    plan = prepare_run(request(tmp_path, {"data": str(data)}, photographs=PHOTOGRAPHS))
+    plan = prepare_run(request(tmp_path, {"data": str(data)}, size=16))
     assert plan.kwargs["training_set_kwargs"]["path"] == str(data)
 
 
 def test_a_dry_run_prepares_nothing(tmp_path, photos, capsys):
-    train_run(request(tmp_path, {"data": str(photos)}, photographs=PHOTOGRAPHS, is_dry_run=True))
+    train_run(request(tmp_path, {"data": str(photos)}, size=16, dry_run=True))
     assert "Images:     2 of 16 px, no labels" in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()
 
@@ -146,7 +142,7 @@ def test_folders_of_classes_that_have_the_size_already(tmp_path):
         tmp_path / "photos", {f"{'ab'[i % 2]}/{name}": file for i, (name, file) in enumerate(files.items())}
     )
     flags = {"data": str(folder), "cond": True}
-    plan = prepare_run(request(tmp_path, flags, photographs=PhotographFlags(size_px=16)))
+    plan = prepare_run(request(tmp_path, flags, size=16))
     assert plan.kwargs["training_set_kwargs"]["path"] == str(tmp_path / "runs/datasets/photos-16px.zip")
     assert plan.kwargs["training_set_kwargs"]["use_labels"]
 
@@ -160,7 +156,7 @@ def test_a_generator_alone_is_nothing_to_resume_from(tmp_path, data):
 @pytest.mark.parametrize("outdir", ["cats.zip", "cats.zip/runs"])
 def test_a_place_that_is_a_file(tmp_path, data, outdir, is_dry_run):
     with pytest.raises(UserError, match=r": Not a directory; choose a folder that can be written to$"):
-        prepare_run(request(tmp_path, {"data": str(data)}, outdir=tmp_path / outdir, is_dry_run=is_dry_run))
+        prepare_run(request(tmp_path, {"data": str(data)}, outdir=tmp_path / outdir, dry_run=is_dry_run))
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def parse(arguments: str) -> Flags:
     """What train.py makes of its flags."""
     with mock.patch.object(launch, "train_run", return_value=True) as train_run:
         train.main.main(["--outdir=runs", "--data=cars.zip", *arguments.split()], standalone_mode=False)
-    flags: Flags = train_run.call_args.args[0].flags
+    flags: Flags = train_run.call_args.args[0]
     return flags
 
 

@@ -117,7 +117,7 @@ def test_two_configurations_of_one_name_are_refused(monkeypatch: pytest.MonkeyPa
 
 def test_settings_become_flags_with_defaults_and_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, configuration("theirs", D_settings=HeadSettings, loss_settings=WeightSettings))
-    command = train.add_method_options(click.Command("train"))
+    command = click.Command("train", params=train.method_options())
     records = dict(option.get_help_record(click.Context(command)) for option in command.params)
     assert records["--num-heads INTEGER"] == "Heads of D.  [default: 3; a paper]"
     assert records["--widths TEXT"] == "Their widths.  [default: 1,2]"
