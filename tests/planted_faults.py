@@ -435,7 +435,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "a CPU scores 50 000 images unasked": Fault(
         "training/run/choice.py",
-        "if not flags.explicit & SCORING:",
+        "if SCORING.isdisjoint(flags.explicit):",
         "if False:",
         ("tests/unit/training/run/test_choice.py",),
     ),
