@@ -7,7 +7,7 @@ from pathlib import Path
 
 from training.run.latest import find_network
 
-PATH_FLAGS = ("--data", "--detectors", "--resume")
+PATH_FLAGS = ("--data", "--detectors", "--metricdata", "--object-detector", "--resume")
 """Flags of train.py and calc_metrics.py that name files or folders."""
 
 
@@ -31,5 +31,7 @@ def with_absolute_paths(flags: Sequence[str]) -> list[str]:
 
 
 def _absolute(flag: str, value: str) -> str:
+    if flag == "--object-detector" and not value.endswith(".onnx"):  # a name
+        return value
     path = find_network(value, flag) if flag == "--resume" else value
     return str(Path(path).absolute()) if Path(path).exists() else value  # such as a URL

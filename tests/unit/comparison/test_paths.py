@@ -16,6 +16,15 @@ def test_paths_mean_the_same_in_any_folder(tmp_path, monkeypatch):
     ]
 
 
+def test_paths_of_metrics(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("held-out.zip", "boxes.onnx", "scenes"):  # the last has the name of a detector
+        (tmp_path / name).touch()
+    flags = ["--metricdata=held-out.zip", "--object-detector=boxes.onnx", "--object-detector=scenes"]
+    expected = [f"--metricdata={tmp_path}/held-out.zip", f"--object-detector={tmp_path}/boxes.onnx", flags[2]]
+    assert with_absolute_paths(flags) == expected
+
+
 def test_what_is_no_file_stays(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     flags = ["--resume=https://example.com/my.pkl", "--data=missing.zip"]
