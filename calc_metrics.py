@@ -18,6 +18,7 @@ from metrics import metric_main
 from metrics.generated import check_labels
 from metrics.metric_utils import ProgressMonitor
 from metrics.objects.registry import ALLOWED as OBJECT_DETECTORS
+from metrics.results import results_file
 from torch_utils.device import choose_device
 from torch_utils.distributed import World, from_rank0, init_world, launch, leave_world, world_from_env
 from torch_utils.host_memory import keep_freed_memory
@@ -261,7 +262,7 @@ def _report_files(job: _Job) -> None:
     if job.run_dir is None:
         print("Wrote no file, because this is not a snapshot in a run folder: the JSON above is the full record")
     else:
-        files = ", ".join(str(metric_main.results_file(job.run_dir, metric)) for metric in job.metrics)
+        files = ", ".join(str(results_file(job.run_dir, metric)) for metric in job.metrics)
         print(f"Appended the full record to {files}")
     print(f"Next: compare values only if their protocols agree, see {page('metrics.md')}")
 

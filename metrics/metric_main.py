@@ -1,22 +1,17 @@
-"""The metrics by name, their results, and where results are printed and written."""
+"""The metrics by name: which there are, what they need, and their values."""
 
 from __future__ import annotations
 
 import functools
-import json
-import math
-import os
 import re
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 import dnnlib
-from dnnlib.atomic import append_line
 from dnnlib.util import UserError
 from metrics.detectors import DINOV2, EFFLITE1, INCEPTION, NANODET, VGG16, find_weights, trained_on
 from metrics.frechet_inception_distance import compute_fid
@@ -29,7 +24,10 @@ from metrics.objects.protocol import ObjectDetector
 from metrics.objects.registry import default_object_detector, load_object_detector
 from metrics.perceptual_path_length import compute_ppl
 from metrics.precision_recall import compute_pr
+from metrics.results import report_metric
 from torch_utils.out_of_memory import out_of_memory_means
+
+__all__ = ["calc_metric", "is_valid_metric", "list_valid_metrics", "register_metric", "report_metric"]
 
 
 class _Metric(NamedTuple):
@@ -162,59 +160,6 @@ def calc_metric(metric: str, **kwargs: Any) -> dnnlib.EasyDict:
         num_gpus=opts.num_gpus,
         protocol=dnnlib.EasyDict(opts.protocol, **_environment(opts)),
     )
-
-
-def report_metric(
-    result_dict: dict[str, Any],
-    run_dir: str | os.PathLike[str] | None = None,
-    snapshot_pkl: str | os.PathLike[str] | None = None,
-) -> None:
-    """Print the result of a metric, and append its full record to ``metric-<name>.jsonl`` in the run folder.
-
-    The record is a line of JSON (docs/metrics.md): the result, ``snapshot_pkl`` and ``timestamp`` (seconds since 1970).
-    Values that are not finite become null.
-
-    Args:
-        result_dict: The result.
-        run_dir: Run folder. Default: print the record too, because no file keeps it; so if it cannot be written to.
-        snapshot_pkl: The network that was measured, recorded relative to the run folder if there is one.
-    """
-    if run_dir is not None and snapshot_pkl is not None:
-        snapshot_pkl = os.path.relpath(snapshot_pkl, run_dir)
-    snapshot = None if snapshot_pkl is None else os.fspath(snapshot_pkl)
-    results = {name: value if math.isfinite(value) else None for name, value in result_dict["results"].items()}
-    record = {**result_dict, "results": results, "snapshot_pkl": snapshot, "timestamp": time.time()}
-    lines, line = [summary(result_dict)], json.dumps(record, allow_nan=False)
-    if run_dir is None:
-        lines.append(line)
-    else:
-        path = results_file(run_dir, result_dict["metric"])
-        try:
-            append_line(path, line)
-        except OSError as error:  # hours of work are not to be lost
-            lines += [f"Warning: {path} cannot be written: {error.strerror}; this is the record:", line]
-    print(*lines, sep="\n", flush=True)  # last, as it may fail
-
-
-def results_file(run_dir: str | os.PathLike[str], metric: str) -> Path:
-    """Path of the file with the results of a metric in a run folder."""
-    return Path(run_dir, f"metric-{metric}.jsonl")
-
-
-def summary(result_dict: dict[str, Any]) -> str:
-    """One readable line: values, numbers of images, detector, time."""
-    protocol = result_dict.get("protocol", {})
-    values = ", ".join(f"{name} {value:.5g}" for name, value in result_dict["results"].items())
-    scored = "generated images" if "G_kwargs" in protocol else "images scored"
-    counts = {"num_real": "real images", "num_gen": scored}
-    details = [f"{protocol[key]} {text}" for key, text in counts.items() if key in protocol]
-    if "num_crops" in protocol:
-        details.append(f"{protocol['num_crops']} crops a side")
-    details += [protocol[key] for key in ("object_detector", "detector", "reason") if key in protocol]
-    line = f"{values} ({', '.join([*details, result_dict['total_time_str']])})"
-    if protocol.get("related_pretrained_D"):
-        line += f"; favored: its discriminator judges by {protocol['pretrained_D']}, akin to this detector"
-    return line
 
 
 def _find(metric: str) -> _Metric:

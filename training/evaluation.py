@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from dnnlib.jsonl import finite, read_lines
 from metrics import metric_main
 from metrics.metric_utils import ProgressMonitor
+from metrics.results import read_snapshot_results, results_file
 from torch_utils import distributed
 
 
@@ -91,15 +91,13 @@ class Evaluation:
 
     def _recorded(self, snapshot_pkl: Path | None) -> dict[str, dict[str, float]]:
         """Return the values of each metric that the run folder holds for a snapshot."""
-        results: dict[str, dict[str, float]] = {}
-        for metric in self.metrics:
-            for _number, record in read_lines(metric_main.results_file(self._run_dir, metric)):
-                values = record.get("results")
-                is_of_it = snapshot_pkl is not None and record.get("snapshot_pkl") == snapshot_pkl.name
-                if is_of_it and isinstance(values, dict):
-                    found = {name: finite(value) for name, value in values.items()}
-                    results[metric] = {name: value for name, value in found.items() if value is not None}
-        return results
+        if snapshot_pkl is None:
+            return {}
+        found = {
+            metric: read_snapshot_results(results_file(self._run_dir, metric)).get(snapshot_pkl.name)
+            for metric in self.metrics
+        }
+        return {metric: record.values for metric, record in found.items() if record is not None}
 
     def _score(self, metric: str, G_ema: torch.nn.Module) -> Any:
         return metric_main.calc_metric(
