@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -49,8 +50,12 @@ def _read_first_scores(run_dir: Path, options: Mapping[str, Any]) -> Iterator[tu
 
 
 def first_score(results: Mapping[str, float]) -> tuple[str, float] | None:
-    """Return the name and value of the score by which snapshots are compared: the first that has a direction."""
-    return next((item for item in results.items() if is_higher_better(item[0]) is not None), None)
+    """Return the name and value of the score by which snapshots are compared: the first that has a direction.
+
+    None if there is none, or if it is not finite.
+    """
+    first = next((item for item in results.items() if is_higher_better(item[0]) is not None), None)
+    return first if first is not None and math.isfinite(first[1]) else None
 
 
 def read_scores(path: Path) -> Iterator[tuple[float, dict[str, float]]]:
