@@ -7,6 +7,7 @@ import torch
 
 from dnnlib.util import UserError
 from metrics import detectors, metric_main, metric_utils, perceptual_path_length
+from metrics.catalogue import FeatureMetric
 from metrics.detectors import DINOV2, EFFLITE1, INCEPTION, NANODET, VGG16
 from metrics.frechet_inception_distance import compute_fid
 from metrics.metric_utils import FeatureStats
@@ -248,7 +249,8 @@ def _fail_in_mid_exchange(weights, real, world):
     ):
         loads = functools.partial(_detector_or_failure, detector)
         detectors.DETECTORS[tiny.NAME] = detectors.Detector(tiny.NAME, str(weights), load=loads, num_features=3)
-        metric_main._register("exchanging", compute_fid, tiny.NAME, {}, max_real=None, num_gen=20)
+        metric = FeatureMetric("exchanging", compute_fid, tiny.NAME, {}, {"max_real": None, "num_gen": 20})
+        metric_main.register_metric(metric, metric.name)
         try:
             metric_main.calc_metric("exchanging", **{**opts, **changes}, cache=False, batch_size=3)
         except Exception as err:
