@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -22,13 +22,12 @@ from metrics.detectors import EFFLITE1
 from metrics.efficientnet import RESOLUTION_PX
 from metrics.feature_stats import FeatureStats
 from metrics.frechet_inception_distance import frechet_distance, gaussian_from_features
-from metrics.joint_failure import fails_together
+from metrics.images import generated_images, real_images
+from metrics.joint_failure import entered_together, fails_together
 from metrics.kernel_inception_distance import squared_mmd
 from metrics.metric_utils import (
     DETECTOR_BATCH_CPU,
     MetricOptions,
-    open_generated_images,
-    open_real_images,
     prepare_detector,
     real_stats_path,
 )
@@ -157,14 +156,9 @@ def surveys(
 ) -> tuple[Survey, Survey]:
     """Find the objects in ``num_images`` images per side, and record the settings and the detector's accuracy."""
     found: list[Survey] = []
-    for tag, start in (("real images", 0.0), ("generated images", 0.5)):
-        with ExitStack() as stack:
-            with fails_together(opts.num_gpus):
-                if tag == "real images":
-                    images = open_real_images(opts, stack, num_images)
-                else:
-                    images = open_generated_images(opts, stack, num_images)
-            progress = opts.progress.sub(f"objects in {tag}", images.num_items, rel_lo=start, rel_hi=start + 0.5)
+    for name, open_images, start in (("real images", real_images, 0.0), ("generated images", generated_images, 0.5)):
+        with entered_together(open_images(opts, num_images), opts.num_gpus) as images:
+            progress = opts.progress.sub(f"objects in {name}", images.num_items, rel_lo=start, rel_hi=start + 0.5)
             sample = CropSample(max_crops, RESOLUTION_PX, opts.seed)
             found.append(survey(opts, detector, images, progress, sample, label))
     real, gen = found
