@@ -177,7 +177,7 @@ def _of_category(metric: str) -> _Metric | None:
 
 
 def _record_discriminator(opts: MetricOptions) -> None:
-    """Record whether D judged by a network that learned from the same images as the detector (arXiv:2203.06026)."""
+    """Record whether D uses features of a network pretrained on the same images as the detector (arXiv:2203.06026)."""
     if opts.G is not None:
         images = trained_on(opts.protocol.get("detector", ""))
         is_related = bool(images) and images in opts.pretrained_D

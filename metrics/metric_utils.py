@@ -47,7 +47,7 @@ def get_feature_detector(
         url: What `metrics.detectors.get_detector` accepts.
         device: Device of the detector.
         num_gpus: Number of processes; all of them must call this.
-        rank: Rank of this process.
+        rank: Not used; accepted for compatibility.
         verbose: Announce a download.
         folder: Folder of the user that is searched first.
 

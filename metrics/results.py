@@ -109,5 +109,8 @@ def summary(result_dict: dict[str, Any]) -> str:
     details += [protocol[key] for key in ("object_detector", "detector", "reason") if key in protocol]
     line = f"{values} ({', '.join([*details, result_dict['total_time_str']])})"
     if protocol.get("related_pretrained_D"):
-        line += f"; favored: its discriminator judges by {protocol['pretrained_D']}, akin to this detector"
+        line += (
+            f"; biased in its favor: the discriminator uses features of {protocol['pretrained_D']}, pretrained on the "
+            "same images as this detector"
+        )
     return line

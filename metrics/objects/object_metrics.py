@@ -64,12 +64,22 @@ def find_category(detector: ObjectDetector, suffix: str) -> int:
 
 
 def kernel(real: np.ndarray, gen: np.ndarray) -> float:
-    """Kernel distance of two sets of features of equal size: one estimate from all of them."""
+    """Kernel distance of two sets of features: one unbiased estimate from all of them, which may be negative.
+
+    Args:
+        real: float32 [n, D].
+        gen: float32 [n, D], with the same n.
+    """
     return squared_mmd(gen.astype(np.float64), real.astype(np.float64))
 
 
 def frechet(real: np.ndarray, gen: np.ndarray) -> float:
-    """Frechet distance of two sets of features."""
+    """Frechet distance of two sets of features, biased upwards, the more the smaller n is.
+
+    Args:
+        real: float32 [n, D].
+        gen: float32 [n, D], with the same n.
+    """
     return frechet_distance(gaussian_from_features(real), gaussian_from_features(gen))
 
 
@@ -93,7 +103,7 @@ def object_distance(
         num_images: Images to look at on each side, or all if there are fewer.
         max_crops: Crops to compare, the same number on both sides.
         min_crops: With fewer the value is NaN, and ``protocol["reason"]`` says why.
-        distance: Takes the features [n, D] of real and of generated crops.
+        distance: `kernel` or `frechet`.
 
     Raises:
         UserError: The detector does not know the category, or something is missing.

@@ -170,7 +170,7 @@ def test_protocol_of_a_real_run(real, tiny_weights, monkeypatch):
         ("unknown", EFFLITE1, False),
     ],
 )
-def test_a_result_says_whether_its_discriminator_judged_like_the_detector(pretrained, detector, is_related, two_values):
+def test_a_result_says_whether_its_discriminator_uses_related_features(pretrained, detector, is_related, two_values):
     metric_main.register_metric(lambda opts: opts.protocol.update(detector=detector) or {"value": 1.0}, "judged")
     result = metric_main.calc_metric("judged", G=tiny.generator(), pretrained_D=pretrained, device="cpu")
     assert (result.protocol.pretrained_D, result.protocol.related_pretrained_D) == (pretrained, is_related)

@@ -83,10 +83,11 @@ def test_summary_fits_on_a_line():
 
 
 @pytest.mark.parametrize("is_related", [True, False])
-def test_summary_says_whether_the_discriminator_judged_like_the_detector(is_related):
+def test_summary_says_whether_the_discriminator_uses_related_features(is_related):
     protocol = {"pretrained_D": "EfficientNet-Lite0 (ImageNet)", "related_pretrained_D": is_related}
     line = summary({**RESULT, "protocol": protocol})
-    assert ("favored: its discriminator judges by EfficientNet-Lite0 (ImageNet)" in line) == is_related
+    warning = "; biased in its favor: the discriminator uses features of EfficientNet-Lite0 (ImageNet), pretrained on"
+    assert (f"{warning} the same images as this detector" in line) == is_related
 
 
 def line_of(snapshot, values, **rest):
