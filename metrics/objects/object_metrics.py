@@ -25,12 +25,7 @@ from metrics.frechet_inception_distance import frechet_distance, gaussian_from_f
 from metrics.images import generated_images, real_images
 from metrics.joint_failure import entered_together, fails_together
 from metrics.kernel_inception_distance import squared_mmd
-from metrics.metric_utils import (
-    DETECTOR_BATCH_CPU,
-    MetricOptions,
-    prepare_detector,
-    real_stats_path,
-)
+from metrics.metric_utils import DETECTOR_BATCH_CPU, MetricOptions, prepare_detector, real_stats_path
 from metrics.objects.crops import MARGIN, THRESHOLD, CropSample, min_side_px, resized
 from metrics.objects.protocol import ObjectDetector
 from metrics.objects.registry import default_object_detector, load_object_detector
