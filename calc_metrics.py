@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,13 @@ import torch
 
 from dnnlib.click_types import NameList
 from dnnlib.commands import page
-from dnnlib.util import EasyDict, UserError, construct_class_by_name
+from dnnlib.util import EasyDict, UserError
 from metrics import metric_main
+from metrics.datasets import open_dataset
 from metrics.generated import check_labels
 from metrics.metric_utils import ProgressMonitor
 from metrics.objects.registry import ALLOWED as OBJECT_DETECTORS
+from metrics.results import results_file
 from torch_utils.device import choose_device
 from torch_utils.distributed import World, from_rank0, init_world, launch, leave_world, world_from_env
 from torch_utils.host_memory import keep_freed_memory
@@ -190,7 +191,7 @@ def _add_network(job: _Job, network: str, data: str | None, mirror: bool | None,
     if mirror is not None:
         dataset_kwargs.xflip = mirror
     if G.c_dim > 0:
-        with contextlib.closing(construct_class_by_name(**dataset_kwargs)) as dataset:
+        with open_dataset(dataset_kwargs) as dataset:
             check_labels(G.c_dim, dataset)  # before the features of real images are computed
     pretrained_D = pretrained_part_of_D(network, trust_pickle)
     job.options.update(G=G, dataset_kwargs=dataset_kwargs, pretrained_D=pretrained_D)
@@ -262,7 +263,7 @@ def _report_files(job: _Job) -> None:
     if job.run_dir is None:
         print("Wrote no file, because this is not a snapshot in a run folder: the JSON above is the full record")
     else:
-        files = ", ".join(str(metric_main.results_file(job.run_dir, metric)) for metric in job.metrics)
+        files = ", ".join(str(results_file(job.run_dir, metric)) for metric in job.metrics)
         print(f"Appended the full record to {files}")
     print(f"Next: compare values only if their protocols agree, see {page('metrics.md')}")
 

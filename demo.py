@@ -16,8 +16,8 @@ import PIL.ImageDraw
 
 from dnnlib.commands import how_to_run
 from dnnlib.console import EXIT_STOPPED
-from dnnlib.jsonl import finite, read_lines
 from dnnlib.util import UserError
+from metrics.results import read_snapshot_results, results_file
 from training.data.grid import write_png
 from training.inference.options import errors_in_one_line
 from training.run.folder import find_run_dir, is_run, runs_by_age
@@ -145,12 +145,8 @@ def score(snapshot: Path) -> str:
 
 def recorded_score(snapshot: Path) -> float | None:
     """Look up a score in the run folder."""
-    scores = [
-        finite(line["results"].get(METRIC))
-        for _number, line in read_lines(snapshot.with_name(f"metric-{METRIC}.jsonl"))
-        if line.get("snapshot_pkl") == snapshot.name and isinstance(line.get("results"), dict)
-    ]
-    return scores[-1] if scores else None
+    record = read_snapshot_results(results_file(snapshot.parent, METRIC)).get(snapshot.name)
+    return None if record is None else record.values.get(METRIC)
 
 
 @click.command()

@@ -17,8 +17,8 @@ from typing import Any, get_origin, get_type_hints
 from comparison.paths import with_absolute_paths
 from comparison.snapshots import scored_snapshots
 from dnnlib.atomic import write_atomic
-from dnnlib.jsonl import read_lines
 from dnnlib.util import UserError
+from metrics.results import read_results, read_snapshot_results, results_file, results_files
 from training.run.folder import RunState, find_state
 from training.run.options_file import OPTIONS_FILE
 from training.run.stats_file import read_ticks
@@ -84,7 +84,7 @@ def write_job(folder: Path, job: Job) -> Job:
     run_dir = find_run(folder)
     if run_dir is not None and (folder / MANIFEST).exists():
         before = read_job(folder)
-        is_scored = any(run_dir.glob("metric-*.jsonl"))
+        is_scored = bool(results_files(run_dir))
         for name in FIXED_BY_SCORES if is_scored else FIXED_BY_TRAINING:
             if _comparable(before, name) != _comparable(job, name):
                 raise UserError(
@@ -162,18 +162,12 @@ def is_trained(run_dir: Path | None, kimg: int) -> bool:
 
 def missing_scores(run_dir: Path, job: Job) -> Iterator[tuple[Path, list[str]]]:
     """Yield the snapshots without a record of some metrics, with these, the last snapshot first."""
-    known = {metric: set(_scored(run_dir, metric)) for metric in job.all_metrics}
+    known = {metric: read_snapshot_results(results_file(run_dir, metric)) for metric in job.all_metrics}
     for number, path in enumerate(reversed(scored_snapshots(run_dir))):
         wanted = job.all_metrics if number == 0 else job.metrics
         missing = [metric for metric in wanted if path.name not in known[metric]]
         if missing:
             yield path, missing
-
-
-def _scored(run_dir: Path, metric: str) -> Iterator[str]:
-    for _number, record in read_lines(run_dir / f"metric-{metric}.jsonl"):
-        if isinstance(record.get("snapshot_pkl"), str):
-            yield record["snapshot_pkl"]
 
 
 def is_done(folder: Path, job: Job) -> bool:
@@ -191,9 +185,8 @@ def is_done(folder: Path, job: Job) -> bool:
 def object_detector(run_dir: Path, job: Job) -> str | None:
     """Name the detector of the object metrics, as ``--object-detector`` takes it; None without such metrics."""
     for metric in job.all_metrics:
-        for _number, record in read_lines(run_dir / f"metric-{metric}.jsonl"):
-            protocol = record.get("protocol")
-            name = protocol.get("object_detector") if isinstance(protocol, dict) else None
+        for record in read_results(results_file(run_dir, metric)):
+            name = record.protocol.get("object_detector")
             if isinstance(name, str):
                 return job.score_flag("object-detector") or name
     return None

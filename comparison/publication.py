@@ -16,6 +16,7 @@ from comparison.samples import real_images
 from dnnlib.atomic import write_atomic
 from dnnlib.jsonl import read_lines
 from dnnlib.util import UserError
+from metrics.results import results_files
 from training.data.grid import write_png
 from training.run.json_files import read_small_file
 from training.run.options_file import OPTIONS_FILE
@@ -95,7 +96,7 @@ def _copy_run(run_dir: Path, target: Path) -> Iterator[Path]:
     for name in (OPTIONS_FILE, STATUS_FILE):
         if (run_dir / name).is_file():
             yield _copy_json(run_dir / name, target / name)
-    for path in sorted([run_dir / STATS_FILE, *run_dir.glob("metric-*.jsonl")]):
+    for path in sorted([run_dir / STATS_FILE, *results_files(run_dir)]):
         lines = dict(_shown_lines(path))
         # A damaged line leaves an empty one: the numbers of lines are what the page refers to.
         text = "".join(lines.get(number, "") + "\n" for number in range(1, max(lines, default=0) + 1))

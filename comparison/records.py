@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from comparison.snapshots import TICKS_PER_SNAPSHOT
-from dnnlib.jsonl import finite, read_lines
+from metrics.results import Record, read_snapshot_results, results_file
 from training.run.names import snapshot_kimg
 from training.run.stats_file import STATS_FILE, Series, read_series, read_ticks
 
@@ -89,40 +88,36 @@ def _read_ticks(run_dir: Path, root: Path) -> list[StatsLine]:
 
 
 def _read_scores(records: ScoredRun, metric: str, root: Path) -> None:
-    path = records.folder / f"metric-{metric}.jsonl"
-    found: dict[str, dict[float, Point]] = {}
-    reasons: dict[float, str | None] = {}
-    for number, record in read_lines(path):
-        snapshot, results = record.get("snapshot_pkl"), record.get("results")
-        kimg = snapshot_kimg(snapshot) if isinstance(snapshot, str) else None
-        if not kimg or not isinstance(results, dict):
-            continue
+    path = results_file(records.folder, metric)
+    by_kimg = {snapshot_kimg(name) or 0.0: record for name, record in read_snapshot_results(path).items()}
+    by_kimg.pop(0.0, None)  # after the first iteration there is nothing to score, and other files are none of the run's
+    scores: dict[str, list[Point]] = {}
+    for kimg, record in sorted(by_kimg.items()):
+        _read_marks(records, record)
         tick = _tick_of(records.ticks, kimg)
-        protocol = record.get("protocol")
-        _read_marks(records, list(results), protocol)
-        reason = protocol.get("reason") if isinstance(protocol, dict) and results.get(metric) is None else None
-        reasons[kimg] = f"after {kimg:g} kimg: {reason}" if isinstance(reason, str) else None
-        for name, value in results.items():
-            if (score := finite(value)) is not None and tick is not None:
-                point = Point(tick.kimg, tick.train_sec, score, f"{path.relative_to(root)}:{number}")
-                found.setdefault(name, {}).setdefault(kimg, point)
-    if reasons and (reason := reasons[max(reasons)]) is not None:
-        records.reasons[metric] = reason
-    for name, points in found.items():
-        records.scores[name] = [points[kimg] for kimg in sorted(points)]
+        for name, value in record.values.items():
+            if tick is not None:
+                point = Point(tick.kimg, tick.train_sec, value, f"{path.relative_to(root)}:{record.number}")
+                scores.setdefault(name, []).append(point)
+    records.scores.update(scores)
+    if by_kimg:
+        last_kimg, last = max(by_kimg.items())
+        reason = last.protocol.get("reason")
+        if metric not in last.values and isinstance(reason, str):
+            records.reasons[metric] = f"after {last_kimg:g} kimg: {reason}"
 
 
-def _read_marks(records: ScoredRun, names: list[str], protocol: Any) -> None:
-    if not isinstance(protocol, dict):
-        return
+def _read_marks(records: ScoredRun, record: Record) -> None:
+    protocol = record.protocol
     if protocol.get("related_pretrained_D") is True:
-        records.related.update(names)
+        records.related.update(record.values)
     network = protocol.get("pretrained_D")
     if isinstance(network, str) and network not in ("none", "unknown"):
         records.pretrained.add(network)
-    words = f"{protocol.get('num_real')} real images of checksum {str(protocol.get('real_fingerprint'))[:8]}"
-    for name in names:
-        records.conditions.setdefault(name, set()).add(f"{words}, seed {protocol.get('seed')}")
+    if protocol:
+        words = f"{protocol.get('num_real')} real images of checksum {str(protocol.get('real_fingerprint'))[:8]}"
+        for name in record.values:
+            records.conditions.setdefault(name, set()).add(f"{words}, seed {protocol.get('seed')}")
 
 
 def _tick_of(ticks: list[StatsLine], kimg: float) -> StatsLine | None:

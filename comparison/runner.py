@@ -13,9 +13,9 @@ import click
 from comparison.executors import Executor, Handle
 from comparison.jobs import LOG, Job, find_run, is_done, trained_kimg
 from comparison.snapshots import scored_snapshots
-from dnnlib.jsonl import read_lines
 from dnnlib.signals import available, signal_handlers
 from dnnlib.util import UserError, format_time
+from metrics.results import read_snapshot_results, results_file
 
 POLL_SEC = 0.5
 REPORT_SEC = 10.0
@@ -132,7 +132,7 @@ def describe(folder: Path, job: Job) -> str:
     kimg = trained_kimg(run_dir)
     if kimg < job.kimg:
         return f"at {kimg:.4g} of {job.kimg} kimg"
-    known = [sum(1 for _line in read_lines(run_dir / f"metric-{metric}.jsonl")) for metric in job.all_metrics]
+    known = [len(read_snapshot_results(results_file(run_dir, metric))) for metric in job.all_metrics]
     num_last = len(job.all_metrics) - len(job.metrics)
     return f"scored {sum(known)} of {len(scored_snapshots(run_dir)) * len(job.metrics) + num_last}"
 

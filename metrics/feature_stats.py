@@ -62,7 +62,12 @@ class FeatureStats:
     def append_torch(self, x: torch.Tensor, num_gpus: int = 1, rank: int = 0) -> None:
         """Add the rows of all processes: row i of process r becomes row i * ``num_gpus`` + r.
 
-        Every process must call this with rows of the same shape, and all of them get the same statistics.
+        Every process must call this, and all of them get the same statistics.
+
+        Args:
+            x: Rows of this process, float32 [N, D], with the same N and D in every process.
+            num_gpus: Number of processes.
+            rank: Not used; accepted for compatibility.
         """
         if num_gpus > 1:
             x = torch.stack(gather_tensors(x), dim=1).flatten(0, 1)

@@ -59,28 +59,14 @@ def compute_fid(
     """
     num_features = get_detector(detector_url).num_features
 
-    def low_rank(max_items: int | None) -> bool:
-        return max_items is not None and num_features is not None and max_items < num_features
+    def capture(max_items: int | None) -> dict[str, bool]:
+        is_low_rank = max_items is not None and num_features is not None and max_items < num_features
+        return {"capture_all": is_low_rank, "capture_mean_cov": not is_low_rank}
 
-    real_stats = metric_utils.compute_feature_stats_for_dataset(
-        opts,
-        detector_url,
-        {"return_features": True},
-        capture_all=low_rank(max_real),
-        capture_mean_cov=not low_rank(max_real),
-        max_items=max_real,
-    )
-    gen_stats = metric_utils.compute_feature_stats_for_generator(
-        opts,
-        detector_url,
-        {"return_features": True},
-        capture_all=low_rank(num_gen),
-        capture_mean_cov=not low_rank(num_gen),
-        max_items=num_gen,
-    )
+    real, gen = metric_utils.compute_feature_stats_of_both(opts, detector_url, max_real, num_gen, capture)
     if opts.rank != 0:
         return float("nan")
-    return frechet_distance(_gaussian(real_stats), _gaussian(gen_stats))
+    return frechet_distance(_gaussian(real), _gaussian(gen))
 
 
 def _gaussian(stats: metric_utils.FeatureStats) -> Gaussian:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TypeVar
 
 from dnnlib.util import UserError
@@ -40,6 +40,20 @@ def fails_together(num_gpus: int) -> Iterator[None]:
         raise failure
     if failed_anywhere:
         raise OtherProcessError("another process failed")
+
+
+@contextmanager
+def entered_together(context: AbstractContextManager[T], num_gpus: int) -> Iterator[T]:
+    """Enter a context in all processes, or in none if that fails in one.
+
+    Args:
+        context: The context of this process.
+        num_gpus: Number of processes.
+    """
+    with ExitStack() as stack:
+        with fails_together(num_gpus):
+            entered = stack.enter_context(context)
+        yield entered
 
 
 def in_step(items: Iterable[T], num_gpus: int) -> Iterator[T]:

@@ -67,13 +67,7 @@ def compute_kid(
 
     Every process must call this; the value is NaN except on rank 0.
     """
-    features_kwargs = {"return_features": True}
-    real = metric_utils.compute_feature_stats_for_dataset(
-        opts, detector_url, features_kwargs, capture_all=True, max_items=max_real
-    )
-    gen = metric_utils.compute_feature_stats_for_generator(
-        opts, detector_url, features_kwargs, capture_all=True, max_items=num_gen
-    )
+    real, gen = metric_utils.compute_feature_stats_of_both(opts, detector_url, max_real, num_gen)
     if opts.rank != 0:
         return float("nan")
     rng = np.random.RandomState(opts.seed)

@@ -1,35 +1,29 @@
-"""The metrics by name, their results, and where results are printed and written."""
+"""The metrics by name: which there are, what they need, and their values."""
 
 from __future__ import annotations
 
 import functools
-import json
-import math
-import os
 import re
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 import dnnlib
-from dnnlib.atomic import append_line
 from dnnlib.util import UserError
-from metrics.detectors import DINOV2, EFFLITE1, INCEPTION, NANODET, VGG16, find_weights, trained_on
-from metrics.frechet_inception_distance import compute_fid
-from metrics.inception_score import compute_is
+from metrics.catalogue import CATEGORY_METRICS, FEATURE_METRICS, OBJECT_METRICS, ObjectMetric
+from metrics.detectors import EFFLITE1, find_weights, trained_on
 from metrics.joint_failure import result_of_rank0
-from metrics.kernel_inception_distance import compute_kid
 from metrics.metric_utils import MetricOptions
-from metrics.objects.object_metrics import find_category, frechet, object_distance, objects_per_image
+from metrics.objects.object_metrics import find_category
 from metrics.objects.protocol import ObjectDetector
 from metrics.objects.registry import default_object_detector, load_object_detector
-from metrics.perceptual_path_length import compute_ppl
-from metrics.precision_recall import compute_pr
+from metrics.results import report_metric
 from torch_utils.out_of_memory import out_of_memory_means
+
+__all__ = ["calc_metric", "is_valid_metric", "list_valid_metrics", "register_metric", "report_metric"]
 
 
 class _Metric(NamedTuple):
@@ -40,9 +34,12 @@ class _Metric(NamedTuple):
     """Category of the objects, as `category_suffix` writes it."""
 
 
-_metrics: dict[str, _Metric] = {}
+_metrics: dict[str, _Metric] = {
+    **{metric.name: _Metric(metric, metric.detector) for metric in FEATURE_METRICS},
+    **{metric.name: _Metric(metric, None, needs_objects=True) for metric in OBJECT_METRICS},
+}
 
-_families: dict[str, Callable[[str], _Metric]] = {}
+_families: dict[str, ObjectMetric] = {metric.name: metric for metric in CATEGORY_METRICS}
 """Metrics of one category of objects each, by what stands before the category in their names."""
 
 CATEGORY = "CATEGORY"
@@ -65,7 +62,7 @@ def register_metric(
 
 def is_valid_metric(metric: str) -> bool:
     """Whether there is a metric of this name; which categories there are depends on the object detector."""
-    return metric in _metrics or _family(metric) is not None
+    return metric in _metrics or _of_category(metric) is not None
 
 
 def require_metric(metric: str) -> None:
@@ -79,7 +76,7 @@ def require_metric(metric: str) -> None:
 
 def list_valid_metrics() -> list[str]:
     """Return the names of all metrics; CATEGORY in a name stands for a category of the object detector."""
-    return [*_metrics, *(prefix + CATEGORY for prefix in _families)]
+    return [*_metrics, *(f"{family}_{CATEGORY}" for family in _families)]
 
 
 def missing_weights(
@@ -164,77 +161,23 @@ def calc_metric(metric: str, **kwargs: Any) -> dnnlib.EasyDict:
     )
 
 
-def report_metric(
-    result_dict: dict[str, Any],
-    run_dir: str | os.PathLike[str] | None = None,
-    snapshot_pkl: str | os.PathLike[str] | None = None,
-) -> None:
-    """Print the result of a metric, and append its full record to ``metric-<name>.jsonl`` in the run folder.
-
-    The record is a line of JSON (docs/metrics.md): the result, ``snapshot_pkl`` and ``timestamp`` (seconds since 1970).
-    Values that are not finite become null.
-
-    Args:
-        result_dict: The result.
-        run_dir: Run folder. Default: print the record too, because no file keeps it; so if it cannot be written to.
-        snapshot_pkl: The network that was measured, recorded relative to the run folder if there is one.
-    """
-    if run_dir is not None and snapshot_pkl is not None:
-        snapshot_pkl = os.path.relpath(snapshot_pkl, run_dir)
-    snapshot = None if snapshot_pkl is None else os.fspath(snapshot_pkl)
-    results = {name: value if math.isfinite(value) else None for name, value in result_dict["results"].items()}
-    record = {**result_dict, "results": results, "snapshot_pkl": snapshot, "timestamp": time.time()}
-    lines, line = [summary(result_dict)], json.dumps(record, allow_nan=False)
-    if run_dir is None:
-        lines.append(line)
-    else:
-        path = results_file(run_dir, result_dict["metric"])
-        try:
-            append_line(path, line)
-        except OSError as error:  # hours of work are not to be lost
-            lines += [f"Warning: {path} cannot be written: {error.strerror}; this is the record:", line]
-    print(*lines, sep="\n", flush=True)  # last, as it may fail
-
-
-def results_file(run_dir: str | os.PathLike[str], metric: str) -> Path:
-    """Path of the file with the results of a metric in a run folder."""
-    return Path(run_dir, f"metric-{metric}.jsonl")
-
-
-def summary(result_dict: dict[str, Any]) -> str:
-    """One readable line: values, numbers of images, detector, time."""
-    protocol = result_dict.get("protocol", {})
-    values = ", ".join(f"{name} {value:.5g}" for name, value in result_dict["results"].items())
-    scored = "generated images" if "G_kwargs" in protocol else "images scored"
-    counts = {"num_real": "real images", "num_gen": scored}
-    details = [f"{protocol[key]} {text}" for key, text in counts.items() if key in protocol]
-    if "num_crops" in protocol:
-        details.append(f"{protocol['num_crops']} crops a side")
-    details += [protocol[key] for key in ("object_detector", "detector", "reason") if key in protocol]
-    line = f"{values} ({', '.join([*details, result_dict['total_time_str']])})"
-    if protocol.get("related_pretrained_D"):
-        line += f"; favored: its discriminator judges by {protocol['pretrained_D']}, akin to this detector"
-    return line
-
-
 def _find(metric: str) -> _Metric:
-    found = _metrics.get(metric) or _family(metric)
+    found = _metrics.get(metric) or _of_category(metric)
     if found is None:
         raise UserError(f"there is no metric {metric[:100]!a}; choose from {', '.join(list_valid_metrics())}")
     return found
 
 
-def _family(metric: str) -> _Metric | None:
+def _of_category(metric: str) -> _Metric | None:
     """A metric of one category, such as ``okd2k_car``."""
-    for prefix, of_category in _families.items():
-        category = metric.removeprefix(prefix)
-        if category != metric and re.fullmatch("[A-Za-z_]{1,50}", category):
-            return of_category(category)
-    return None
+    family, _, category = metric.partition("_")
+    if family not in _families or not re.fullmatch("[A-Za-z_]{1,50}", category):
+        return None
+    return _Metric(_families[family].of(category), EFFLITE1, needs_objects=True, category=category)
 
 
 def _record_discriminator(opts: MetricOptions) -> None:
-    """Record whether D judged by a network that learned from the same images as the detector (arXiv:2203.06026)."""
+    """Record whether D uses features of a network pretrained on the same images as the detector (arXiv:2203.06026)."""
     if opts.G is not None:
         images = trained_on(opts.protocol.get("detector", ""))
         is_related = bool(images) and images in opts.pretrained_D
@@ -251,107 +194,3 @@ def _environment(opts: MetricOptions) -> dict[str, Any]:
         "precision": f"float16+{precision}" if opts.protocol.get("num_fp16_res") else precision,
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
     }
-
-
-_ALL_REAL = {"max_size": None, "xflip": False}
-"""Use every real image once, as in the ADA paper."""
-
-_ALL_REAL_FLIPPED = {"max_size": None}
-"""Use every real image, and its mirror image if training used it, as in the older papers."""
-
-
-def _random_subset(num_images: int) -> dict[str, Any]:
-    """Use the same images whatever the seed of the training, which chooses its own subset by that seed."""
-    return {"max_size": num_images, "random_seed": 0, "xflip": False}
-
-
-def _register(
-    name: str,
-    compute: Callable[..., float | tuple[float, ...]],
-    detector: str,
-    dataset_kwargs: dict[str, Any],
-    suffixes: tuple[str, ...] = ("",),
-    **kwargs: Any,
-) -> None:
-    """Register a metric whose values are named ``name`` + suffix."""
-
-    def metric(opts: MetricOptions) -> dict[str, float]:
-        opts.dataset_kwargs.update(dataset_kwargs)
-        if opts.gen_dataset_kwargs is not None:
-            opts.gen_dataset_kwargs.update(dataset_kwargs)
-        values = compute(opts, detector_url=detector, **kwargs)
-        return dict(zip([name + suffix for suffix in suffixes], np.atleast_1d(values).tolist(), strict=True))
-
-    register_metric(metric, name, detector)
-
-
-_PR = ("_precision", "_recall")
-_IS = ("_mean", "_std")
-
-# The ADA paper (arXiv:2006.06676).
-_register("fid50k_full", compute_fid, INCEPTION, _ALL_REAL, max_real=None, num_gen=50_000)
-_register("kid50k_full", compute_kid, INCEPTION, _ALL_REAL, max_real=1_000_000, num_gen=50_000)
-_register("pr50k3_full", compute_pr, VGG16, _ALL_REAL, _PR, max_real=200_000, num_gen=50_000)
-_register("ppl2_wend", compute_ppl, VGG16, {}, num_samples=50_000, epsilon=1e-4, space="w", sampling="end", crop=False)
-_register("is50k", compute_is, INCEPTION, {}, _IS, num_gen=50_000)
-
-# The StyleGAN and StyleGAN2 papers (arXiv:1812.04948, arXiv:1912.04958).
-_register("fid50k", compute_fid, INCEPTION, _ALL_REAL_FLIPPED, max_real=50_000, num_gen=50_000)
-_register("kid50k", compute_kid, INCEPTION, _ALL_REAL_FLIPPED, max_real=50_000, num_gen=50_000)
-_register("pr50k3", compute_pr, VGG16, _ALL_REAL_FLIPPED, _PR, max_real=50_000, num_gen=50_000)
-for _space, _sampling in (("z", "full"), ("w", "full"), ("z", "end"), ("w", "end")):
-    _register(
-        f"ppl_{_space}{_sampling}",
-        compute_ppl,
-        VGG16,
-        {},
-        num_samples=50_000,
-        epsilon=1e-4,
-        space=_space,
-        sampling=_sampling,
-        crop=True,
-    )
-
-# With smaller detectors. Small sets have a large bias, so both sets have the same size, and the real
-# images are a random subset.
-for _name, _compute, _num, _suffixes in (
-    ("fd1k_efflite1", compute_fid, 1_000, ("",)),
-    ("fd5k_efflite1", compute_fid, 5_000, ("",)),
-    ("fd50k_efflite1", compute_fid, 50_000, ("",)),
-    ("kd5k_efflite1", compute_kid, 5_000, ("",)),
-    ("pr5k_efflite1", compute_pr, 5_000, _PR),
-    ("fd5k_nanodet", compute_fid, 5_000, ("",)),
-    ("fd50k_nanodet", compute_fid, 50_000, ("",)),
-    ("fd50k_dinov2", compute_fid, 50_000, ("",)),
-):
-    _subset = _random_subset(_num)
-    _detector = {"efflite1": EFFLITE1, "nanodet": NANODET, "dinov2": DINOV2}[_name.rpartition("_")[2]]
-    _register(_name, _compute, _detector, _subset, _suffixes, max_real=_num, num_gen=_num)
-
-
-def _of_objects(compute: Callable[..., dict[str, float]], num_images: int, **kwargs: Any) -> Any:
-    """A metric that looks for objects in the same number of real and of generated images."""
-
-    def metric(opts: MetricOptions) -> dict[str, float]:
-        for dataset_kwargs in (opts.dataset_kwargs, opts.gen_dataset_kwargs):
-            if dataset_kwargs is not None:
-                dataset_kwargs.update(_random_subset(num_images))
-        return compute(opts, num_images=num_images, **kwargs)
-
-    return metric
-
-
-def _register_family(name: str, **kwargs: Any) -> None:
-    """Register the metrics ``name`` + "_" + category."""
-
-    def of_category(category: str) -> _Metric:
-        compute = _of_objects(object_distance, name=f"{name}_{category}", suffix=category, **kwargs)
-        return _Metric(compute, EFFLITE1, needs_objects=True, category=category)
-
-    _families[f"{name}_"] = of_category
-
-
-# Metrics of objects. Where a distance has a bias that depends on the number of crops, that number is fixed.
-_metrics["objects2k"] = _Metric(_of_objects(objects_per_image, 2_000, name="objects2k"), None, needs_objects=True)
-_register_family("okd2k", num_images=2_000, max_crops=2_000)
-_register_family("ofd5k", num_images=5_000, max_crops=5_000, min_crops=5_000, distance=frechet)

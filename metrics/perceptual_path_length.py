@@ -11,7 +11,6 @@ Paths between two random latents run on the sphere in Z and straight in W. ``sam
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,8 @@ import torch.nn.functional as F
 from metrics import metric_utils
 from metrics.detectors import VGG16
 from metrics.generated import ItemNoise, check_finite, draw_labels, item_rng, shard, to_rgb
-from metrics.joint_failure import fails_together, in_step
+from metrics.images import prepared_generator
+from metrics.joint_failure import entered_together, in_step
 
 _DETECTOR_PX = 256
 """Larger images are downsampled to this size (of the whole image) before they are compared."""
@@ -107,9 +107,7 @@ def compute_ppl(
             ends = detector(img, resize_images=False, return_lpips=True)
             yield (ends[len(indices) :] - ends[: len(indices)]).square().sum(dim=1, keepdim=True) / epsilon**2
 
-    with ExitStack() as stack, torch.no_grad():
-        with fails_together(opts.num_gpus):
-            G, dataset = metric_utils.prepare_generator(opts, stack)
+    with entered_together(prepared_generator(opts), opts.num_gpus) as (G, dataset), torch.no_grad():
         for lengths in in_step(path_lengths(), opts.num_gpus):
             stats.append_torch(lengths, opts.num_gpus, opts.rank)
             progress.update(stats.num_items)

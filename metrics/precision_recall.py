@@ -86,13 +86,7 @@ def compute_pr(
 
     Every process must call this; the values are NaN except on rank 0.
     """
-    features_kwargs = {"return_features": True}
-    real = metric_utils.compute_feature_stats_for_dataset(
-        opts, detector_url, features_kwargs, capture_all=True, max_items=max_real
-    )
-    gen = metric_utils.compute_feature_stats_for_generator(
-        opts, detector_url, features_kwargs, capture_all=True, max_items=num_gen
-    )
+    real, gen = metric_utils.compute_feature_stats_of_both(opts, detector_url, max_real, num_gen)
     if opts.rank != 0:
         return float("nan"), float("nan")
     return precision_recall(real.get_all_torch().to(opts.device), gen.get_all_torch().to(opts.device), nhood_size)

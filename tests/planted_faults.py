@@ -318,6 +318,18 @@ FAULTS: dict[str, Fault] = {
         ("tests/unit/torch_utils/ops/test_bias_act.py",),
     ),
     # metrics
+    "the newest record of a snapshot counts": Fault(
+        "metrics/results.py",
+        "found.setdefault(record.snapshot, record)",
+        "found[record.snapshot] = record",
+        ("tests/unit/metrics/test_results.py",),
+    ),
+    "images with the indices of others": Fault(
+        "metrics/images.py",
+        "yield Batch(indices, to_rgb(",
+        "yield Batch(batch_indices[0], to_rgb(",
+        ("tests/unit/metrics/test_images.py",),
+    ),
     "features of other objects come from the cache": Fault(
         "metrics/objects/object_metrics.py",
         "protocol={name: opts.protocol[name] for name in settings}",

@@ -28,7 +28,6 @@ from training.batches import Batches
 from training.checkpoint_names import has_checkpoint
 from training.data.grid import save_image_grid
 from training.ema import ema_beta, update_ema
-from training.evaluation import Evaluation
 from training.image_grid import SampleGrid, setup_snapshot_image_grid
 from training.networks import bfloat16_training
 from training.phases import Round
@@ -42,6 +41,7 @@ from training.run.construction import (
     participants,
 )
 from training.run.counters import Counters
+from training.run.evaluation import Evaluation
 from training.run.length import RunLength
 from training.run.lock import lock_run
 from training.run.log import Console, TickTimes, describe_pace, report_tick

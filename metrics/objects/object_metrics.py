@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -22,16 +22,10 @@ from metrics.detectors import EFFLITE1
 from metrics.efficientnet import RESOLUTION_PX
 from metrics.feature_stats import FeatureStats
 from metrics.frechet_inception_distance import frechet_distance, gaussian_from_features
-from metrics.joint_failure import fails_together
+from metrics.images import generated_images, real_images
+from metrics.joint_failure import entered_together, fails_together
 from metrics.kernel_inception_distance import squared_mmd
-from metrics.metric_utils import (
-    DETECTOR_BATCH_CPU,
-    MetricOptions,
-    open_generated_images,
-    open_real_images,
-    prepare_detector,
-    real_stats_path,
-)
+from metrics.metric_utils import DETECTOR_BATCH_CPU, MetricOptions, prepare_detector, real_stats_path
 from metrics.objects.crops import MARGIN, THRESHOLD, CropSample, min_side_px, resized
 from metrics.objects.protocol import ObjectDetector
 from metrics.objects.registry import default_object_detector, load_object_detector
@@ -65,12 +59,22 @@ def find_category(detector: ObjectDetector, suffix: str) -> int:
 
 
 def kernel(real: np.ndarray, gen: np.ndarray) -> float:
-    """Kernel distance of two sets of features of equal size: one estimate from all of them."""
+    """Kernel distance of two sets of features: one unbiased estimate from all of them, which may be negative.
+
+    Args:
+        real: float32 [n, D].
+        gen: float32 [n, D], with the same n.
+    """
     return squared_mmd(gen.astype(np.float64), real.astype(np.float64))
 
 
 def frechet(real: np.ndarray, gen: np.ndarray) -> float:
-    """Frechet distance of two sets of features."""
+    """Frechet distance of two sets of features, biased upwards, the more the smaller n is.
+
+    Args:
+        real: float32 [n, D].
+        gen: float32 [n, D], with the same n.
+    """
     return frechet_distance(gaussian_from_features(real), gaussian_from_features(gen))
 
 
@@ -94,7 +98,7 @@ def object_distance(
         num_images: Images to look at on each side, or all if there are fewer.
         max_crops: Crops to compare, the same number on both sides.
         min_crops: With fewer the value is NaN, and ``protocol["reason"]`` says why.
-        distance: Takes the features [n, D] of real and of generated crops.
+        distance: `kernel` or `frechet`.
 
     Raises:
         UserError: The detector does not know the category, or something is missing.
@@ -157,14 +161,9 @@ def surveys(
 ) -> tuple[Survey, Survey]:
     """Find the objects in ``num_images`` images per side, and record the settings and the detector's accuracy."""
     found: list[Survey] = []
-    for tag, start in (("real images", 0.0), ("generated images", 0.5)):
-        with ExitStack() as stack:
-            with fails_together(opts.num_gpus):
-                if tag == "real images":
-                    images = open_real_images(opts, stack, num_images)
-                else:
-                    images = open_generated_images(opts, stack, num_images)
-            progress = opts.progress.sub(f"objects in {tag}", images.num_items, rel_lo=start, rel_hi=start + 0.5)
+    for name, open_images, start in (("real images", real_images, 0.0), ("generated images", generated_images, 0.5)):
+        with entered_together(open_images(opts, num_images), opts.num_gpus) as images:
+            progress = opts.progress.sub(f"objects in {name}", images.num_items, rel_lo=start, rel_hi=start + 0.5)
             sample = CropSample(max_crops, RESOLUTION_PX, opts.seed)
             found.append(survey(opts, detector, images, progress, sample, label))
     real, gen = found

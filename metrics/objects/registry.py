@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from dnnlib.file_content import sha256_of
-from dnnlib.util import UserError, construct_class_by_name
+from dnnlib.util import UserError
+from metrics.datasets import open_dataset
 from metrics.detectors import DETECTORS, NANODET, find_weights, weights_sha256
 from metrics.nanodet import NanoDet
 from metrics.objects.nanodet_detector import NanoDetDetector
@@ -35,13 +36,9 @@ def default_object_detector(dataset_kwargs: Mapping[str, Any]) -> str:
     Args:
         dataset_kwargs: ``class_name`` and its keywords.
     """
-    dataset = construct_class_by_name(**dataset_kwargs)
-    try:
+    with open_dataset(dataset_kwargs) as dataset:
         names = getattr(getattr(dataset, "archive", None), "names", ())
         return SCENES if OBJECTS_FILE in names else NANODET
-    finally:
-        if hasattr(dataset, "close"):
-            dataset.close()
 
 
 def load_object_detector(

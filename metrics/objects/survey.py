@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from metrics.images import ImageSet
 from metrics.joint_failure import in_step
-from metrics.metric_utils import ImageSet, MetricOptions
 from metrics.objects.accuracy import Accuracy, TrueObjects, accuracy
 from metrics.objects.crops import CropSample, countable, min_side_px
 from metrics.objects.protocol import Detections, ObjectDetector
+from metrics.options import MetricOptions
 from metrics.progress import ProgressMonitor
 from torch_utils import distributed
 
@@ -60,9 +61,9 @@ def survey(
     seen: dict[int, np.ndarray] = {}
     pairs: list[tuple[Detections, TrueObjects]] = []
     min_px = 0.0
-    for batch in in_step(images.batches, opts.num_gpus):
+    for indices, batch in in_step(images.batches, opts.num_gpus):
         min_px = min_side_px(detector, *batch.shape[2:])
-        for index, image, found in zip(next(images.indices), batch, detector.detect(batch), strict=True):
+        for index, image, found in zip(indices, batch, detector.detect(batch), strict=True):
             if index in seen:
                 continue
             kept = countable(found, min_px)

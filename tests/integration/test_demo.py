@@ -75,7 +75,8 @@ def test_the_card_of_the_generator_that_ships_tells_its_length():
 def test_a_score_is_looked_up(tmp_path):
     snapshot = tmp_path / "network-snapshot-000000.pkl"
     lines = [
-        {"snapshot_pkl": name, "results": {demo.METRIC: value}} for name, value in (("a", 1), (snapshot.name, 2.4))
+        {"snapshot_pkl": name, "results": {demo.METRIC: value}}
+        for name, value in (("a", 1), (snapshot.name, 2.4), (snapshot.name, 9))  # the last one is of other images
     ]
     torn = '{"snapshot_pkl": "network-sn'
     (tmp_path / f"metric-{demo.METRIC}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + torn)

@@ -36,7 +36,7 @@ class Part:
 
 CORE = (
     *("networks", "augment", "extensions", "loss", "dataset", "phases", "ada", "ema", "batches"),
-    *("checkpoint", "checkpoint_names", "evaluation", "image_grid", "stop_request"),
+    *("checkpoint", "checkpoint_names", "image_grid", "stop_request"),
 )
 SCRIPTS = (
     *("train", "generate", "style_mixing", "projector", "edit", "calc_metrics", "dataset_tool", "legacy", "demo"),

@@ -8,12 +8,13 @@ import torch
 from click.testing import CliRunner
 
 import calc_metrics
-import dnnlib
 from metrics import detectors, metric_main
 from tests import image_files
 from tests.unit.metrics import tiny
 from training.networks import Discriminator
 from training.snapshots.portable import save_portable
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 class MeanColour(torch.nn.Module):
@@ -33,14 +34,6 @@ def detector_dir(tmp_path):
         for name in (detectors.INCEPTION, detectors.VGG16):
             torch.jit.script(MeanColour()).save(folder / f"{name}.pt")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(dnnlib.util, "_cache_dir", None)
-    monkeypatch.delenv(detectors.FOLDER_VARIABLE, raising=False)
-    monkeypatch.setenv(detectors.TRUST_VARIABLE, "0")
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def keep_best(run_dir: Path, score: str, value: float, kimg: float, snapshot: Pa
     direction = is_higher_better(score)
     if direction is None:
         return False
-    conditions = read_conditions(run_dir, score, snapshot)
+    conditions = read_conditions(run_dir, score, value, snapshot)
     best = read_best(run_dir)
     if (
         best is not None

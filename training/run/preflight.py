@@ -13,6 +13,7 @@ import torch
 from dnnlib.commands import page
 from dnnlib.util import UserError, construct_class_by_name, format_time
 from metrics import metric_main
+from metrics.datasets import open_dataset
 from training.run.construction import ImageShape, construct_loss, construct_networks
 from training.run.dataset_info import DatasetInfo
 from training.run.memory import describe_memory
@@ -151,17 +152,16 @@ def check_metric_set(kwargs: dict[str, Any], label_dim: int | None = None) -> No
     """
     if not kwargs.get("metric_set_kwargs"):
         return
+    is_conditional = kwargs["training_set_kwargs"].get("use_labels") and label_dim is not None
     try:
-        metric_set = construct_class_by_name(**kwargs["metric_set_kwargs"])
+        with open_dataset(kwargs["metric_set_kwargs"]) as metric_set:
+            if is_conditional and kwargs.get("metrics") and metric_set.label_dim != label_dim:
+                raise UserError(
+                    f"{metric_set.name} has labels of width {metric_set.label_dim}, but the generator is conditional "
+                    f"on {label_dim} classes: give images with the same labels, or --metrics=none"
+                )
     except UserError as error:
         raise UserError(f"--metricdata: {error}") from error
-    metric_set.close()
-    is_conditional = kwargs["training_set_kwargs"].get("use_labels") and label_dim is not None
-    if is_conditional and kwargs.get("metrics") and metric_set.label_dim != label_dim:
-        raise UserError(
-            f"--metricdata={metric_set.name} has labels of width {metric_set.label_dim}, but the generator is "
-            f"conditional on {label_dim} classes: give images with the same labels, or --metrics=none"
-        )
 
 
 def existing_parent(path: Path) -> Path:

@@ -50,10 +50,10 @@ def test_marks(tmp_path):
 
 
 def test_what_scores_were_computed_of(tmp_path):
-    run_dir = write_run(tmp_path, [3.0], 10, 1, make_job())
+    run_dir = write_run(tmp_path, [3.0, 2.0], 10, 1, make_job())
     records = [
-        {**score_line("fd_tiny", 1, 3.0), "protocol": {"num_real": num, "real_fingerprint": "abcdef0123", "seed": 0}}
-        for num in (5000, 7)
+        {**score_line("fd_tiny", kimg, 3.0), "protocol": {"num_real": num, "real_fingerprint": "abcdef0123", "seed": 0}}
+        for kimg, num in ((1, 5000), (2, 7), (2, 8))  # the last one does not count
     ]
     (run_dir / "metric-fd_tiny.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     assert read_run(0, run_dir, tmp_path, ["fd_tiny"]).conditions == {

@@ -1,16 +1,12 @@
 import pytest
 
-import dnnlib
 from metrics import detectors
 from tests.unit.metrics import tiny
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(dnnlib.util, "_cache_dir", None)
-    monkeypatch.delenv(detectors.FOLDER_VARIABLE, raising=False)
-    monkeypatch.setenv(detectors.TRUST_VARIABLE, "0")
+def _without_the_users_files(own_cache):
+    pass
 
 
 @pytest.fixture

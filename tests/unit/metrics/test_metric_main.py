@@ -1,7 +1,5 @@
 import functools
-import io
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -9,6 +7,7 @@ import torch
 
 from dnnlib.util import UserError
 from metrics import detectors, metric_main, metric_utils, perceptual_path_length
+from metrics.catalogue import FeatureMetric
 from metrics.detectors import DINOV2, EFFLITE1, INCEPTION, NANODET, VGG16
 from metrics.frechet_inception_distance import compute_fid
 from metrics.metric_utils import FeatureStats
@@ -171,15 +170,10 @@ def test_protocol_of_a_real_run(real, tiny_weights, monkeypatch):
         ("unknown", EFFLITE1, False),
     ],
 )
-def test_a_result_says_whether_its_discriminator_judged_like_the_detector(
-    pretrained, detector, is_related, two_values, capsys
-):
+def test_a_result_says_whether_its_discriminator_uses_related_features(pretrained, detector, is_related, two_values):
     metric_main.register_metric(lambda opts: opts.protocol.update(detector=detector) or {"value": 1.0}, "judged")
     result = metric_main.calc_metric("judged", G=tiny.generator(), pretrained_D=pretrained, device="cpu")
     assert (result.protocol.pretrained_D, result.protocol.related_pretrained_D) == (pretrained, is_related)
-    metric_main.report_metric(result)
-    line = capsys.readouterr().out.splitlines()[0]
-    assert ("favored: its discriminator judges by EfficientNet-Lite0 (ImageNet)" in line) == is_related
 
 
 def test_images_without_a_generator_have_no_discriminator(two_values):
@@ -189,64 +183,6 @@ def test_images_without_a_generator_have_no_discriminator(two_values):
 def test_unknown_metric_is_one_line():
     with pytest.raises(UserError, match="there is no metric 'fid51k'; choose from fid50k_full, kid50k_full"):
         metric_main.calc_metric("fid51k")
-
-
-def test_report_appends_a_line_to_the_run(two_values, tmp_path, capsys):
-    result = metric_main.calc_metric("two_values", device="cpu")
-    for kimg in (1, 2):
-        metric_main.report_metric(result, str(tmp_path), str(tmp_path / f"network-snapshot-00000{kimg}.pkl"))
-    lines = (tmp_path / "metric-two_values.jsonl").read_text().splitlines()
-    assert capsys.readouterr().out.splitlines() == ["two_values_a 0.5, two_values_b 2 (0s)"] * 2
-    first, second = map(json.loads, lines)
-    assert [first["snapshot_pkl"], second["snapshot_pkl"]] == [f"network-snapshot-00000{kimg}.pkl" for kimg in (1, 2)]
-    assert first["results"] == {"two_values_a": 0.5, "two_values_b": 2.0}
-    keys = {"results", "metric", "total_time", "total_time_str", "num_gpus", "snapshot_pkl", "timestamp", "protocol"}
-    assert set(first) == keys
-    assert second["timestamp"] >= first["timestamp"] > 1.6e9
-
-
-def test_report_without_a_run_prints_the_record_too(two_values, capsys):
-    metric_main.report_metric(metric_main.calc_metric("two_values", device="cpu"), snapshot_pkl="a/b.pkl")
-    _summary, record = capsys.readouterr().out.splitlines()
-    assert json.loads(record)["snapshot_pkl"] == "a/b.pkl"
-
-
-def test_a_record_that_cannot_be_written_is_printed(two_values, tmp_path, capsys):
-    result = metric_main.calc_metric("two_values", device="cpu")
-    metric_main.report_metric(result, tmp_path / "gone", "a.pkl")
-    _summary, warning, record = capsys.readouterr().out.splitlines()
-    path = tmp_path / "gone" / "metric-two_values.jsonl"
-    assert warning == f"Warning: {path} cannot be written: No such file or directory; this is the record:"
-    assert json.loads(record)["results"] == {"two_values_a": 0.5, "two_values_b": 2.0}
-
-
-def test_a_result_that_cannot_be_printed_is_recorded(two_values, tmp_path, monkeypatch):
-    result = metric_main.calc_metric("two_values", device="cpu")
-    closed = io.StringIO()
-    closed.close()
-    monkeypatch.setattr(sys, "stdout", closed)
-    with pytest.raises(ValueError, match="closed file"):
-        metric_main.report_metric(result, tmp_path)
-    assert (tmp_path / "metric-two_values.jsonl").is_file()
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_record_is_valid_json(value, tmp_path):
-    result = {"results": {"level": value}, "metric": "level", "total_time_str": "0s"}
-    metric_main.report_metric(result, tmp_path)
-    (line,) = (tmp_path / "metric-level.jsonl").read_text().splitlines()
-    assert json.loads(line, parse_constant=pytest.fail)["results"] == {"level": None}
-
-
-def test_summary_fits_on_a_line():
-    protocol = {"num_real": 70000, "num_gen": 50000, "detector": "vgg16"}
-    values = {"pr50k3_full_precision": 0.678912345, "pr50k3_full_recall": 0.5}
-    result = {"results": values, "protocol": protocol, "total_time_str": "3m 02s"}
-    assert metric_main.summary(result) == (
-        "pr50k3_full_precision 0.67891, pr50k3_full_recall 0.5 (70000 real images, 50000 images scored, vgg16, 3m 02s)"
-    )
-    protocol["G_kwargs"] = {}
-    assert "50000 generated images" in metric_main.summary(result)
 
 
 def test_missing_weights_are_found_before_they_are_needed(two_values, monkeypatch):
@@ -313,7 +249,8 @@ def _fail_in_mid_exchange(weights, real, world):
     ):
         loads = functools.partial(_detector_or_failure, detector)
         detectors.DETECTORS[tiny.NAME] = detectors.Detector(tiny.NAME, str(weights), load=loads, num_features=3)
-        metric_main._register("exchanging", compute_fid, tiny.NAME, {}, max_real=None, num_gen=20)
+        metric = FeatureMetric("exchanging", compute_fid, tiny.NAME, {}, {"max_real": None, "num_gen": 20})
+        metric_main.register_metric(metric, metric.name)
         try:
             metric_main.calc_metric("exchanging", **{**opts, **changes}, cache=False, batch_size=3)
         except Exception as err:

@@ -1,6 +1,5 @@
 import functools
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
@@ -8,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.util import UserError, construct_class_by_name
 from metrics import metric_main, metric_utils
 from metrics.frechet_inception_distance import compute_fid
+from metrics.images import prepared_generator
 from metrics.metric_utils import (
     MetricOptions,
     ProgressMonitor,
@@ -64,7 +64,7 @@ def test_a_value_does_not_depend_on_the_batch(real, tiny_weights):
 
 
 def test_features_are_those_of_the_images(real, tiny_weights):
-    dataset = metric_utils.dnnlib.util.construct_class_by_name(**real)
+    dataset = construct_class_by_name(**real)
     images = torch.from_numpy(np.stack([dataset[index][0] for index in range(20)]))
     expected = get_feature_detector(tiny.NAME)(images, return_features=True)
     assert_close(measure(real)[0], expected)
@@ -201,7 +201,7 @@ def test_datasets_are_closed_even_after_a_failure(tiny_weights, monkeypatch):
     compute_feature_stats_for_generator(opts, **FEATURES, max_items=2)
     opts = MetricOptions(dataset_kwargs=others, gen_dataset_kwargs=others, device=CPU)
     compute_feature_stats_for_generator(opts, **FEATURES, max_items=2)
-    monkeypatch.setattr(metric_utils, "_dataset_batches", lambda *args: iter([1 / 0 for _ in "x"]))
+    monkeypatch.setattr("metrics.images._dataset_batches", lambda *args: iter([1 / 0 for _ in "x"]))
     with pytest.raises(ZeroDivisionError):
         compute_feature_stats_for_generator(opts, **FEATURES, max_items=2)
     assert DatasetOfOthers.num_open == 0
@@ -252,8 +252,8 @@ def test_half_precision_is_recorded_where_it_is_used(device, G_kwargs, num_fp16_
     kwargs = {"num_fp16_res": 2, "channel_base": 64, "channel_max": 8}
     G = Generator(z_dim=4, c_dim=0, w_dim=4, img_resolution=16, img_channels=3, synthesis_kwargs=kwargs)
     opts = MetricOptions(G=G, G_kwargs=G_kwargs, device=device)
-    with ExitStack() as stack:
-        metric_utils.prepare_generator(opts, stack)
+    with prepared_generator(opts):
+        pass
     assert opts.protocol["num_fp16_res"] == num_fp16_res
     assert metric_main._environment(opts)["precision"] == ("float16+float32" if num_fp16_res else "float32")
 

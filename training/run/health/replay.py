@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dnnlib.jsonl import finite, read_lines
 from metrics.direction import is_higher_better
+from metrics.results import Record, read_results, read_snapshot_results, results_file, results_files
 from training.run.health.monitor import Monitor
 from training.run.names import snapshot_kimg
 from training.run.stats_file import read_ticks
@@ -41,52 +42,39 @@ def _read_first_scores(run_dir: Path, options: Mapping[str, Any]) -> Iterator[tu
     """Yield thousands of images seen, name and value of the score by which snapshots are compared, in order."""
     metrics = options.get("metrics")
     if isinstance(metrics, (list, tuple)) and metrics and isinstance(metrics[0], str):
-        records = list(_read_records(run_dir / f"metric-{metrics[0]}.jsonl"))
+        records = _read_records(results_file(run_dir, metrics[0]))
         for kimg, record in records:
-            first = first_score(_scores(record))
-            if first is not None and conditions(record) == conditions(records[-1][1]):
+            first = first_score(record.values)
+            if first is not None and _conditions(record) == _conditions(records[-1][1]):
                 yield kimg, *first
 
 
 def first_score(results: Mapping[str, float]) -> tuple[str, float] | None:
-    """Return the name and value of the score by which snapshots are compared: the first that has a direction."""
-    return next((item for item in results.items() if is_higher_better(item[0]) is not None), None)
+    """Return the name and value of the score by which snapshots are compared: the first that has a direction.
+
+    None if there is none, or if it is not finite.
+    """
+    first = next((item for item in results.items() if is_higher_better(item[0]) is not None), None)
+    return first if first is not None and math.isfinite(first[1]) else None
 
 
 def read_scores(path: Path) -> Iterator[tuple[float, dict[str, float]]]:
-    """Yield thousands of images seen, as its name tells, and the scores of each snapshot, the oldest snapshot first.
-
-    Of several records of a snapshot the first counts: later ones may compare it with other images than training did.
-    """
-    yield from ((kimg, _scores(record)) for kimg, record in _read_records(path))
+    """Yield thousands of images seen, as its name tells, and the scores of each snapshot, the oldest snapshot first."""
+    yield from ((kimg, record.values) for kimg, record in _read_records(path))
 
 
-def _read_records(path: Path) -> Iterator[tuple[float, dict[str, Any]]]:
-    found: dict[float, dict[str, Any]] = {}
-    for _number, record in read_lines(path):
-        name = record.get("snapshot_pkl")
-        kimg = snapshot_kimg(name) if isinstance(name, str) else None
-        if kimg is not None and isinstance(record.get("results"), dict):
-            found.setdefault(kimg, record)
-    yield from sorted(found.items())
+def _read_records(path: Path) -> list[tuple[float, Record]]:
+    records = read_snapshot_results(path).items()
+    return sorted((kimg, record) for name, record in records if (kimg := snapshot_kimg(name)) is not None)
 
 
-def _scores(record: Mapping[str, Any]) -> dict[str, float]:
-    return {key: score for key, value in record["results"].items() if (score := finite(value)) is not None}
+def _conditions(record: Record) -> dict[str, Any]:
+    """Return the `CONDITIONS` of a record; empty for records of older runs."""
+    return {name: record.protocol[name] for name in CONDITIONS if name in record.protocol}
 
 
-def conditions(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the `CONDITIONS` of a record in ``metric-*.jsonl``; empty for records of older runs."""
-    protocol = record.get("protocol")
-    return {name: protocol[name] for name in CONDITIONS if name in protocol} if isinstance(protocol, dict) else {}
-
-
-def read_conditions(run_dir: Path, score: str, snapshot: Path) -> dict[str, Any]:
-    """Return the `conditions` of the newest record of a score of a snapshot; empty if there is none."""
-    found: dict[str, Any] = {}
-    for path in run_dir.glob("metric-*.jsonl"):
-        for _number, record in read_lines(path):
-            results = record.get("results")
-            if record.get("snapshot_pkl") == snapshot.name and isinstance(results, dict) and score in results:
-                found = conditions(record)
-    return found
+def read_conditions(run_dir: Path, score: str, value: float, snapshot: Path) -> dict[str, Any]:
+    """Return the `CONDITIONS` under which a snapshot got a value of a score; empty if no record tells."""
+    records = (record for path in results_files(run_dir) for record in read_results(path))
+    found = (each for each in records if each.snapshot == snapshot.name and each.values.get(score) == value)
+    return next(map(_conditions, found), {})

@@ -13,6 +13,7 @@ import numpy as np
 
 from dnnlib.jsonl import MAX_LINE_BYTES, finite
 from dnnlib.util import UserError
+from metrics.results import results_files
 from training.checkpoint_names import has_checkpoint
 from training.run.best import read_best
 from training.run.health.monitor import Monitor
@@ -150,7 +151,7 @@ def _thinned(values: np.ndarray, max_points: int) -> list[float]:
 
 def _read_all_scores(run_dir: Path, max_points: int) -> dict[str, list[tuple[float, float]]]:
     scores: dict[str, list[tuple[float, float]]] = {}
-    for path in sorted(run_dir.glob("metric-*.jsonl")):
+    for path in results_files(run_dir):
         for kimg, results in read_scores(path):
             for name, value in results.items():
                 scores.setdefault(name, []).append((kimg, value))

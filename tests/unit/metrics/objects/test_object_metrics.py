@@ -11,6 +11,7 @@ from PIL import Image
 import dnnlib
 from dnnlib.util import UserError
 from metrics import metric_main
+from metrics.catalogue import ObjectMetric
 from metrics.frechet_inception_distance import frechet_distance, gaussian_from_features
 from metrics.kernel_inception_distance import squared_mmd
 from metrics.objects import object_metrics
@@ -72,17 +73,11 @@ def kwargs(tmp_path, monkeypatch, tiny_weights):
 
 @pytest.fixture
 def few_crops(monkeypatch):
-    monkeypatch.setitem(metric_main._families, "okd2k_", with_crops("okd2k", max_crops=6, min_crops=2))
+    monkeypatch.setitem(metric_main._families, "okd2k", with_crops("okd2k", max_crops=6, min_crops=2))
 
 
 def with_crops(name, **settings):
-    settings = {"num_images": 2_000, **settings}
-
-    def of_category(category):
-        compute = functools.partial(object_metrics.object_distance, name=f"{name}_{category}", suffix=category)
-        return metric_main._Metric(lambda opts: compute(opts, **settings), None, needs_objects=True)
-
-    return of_category
+    return ObjectMetric(name, object_metrics.object_distance, 2_000, settings)
 
 
 def crops_of(kwargs, label, num, seed=0):
@@ -144,7 +139,7 @@ def test_features_of_real_objects_are_computed_once(kwargs, few_crops, monkeypat
         lambda kwargs, patch: kwargs.update(seed=1),
         lambda kwargs, patch: patch.setattr(CornerDetector, "sha256", "c1"),
         lambda kwargs, patch: patch.setitem(
-            metric_main._families, "okd2k_", with_crops("okd2k", max_crops=5, min_crops=2)
+            metric_main._families, "okd2k", with_crops("okd2k", max_crops=5, min_crops=2)
         ),
         lambda kwargs, patch: write(Path(kwargs["dataset_kwargs"].path), [7, 6, 5, 4, 3, 2, 1, 0], seed=2),
     ],
@@ -164,7 +159,7 @@ def test_names_of_categories_have_no_blanks(kwargs, few_crops):
 
 def test_frechet_distance_of_crops(kwargs, monkeypatch):
     family = with_crops("ofd5k", max_crops=7, min_crops=7, distance=object_metrics.frechet)
-    monkeypatch.setitem(metric_main._families, "ofd5k_", family)
+    monkeypatch.setitem(metric_main._families, "ofd5k", family)
     net = tiny.TinyDetector(1.0)
     sides = (crops_of(kwargs[side], 1, 7) for side in ("dataset_kwargs", "gen_dataset_kwargs"))
     expected = frechet_distance(*(gaussian_from_features(net(x, return_features=True).numpy()) for x in sides))
@@ -223,7 +218,7 @@ def test_a_category_that_the_detector_lacks(kwargs):
 def _in_process(folder, kwargs, world, init_method):
     init_world(world.rank, world.world_size, torch.device("cpu"), init_method)
     use_small_networks(folder / "tiny.txt")
-    metric_main._families["okd2k_"] = with_crops("okd2k", max_crops=6, min_crops=2)
+    metric_main._families["okd2k"] = with_crops("okd2k", max_crops=6, min_crops=2)
     for name in ("okd2k_lamp", "objects2k"):
         result = metric_main.calc_metric(name, num_gpus=2, rank=world.rank, batch_size=3, device="cpu", **kwargs)
         (folder / f"{name}-{world.rank}.json").write_text(json.dumps(result.results))

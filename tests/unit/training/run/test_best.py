@@ -56,6 +56,16 @@ def test_a_score_of_other_images_begins_anew(tmp_path):
     assert best.read_best(tmp_path)["conditions"] == {"real_fingerprint": "b"}
 
 
+def test_the_conditions_are_those_of_the_value(tmp_path):
+    path = snapshot(tmp_path, 1)
+    for value, images in ((3.0, "a"), (2.0, "b"), (1.0, "c")):
+        record = {"results": {"fid": value}, "snapshot_pkl": path.name, "protocol": {"real_fingerprint": images}}
+        with open(tmp_path / "metric-fid.jsonl", "a") as file:
+            file.write(json.dumps(record) + "\n")
+    best.keep_best(tmp_path, "fid", 2.0, 1, path)
+    assert best.read_best(tmp_path)["conditions"] == {"real_fingerprint": "b"}
+
+
 RECORD = {"snapshot": "a.pkl", "score": "fid", "value": 1, "kimg": 1}
 
 

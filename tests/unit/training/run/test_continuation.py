@@ -225,7 +225,7 @@ def test_the_photographs_of_a_dataset_are_not_its_place(tmp_path):
 def test_images_for_metrics_need_the_labels_of_the_run(tmp_path, data):
     run_dir = prepare_run(request(tmp_path, {"data": str(data), "cond": True})).run_dir
     other = write_folder(tmp_path / "other", images(8, size=(16, 16)))
-    with pytest.raises(UserError, match="--metricdata=other has labels of width 0, but the generator is conditional"):
+    with pytest.raises(UserError, match="--metricdata: other has labels of width 0, but the generator is conditional"):
         continued(run_dir, given={"metricdata": str(other), "metrics": ("fd1k_efflite1",)})
     stored = read_options(run_dir)
     metric_set = {**stored["training_set_kwargs"], "path": str(other), "max_size": None}

@@ -189,6 +189,6 @@ def test_a_disk_that_is_full_at_the_start(tmp_path, data, monkeypatch):
 def test_images_for_metrics_need_the_labels_of_a_conditional_run(tmp_path, data):
     other = write_folder(tmp_path / "other", images(8, size=(16, 16)))
     flags = {"data": str(data), "metricdata": str(other), "metrics": ("fd1k_efflite1",)}
-    with pytest.raises(UserError, match="--metricdata=other has labels of width 0, but the generator is conditional"):
+    with pytest.raises(UserError, match="--metricdata: other has labels of width 0, but the generator is conditional"):
         prepare_run(request(tmp_path, {**flags, "cond": True}))
     prepare_run(request(tmp_path, {**flags, "cond": False}))

@@ -6,6 +6,7 @@ import torch
 
 from torch_utils import training_stats
 from training.augment import AugmentPipe
+from training.run.best import read_best
 from training.run.health.history import LEAK
 from training.run.settings import TrainingSettings
 from training.run.watch import RunWatch
@@ -90,3 +91,12 @@ def test_scores_of_an_earlier_session_are_not_counted_twice(watch):
     watch.add_scores(4.0, {"fd": 3.0}, None)
     watch.add_scores(4.0, {"fd": 3.0}, None, is_known=True)
     assert watch.monitor.history.scores == [(4.0, 3.0)]
+
+
+def test_a_score_that_is_not_finite_says_nothing(watch, tmp_path):
+    for kimg, value in ((4.0, 3.0), (8.0, float("nan"))):
+        snapshot = tmp_path / f"network-snapshot-{kimg:06.0f}.pkl"
+        snapshot.touch()
+        watch.add_scores(kimg, {"fd_real_per_image": 1.0, "fd": value, "is50k_mean": 1.0}, snapshot)
+    assert watch.monitor.history.scores == [(4.0, 3.0)]
+    assert read_best(tmp_path)["kimg"] == 4

@@ -9,7 +9,7 @@ import torch
 from dnnlib.util import EasyDict
 from metrics import metric_main
 from torch_utils.distributed import init_world, launch
-from training.evaluation import Evaluation
+from training.run.evaluation import Evaluation
 
 CPU = torch.device("cpu")
 

@@ -8,19 +8,18 @@ from typing import Any
 
 import torch
 
-from dnnlib.jsonl import finite, read_lines
 from metrics import metric_main
 from metrics.metric_utils import ProgressMonitor
+from metrics.results import read_snapshot_results, results_file
 from torch_utils import distributed
+from training.run.settings import TrainingSettings
 
 
 class Evaluation:
     """Scores the moving average of G every few ticks and at the end, but not in tick 0.
 
     Args:
-        opts: Settings of the run (`training.run.settings.TrainingSettings`). Used are ``metrics``, ``metrics_ticks``,
-            ``network_snapshot_ticks``, ``training_set_kwargs``, ``metric_set_kwargs``, ``object_detector``,
-            ``detector_folder`` and ``progress``.
+        settings: Settings of the run.
         run_dir: Folder for the results, ``metric-<name>.jsonl``.
         device: Device of this process.
         say: Prints a line, on rank 0 only.
@@ -29,7 +28,7 @@ class Evaluation:
 
     def __init__(
         self,
-        opts: Any,
+        settings: TrainingSettings,
         run_dir: Path,
         device: torch.device,
         say: Callable[[str], None],
@@ -38,18 +37,18 @@ class Evaluation:
         self._run_dir = run_dir
         self._device = device
         self._say = say
-        self._dataset_kwargs = opts.metric_set_kwargs or opts.training_set_kwargs
-        self._object_detector = opts.object_detector
+        self._dataset_kwargs = settings.metric_set_kwargs or settings.training_set_kwargs
+        self._object_detector = settings.object_detector
         self._pretrained_D = pretrained_D
-        self._detector_folder = opts.detector_folder
-        self._interval_ticks = opts.metrics_ticks or opts.network_snapshot_ticks
+        self._detector_folder = settings.detector_folder
+        self._interval_ticks = settings.metrics_ticks or settings.network_snapshot_ticks
         self._is_main = distributed.rank() == 0
-        self._verbose = self._is_main and opts.progress != "none"
+        self._verbose = self._is_main and settings.progress != "none"
         # Missing weights are downloaded, so one process looks for them and tells the others.
-        missing = distributed.from_rank0(self._missing(opts.metrics) if self._is_main else {})
+        missing = distributed.from_rank0(self._missing(settings.metrics) if self._is_main else {})
         for name, reason in missing.items():
             say(f"Metric {name} is switched off: {reason}")
-        self.metrics = [name for name in opts.metrics if name not in missing]
+        self.metrics = [name for name in settings.metrics if name not in missing]
 
     def _missing(self, metrics: list[str]) -> dict[str, str]:
         return metric_main.missing_weights(metrics, self._detector_folder, self._object_detector, self._dataset_kwargs)
@@ -62,6 +61,8 @@ class Evaluation:
 
     def run(self, G_ema: torch.nn.Module, snapshot_pkl: Path | None, goes_on: bool = False) -> dict[str, float]:
         """Score, write the results and return all values; a metric that fails is reported and left out.
+
+        Values that are not finite are among them, unless they come from the files, which have null in their place.
 
         Args:
             G_ema: The generator to score.
@@ -91,15 +92,13 @@ class Evaluation:
 
     def _recorded(self, snapshot_pkl: Path | None) -> dict[str, dict[str, float]]:
         """Return the values of each metric that the run folder holds for a snapshot."""
-        results: dict[str, dict[str, float]] = {}
-        for metric in self.metrics:
-            for _number, record in read_lines(metric_main.results_file(self._run_dir, metric)):
-                values = record.get("results")
-                is_of_it = snapshot_pkl is not None and record.get("snapshot_pkl") == snapshot_pkl.name
-                if is_of_it and isinstance(values, dict):
-                    found = {name: finite(value) for name, value in values.items()}
-                    results[metric] = {name: value for name, value in found.items() if value is not None}
-        return results
+        if snapshot_pkl is None:
+            return {}
+        found = {
+            metric: read_snapshot_results(results_file(self._run_dir, metric)).get(snapshot_pkl.name)
+            for metric in self.metrics
+        }
+        return {metric: record.values for metric, record in found.items() if record is not None}
 
     def _score(self, metric: str, G_ema: torch.nn.Module) -> Any:
         return metric_main.calc_metric(
