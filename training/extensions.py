@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from training.round import Round
+
 Logits = Mapping[int, torch.Tensor]
 """Logits of D by height of their map: [N, 1] at height 1, [N, 1, h, h] above; StyleGAN2's D has height 1 only."""
 
@@ -81,28 +83,10 @@ class Extension(Participant):
     replaces_adversarial_loss = False
     """Whether the adversarial terms and R1 are this extension's: it has the two methods below."""
 
-    def train_generator(
-        self,
-        real_img: torch.Tensor,
-        real_c: torch.Tensor,
-        gen_z: torch.Tensor,
-        gen_c: torch.Tensor,
-        sync: bool,
-        gain: float,
-    ) -> None:
+    def train_generator(self, inputs: Round, sync: bool, gain: float) -> None:
         """Accumulate the gradients of G's main term; arguments as in `training.loss.Loss.accumulate_gradients`."""
         raise NotImplementedError
 
-    def train_discriminator(
-        self,
-        real_img: torch.Tensor,
-        real_c: torch.Tensor,
-        gen_z: torch.Tensor,
-        gen_c: torch.Tensor,
-        sync: bool,
-        gain: float,
-        main: bool,
-        reg: bool,
-    ) -> None:
+    def train_discriminator(self, inputs: Round, sync: bool, gain: float, main: bool, reg: bool) -> None:
         """Accumulate the gradients of D's main terms if ``main``, and of its regularization if ``reg``."""
         raise NotImplementedError

@@ -31,7 +31,7 @@ from training.ema import ema_beta, update_ema
 from training.evaluation import Evaluation
 from training.image_grid import SampleGrid, setup_snapshot_image_grid
 from training.networks import bfloat16_training
-from training.phases import Round
+from training.round import Round
 from training.run.construction import (
     ImageShape,
     Networks,
