@@ -49,15 +49,14 @@ class Participant:
 
 
 class Extension(Participant):
-    """Changes what a loss does.
+    """Changes what a loss does. A subclass takes its settings as further arguments.
 
     Args:
         extended_loss: A `training.loss.Loss`; that of StyleGAN2 has ``G_mapping``, ``G_synthesis``, ``D``, ``device``.
         batch_size: Images per iteration, over all processes.
-        kwargs: Its settings.
     """
 
-    def __init__(self, extended_loss: Any, batch_size: int, **kwargs: Any) -> None:
+    def __init__(self, extended_loss: Any, batch_size: int) -> None:
         self.loss = extended_loss
         self.batch_size = batch_size
 

@@ -198,7 +198,7 @@ class Trainer:
         self.ada = None
         if self.augment_pipe is not None and settings.ada_target is not None:
             self.ada = AdaptiveAugmentation(
-                self.augment_pipe,
+                self.augment_pipe.get_buffer("p"),
                 target=settings.ada_target,
                 interval=settings.ada_interval,
                 batch_size=settings.batch_size,
