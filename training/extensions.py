@@ -16,7 +16,10 @@ import torch
 from training.round import Round
 
 Logits = Mapping[int, torch.Tensor]
-"""Logits of D by height of their map: [N, 1] at height 1, [N, 1, h, h] above; StyleGAN2's D has height 1 only."""
+"""Logits of D by height of their map: [N, 1] at height 1, [N, 1, h, h] above.
+
+StyleGAN2's D has height 1 only, Projected GAN's has all its M logits as [N, M] there.
+"""
 
 
 class Participant:
@@ -70,12 +73,16 @@ class Extension(Participant):
         return img
 
     def discriminator_term(self, kind: str, logits: Logits, img: torch.Tensor) -> torch.Tensor | None:
-        """Return a term of D's main loss per image, [N], or None.
+        """Return a term of D's main loss, or None.
 
         Args:
             kind: 'real' or 'fake'.
-            logits: D's output for the augmented images.
+            logits: D's logits for the augmented images, with their graph.
             img: The images before augmentation [N, C, H, W], without gradients.
+
+        Returns:
+            One value per image, [N], with its weight. The loss averages it over images and scales it by its gain, as
+            it does its own terms. `training.loss.Loss.mean_over_heads` makes [N] of a term of each logit.
         """
         return None
 

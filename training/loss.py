@@ -94,7 +94,7 @@ class Loss(Participant):
         return img if self.augment_pipe is None else self.augment_pipe(img)
 
     def heads(self, output: Any) -> Logits:
-        """Return the logits in an output of D."""
+        """Return the logits, with their graph, in what D returned for N images: those of StyleGAN2 are all of it."""
         return {1: output}
 
     def mean_over_heads(self, terms: Logits) -> torch.Tensor:
@@ -102,7 +102,11 @@ class Loss(Participant):
         return terms[1][:, 0]
 
     def penalized_score(self, output: Any) -> torch.Tensor:
-        """Return the score [N, 1] whose gradient R1 penalizes."""
+        """Return the score [N, 1] whose gradient by the images R1 penalizes.
+
+        Args:
+            output: What D returned for images that require gradients, as for `heads`.
+        """
         return self.heads(output)[1]
 
     def zero_of(self, output: Any) -> torch.Tensor:

@@ -97,7 +97,7 @@ def test_a_grid_takes_little_more_memory_than_its_images(tmp_path):
 
 @pytest.mark.parametrize(("num", "size"), [(1, (1, 1)), (2, (2, 1)), (5, (3, 2)), (36, (6, 6)), (37, (7, 6))])
 def test_automatic_grid_is_about_square(num, size):
-    assert fit_grid((0, 0), num, 16) == size
+    assert fit_grid("auto", num, 16) == size
 
 
 def test_batches_draw_the_same_images(network, outdir):
