@@ -37,17 +37,6 @@ def expected(G, seed, class_idx=None, **kwargs):
     return tiny_snapshot.pixels(img)
 
 
-@pytest.fixture
-def network(tmp_path):
-    path = tmp_path / "network-snapshot-000001.pkl"
-    return path, tiny_snapshot.write(path)
-
-
-@pytest.fixture
-def outdir(tmp_path):
-    return tmp_path / "deep" / "out"
-
-
 @pytest.mark.parametrize(("trunc", "noise_mode"), [(1, "const"), (0.5, "const"), (0.7, "none")])
 def test_pixels_are_those_of_the_formula(network, outdir, trunc, noise_mode):
     path, G = network
