@@ -213,7 +213,7 @@ def centers(
     device = choose_device(device_name)
     G = load_generator(network, device, trust_pickle)
     label = options.choose_label(G, class_idx, device)
-    columns, _rows = fit_grid((0, 0), num, G.img_resolution)
+    columns, _rows = fit_grid("auto", num, G.img_resolution)
     with progress_bar("k-means", None):
         found = k_means(sample_w(G, label, samples, sample_seed), num, sample_seed)
     settings = {"method": "k-means", "class": class_idx, "samples": samples, "sample_seed": sample_seed}

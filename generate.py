@@ -20,7 +20,7 @@ from metrics.objects.registry import load_object_detector
 from torch_utils.device import choose_device
 from training.data.grid import write_png
 from training.inference import options
-from training.inference.grid_size import fit_grid
+from training.inference.grid_size import Grid, fit_grid
 from training.inference.latents import Latents, ProjectedLatents, flags_for_next, seed_latents
 from training.inference.loading import load_generator
 from training.inference.object_figure import check_images, chosen_categories, find_objects, object_figure
@@ -37,11 +37,11 @@ class GridSize(click.ParamType):
 
     name = "COLUMNSxROWS|auto"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """Return (columns, rows); (0, 0) for ``auto``."""
-        columns, _, rows = str(value).partition("x")
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Grid:
+        """Check the numbers."""
         if value == "auto":
-            return 0, 0
+            return "auto"
+        columns, _, rows = str(value).partition("x")
         if not all(re.fullmatch("[1-9][0-9]{0,8}", side) for side in (columns, rows)):
             self.fail(f"{str(value)[:100]!a}: give COLUMNSxROWS, such as 6x4, or auto", param, ctx)
         return int(columns), int(rows)
@@ -109,7 +109,7 @@ def generate_images(
     class_idx: int | None,
     noise_mode: str,
     projected_w: Path | None,
-    grid: tuple[int, int] | None,
+    grid: Grid | None,
     video: VideoSettings | None,
     boxes: str | None,
     object_detector: str,

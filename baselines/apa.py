@@ -29,15 +29,10 @@ class AdaptivePseudoAugmentation(Extension):
 
     def __init__(self, extended_loss: Any, batch_size: int, apa: bool, apa_target: float, apa_kimg: float) -> None:
         super().__init__(extended_loss, batch_size)
-        self._probability = torch.nn.Module()
-        self._probability.register_buffer("p", torch.zeros([], device=self.loss.device))
-        self._controller = AdaptiveAugmentation(self._probability, apa_target, INTERVAL, batch_size, apa_kimg, max_p=1)
-        self._last_fakes = torch.zeros([0], device=self.loss.device)
-
-    @property
-    def p(self) -> torch.Tensor:
+        self.p = torch.zeros([], device=self.loss.device)
         """The probability, a scalar."""
-        return self._probability.get_buffer("p")
+        self._controller = AdaptiveAugmentation(self.p, apa_target, INTERVAL, batch_size, apa_kimg, max_p=1)
+        self._last_fakes = torch.zeros([0], device=self.loss.device)
 
     def replace_real(self, img: torch.Tensor) -> torch.Tensor:
         """Replace some of the images [N, C, H, W]; before any was generated, none."""

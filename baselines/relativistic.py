@@ -2,7 +2,7 @@
 
 D is trained on pairs of a real and a generated image with the same label, f(t) = log(1 + e^-t) of the difference of
 their logits, and both gradients are penalized: R1 on real images and R2 on generated ones, with the same weight, in
-every iteration.
+every iteration. Images are generated with the labels of the real ones: ``gen_c`` is not used.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch.nn.functional import softplus
 from torch_utils import training_stats
 from training.extensions import Extension, Logits
 from training.loss import backward, r1_penalty
+from training.round import Round
 
 
 class RelativisticLoss(Extension):
@@ -32,50 +33,38 @@ class RelativisticLoss(Extension):
     def __init__(self, extended_loss: Any, batch_size: int, loss: str) -> None:
         super().__init__(extended_loss, batch_size)
 
-    def train_generator(
-        self,
-        real_img: torch.Tensor,
-        real_c: torch.Tensor,
-        gen_z: torch.Tensor,
-        gen_c: torch.Tensor,
-        sync: bool,
-        gain: float,
-    ) -> None:
+    def train_generator(self, inputs: Round, sync: bool, gain: float) -> None:
         """Accumulate the gradients of mean f(D(G(z)) - D(x))."""
-        img, _ws = self.loss.run_G(gen_z, real_c, sync)
-        fake = self.loss.run_D(img, real_c, sync=False)
+        c = inputs.real_c
+        img, _ws = self.loss.run_G(inputs.gen_z, c, sync)
+        fake = self.loss.run_D(img, c, sync=False)
         with torch.no_grad():
-            real = self.loss.run_D(real_img, real_c, sync=False)
+            real = self.loss.run_D(inputs.real_img, c, sync=False)
         self._report({"fake": fake}, middle=self._middle(real, fake))
         loss = self._paired(fake, real)
         training_stats.report("Loss/G/loss", loss)
-        backward(loss + self.loss.additional_terms("generated", fake, img, real_c, gen_z), gain)
+        backward(loss + self.loss.additional_terms("generated", fake, img, c, inputs.gen_z), gain)
 
-    def train_discriminator(
-        self,
-        real_img: torch.Tensor,
-        real_c: torch.Tensor,
-        gen_z: torch.Tensor,
-        gen_c: torch.Tensor,
-        sync: bool,
-        gain: float,
-        main: bool,
-        reg: bool,
-    ) -> None:
-        """Accumulate the gradients of mean f(D(x) - D(G(z))) + gamma / 2 (R1 + R2)."""
+    def train_discriminator(self, inputs: Round, sync: bool, gain: float, main: bool, reg: bool) -> None:
+        """Accumulate the gradients of mean f(D(x) - D(G(z))) + gamma / 2 (R1 + R2).
+
+        Raises:
+            ValueError: Gradients are penalized in a phase of their own.
+        """
+        if not main:
+            raise ValueError("the relativistic loss penalizes gradients in every iteration; set D_reg_interval to None")
+        c = inputs.real_c
         with torch.no_grad():
-            fake_img, _ws = self.loss.run_G(gen_z, real_c, sync=False)
-        fake_img, real_img = fake_img.requires_grad_(reg), real_img.detach().requires_grad_(reg)
-        fake = self.loss.run_D(fake_img, real_c, sync=False)
-        fake_terms = self.loss.additional_terms("fake", fake, fake_img, real_c, gen_z)
-        real = self.loss.run_D(real_img, real_c, sync)
-        real_terms = self.loss.additional_terms("real", real, real_img, real_c)
+            fake_img, _ws = self.loss.run_G(inputs.gen_z, c, sync=False)
+        fake_img, real_img = fake_img.requires_grad_(reg), inputs.real_img.detach().requires_grad_(reg)
+        fake = self.loss.run_D(fake_img, c, sync=False)
+        fake_terms = self.loss.additional_terms("fake", fake, fake_img, c, inputs.gen_z)
+        real = self.loss.run_D(real_img, c, sync)
+        real_terms = self.loss.additional_terms("real", real, real_img, c)
         self._report({"fake": fake, "real": real}, middle=self._middle(real, fake))
-        loss = self.loss.zero_of(real) + self.loss.zero_of(fake)
-        if main:
-            paired = self._paired(real, fake)
-            training_stats.report("Loss/D/loss", paired)
-            loss = loss + paired + real_terms + fake_terms
+        paired = self._paired(real, fake)
+        training_stats.report("Loss/D/loss", paired)
+        loss = self.loss.zero_of(real) + self.loss.zero_of(fake) + paired + real_terms + fake_terms
         if reg:
             penalties = [self._penalty("r1", real, real_img), self._penalty("r2", fake, fake_img)]
             regularizer = torch.stack(penalties).sum(dim=0) * (self.loss.r1_gamma / 2)

@@ -6,9 +6,11 @@ here, so that ``train.py --help`` is fast.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import click
+
+from training.run.registry import setting
 
 NOT_NEGATIVE = click.FloatRange(min=0)
 DIFFAUG_POLICIES = ("color", "translation", "cutout")
@@ -30,17 +32,11 @@ class Policy(click.ParamType):
 class DiffAugmentSettings:
     """Settings of `baselines.diffaug.DiffAugment`."""
 
-    diffaug_policy: str = field(
-        default="color,translation,cutout",
-        metadata={"type": Policy(), "help": "Transforms, in the order given.", "source": "arXiv 2006.10738"},
+    diffaug_policy: str = setting(
+        "color,translation,cutout", Policy(), "Transforms, in the order given.", "arXiv 2006.10738"
     )
-    cutout_ratio: float = field(
-        default=0.5,
-        metadata={
-            "type": click.FloatRange(0, 1),
-            "help": "Side of the square that is cut out, relative to the image.",
-            "source": "0.2 in ProjectedGAN",
-        },
+    cutout_ratio: float = setting(
+        0.5, click.FloatRange(0, 1), "Side of the square that is cut out, relative to the image.", "0.2 in ProjectedGAN"
     )
 
 
@@ -48,13 +44,11 @@ class DiffAugmentSettings:
 class LeCamSettings:
     """Settings of `baselines.lecam.LeCam`."""
 
-    lecam: float = field(
-        default=0.0,
-        metadata={
-            "type": NOT_NEGATIVE,
-            "help": "Weight of LeCam regularization; try 0.3 with a hinge loss, 3e-7 with --cfg=paper256.",
-            "source": "arXiv 2104.03310",
-        },
+    lecam: float = setting(
+        0.0,
+        NOT_NEGATIVE,
+        "Weight of LeCam regularization; try 0.3 with a hinge loss, 3e-7 with --cfg=paper256.",
+        "arXiv 2104.03310",
     )
 
 
@@ -62,24 +56,12 @@ class LeCamSettings:
 class APASettings:
     """Settings of `baselines.apa.AdaptivePseudoAugmentation`."""
 
-    apa: bool = field(
-        default=False,
-        metadata={
-            "type": click.BOOL,
-            "help": "Show D generated images as real ones, with an adaptive probability.",
-            "source": "arXiv 2111.06849",
-        },
+    apa: bool = setting(
+        False, click.BOOL, "Show D generated images as real ones, with an adaptive probability.", "arXiv 2111.06849"
     )
-    apa_target: float = field(
-        default=0.6,
-        metadata={"type": click.FloatRange(-1, 1), "help": "Target of the mean sign of D's logits of real images."},
-    )
-    apa_kimg: float = field(
-        default=500.0,
-        metadata={
-            "type": click.FloatRange(min=0, min_open=True),
-            "help": "Thousands of images in which the probability can move by 1.",
-        },
+    apa_target: float = setting(0.6, click.FloatRange(-1, 1), "Target of the mean sign of D's logits of real images.")
+    apa_kimg: float = setting(
+        500.0, click.FloatRange(min=0, min_open=True), "Thousands of images in which the probability can move by 1."
     )
 
 
@@ -87,13 +69,11 @@ class APASettings:
 class RelativisticSettings:
     """Settings of `baselines.relativistic.RelativisticLoss`."""
 
-    loss: str = field(
-        default="logistic",
-        metadata={
-            "type": click.Choice(["logistic", "relativistic"]),
-            "help": "Adversarial loss; relativistic pairs real with generated images and penalizes both gradients.",
-            "source": "arXiv 2501.05441",
-        },
+    loss: str = setting(
+        "logistic",
+        click.Choice(["logistic", "relativistic"]),
+        "Adversarial loss; relativistic pairs real with generated images and penalizes both gradients.",
+        "arXiv 2501.05441",
     )
 
 
@@ -101,13 +81,11 @@ class RelativisticSettings:
 class SANSettings:
     """Settings of `baselines.san.SlicingAdversarial`."""
 
-    san: bool = field(
-        default=False,
-        metadata={
-            "type": click.BOOL,
-            "help": "Train the direction of D's last layers by the distance of real and generated features.",
-            "source": "arXiv 2301.12811",
-        },
+    san: bool = setting(
+        False,
+        click.BOOL,
+        "Train the direction of D's last layers by the distance of real and generated features.",
+        "arXiv 2301.12811",
     )
 
 
@@ -115,47 +93,26 @@ class SANSettings:
 class InsGenSettings:
     """Settings of `baselines.insgen.loss.InsGenLoss`."""
 
-    rqs: int | None = field(
-        default=None,
-        metadata={
-            "type": click.IntRange(min=1),
-            "help": "Length of the queue of real images.",
-            "source": "5 % of the images, of which --mirror makes twice as many",
-        },
+    rqs: int | None = setting(
+        None,
+        click.IntRange(min=1),
+        "Length of the queue of real images.",
+        "5 % of the images, of which --mirror makes twice as many",
     )
-    fqs: int | None = field(
-        default=None,
-        metadata={"type": click.IntRange(min=1), "help": "Length of the queue of generated images.", "source": "--rqs"},
+    fqs: int | None = setting(None, click.IntRange(min=1), "Length of the queue of generated images.", "--rqs")
+    insgen_real_weight: float = setting(1.0, NOT_NEGATIVE, "Weight of instance discrimination on real images, for D.")
+    insgen_fake_weight: float = setting(
+        1.0, NOT_NEGATIVE, "Weight of instance discrimination on generated images, for D."
     )
-    insgen_real_weight: float = field(
-        default=1.0, metadata={"type": NOT_NEGATIVE, "help": "Weight of instance discrimination on real images, for D."}
-    )
-    insgen_fake_weight: float = field(
-        default=1.0,
-        metadata={"type": NOT_NEGATIVE, "help": "Weight of instance discrimination on generated images, for D."},
-    )
-    insgen_g_weight: float = field(
-        default=0.1,
-        metadata={"type": NOT_NEGATIVE, "help": "Weight of instance discrimination on generated images, for G."},
-    )
-    insgen_noise: float = field(
-        default=0.15, metadata={"type": NOT_NEGATIVE, "help": "Standard deviation of the noise added to z for a key."}
-    )
-    insgen_temp: float = field(
-        default=0.2,
-        metadata={"type": click.FloatRange(min=0.02), "help": "Temperature that divides the cosines."},
-    )
-    insgen_momentum: float = field(
-        default=0.999,
-        metadata={"type": click.FloatRange(0, 1), "help": "Decay of the momentum copies per iteration."},
-    )
-    ada_linear: bool = field(
-        default=False,
-        metadata={
-            "type": click.BOOL,
-            "help": "Let the probability of --aug=ada grow linearly, to --target at the end, instead of adapting.",
-            "source": "the authors' code, for less than 5000 images",
-        },
+    insgen_g_weight: float = setting(0.1, NOT_NEGATIVE, "Weight of instance discrimination on generated images, for G.")
+    insgen_noise: float = setting(0.15, NOT_NEGATIVE, "Standard deviation of the noise added to z for a key.")
+    insgen_temp: float = setting(0.2, click.FloatRange(min=0.02), "Temperature that divides the cosines.")
+    insgen_momentum: float = setting(0.999, click.FloatRange(0, 1), "Decay of the momentum copies per iteration.")
+    ada_linear: bool = setting(
+        False,
+        click.BOOL,
+        "Let the probability of --aug=ada grow linearly, to --target at the end, instead of adapting.",
+        "the authors' code, for less than 5000 images",
     )
 
 
@@ -163,6 +120,4 @@ class InsGenSettings:
 class FastGANSettings:
     """Settings of `baselines.projected.fastgan.FastGANGenerator`."""
 
-    is_lite: bool = field(
-        default=False, metadata={"type": click.BOOL, "help": "Smaller blocks, those of FastGAN-lite."}
-    )
+    is_lite: bool = setting(False, click.BOOL, "Smaller blocks, those of FastGAN-lite.")

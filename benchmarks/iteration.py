@@ -14,7 +14,8 @@ from train import main as train_command
 from train import read_flags
 from training.extensions import Participant
 from training.networks import bfloat16_training
-from training.phases import Phase, Round
+from training.phases import Phase
+from training.round import Round
 from training.run.construction import ImageShape, construct_loss, construct_networks, construct_phases, participants
 from training.run.dataset_info import DatasetInfo
 from training.run.flags import Flags

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -24,6 +24,20 @@ from training.loss import StyleGAN2Loss
 
 # As in `training.loss`, but the official module has no such name.
 PHASES = ("Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth")
+
+
+class Round(NamedTuple):
+    """Float32 inputs of one pass, as in `training.round`, which the official code lacks."""
+
+    real_img: torch.Tensor
+    """Real images [N, C, H, W] in [-1, 1], before augmentation."""
+    real_c: torch.Tensor
+    """Their labels [N, c_dim]."""
+    gen_z: torch.Tensor
+    """Latents [N, z_dim]."""
+    gen_c: torch.Tensor
+    """Labels of the images to generate [N, c_dim]."""
+
 
 EmbeddedView = tuple[torch.Tensor, contrastive.Embeddings]
 """Geometry of a view of each image, [N, 2, 3], and its embeddings."""
@@ -94,6 +108,10 @@ class MsConDLoss(StyleGAN2Loss):
     # What extensions ask of a loss. StyleGAN2-ADA's own loss knows none, so they are optional here.
     extensions: Sequence[Any] = ()
 
+    def replacement(self) -> Any:
+        """Return the extension that replaces the adversarial loss, if there is one."""
+        return super().replacement() if self.extensions else None
+
     def heads(self, output: Any) -> adversarial.PerScale:
         """Return the logits by height of their map."""
         maps: adversarial.PerScale = output.logits
@@ -153,87 +171,63 @@ class MsConDLoss(StyleGAN2Loss):
             raise ValueError(f"phase must be one of {', '.join(PHASES)}, got {phase!r}")
         main, reg = phase.endswith(("main", "both")), phase.endswith(("reg", "both"))
         run_phase = self._generator_phase if phase.startswith("G") else self._discriminator_phase
-        run_phase(real_img, real_c, gen_z, gen_c, sync, gain, main, reg)
+        run_phase(Round(real_img, real_c, gen_z, gen_c), sync, gain, main, reg)
 
-    def _generator_phase(
-        self,
-        real_img: torch.Tensor,
-        real_c: torch.Tensor,
-        gen_z: torch.Tensor,
-        gen_c: torch.Tensor,
-        sync: bool,
-        gain: float,
-        main: bool,
-        reg: bool,
-    ) -> None:
+    def _generator_phase(self, inputs: Round, sync: bool, gain: float, main: bool, reg: bool) -> None:
         reg = reg and self.pl_weight != 0
-        replacement = self.replacement() if self.extensions else None
+        replacement = self.replacement()
         if main and replacement is not None:
-            replacement.train_generator(real_img, real_c, gen_z, gen_c, sync and not reg, gain)
+            replacement.train_generator(inputs, sync and not reg, gain)
         elif main:
-            self._train_generator(gen_z, gen_c, sync and not reg, gain)
+            self._train_generator(inputs, sync and not reg, gain)
         if reg:
-            super().accumulate_gradients("Greg", real_img, real_c, gen_z, gen_c, sync, gain)
+            super().accumulate_gradients("Greg", *inputs, sync, gain)
 
-    def _discriminator_phase(
-        self,
-        real_img: torch.Tensor,
-        real_c: torch.Tensor,
-        gen_z: torch.Tensor,
-        gen_c: torch.Tensor,
-        sync: bool,
-        gain: float,
-        main: bool,
-        reg: bool,
-    ) -> None:
-        real_img, reg = real_img.detach(), reg and self.r1_gamma != 0
+    def _discriminator_phase(self, inputs: Round, sync: bool, gain: float, main: bool, reg: bool) -> None:
+        reg = reg and self.r1_gamma != 0
         if main:
-            self.con_nimg += len(real_img) * _num_processes()
-        replacement = self.replacement() if self.extensions else None
+            self.con_nimg += len(inputs.real_img) * _num_processes()
+        replacement = self.replacement()
         if replacement is not None:
             if main:
-                self._train_on_views(real_img, real_c, self.settings.con_weight, "Con", gain)
-            replacement.train_discriminator(real_img, real_c, gen_z, gen_c, sync, gain, main, reg)
+                self._train_on_views(inputs.real_img, inputs.real_c, self.settings.con_weight, "Con", gain)
+            replacement.train_discriminator(inputs, sync, gain, main, reg)
         else:
-            fake_terms = self._train_on_fakes_and_views(real_img, real_c, gen_z, gen_c, gain) if main else None
+            fake_terms = self._train_on_fakes_and_views(inputs, gain) if main else None
             if main or reg:
-                self._train_on_reals(real_img, real_c, sync, gain, fake_terms, reg)
+                self._train_on_reals(inputs, sync, gain, fake_terms, reg)
         if main:
             self.con_batches += int(sync)
 
-    def _train_generator(self, gen_z: torch.Tensor, gen_c: torch.Tensor, sync: bool, gain: float) -> None:
-        img, _ws = self.run_G(gen_z, gen_c, sync=sync)
-        out = self.run_D(img, gen_c, sync=False)
+    def _train_generator(self, inputs: Round, sync: bool, gain: float) -> None:
+        img, _ws = self.run_G(inputs.gen_z, inputs.gen_c, sync=sync)
+        out = self.run_D(img, inputs.gen_c, sync=False)
         self.report_heads("fake", out.logits)
         terms = adversarial.scale_means(out.logits, adversarial.real_loss)
         loss = adversarial.weighted_sum(terms, self.adv_weights)  # [N, 1]
         training_stats.report("Loss/G/loss", loss)
         report_terms("Loss/G", terms)
-        loss = loss[:, 0] + self.additional_terms("generated", out, img, gen_c, gen_z)
+        loss = loss[:, 0] + self.additional_terms("generated", out, img, inputs.gen_c, inputs.gen_z)
         (loss.mean() * gain).backward()
 
-    def _train_on_fakes_and_views(
-        self, real_img: torch.Tensor, real_c: torch.Tensor, gen_z: torch.Tensor, gen_c: torch.Tensor, gain: float
-    ) -> dict[int, torch.Tensor]:
+    def _train_on_fakes_and_views(self, inputs: Round, gain: float) -> dict[int, torch.Tensor]:
         """Return the adversarial loss of generated images per scale, detached."""
-        gen_img, fake_terms = self._train_on_fakes(gen_z, gen_c, gain)
+        gen_img, fake_terms = self._train_on_fakes(inputs, gain)
         if self.settings.con_views == "two":
-            self._train_on_views(real_img, real_c, self.settings.con_weight, "Con", gain)
-        self._train_on_views(gen_img, gen_c, self.settings.con_fake_weight, "ConFake", gain)
+            self._train_on_views(inputs.real_img, inputs.real_c, self.settings.con_weight, "Con", gain)
+        self._train_on_views(gen_img, inputs.gen_c, self.settings.con_fake_weight, "ConFake", gain)
         return fake_terms
 
-    def _train_on_fakes(
-        self, gen_z: torch.Tensor, gen_c: torch.Tensor, gain: float
-    ) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
+    def _train_on_fakes(self, inputs: Round, gain: float) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
         """Return the images and their adversarial loss per scale, both detached."""
         with torch.no_grad():
-            img, _ws = self.run_G(gen_z, gen_c, sync=False)
-        out = self.run_D(img, gen_c, sync=False)
+            img, _ws = self.run_G(inputs.gen_z, inputs.gen_c, sync=False)
+        out = self.run_D(img, inputs.gen_c, sync=False)
         self.report_heads("fake", out.logits)
         report_gradient_norm("Loss/D", out.features)
         terms = adversarial.scale_means(out.logits, adversarial.fake_loss)
         loss = adversarial.weighted_sum(terms, self.adv_weights)[:, 0]
-        loss = loss + self.additional_terms("fake", out, img, gen_c, gen_z)
+        loss = loss + self.additional_terms("fake", out, img, inputs.gen_c, inputs.gen_z)
         (loss.mean() * gain).backward()
         return img, {h: term.detach() for h, term in terms.items()}
 
@@ -243,13 +237,7 @@ class MsConDLoss(StyleGAN2Loss):
             (self._contrast(img, c, group) * (weight * gain)).backward()
 
     def _train_on_reals(
-        self,
-        real_img: torch.Tensor,
-        real_c: torch.Tensor,
-        sync: bool,
-        gain: float,
-        fake_terms: dict[int, torch.Tensor] | None,
-        reg: bool,
+        self, inputs: Round, sync: bool, gain: float, fake_terms: dict[int, torch.Tensor] | None, reg: bool
     ) -> None:
         """Apply the main terms if ``fake_terms`` (for the statistics) is given, R1 if ``reg``, in one pass.
 
@@ -257,16 +245,16 @@ class MsConDLoss(StyleGAN2Loss):
         """
         weight = self._weight_now(self.settings.con_weight)
         is_view = fake_terms is not None and self.settings.con_views == "real" and weight > 0
-        img = real_img.requires_grad_(reg)
+        img = inputs.real_img.detach().requires_grad_(reg)
         augmented = self._augment(img)
         if is_view:  # before the pass with the real images: DistributedDataParallel goes by the last one
-            (other_view,) = self._embed_views(augmented.detach(), real_c, 1, "Con")
-        out = self._discriminate(augmented, real_c, sync, embed=is_view)
+            (other_view,) = self._embed_views(augmented.detach(), inputs.real_c, 1, "Con")
+        out = self._discriminate(augmented, inputs.real_c, sync, embed=is_view)
         self.report_heads("real", out.logits)
         loss = self.zero_of(out)
         if fake_terms is not None:
             loss = loss + self._adversarial_real(out.logits, fake_terms)
-            loss = loss + self.additional_terms("real", out, img, real_c)
+            loss = loss + self.additional_terms("real", out, img, inputs.real_c)
         if reg:
             penalty = _squared_gradient_norm(self.penalized_score(out), img)  # [N]
             regularizer = penalty * (self.r1_gamma / 2)

@@ -84,7 +84,17 @@ class Generator:
         return np.concatenate(images)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``model.safetensors``, ``config.json`` and a model card, ``README.md``, unless there is one."""
+        """Write ``model.safetensors`` and ``config.json``, and a model card, ``README.md``.
+
+        Weights and settings of another generator in the folder are replaced; a ``README.md`` is kept, whatever it says.
+
+        Args:
+            folder: Made if it does not exist.
+
+        Raises:
+            ValueError: The folder holds another kind of model, or the network is of a class that cannot be described.
+            OSError: A file cannot be written.
+        """
         ours("training.snapshots.portable").save_portable(Path(folder), self.network)
         card = Path(folder, "README.md")
         if not card.exists():

@@ -11,11 +11,14 @@ from torch_utils import training_stats
 
 
 class AdaptiveAugmentation:
-    """Adjusts ``augment_pipe.p`` so that r_t, the mean sign of D's logits of real images, stays at a target.
+    """Adjusts a probability p so that r_t, the mean sign of D's logits of real images, stays at a target.
+
+    r_t is over all processes, so that p is the same in each. Its statistics are those that losses report as
+    ``Loss/signs/real``.
 
     Args:
-        augment_pipe: Has the buffer ``p``.
-        target: Target of r_t.
+        p: The probability, such as the buffer ``p`` of an augmentation pipe: a float32 scalar, changed in place.
+        target: Target of r_t, from -1 to 1.
         interval: Iterations between two adjustments.
         batch_size: Images per iteration.
         ada_kimg: Thousands of images in which p can move by 1.
@@ -24,14 +27,14 @@ class AdaptiveAugmentation:
 
     def __init__(
         self,
-        augment_pipe: torch.nn.Module,
+        p: torch.Tensor,
         target: float,
         interval: int,
         batch_size: int,
         ada_kimg: float,
         max_p: float | None,
     ) -> None:
-        self._p: torch.Tensor = augment_pipe.get_buffer("p")
+        self._p = p
         self._target = target
         self._interval = interval
         self._step = batch_size * interval / (ada_kimg * 1000)
@@ -39,16 +42,19 @@ class AdaptiveAugmentation:
         self._signs = training_stats.Collector(regex="Loss/signs/real")
 
     def update(self, batch_idx: int) -> None:
-        """Adjust p after iteration ``batch_idx`` if an interval is over; every process must call this."""
+        """Adjust p after iteration ``batch_idx`` if an interval is over.
+
+        Every process must call this; an adjustment waits for the device and for the statistics of all processes.
+        """
         if batch_idx % self._interval != 0:
             return
-        self._signs.update()  # waits for the device: p of the next iteration depends on the logits of this one
+        self._signs.update()  # waits, as p of the next iteration depends on the logits of this one
         # Without statistics, or with NaN among them, p stays: a NaN in p would never go away.
         direction = np.nan_to_num(np.sign(self._signs["Loss/signs/real"] - self._target))
         self._p.copy_((self._p + direction * self._step).clamp(0, self._max_p))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the statistics since the last adjustment; p itself belongs to the pipe."""
+        """Return the statistics since the last adjustment; whoever owns p keeps it."""
         return self._signs.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

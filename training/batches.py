@@ -19,7 +19,7 @@ from dnnlib.signals import available
 from dnnlib.util import UserError
 from torch_utils.misc import InfiniteSampler
 from training.dataset import Dataset
-from training.phases import Round
+from training.round import Round
 from training.stop_request import STOP_SIGNALS
 
 

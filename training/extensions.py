@@ -13,8 +13,13 @@ from typing import Any
 
 import torch
 
+from training.round import Round
+
 Logits = Mapping[int, torch.Tensor]
-"""Logits of D by height of their map: [N, 1] at height 1, [N, 1, h, h] above; StyleGAN2's D has height 1 only."""
+"""Logits of D by height of their map: [N, 1] at height 1, [N, 1, h, h] above.
+
+StyleGAN2's D has height 1 only, Projected GAN's has all its M logits as [N, M] there.
+"""
 
 
 class Participant:
@@ -47,15 +52,14 @@ class Participant:
 
 
 class Extension(Participant):
-    """Changes what a loss does.
+    """Changes what a loss does. A subclass takes its settings as further arguments.
 
     Args:
         extended_loss: A `training.loss.Loss`; that of StyleGAN2 has ``G_mapping``, ``G_synthesis``, ``D``, ``device``.
         batch_size: Images per iteration, over all processes.
-        kwargs: Its settings.
     """
 
-    def __init__(self, extended_loss: Any, batch_size: int, **kwargs: Any) -> None:
+    def __init__(self, extended_loss: Any, batch_size: int) -> None:
         self.loss = extended_loss
         self.batch_size = batch_size
 
@@ -69,40 +73,26 @@ class Extension(Participant):
         return img
 
     def discriminator_term(self, kind: str, logits: Logits, img: torch.Tensor) -> torch.Tensor | None:
-        """Return a term of D's main loss per image, [N], or None.
+        """Return a term of D's main loss, or None.
 
         Args:
             kind: 'real' or 'fake'.
-            logits: D's output for the augmented images.
+            logits: D's logits for the augmented images, with their graph.
             img: The images before augmentation [N, C, H, W], without gradients.
+
+        Returns:
+            One value per image, [N], with its weight. The loss averages it over images and scales it by its gain, as
+            it does its own terms. `training.loss.Loss.mean_over_heads` makes [N] of a term of each logit.
         """
         return None
 
     replaces_adversarial_loss = False
     """Whether the adversarial terms and R1 are this extension's: it has the two methods below."""
 
-    def train_generator(
-        self,
-        real_img: torch.Tensor,
-        real_c: torch.Tensor,
-        gen_z: torch.Tensor,
-        gen_c: torch.Tensor,
-        sync: bool,
-        gain: float,
-    ) -> None:
+    def train_generator(self, inputs: Round, sync: bool, gain: float) -> None:
         """Accumulate the gradients of G's main term; arguments as in `training.loss.Loss.accumulate_gradients`."""
         raise NotImplementedError
 
-    def train_discriminator(
-        self,
-        real_img: torch.Tensor,
-        real_c: torch.Tensor,
-        gen_z: torch.Tensor,
-        gen_c: torch.Tensor,
-        sync: bool,
-        gain: float,
-        main: bool,
-        reg: bool,
-    ) -> None:
+    def train_discriminator(self, inputs: Round, sync: bool, gain: float, main: bool, reg: bool) -> None:
         """Accumulate the gradients of D's main terms if ``main``, and of its regularization if ``reg``."""
         raise NotImplementedError

@@ -17,6 +17,7 @@ from torch.nn.functional import softplus
 from torch_utils import misc, training_stats
 from torch_utils.ops import conv2d_gradfix
 from training.extensions import Extension, Logits, Participant
+from training.round import Round
 
 PHASES = ("Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth")
 
@@ -93,7 +94,7 @@ class Loss(Participant):
         return img if self.augment_pipe is None else self.augment_pipe(img)
 
     def heads(self, output: Any) -> Logits:
-        """Return the logits in an output of D."""
+        """Return the logits, with their graph, in what D returned for N images: those of StyleGAN2 are all of it."""
         return {1: output}
 
     def mean_over_heads(self, terms: Logits) -> torch.Tensor:
@@ -101,7 +102,11 @@ class Loss(Participant):
         return terms[1][:, 0]
 
     def penalized_score(self, output: Any) -> torch.Tensor:
-        """Return the score [N, 1] whose gradient R1 penalizes."""
+        """Return the score [N, 1] whose gradient by the images R1 penalizes.
+
+        Args:
+            output: What D returned for images that require gradients, as for `heads`.
+        """
         return self.heads(output)[1]
 
     def zero_of(self, output: Any) -> torch.Tensor:
@@ -225,36 +230,37 @@ class StyleGAN2Loss(Loss):
         main = phase.endswith(("main", "both"))
         reg = phase.endswith(("reg", "both"))
         replacement = self.replacement()
+        inputs = Round(real_img, real_c, gen_z, gen_c)
         if phase.startswith("G"):
             reg = reg and self.pl_weight != 0
             if main and replacement is not None:
-                replacement.train_generator(real_img, real_c, gen_z, gen_c, sync and not reg, gain)
+                replacement.train_generator(inputs, sync and not reg, gain)
             elif main:
-                self._generator_main(gen_z, gen_c, sync and not reg, gain)
+                self._generator_main(inputs, sync and not reg, gain)
             if reg:
-                self._generator_reg(gen_z, gen_c, sync, gain)
+                self._generator_reg(inputs, sync, gain)
         else:
             reg = reg and self.r1_gamma != 0
             if replacement is not None:
-                replacement.train_discriminator(real_img, real_c, gen_z, gen_c, sync, gain, main, reg)
+                replacement.train_discriminator(inputs, sync, gain, main, reg)
             elif main:
                 # These gradients are averaged over processes together with those of the real images.
-                fake_loss = self._discriminator_fake(gen_z, gen_c, gain)
-                self._discriminator_real(real_img, real_c, sync, gain, fake_loss, reg)
+                fake_loss = self._discriminator_fake(inputs, gain)
+                self._discriminator_real(inputs, sync, gain, fake_loss, reg)
             elif reg:
-                self._discriminator_real(real_img, real_c, sync, gain, None, reg)
+                self._discriminator_real(inputs, sync, gain, None, reg)
 
-    def _generator_main(self, gen_z: torch.Tensor, gen_c: torch.Tensor, sync: bool, gain: float) -> None:
-        img, _ws = self.run_G(gen_z, gen_c, sync)
-        output = self.run_D(img, gen_c, sync=False)
+    def _generator_main(self, inputs: Round, sync: bool, gain: float) -> None:
+        img, _ws = self.run_G(inputs.gen_z, inputs.gen_c, sync)
+        output = self.run_D(img, inputs.gen_c, sync=False)
         self.report_output("fake", output)
         loss = generator_loss(self.heads(output)[1])
         training_stats.report("Loss/G/loss", loss)
-        backward(loss[:, 0] + self.additional_terms("generated", output, img, gen_c, gen_z), gain)
+        backward(loss[:, 0] + self.additional_terms("generated", output, img, inputs.gen_c, inputs.gen_z), gain)
 
-    def _generator_reg(self, gen_z: torch.Tensor, gen_c: torch.Tensor, sync: bool, gain: float) -> None:
-        num = max(gen_z.shape[0] // self.pl_batch_shrink, 1)
-        img, ws = self.run_G(gen_z[:num], gen_c[:num], sync)
+    def _generator_reg(self, inputs: Round, sync: bool, gain: float) -> None:
+        num = max(inputs.gen_z.shape[0] // self.pl_batch_shrink, 1)
+        img, ws = self.run_G(inputs.gen_z[:num], inputs.gen_c[:num], sync)
         lengths = path_lengths(img, ws)
         mean = self.pl_mean.lerp(lengths.mean(), self.pl_decay)
         self.pl_mean.copy_(mean.detach())
@@ -265,33 +271,27 @@ class StyleGAN2Loss(Loss):
         # The penalty does not depend on the last biases, but DDP needs a gradient for each parameter, if only zero.
         backward(loss + img[:, 0, 0, 0] * 0, gain)
 
-    def _discriminator_fake(self, gen_z: torch.Tensor, gen_c: torch.Tensor, gain: float) -> torch.Tensor:
+    def _discriminator_fake(self, inputs: Round, gain: float) -> torch.Tensor:
         with torch.no_grad():
-            img, _ws = self.run_G(gen_z, gen_c, sync=False)
-        output = self.run_D(img, gen_c, sync=False)
+            img, _ws = self.run_G(inputs.gen_z, inputs.gen_c, sync=False)
+        output = self.run_D(img, inputs.gen_c, sync=False)
         self.report_output("fake", output)
         loss = discriminator_loss_fake(self.heads(output)[1])
-        backward(loss[:, 0] + self.additional_terms("fake", output, img, gen_c, gen_z), gain)
+        backward(loss[:, 0] + self.additional_terms("fake", output, img, inputs.gen_c, inputs.gen_z), gain)
         return loss.detach()
 
     def _discriminator_real(
-        self,
-        real_img: torch.Tensor,
-        real_c: torch.Tensor,
-        sync: bool,
-        gain: float,
-        fake_loss: torch.Tensor | None,
-        reg: bool,
+        self, inputs: Round, sync: bool, gain: float, fake_loss: torch.Tensor | None, reg: bool
     ) -> None:
         """Main term if ``fake_loss`` (for the statistics) is given, R1 if ``reg``; one pass for both."""
-        img = real_img.detach().requires_grad_(reg)
-        output = self.run_D(img, real_c, sync)
+        img = inputs.real_img.detach().requires_grad_(reg)
+        output = self.run_D(img, inputs.real_c, sync)
         self.report_output("real", output)
         loss = self.zero_of(output)  # R1 does not depend on the last bias
         if fake_loss is not None:
             main = discriminator_loss_real(self.heads(output)[1])
             training_stats.report("Loss/D/loss", fake_loss + main.detach())
-            loss = loss + main[:, 0] + self.additional_terms("real", output, img, real_c)
+            loss = loss + main[:, 0] + self.additional_terms("real", output, img, inputs.real_c)
         if reg:
             penalty = r1_penalty(self.penalized_score(output), img)
             training_stats.report("Loss/r1_penalty", penalty)

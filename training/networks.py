@@ -18,8 +18,9 @@ Arguments that recur:
     lr_multiplier: Learning rate relative to other layers.
     conv_clamp: Limit of the magnitude of a layer's output (relative to its gain), or None.
     use_fp16, num_fp16_res: float16 for a block, for the N highest resolutions; on accelerators only.
-    channels_last: Channels-last memory format on accelerators.
-    fp16_channels_last: Accepted for compatibility; half precision always has that format.
+    channels_last: Accepted for compatibility; the memory format of a layer is that of its block.
+    fp16_channels_last: Channels-last memory format of a float16 block with ``force_fp32`` on accelerators; in half
+        precision and on CPUs it is always that.
     conv_dtype: The dtype in which a convolution is computed, or None for that of its input.
     channel_base, channel_max: A layer has min(channel_base / resolution, channel_max) channels.
     force_fp32: Compute in float32 everywhere.

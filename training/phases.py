@@ -20,23 +20,13 @@ from torch_utils import training_stats
 from torch_utils.host_memory import release_free_memory
 from training.extensions import Extension
 from training.loss import Loss
+from training.round import Round
 
 NONFINITE_LIMIT = 1e5
 """Infinite gradients are replaced by this value (docs/compatibility.md)."""
 
 FUSED_DEVICES = ("cpu", "cuda")
 """Devices on which PyTorch's fused optimizers are faster than the others."""
-
-
-@dataclass(frozen=True)
-class Round:
-    """Inputs of one forward and backward pass of one process."""
-
-    real_img: torch.Tensor
-    """[N, C, H, W], float32 in [-1, 1]."""
-    real_c: torch.Tensor
-    gen_z: torch.Tensor
-    gen_c: torch.Tensor
 
 
 @dataclass

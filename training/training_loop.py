@@ -30,7 +30,7 @@ from training.data.grid import save_image_grid
 from training.ema import ema_beta, update_ema
 from training.image_grid import SampleGrid, setup_snapshot_image_grid
 from training.networks import bfloat16_training
-from training.phases import Round
+from training.round import Round
 from training.run.construction import (
     ImageShape,
     Networks,
@@ -198,7 +198,7 @@ class Trainer:
         self.ada = None
         if self.augment_pipe is not None and settings.ada_target is not None:
             self.ada = AdaptiveAugmentation(
-                self.augment_pipe,
+                self.augment_pipe.get_buffer("p"),
                 target=settings.ada_target,
                 interval=settings.ada_interval,
                 batch_size=settings.batch_size,

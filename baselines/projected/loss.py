@@ -10,6 +10,7 @@ from torch.nn.functional import relu
 from torch_utils import misc, training_stats
 from training.extensions import Logits
 from training.loss import PHASES, Loss, backward
+from training.round import Round
 
 
 class ProjectedLoss(Loss):
@@ -80,37 +81,30 @@ class ProjectedLoss(Loss):
             raise ValueError(f"phase must be one of {', '.join(PHASES)}, got {phase!r}")
         if phase.endswith("reg"):
             return
+        inputs = Round(real_img, real_c, gen_z, gen_c)
         if phase.startswith("G"):
-            self._train_generator(gen_z, gen_c, sync, gain)
+            self._train_generator(inputs, sync, gain)
         else:
-            self._train_discriminator(real_img, real_c, gen_z, gen_c, sync, gain)
+            self._train_discriminator(inputs, sync, gain)
 
-    def _train_generator(self, gen_z: torch.Tensor, gen_c: torch.Tensor, sync: bool, gain: float) -> None:
-        img, _ws = self.run_G(gen_z, gen_c, sync)
-        logits = self.run_D(img, gen_c, sync=False)
+    def _train_generator(self, inputs: Round, sync: bool, gain: float) -> None:
+        img, _ws = self.run_G(inputs.gen_z, inputs.gen_c, sync)
+        logits = self.run_D(img, inputs.gen_c, sync=False)
         self.report_output("fake", logits)
         loss = -self.mean_over_heads({1: logits})
         training_stats.report("Loss/G/loss", loss)
-        backward(loss + self.additional_terms("generated", logits, img, gen_c, gen_z), gain)
+        backward(loss + self.additional_terms("generated", logits, img, inputs.gen_c, inputs.gen_z), gain)
 
-    def _train_discriminator(
-        self,
-        real_img: torch.Tensor,
-        real_c: torch.Tensor,
-        gen_z: torch.Tensor,
-        gen_c: torch.Tensor,
-        sync: bool,
-        gain: float,
-    ) -> None:
+    def _train_discriminator(self, inputs: Round, sync: bool, gain: float) -> None:
         """Pass generated and real images separately: batch normalisation sees one kind at a time."""
         with torch.no_grad():
-            fake_img, _ws = self.run_G(gen_z, gen_c, sync=False, is_for_D=True)
-        fake = self.run_D(fake_img, gen_c, sync=False)
+            fake_img, _ws = self.run_G(inputs.gen_z, inputs.gen_c, sync=False, is_for_D=True)
+        fake = self.run_D(fake_img, inputs.gen_c, sync=False)
         self.report_output("fake", fake)
         fake_loss = self.mean_over_heads({1: relu(1 + fake)})
-        backward(fake_loss + self.additional_terms("fake", fake, fake_img, gen_c, gen_z), gain)
-        real = self.run_D(real_img, real_c, sync)
+        backward(fake_loss + self.additional_terms("fake", fake, fake_img, inputs.gen_c, inputs.gen_z), gain)
+        real = self.run_D(inputs.real_img, inputs.real_c, sync)
         self.report_output("real", real)
         real_loss = self.mean_over_heads({1: relu(1 - real)})
         training_stats.report("Loss/D/loss", fake_loss.detach() + real_loss)
-        backward(real_loss + self.additional_terms("real", real, real_img, real_c), gain)
+        backward(real_loss + self.additional_terms("real", real, inputs.real_img, inputs.real_c), gain)

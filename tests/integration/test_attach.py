@@ -20,7 +20,7 @@ from tests.training_runs import write_dataset
 
 STAND_IN = REPOSITORY / "tests/stand_in"
 GRID_SAMPLE = "torch_utils/ops/grid_sample_gradfix.py"  # the shim for PyTorch before 2.12
-TRAINING_MODULES = ("__init__", "networks", "augment", "extensions", "loss", "dataset")
+TRAINING_MODULES = ("__init__", "networks", "augment", "extensions", "loss", "round", "dataset")
 OLD_SAMPLER = """
 
 class InfiniteSampler(InfiniteSampler):

@@ -1,7 +1,10 @@
+"""What the tests of scripts and metrics begin with."""
+
 import pytest
 
 import dnnlib
 from metrics import detectors
+from tests import tiny_snapshot
 
 
 @pytest.fixture
@@ -11,3 +14,16 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(dnnlib.util, "_cache_dir", None)
     monkeypatch.delenv(detectors.FOLDER_VARIABLE, raising=False)
     monkeypatch.setenv(detectors.TRUST_VARIABLE, "0")
+
+
+@pytest.fixture
+def network(tmp_path):
+    """A snapshot, and its generator."""
+    path = tmp_path / "network-snapshot-000001.pkl"
+    return path, tiny_snapshot.write(path)
+
+
+@pytest.fixture
+def outdir(tmp_path):
+    """Where a script is to write; it makes the folders."""
+    return tmp_path / "deep" / "out"

@@ -22,17 +22,6 @@ def pixels(path):
         return np.asarray(image)
 
 
-@pytest.fixture
-def network(tmp_path):
-    path = tmp_path / "network.pkl"
-    return path, tiny_snapshot.write(path)
-
-
-@pytest.fixture
-def outdir(tmp_path):
-    return tmp_path / "out"
-
-
 @pytest.mark.parametrize("method", ["sefa", "ganspace"])
 def test_directions_and_their_grids(network, outdir, method):
     path, G = network
@@ -199,19 +188,12 @@ def test_layers_in_a_file_are_checked(network, tmp_path, started, layers):
     assert not started
 
 
-def test_a_port_that_cannot_be_had_is_told(network, tmp_path):
+@pytest.mark.parametrize(("host", "shown"), [("203.0.113.1", "203.0.113.1"), ("\u00e4..b", "'\\xe4..b'")])
+def test_an_address_that_cannot_be_had_is_told(network, tmp_path, host, shown):
     path, G = network
     save(tmp_path / "d.safetensors", G, [0])
-    said = run("serve", f"--network={path}", f"--directions={tmp_path / 'd.safetensors'}", "--host=203.0.113.1").output
-    assert said.startswith("Error: --host=203.0.113.1 --port=8000: ")
-    assert len(said.splitlines()) == 1
-
-
-def test_a_host_that_cannot_be_is_told(network, tmp_path):
-    path, G = network
-    save(tmp_path / "d.safetensors", G, [0])
-    said = run("serve", f"--network={path}", f"--directions={tmp_path / 'd.safetensors'}", "--host=\u00e4..b").output
-    assert said.startswith("Error: --host='\\xe4..b' --port=8000: ")
+    said = run("serve", f"--network={path}", f"--directions={tmp_path / 'd.safetensors'}", f"--host={host}").output
+    assert said.startswith(f"Error: --host={shown} --port=8000: ")
     assert len(said.splitlines()) == 1
 
 

@@ -37,17 +37,6 @@ def expected(G, seed, class_idx=None, **kwargs):
     return tiny_snapshot.pixels(img)
 
 
-@pytest.fixture
-def network(tmp_path):
-    path = tmp_path / "network-snapshot-000001.pkl"
-    return path, tiny_snapshot.write(path)
-
-
-@pytest.fixture
-def outdir(tmp_path):
-    return tmp_path / "deep" / "out"
-
-
 @pytest.mark.parametrize(("trunc", "noise_mode"), [(1, "const"), (0.5, "const"), (0.7, "none")])
 def test_pixels_are_those_of_the_formula(network, outdir, trunc, noise_mode):
     path, G = network
@@ -97,7 +86,7 @@ def test_a_grid_takes_little_more_memory_than_its_images(tmp_path):
 
 @pytest.mark.parametrize(("num", "size"), [(1, (1, 1)), (2, (2, 1)), (5, (3, 2)), (36, (6, 6)), (37, (7, 6))])
 def test_automatic_grid_is_about_square(num, size):
-    assert fit_grid((0, 0), num, 16) == size
+    assert fit_grid("auto", num, 16) == size
 
 
 def test_batches_draw_the_same_images(network, outdir):

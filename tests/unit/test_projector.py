@@ -47,11 +47,6 @@ def target(tmp_path):
     return tmp_path / "photo.jpg"
 
 
-@pytest.fixture
-def outdir(tmp_path):
-    return tmp_path / "out"
-
-
 def run(network, target, outdir, *args):
     arguments = [f"--network={network}", f"--target={target}", f"--outdir={outdir}", "--device=cpu", *args]
     return CliRunner().invoke(run_projection, arguments)
@@ -271,7 +266,7 @@ def test_inputs_are_not_written_over(tmp_path, network, target, flag):
 
 
 def test_a_tuned_network_can_be_used_again_in_its_folder_without_tuning(tmp_path, target, outdir):
-    outdir.mkdir()
+    outdir.mkdir(parents=True)
     tiny_snapshot.write(outdir / "tuned.pkl")
     arguments = ("--detector=tiny", "--num-steps=1", "--save-video=0")
     assert run(outdir / "tuned.pkl", target, outdir, *arguments).exit_code == 0

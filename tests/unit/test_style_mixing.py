@@ -38,17 +38,6 @@ def expected(G, row, col, styles, **kwargs):
     return tiny_snapshot.pixels(img)
 
 
-@pytest.fixture
-def network(tmp_path):
-    path = tmp_path / "snapshot.pkl"
-    return path, tiny_snapshot.write(path)
-
-
-@pytest.fixture
-def outdir(tmp_path):
-    return tmp_path / "out"
-
-
 def test_mixtures(network, outdir):
     path, G = network
     result = run(f"--network={path}", f"--outdir={outdir}", "--rows=8,3", "--cols=5", "--styles=0,2-3", "--trunc=0.5")

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from torch_utils.ops import kernels
+from torch_utils.ops.tiles import ceil_power_of_2
 
 IMPLS = kernels.IMPLS
 
@@ -324,7 +325,7 @@ def _launch(
     by_row = cols > 1
     cols = cols if by_row else channels
     rows = u.numel() // cols
-    C = min(_power_of_2(cols), BLOCK_SIZE if by_row else MAX_BLOCK_CHANNELS)
+    C = min(ceil_power_of_2(cols), BLOCK_SIZE if by_row else MAX_BLOCK_CHANNELS)
     R = BLOCK_SIZE // C
     row_blocks, col_blocks = -(-rows // R), -(-cols // C)
     sums = None
@@ -367,10 +368,6 @@ def _laid_out_like(pattern: Tensor, x: Tensor) -> Tensor:
 def _rounded(value: float, dtype: torch.dtype) -> float:
     """Round a limit as the results are rounded that lie on it."""
     return float(torch.tensor(value, dtype=dtype, device="cpu"))
-
-
-def _power_of_2(size: int) -> int:
-    return 1 << (size - 1).bit_length()
 
 
 @no_type_check

@@ -24,9 +24,12 @@ def save_image_grid(
 
     Raises:
         OSError: The file cannot be written.
+        ValueError: There are too few or too many images, or they have another number of channels.
     """
     low, high = drange
     columns, rows = grid_size
+    if img.ndim != 4 or len(img) != columns * rows or img.shape[1] not in (1, 3):
+        raise ValueError(f"img must be [{columns * rows}, 1 or 3, H, W] for {grid_size=}, got {list(img.shape)}")
     _num, channels, height, width = img.shape
     pixels = (np.asarray(img, dtype=np.float32) - low) * (255 / (high - low))
     pixels = np.rint(pixels).clip(0, 255).astype(np.uint8)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from dnnlib.util import UserError
+
+Grid = tuple[int, int] | Literal["auto"]
+"""(columns, rows), or 'auto' for an approximately square grid."""
 
 MAX_GRID_PX = 1 << 16
 """Limit of the width and the height of a grid of images."""
@@ -31,16 +35,17 @@ def check_grid(columns: int, rows: int, resolution_px: int) -> None:
         )
 
 
-def fit_grid(size: tuple[int, int], num: int, resolution_px: int) -> tuple[int, int]:
-    """Return (columns, rows) for ``num`` images; ``size`` (0, 0) asks for an approximately square grid.
+def fit_grid(grid: Grid, num: int, resolution_px: int) -> tuple[int, int]:
+    """Return (columns, rows) for ``num`` square images.
 
     Raises:
         UserError: The images do not fit in the grid, or the grid is too large.
     """
-    columns, rows = size
-    if size == (0, 0):
+    if grid == "auto":
         columns = math.ceil(math.sqrt(num))
         rows = math.ceil(num / columns)
+    else:
+        columns, rows = grid
     if columns * rows < num:
         raise UserError(f"--grid={columns}x{rows}: {num} images do not fit in {columns * rows} cells")
     check_grid(columns, rows, resolution_px)

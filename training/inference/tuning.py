@@ -77,7 +77,7 @@ def tune(
         The loss of each step; `num_tuning_steps` of them.
 
     Raises:
-        UserError: It is not finite.
+        UserError: The loss of a step is not finite; the message says to lower ``--pti-lr``.
     """
     original = copy.deepcopy(G) if settings.locality > 0 else None
     rng = np.random.RandomState(settings.seed)

@@ -16,7 +16,7 @@ from dnnlib.util import UserError
 from training.data.grid import write_png
 from training.data.video import played_fps, why_webp, write_video
 from training.inference import run_video, video_frames
-from training.inference.grid_size import check_grid, fit_grid
+from training.inference.grid_size import Grid, check_grid, fit_grid
 from training.inference.latents import Latents
 from training.inference.loading import load_generator
 from training.inference.options import DEFAULT_SWEEP, Sweep
@@ -30,7 +30,7 @@ class DrawingJob:
     Attributes:
         outdir: Output folder.
         settings: Settings of the video; None for a picture of a range of psi.
-        grid: (columns, rows) of the cells; (0, 0) for approximately square, None for what suits.
+        grid: The cells; None for what suits.
         batch: Images drawn at a time.
         noise_mode: Noise mode, as for `synthesize`.
         device: Device of the networks.
@@ -38,7 +38,7 @@ class DrawingJob:
 
     outdir: Path
     settings: VideoSettings | None
-    grid: tuple[int, int] | None
+    grid: Grid | None
     batch: int
     noise_mode: str
     device: torch.device
@@ -78,7 +78,7 @@ def write_walks(job: DrawingJob, G: Any, latents: Latents, psi: float) -> None:
     """Write ``walk.mp4``: walks through the latents in their order, one in each cell of the grid."""
     settings = job.settings
     assert settings is not None
-    if job.grid == (0, 0):
+    if job.grid == "auto":
         raise UserError("--video needs the number of walks: give --grid=COLUMNSxROWS, or leave it out for one walk")
     columns, rows = job.grid or (1, 1)
     check_grid(columns, rows, G.img_resolution)
@@ -121,7 +121,7 @@ def write_sweep_video(job: DrawingJob, G: Any, latents: Latents, trunc: Sweep) -
             f"--trunc={trunc.low:g}:{trunc.high:g}:{trunc.num}: a video takes the number of steps from --frames; give "
             f"--trunc={trunc.low:g}:{trunc.high:g}"
         )
-    size = fit_grid(job.grid or (0, 0), len(latents.numbers), G.img_resolution)
+    size = fit_grid(job.grid or "auto", len(latents.numbers), G.img_resolution)
     psis = video_frames.sweep(trunc.low, trunc.high, max(settings.frames or DEFAULT_FRAMES, 2), settings.is_loop)
     walks = [_over_psi(latents, number, psis) for number in latents.numbers]
     job.save(job.draw(G, walks, size, latents.numbers), len(psis), "truncation")
@@ -168,7 +168,7 @@ def _snapshot_frames(
     for kimg, path in stages:
         G = load_generator(str(path), job.device, trusted)
         latents = choose(G)
-        size = fit_grid(job.grid or (0, 0), len(latents.numbers), G.img_resolution)
+        size = fit_grid(job.grid or "auto", len(latents.numbers), G.img_resolution)
         ws = [[w] for w in keys_of(latents, latents.numbers, psi)]
         [frame] = job.draw(G, ws, size, latents.numbers)
         yield video_frames.captioned(frame, run_video.kimg_text(kimg))

@@ -10,9 +10,9 @@ flag of the same name::
 
     @dataclass(frozen=True, kw_only=True)
     class HeadSettings:
-        num_heads: int = field(default=4, metadata={"type": click.IntRange(min=1), "help": "Heads of D."})
+        num_heads: int = setting(4, click.IntRange(min=1), "Heads of D.")
 
-``type`` is a click type, ``help`` one line; ``source`` may say where the default comes from. Values are stored as JSON.
+Values are stored as JSON.
 """
 
 from __future__ import annotations
@@ -25,8 +25,22 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
+import click
+
 from dnnlib.util import HOME, get_obj_by_name
 from training.run.presets import PRESETS, Preset, auto_preset
+
+
+def setting(default: Any, type: click.ParamType, help: str, source: str | None = None) -> Any:
+    """Declare a setting as a field of a dataclass.
+
+    Args:
+        default: Its default; not a list, which all instances would share.
+        type: Its legal values.
+        help: One line for ``--help``.
+        source: Where the default comes from, or who has another.
+    """
+    return field(default=default, metadata={"type": type, "help": help, "source": source})
 
 
 @dataclass(frozen=True)
@@ -70,11 +84,7 @@ class Configuration:
     @property
     def settings(self) -> dict[str, dataclasses.Field[Any]]:
         """Return the settings of all classes by name."""
-        return {
-            setting.name: setting
-            for settings in (self.G_settings, self.D_settings, self.loss_settings)
-            for setting in dataclasses.fields(settings)
-        }
+        return _by_setting_name(self.G_settings, self.D_settings, self.loss_settings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +98,7 @@ class AugmentationOption:
     @property
     def settings(self) -> dict[str, dataclasses.Field[Any]]:
         """Return the settings by name."""
-        return {setting.name: setting for setting in dataclasses.fields(self.settings_class)}
+        return _by_setting_name(self.settings_class)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +119,15 @@ class ExtensionOption:
     @property
     def settings(self) -> dict[str, dataclasses.Field[Any]]:
         """Return the settings by name."""
-        return {setting.name: setting for setting in dataclasses.fields(self.settings_class)}
+        return _by_setting_name(self.settings_class)
 
     def is_used(self, given: Mapping[str, Any]) -> bool:
         """Return whether the settings on the command line switch it on."""
         return bool(given.get(self.name, self.settings[self.name].default) != self.settings[self.name].default)
+
+
+def _by_setting_name(*classes: type) -> dict[str, dataclasses.Field[Any]]:
+    return {each.name: each for settings in classes for each in dataclasses.fields(settings)}
 
 
 def setting_values(settings: type, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +136,7 @@ def setting_values(settings: type, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: The dataclass refuses a value.
     """
-    names = {setting.name for setting in dataclasses.fields(settings)}
+    names = _by_setting_name(settings)
     return dataclasses.asdict(settings(**{name: value for name, value in given.items() if name in names}))
 
 

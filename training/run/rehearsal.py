@@ -22,7 +22,7 @@ from torch.utils.flop_counter import flop_registry
 
 from torch_utils import misc
 from training.networks import bfloat16_training
-from training.phases import Round
+from training.round import Round
 from training.run.construction import (
     ImageShape,
     construct_loss,

@@ -22,7 +22,8 @@ from tests.unit.baselines.toy import (
     make_loss,
 )
 from torch_utils import training_stats
-from training.phases import Round, make_phases
+from training.phases import make_phases
+from training.round import Round
 
 
 def generate(loss, arguments):
@@ -117,6 +118,12 @@ def test_relativistic_discriminator():
         return total
 
     assert_close(gradients(loss, "Dboth", loss.D, arguments), expected_gradients(loss.D, definition), tolerance=1e-5)
+
+
+def test_relativistic_penalties_have_no_phase_of_their_own():
+    loss = make_loss(extensions=[lambda loss: RelativisticLoss(loss, 4, "relativistic")])
+    with pytest.raises(ValueError, match="in every iteration; set D_reg_interval to None"):
+        gradients(loss, "Dreg", loss.D, inputs())
 
 
 def test_relativistic_generator():

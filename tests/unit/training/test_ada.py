@@ -8,17 +8,15 @@ import torch
 
 from torch_utils import training_stats
 from training.ada import AdaptiveAugmentation
-from training.augment import AugmentPipe
 
 BATCH_SIZE, INTERVAL, ADA_KIMG = 64, 4, 500
 STEP = 64 * 4 / 500_000
 
 
 def make_ada(p: float = 0.5, **kwargs: Any) -> tuple[AdaptiveAugmentation, torch.Tensor]:
-    pipe = AugmentPipe(xflip=1)
-    pipe.p.fill_(p)
+    probability = torch.tensor(p)
     settings = {"target": 0.6, "interval": INTERVAL, "batch_size": BATCH_SIZE, "ada_kimg": ADA_KIMG, "max_p": 1.0}
-    return AdaptiveAugmentation(pipe, **{**settings, **kwargs}), pipe.p
+    return AdaptiveAugmentation(probability, **{**settings, **kwargs}), probability
 
 
 def report(share_positive: float) -> None:

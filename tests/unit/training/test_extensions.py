@@ -132,3 +132,8 @@ def test_hooks_do_nothing_by_default():
     with extension.during("Dmain"):
         assert extension.replace_real(img) is img
     assert extension.discriminator_term("real", {}, img) is None
+
+
+def test_unknown_settings_are_refused():
+    with pytest.raises(TypeError, match="logit_decya"):
+        Extension(None, 4, logit_decya=1)

@@ -13,7 +13,8 @@ from training import checkpoint, phases
 from training.augment import AugmentPipe
 from training.loss import Loss, StyleGAN2Loss
 from training.networks import Discriminator, Generator
-from training.phases import NONFINITE_LIMIT, Phase, Round, Stopwatch, make_phases, remove_nonfinite
+from training.phases import NONFINITE_LIMIT, Phase, Stopwatch, make_phases, remove_nonfinite
+from training.round import Round
 
 ADAM = {"class_name": "torch.optim.Adam", "lr": 0.002, "betas": [0.0, 0.99], "eps": 1e-8}
 NAN, INF = float("nan"), float("inf")

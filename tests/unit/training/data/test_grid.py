@@ -27,6 +27,13 @@ def test_grey_images_stay_grey(tmp_path):
     assert np.array_equal(np.asarray(image), images[:, 0].reshape(4, 2))
 
 
+@pytest.mark.parametrize("shape", [(5, 3, 4, 4), (7, 3, 4, 4), (6, 2, 4, 4), (6, 4, 4)])
+def test_images_that_make_no_grid_are_refused(tmp_path, shape):
+    with pytest.raises(ValueError, match=r"^img must be \[6, 1 or 3, H, W\] for grid_size=\(3, 2\), got \["):
+        save_image_grid(np.zeros(shape), tmp_path / "grid.png", (0, 255), (3, 2))
+    assert not any(tmp_path.iterdir())
+
+
 def test_values_are_rounded_within_the_range(tmp_path):
     step = 2 / 255
     values = np.array([-3, -1, -1 + 0.49 * step, -1 + 0.51 * step, 0.99 * step / 2, 1, 7], dtype=np.float32)

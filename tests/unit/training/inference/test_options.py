@@ -1,4 +1,3 @@
-import io
 from pathlib import Path
 
 import click
@@ -29,14 +28,6 @@ def test_no_ranges_of_psi(text):
 def test_suggestions_can_be_copied_into_a_shell(capsys):
     suggest("generate.py", Path("a b.pkl"), "out", "--seeds=0-3")
     assert capsys.readouterr().out == "Next: python generate.py '--network=a b.pkl' --outdir=out --seeds=0-3\n"
-
-
-def test_paths_of_any_language_print_on_an_ascii_terminal(monkeypatch):
-    terminal = io.BytesIO()
-    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(terminal, encoding="ascii"))
-    with errors_in_one_line():
-        print("f\u00fcnf", flush=True)
-    assert terminal.getvalue() == b"f\\xfcnf\n"
 
 
 def test_the_end_of_another_process_is_a_line():

@@ -17,16 +17,6 @@ from training.run.options import session_options
 from training.run.options_file import OPTIONS_FILE, read_options, write_options
 
 
-@pytest.fixture
-def data(tmp_path):
-    return write_dataset(tmp_path / "cats.zip")
-
-
-@pytest.fixture
-def run_dir(tmp_path, data):
-    return prepare_run(request(tmp_path, {"data": str(data)})).run_dir
-
-
 def test_a_run_continues_with_its_own_options(tmp_path, run_dir, capsys):
     plan = prepare_run(request(tmp_path, continue_run="latest", **on_command_line({"gamma": 3.0, "con_weight": "1"})))
     assert plan.run_dir == run_dir

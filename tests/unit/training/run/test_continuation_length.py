@@ -4,21 +4,10 @@ import pytest
 
 from dnnlib.util import UserError
 from tests.fake_run import stats_line
-from tests.training_runs import write_dataset
 from tests.unit.training.run.launch_requests import continued, request
 from training.run.launch import prepare_run
 from training.run.options_file import read_options
 from training.run.status import write_status
-
-
-@pytest.fixture
-def data(tmp_path):
-    return write_dataset(tmp_path / "cats.zip")
-
-
-@pytest.fixture
-def run_dir(tmp_path, data):
-    return prepare_run(request(tmp_path, {"data": str(data)})).run_dir
 
 
 def test_a_longer_time_does_not_lengthen_what_has_reached_its_length(tmp_path, data, capsys):

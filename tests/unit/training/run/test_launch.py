@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from dnnlib.util import UserError
-from tests.training_runs import write_dataset
 from tests.unit.training.run.launch_requests import request
 from torch_utils.distributed import World
 from training.run import launch
@@ -14,22 +13,10 @@ from training.run.options_file import read_options, write_options
 from training.run.status import STATUS_FILE, write_status
 
 
-@pytest.fixture
-def data(tmp_path):
-    return write_dataset(tmp_path / "cats.zip")
-
-
 def test_a_dry_run_writes_nothing(tmp_path, data, capsys):
     assert train_run(request(tmp_path, {"data": str(data)}, dry_run=True))
     assert [path.name for path in tmp_path.iterdir()] == ["cats.zip"]
     assert capsys.readouterr().out.endswith("Dry run: nothing was written.\n")
-
-
-@pytest.fixture
-def eight_gpus(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 1 << 30))
 
 
 @pytest.mark.usefixtures("eight_gpus")
@@ -37,11 +24,6 @@ def test_more_processes_than_gpus_of_this_machine(tmp_path, data):
     with pytest.raises(UserError, match=r"^--gpus=16: CUDA devices on this machine: 8; use --gpus=8$"):
         train_run(request(tmp_path, {"data": str(data), "gpus": 16, "batch": 16}, device="cuda"))
     assert not (tmp_path / "runs").exists()
-
-
-@pytest.fixture
-def run_dir(tmp_path, data):
-    return prepare_run(request(tmp_path, {"data": str(data)})).run_dir
 
 
 def end(run_dir, monkeypatch, is_finished, writes_status=True):

@@ -1,20 +1,13 @@
 import pytest
-import torch
 
 from dnnlib.util import UserError
 from tests.image_files import encode, images, random_image, write_folder
-from tests.training_runs import write_dataset
 from tests.unit.training.run.launch_requests import continued, request
 from training.run import options_file
 from training.run.flags import Flags
 from training.run.launch import prepare_run, train_run
 from training.run.options import session_options
 from training.run.options_file import read_options
-
-
-@pytest.fixture
-def data(tmp_path):
-    return write_dataset(tmp_path / "cats.zip")
 
 
 def test_a_new_run_has_a_folder_with_its_options(tmp_path, data):
@@ -35,13 +28,6 @@ def test_what_is_printed(tmp_path, data, capsys):
     text = capsys.readouterr().out
     assert "24 of 16 px, 3 classes with 8 to 8 images each" in text
     assert text.endswith(f"Run folder: {run_dir} (options in {run_dir}/training_options.json)\n")
-
-
-@pytest.fixture
-def eight_gpus(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 1 << 30))
 
 
 @pytest.mark.usefixtures("eight_gpus")

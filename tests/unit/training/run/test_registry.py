@@ -16,7 +16,7 @@ from training.run import registry
 from training.run.dataset_info import DatasetInfo
 from training.run.options import Flags, resolve
 from training.run.presets import PRESETS
-from training.run.registry import Configuration, NoSettings, configurations, constant, setting_values
+from training.run.registry import Configuration, NoSettings, configurations, constant, setting, setting_values
 
 DATASET = DatasetInfo(name="cars", resolution=64, num_images=10, has_labels=False)
 
@@ -30,13 +30,13 @@ def _found_anew() -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSettings:
-    num_heads: int = field(default=3, metadata={"type": click.INT, "help": "Heads of D.", "source": "a paper"})
+    num_heads: int = setting(3, click.INT, "Heads of D.", "a paper")
     widths: list[int] = field(default_factory=lambda: [1, 2], metadata={"type": click.STRING, "help": "Their widths."})
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightSettings:
-    weight: float | None = field(default=None, metadata={"type": click.FLOAT, "help": "Weight.", "source": "none"})
+    weight: float | None = setting(None, click.FLOAT, "Weight.", "none")
 
     def __post_init__(self) -> None:
         if self.weight == 13:
