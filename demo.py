@@ -162,7 +162,9 @@ def main(outdir: Path, kimg: int) -> None:
     outdir = outdir.absolute()
     outdir.mkdir(parents=True, exist_ok=True)
     run_dir = train(outdir, kimg)
-    first, *_, snapshot = require_files(run_dir, SNAPSHOTS, [path for _kimg, path in list_snapshots(run_dir)], 2)
+    snapshots = {path: done_kimg for done_kimg, path in list_snapshots(run_dir)}
+    first, *_, snapshot = require_files(run_dir, SNAPSHOTS, list(snapshots), 2)
+    done_kimg = round(snapshots[snapshot])
     grids = [path for name, path in find_grids(run_dir) if not name.is_initial]
     newest = require_files(run_dir, GRIDS, grids, 1)[-1]
     generated = run_dir / "generated"
@@ -179,7 +181,7 @@ def main(outdir: Path, kimg: int) -> None:
     panels = [
         Panel("real scenes", run_dir / "reals.png", RESOLUTION_PX),
         Panel("before training", run_dir / "fakes_init.png", RESOLUTION_PX),
-        Panel(f"this demo, {kimg} kimg", newest, RESOLUTION_PX),
+        Panel(f"this demo, {done_kimg} kimg", newest, RESOLUTION_PX),
         Panel(caption, shipped / "grid.png", SHIPPED_PX),
     ]
     draw_panels(panels, figure)
@@ -192,7 +194,7 @@ def main(outdir: Path, kimg: int) -> None:
     if has_plots:
         print(f"Logits per scale over training:                {run_dir / 'logits.png'}")
     print(f"Generated images:                              {generated}")
-    print(f"To train longer: {how_to_run('demo.py', f'--outdir={outdir}', f'--kimg={2 * kimg}')}")
+    print(f"To train longer: {how_to_run('demo.py', f'--outdir={outdir}', f'--kimg={2 * done_kimg}')}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from comparison.executors import Executor, Handle
 from comparison.jobs import LOG, Job, find_run, is_done, trained_kimg
 from comparison.snapshots import scored_snapshots
 from dnnlib.signals import available, signal_handlers
-from dnnlib.util import UserError, format_time
+from dnnlib.util import UserError, format_kimg, format_time
 from metrics.results import read_snapshot_results, results_file
 
 POLL_SEC = 0.5
@@ -51,18 +51,20 @@ def run_all(
     num_done, failures = len(jobs) - len(waiting), {}
     click.echo(f"{len(jobs)} {'run' if len(jobs) == 1 else 'runs'}, {num_done} of them done")
     running: dict[Path, Handle] = {}
+    log_begin: dict[Path, int] = {}
     begin_sec = last_sec = time.monotonic()
     with _stop_on_signals() as stop:
         while (waiting or running) and not stop:
             while waiting and len(running) < num_at_once:
                 folder = waiting.pop(0)
+                log_begin[folder] = _num_bytes(folder / LOG)
                 running[folder] = executor.start(command(folder), folder)
                 click.echo(f"{_name(folder)}: started, output in {folder / LOG}")
             time.sleep(POLL_SEC)
             for folder, status in _take_ended(running):
                 num_done += status == 0
                 if status != 0:
-                    failures[folder] = _reason(folder, status)
+                    failures[folder] = _reason(folder, status, log_begin[folder])
                 click.echo(f"{_name(folder)}: {'done' if status == 0 else f'FAILED: {failures[folder]}'}")
                 _try_to(redraw, failures)
             if time.monotonic() - last_sec >= REPORT_SEC:
@@ -131,17 +133,21 @@ def describe(folder: Path, job: Job) -> str:
         return "starting"
     kimg = trained_kimg(run_dir)
     if kimg < job.kimg:
-        return f"at {kimg:.4g} of {job.kimg} kimg"
+        return f"at {format_kimg(kimg)} of {job.kimg} kimg"
     known = [len(read_snapshot_results(results_file(run_dir, metric))) for metric in job.all_metrics]
     num_last = len(job.all_metrics) - len(job.metrics)
     return f"scored {sum(known)} of {len(scored_snapshots(run_dir)) * len(job.metrics) + num_last}"
 
 
-def _reason(folder: Path, status: int) -> str:
-    """Find out why a run failed: the last line of its output."""
+def _num_bytes(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _reason(folder: Path, status: int, begin: int) -> str:
+    """Find out why a run failed: the last line of its output, which begins at a position in its log."""
     try:
         with open(folder / LOG, "rb") as file:
-            file.seek(max((folder / LOG).stat().st_size - 4096, 0))
+            file.seek(max(_num_bytes(folder / LOG) - 4096, begin))
             lines = file.read().decode(errors="replace").split("\n")
     except OSError:
         lines = []

@@ -19,7 +19,7 @@ from comparison.summary import (
     sec_per_kimg,
     second_half,
 )
-from dnnlib.util import format_time
+from dnnlib.util import format_kimg, format_time
 from metrics.direction import is_higher_better
 from training.run.health.history import DIVERSITY
 
@@ -104,16 +104,21 @@ def _score_columns(comparison: Comparison, score: str) -> list[tuple[Column, Run
     kimg, sec = comparison.common_kimg(score), comparison.common_sec(score)
     assert kimg is not None
     assert sec is not None
-    at_images = (Column(AT_EQUAL_IMAGES, f"at {kimg:.4g} kimg", f"{kimg:.4g} kimg"), at_kimg(score, kimg))
+    shown_kimg = f"{format_kimg(kimg)} kimg"
+    at_images = (Column(AT_EQUAL_IMAGES, f"at {shown_kimg}", shown_kimg), at_kimg(score, kimg))
     if not comparison.is_curve(score):
         return [at_images]
     return [
-        (Column(SECOND_HALF, f"mean from {kimg / 2:.4g} to {kimg:.4g} kimg"), second_half(comparison, score)),
+        (Column(SECOND_HALF, f"mean {_second_half_of(kimg)}"), second_half(comparison, score)),
         at_images,
         (Column(AT_EQUAL_TIME, note=format_time(sec), is_timing=True), at_sec(score, sec)),
         (Column(BEST), best(score)),
         (Column(LAST), last(score)),
     ]
+
+
+def _second_half_of(kimg: float) -> str:
+    return f"from {format_kimg(kimg / 2)} to {format_kimg(kimg)} kimg"
 
 
 def _cost(comparison: Comparison) -> Table:
@@ -134,7 +139,7 @@ def _gaps(comparison: Comparison, kimg: float) -> Table | None:
         Row(result, [gaps.get(h, Cell(())) for h in heights])
         for result, gaps in zip(comparison.methods, found, strict=True)
     ]
-    caption = f"Mean logits of real images minus those of generated ones, from {kimg / 2:.4g} to {kimg:.4g} kimg"
+    caption = f"Mean logits of real images minus those of generated ones, {_second_half_of(kimg)}"
     return _unless_empty(Table(caption, [Column(f"height {h}") for h in heights], rows))
 
 
@@ -143,7 +148,7 @@ def _diversity(comparison: Comparison, kimg: float) -> Table | None:
     rows = [Row(result, [result.cell(mean_statistic(DIVERSITY, kimg))]) for result in comparison.methods]
     caption = (
         "Median distance of a sample from its nearest neighbor, relative to that of real images, "
-        f"from {kimg / 2:.4g} to {kimg:.4g} kimg"
+        f"{_second_half_of(kimg)}"
     )
     return _unless_empty(Table(caption, [Column("diversity")], rows))
 

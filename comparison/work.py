@@ -35,6 +35,7 @@ from dnnlib.console import EXIT_STOPPED
 from dnnlib.signals import available, signal_handlers
 from dnnlib.util import UserError
 from training.run.lock import is_locked
+from training.run.options_file import read_options
 
 REPOSITORY = Path(__file__).parents[1]
 WAIT_SEC = 1.0
@@ -189,6 +190,8 @@ def _draw(folder: Path, run_dir: Path, job: Job, generate: Script) -> None:
     if detector is not None:
         given = {name: job.score_flag(name) for name in ("device", "detectors")}
         flags = [f"--{name}={value}" for name, value in given.items() if value is not None]
+        if read_options(run_dir)["training_set_kwargs"].get("use_labels"):
+            flags.append("--class=0")
         _draw_boxes(paths[-1], folder / BOXES, detector, flags, generate)
 
 

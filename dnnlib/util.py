@@ -109,6 +109,11 @@ def _call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 # Console
 
 
+def format_kimg(kimg: float) -> str:
+    """Write thousands of images with four digits, or all that a whole number has."""
+    return f"{kimg:.4g}" if abs(kimg) < 9999.5 else f"{kimg:.0f}"
+
+
 def format_time(seconds: float) -> str:
     """Format a duration, with at most three units: ``12s``, ``1m 05s``, ``1h 02m 03s``, ``1d 02h 03m``."""
     minutes, secs = divmod(round(seconds), 60)

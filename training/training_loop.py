@@ -10,6 +10,7 @@ import functools
 import io
 import math
 import time
+from collections import ChainMap
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -141,9 +142,11 @@ class Trainer:
         pretrained_D = str(getattr(self.D, "pretrained", "none"))
         self.evaluation = Evaluation(settings, self.run_dir, self.device, self.console.say, pretrained_D)
         log_bytes = self._restore()
+        if self.counters.steps_per_kimg == 0:  # for all of the run, whatever its ticks become
+            self.counters.steps_per_kimg = 1000 if settings.kimg_per_tick < 1 or self.length.is_timed else 1
         self.outputs = None
         if settings.is_main:
-            self.outputs = Outputs(settings, self.samples, self.console, log_bytes, self.counters.cur_nimg)
+            self.outputs = Outputs(settings, self.samples, self.console, log_bytes, self.counters)
         self.watch = RunWatch(settings, self.training_set, self.samples.real_img, self.console.say)
 
     # Construction, in order.
@@ -259,6 +262,7 @@ class Trainer:
                 self._finish()
         except KeyboardInterrupt:  # the second Ctrl-C
             self._write_status("interrupted")
+            self.watch.write_page()
             raise
         finally:
             if self.outputs is not None:
@@ -268,7 +272,7 @@ class Trainer:
     @contextmanager
     def _console(self) -> Iterator[None]:
         with (
-            self.console.running(self.length.total_nimg, self.counters.cur_nimg),
+            self.console.running(None if self.length.is_timed else self.length.total_nimg, self.counters.cur_nimg),
             self.console.doing("training"),
         ):
             yield
@@ -343,10 +347,13 @@ class Trainer:
 
     def _due(self, is_done: bool) -> Due:
         tick, settings = self.counters.cur_tick, self.settings
+        metrics = self.evaluation.is_due(tick, is_done)
+        # Scores are compared by the snapshots that they belong to.
+        is_scored = metrics and settings.network_snapshot_ticks is not None
         return Due(
             samples=_is_due(tick, settings.image_snapshot_ticks, is_done),
-            snapshot=_is_due(tick, settings.network_snapshot_ticks, is_done),
-            metrics=self.evaluation.is_due(tick, is_done),
+            snapshot=is_scored or _is_due(tick, settings.network_snapshot_ticks, is_done),
+            metrics=metrics,
         )
 
     def _save_outputs(self, due: Due) -> Path | None:
@@ -371,12 +378,12 @@ class Trainer:
 
     def _evaluate(self, snapshot: Path | None, missing: list[str] | None = None) -> None:
         """Compute the metrics of a snapshot: all of them, or those that are missing."""
-        goes_on, cur_nimg = missing is not None, self.counters.cur_nimg
-        values = self.evaluation.run(self.G_ema, snapshot, goes_on)
-        is_known = missing is not None and self.evaluation.metrics[0] not in missing
-        self.watch.add_scores(cur_nimg / 1000, values, snapshot, is_known)
+        cur_nimg, first_metric = self.counters.cur_nimg, self.evaluation.metrics[0]
+        values = self.evaluation.run(self.G_ema, snapshot, skip_recorded=missing is not None)
+        is_known = missing is not None and first_metric not in missing
+        self.watch.add_scores(cur_nimg / 1000, values.get(first_metric, {}), snapshot, is_known)
         if self.outputs is not None:
-            self.outputs.write_metrics(cur_nimg, values)
+            self.outputs.write_metrics(cur_nimg, dict(ChainMap(*values.values())))
         self.counters.unscored_snapshot = ""
 
     def _finish_interrupted_metrics(self, retried: str | None) -> None:
@@ -445,6 +452,7 @@ class Trainer:
                 sec_per_kimg=self._sec_per_kimg(),
                 kimg_left=(self.length.total_nimg - counters.cur_nimg) / 1000,
                 kimg_to_snapshot=None if ticks is None else ticks * self.length.tick_nimg / 1000,
+                is_timed=self.length.is_timed,
             )
         )
 
@@ -538,6 +546,7 @@ class Trainer:
         missing = self.outputs.missing(CHECKPOINT, *([SNAPSHOT] if self._is_done() else []))
         if missing is not None:
             self._write_status("unsaved")
+            self.watch.write_page()
             raise UserError(f"{self.run_dir}: training has ended without {missing}")
         self._write_status("finished" if self._is_done() else "stopped")
         self.watch.write_page()

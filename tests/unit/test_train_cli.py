@@ -12,6 +12,7 @@ import train
 from tests.helpers import REPOSITORY
 from tests.image_files import encode, images, random_image, write_folder, write_zip
 from tests.training_runs import new_run, states, tiny_options, train_here, write_dataset
+from training.data.progress import heartbeat
 
 HELP_FILE = REPOSITORY / "tests/api/train-help.txt"
 OFFICIAL_DEFAULTS = {
@@ -62,6 +63,12 @@ def folder(tmp_path_factory):
     new_run(folder / "half", {}).joinpath("training_options.json").write_text('{"num_gpus": 1,')
     (folder / "no_run").mkdir()
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_heartbeat(monkeypatch):
+    """What is printed must not depend on how busy the machine is."""
+    monkeypatch.setattr(heartbeat.__wrapped__, "__defaults__", (1e6,))
 
 
 def run(folder, flags):

@@ -28,6 +28,8 @@ class Counters:
     """Expected length in images, if the time is limited."""
     planned_tick_nimg: float = 0.0
     """Length of a tick in images, if the time is limited."""
+    steps_per_kimg: int = 0
+    """Steps of the event files: 1 if they count thousands of images, 1000 if images; 0 until the run has begun."""
     unscored_snapshot: str = ""
     """Name of the snapshot that metrics have begun to score; empty if there is none."""
 

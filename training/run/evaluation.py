@@ -59,26 +59,28 @@ class Evaluation:
             return False
         return is_done or cur_tick % self._interval_ticks == 0
 
-    def run(self, G_ema: torch.nn.Module, snapshot_pkl: Path | None, goes_on: bool = False) -> dict[str, float]:
-        """Score, write the results and return all values; a metric that fails is reported and left out.
+    def run(
+        self, G_ema: torch.nn.Module, snapshot_pkl: Path | None, skip_recorded: bool = False
+    ) -> dict[str, dict[str, float]]:
+        """Score, write the results and return the values of each metric; one that fails is reported and left out.
 
         Values that are not finite are among them, unless they come from the files, which have null in their place.
 
         Args:
             G_ema: The generator to score.
             snapshot_pkl: Its snapshot; None if there is none.
-            goes_on: Whether scoring was interrupted: results in the run folder are not computed again.
+            skip_recorded: Take results that are in the run folder already from there.
         """
         distributed.broadcast_(G_ema.buffers())  # batch statistics: each process has its own
-        recorded = distributed.from_rank0(self._recorded(snapshot_pkl) if goes_on and self._is_main else {})
-        values: dict[str, float] = {}
+        recorded = distributed.from_rank0(self._recorded(snapshot_pkl) if skip_recorded and self._is_main else {})
+        values: dict[str, dict[str, float]] = {}
         for metric in self.metrics:
             if metric in recorded:
-                values.update(recorded[metric])
+                values[metric] = recorded[metric]
                 continue
             try:
                 result = self._score(metric, G_ema)
-                values.update(result.results)
+                values[metric] = dict(result.results)
                 if self._is_main:
                     metric_main.report_metric(result, run_dir=self._run_dir, snapshot_pkl=snapshot_pkl)
             except Exception as error:  # whatever it is, training matters more

@@ -22,6 +22,11 @@ class RunLength:
         self._is_time_up = False
 
     @property
+    def is_timed(self) -> bool:
+        """Whether the time of the run is limited."""
+        return self._settings.time_limit_sec is not None
+
+    @property
     def total_nimg(self) -> float:
         """Length of the run in images; the expected one if its time is limited."""
         return self._counters.planned_nimg or self._settings.total_nimg

@@ -69,8 +69,13 @@ class Console:
             self._activity, self._activity_sec = before
 
     @contextmanager
-    def running(self, total_nimg: float, cur_nimg: int) -> Iterator[None]:
-        """Show a bar that `advance` moves, and a heartbeat, while the context lasts."""
+    def running(self, total_nimg: float | None, cur_nimg: int) -> Iterator[None]:
+        """Show a bar that `advance` moves, and a heartbeat, while the context lasts.
+
+        Args:
+            total_nimg: Length of the run in images; None if it is limited by time.
+            cur_nimg: Images seen so far.
+        """
         is_over = threading.Event()
         thread = threading.Thread(target=self._print_heartbeats, args=(is_over,), daemon=True)
         with tqdm(
@@ -107,13 +112,21 @@ class Console:
                         print(line, file=sys.__stdout__, flush=True)
 
 
-def describe_pace(sec_per_kimg: float, kimg_left: float, kimg_to_snapshot: float | None) -> str:
-    """Describe in one line the pace of a run, and how long it will take."""
+def describe_pace(sec_per_kimg: float, kimg_left: float, kimg_to_snapshot: float | None, is_timed: bool = False) -> str:
+    """Describe in one line the pace of a run, how long it will take, and the flags that set this.
+
+    Args:
+        sec_per_kimg: Its pace.
+        kimg_left: What is left of its length.
+        kimg_to_snapshot: What is left until the next snapshot; None if there are none.
+        is_timed: Whether ``--time`` limits it and plans its ticks.
+    """
     left = format_time(sec_per_kimg * kimg_left)
     line = f"About {sec_per_kimg:.3g} s per kimg: {left} for the {kimg_left:g} kimg left"
     if kimg_to_snapshot is not None and kimg_to_snapshot < kimg_left:
         line += f", {format_time(sec_per_kimg * kimg_to_snapshot)} to the next samples and snapshot"
-    return f"{line}. --kimg sets the length; --tick and --snap set how often snapshots are saved."
+    flags = "--time sets the length; --snap sets" if is_timed else "--kimg sets the length; --tick and --snap set"
+    return f"{line}. {flags} how often snapshots are saved."
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch_utils import misc, training_stats
 from training import checkpoint
 from training.data.grid import save_image_grid
 from training.image_grid import SampleGrid
+from training.run.counters import Counters
 from training.run.log import Console, RunLog
 from training.run.settings import TrainingSettings
 from training.run.status import write_status
@@ -33,23 +34,21 @@ class Outputs:
         samples: Latents, labels and layout of the sample grids.
         console: Where to say what is not written.
         log_bytes: Length of ``stats.jsonl`` to keep, as for `RunLog`.
-        cur_nimg: Images seen so far.
+        counters: Progress of the run.
 
     Raises:
         UserError: As for `RunLog`.
     """
 
     def __init__(
-        self, settings: TrainingSettings, samples: SampleGrid, console: Console, log_bytes: int, cur_nimg: int
+        self, settings: TrainingSettings, samples: SampleGrid, console: Console, log_bytes: int, counters: Counters
     ) -> None:
         self._settings = settings
         self._samples = samples
         self._console = console
         self._run_dir = Path(settings.run_dir)
         self._unwritten: dict[str, str] = {}
-        has_long_ticks = settings.kimg_per_tick >= 1 and settings.time_limit_sec is None
-        steps_per_kimg = 1 if has_long_ticks else 1000
-        self._log = RunLog(self._run_dir, log_bytes, cur_nimg, steps_per_kimg, settings.log)
+        self._log = RunLog(self._run_dir, log_bytes, counters.cur_nimg, counters.steps_per_kimg, settings.log)
         self._is_open = True
 
     @property

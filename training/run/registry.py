@@ -166,20 +166,23 @@ def extensions() -> dict[str, ExtensionOption]:
     return _by_name("", _found("extensions"))
 
 
-def _by_name(flag: str, options: Iterable[Option]) -> dict[str, Option]:
+def _by_name(flag: str, options: Iterable[tuple[str, Option]]) -> dict[str, Option]:
     found: dict[str, Option] = {}
-    for option in options:
+    origins: dict[str, str] = {}
+    for origin, option in options:
         if option.name in found:
             shown = f"--{flag}={option.name}" if flag else f"--{option.name}"
-            raise ValueError(f"{shown} is defined twice; rename or uninstall one of the methods")
-        found[option.name] = option
+            raise ValueError(
+                f"{shown} is defined by both {origins[option.name]} and {origin}; rename or remove one of the methods"
+            )
+        found[option.name], origins[option.name] = option, origin
     return found
 
 
-def _own() -> Iterator[Configuration]:
-    yield Configuration(name="auto", preset=auto_preset)
+def _own() -> Iterator[tuple[str, Configuration]]:
+    yield __name__, Configuration(name="auto", preset=auto_preset)
     for name, preset in PRESETS.items():
-        yield Configuration(name=name, preset=constant(preset))
+        yield __name__, Configuration(name=name, preset=constant(preset))
 
 
 def constant(preset: Preset) -> Callable[[int, int], Preset]:
@@ -187,11 +190,14 @@ def constant(preset: Preset) -> Callable[[int, int], Preset]:
     return lambda resolution, num_gpus: preset
 
 
-def _found(kind: str) -> Iterator[Any]:
+def _found(kind: str) -> Iterator[tuple[str, Any]]:
+    """Yield the options of one kind that methods define, each with where."""
     root = Path(__file__).parents[2]
     for path in sorted(root.glob("*/config.py")):
         if (path.parent / "__init__.py").exists():
-            yield from getattr(get_obj_by_name(f"{path.parent.name}.config"), kind.upper(), ())
+            for option in getattr(get_obj_by_name(f"{path.parent.name}.config"), kind.upper(), ()):
+                yield str(path.parent), option
     if not HOME:  # other packages import this one by the names that it has in commands
         for entry_point in entry_points(group=f"mscond.{kind}"):
-            yield from entry_point.load()
+            for option in entry_point.load():
+                yield f"the package {entry_point.module}", option

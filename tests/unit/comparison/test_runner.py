@@ -10,6 +10,7 @@ import pytest
 
 from comparison import runner
 from comparison.executors import LocalExecutor, SubmititExecutor, job_command
+from comparison.jobs import LOG
 from comparison.runner import InterruptedRunsError, run_all
 from dnnlib.util import UserError
 from tests.unit.comparison.fake_runs import make_job, write_run
@@ -39,6 +40,14 @@ def test_failures_are_reported_and_the_rest_goes_on(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "stylegan2 seed1: FAILED: exit status 3; Error: no luck" in printed
     assert "stylegan2 seed2: done" in printed
+
+
+def test_the_reason_of_a_failure_is_not_that_of_an_earlier_session(tmp_path):
+    jobs = make_jobs(tmp_path, 1)
+    (folder,) = jobs
+    (folder / LOG).write_text("Error: a disk was full\n")
+    failures = run_all(jobs, LocalExecutor(1), python("print('ready'); exit(9)"), 1, lambda failures: None)
+    assert failures == {folder: "exit status 9; ready"}
 
 
 def test_what_is_done_is_not_started(tmp_path):

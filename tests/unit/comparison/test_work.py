@@ -23,7 +23,7 @@ place = [word.partition("=")[2] for word in sys.argv if word.startswith(("--outd
 is_new = any(word.startswith("--outdir") for word in sys.argv)
 run = pathlib.Path(place) / "00000-run" if is_new else pathlib.Path(place)
 run.mkdir(exist_ok=True)
-(run / "training_options.json").write_text("{}")
+(run / "training_options.json").write_text(json.dumps({"training_set_kwargs": {"use_labels": "--cond=1" in sys.argv}}))
 with open(run.parent / "commands", "a") as file:
     file.write(json.dumps(sys.argv[1:]) + "\\n")
 BEHAVIOUR
@@ -129,6 +129,18 @@ def test_boxes_are_drawn_once(folder, is_found):
     assert not (folder / "boxes").exists()
     work.run_job(folder, Scorer(), generate)
     assert len(asked) == 1
+
+
+def test_boxes_of_a_conditional_network(folder):
+    write_job(folder, make_job(flags=["--cond=1"]))
+    asked = []
+
+    def generate(arguments):
+        asked.append(arguments)
+        Path(arguments[1].partition("=")[2]).mkdir()
+
+    work.run_job(folder, Scorer({"object_detector": "scenes"}), generate)
+    assert "--class=0" in asked[0]
 
 
 def test_failed_training(folder, tmp_path):

@@ -526,12 +526,30 @@ def test_metrics_at_their_own_cadence_without_tick_0(run_dir, options, capsys):
 
 
 @pytest.mark.usefixtures("metrics")
+def test_scores_belong_to_snapshots(run_dir, options):
+    assert train_here(run_dir, options, metrics=["weights"], metrics_ticks=1, network_snapshot_ticks=3)
+    results = [json.loads(line) for line in (run_dir / "metric-weights.jsonl").read_text().splitlines()]
+    assert [line["snapshot_pkl"] for line in results] == sorted(names(run_dir, "network-snapshot-0*.pkl"))[1:]
+
+
+def test_the_unit_of_steps_in_event_files_stays(run_dir, options):
+    """Steps that counted images and then thousands of them would hide what was there before."""
+    with signal_in_iteration(3):
+        train_here(run_dir, options)
+    assert train_here(run_dir, options, kimg_per_tick=4)
+    with open_trainer(run_dir, options) as trainer:
+        assert trainer.counters.steps_per_kimg == 1000
+
+
+@pytest.mark.usefixtures("metrics")
 def test_a_state_is_saved_before_metrics(run_dir, options, monkeypatch):
     """They may take longer than whoever stops a run is ready to wait."""
     saved = []
     run = training_loop.Evaluation.run
     monkeypatch.setattr(
-        training_loop.Evaluation, "run", lambda *args: (saved.append(states(run_dir)[-1].stem[-2:]), run(*args))[1]
+        training_loop.Evaluation,
+        "run",
+        lambda *args, **kwargs: (saved.append(states(run_dir)[-1].stem[-2:]), run(*args, **kwargs))[1],
     )
     train_here(run_dir, options, metrics=["weights"], metrics_ticks=2, state_interval_sec=1e9)
     assert saved == ["28", "44"]

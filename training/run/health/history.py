@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -77,14 +78,19 @@ class History:
             and isinstance(entry.get("mean"), (int, float, type(None)))
         }
         self.ticks.append(Tick(means.get("Progress/kimg") or self.kimg, means))
-        self.add_measurements(means)
+        self.add_measurements({name: value for name, value in means.items() if not self._is_repeated(name, value)})
 
-    def add_measurements(self, means: Mapping[str, float | None]) -> None:
-        """Add statistics of a sample grid; a repeated value belongs to the grid before."""
+    def _is_repeated(self, name: str, value: float | None) -> bool:
+        """Return whether a statistic of a tick is that of the last sample grid: it is repeated until the next one."""
+        last = self.measured.get(name, [])[-1:]
+        return bool(last) and value is not None and math.isclose(last[0], value, rel_tol=1e-6)  # in float32
+
+    def add_measurements(self, measured: Mapping[str, float | None]) -> None:
+        """Add what was measured on a new sample grid."""
         for name in MEASUREMENTS:
-            value, before = means.get(name), self.measured.get(name, [])
-            if value is not None and before[-1:] != [value]:
-                self.measured[name] = [*before[-1:], value]
+            value = measured.get(name)
+            if value is not None:
+                self.measured[name] = [*self.measured.get(name, [])[-1:], value]
         newest = self.measured.get(DIVERSITY, [0.0])[-1]
         self.highest_diversity = max(self.highest_diversity, min(newest, 1.0))
 

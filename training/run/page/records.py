@@ -70,15 +70,17 @@ class RunRecords:
 
     @property
     def sec_per_kimg(self) -> float | None:
-        """Recent pace with snapshots and metrics; after the first tick, that of training alone."""
-        ticks = [tick for tick in self.monitor.history.ticks if tick.means.get("Timing/total_sec") is not None]
-        if not ticks:
+        """Pace in the second half so far, with its snapshots and metrics; after one tick, that of training alone."""
+        curve = self.curves.get("Timing/total_sec")
+        if curve is None or not curve.kimg:
             return None
-        first, last = ticks[0], ticks[-1]
-        if last.kimg > first.kimg:
-            sec = (last.means["Timing/total_sec"] or 0.0) - (first.means["Timing/total_sec"] or 0.0)
-            return finite(sec / (last.kimg - first.kimg))
-        return last.means.get("Timing/sec_per_kimg")
+        begin = next(i for i, kimg in enumerate(curve.kimg) if kimg >= curve.kimg[-1] / 2)
+        begin = max(min(begin, len(curve.kimg) - 2), 0)
+        kimg, sec = (values[-1] - values[begin] for values in (curve.kimg, curve.mean))
+        if kimg > 0:
+            return finite(sec / kimg)
+        only = self.curves.get("Timing/sec_per_kimg")
+        return None if only is None else finite(only.mean[-1])
 
 
 def read_records(run_dir: Path, monitor: Monitor | None = None, max_points: int = MAX_POINTS) -> RunRecords:
@@ -155,7 +157,12 @@ def _read_all_scores(run_dir: Path, max_points: int) -> dict[str, list[tuple[flo
         for kimg, results in read_scores(path):
             for name, value in results.items():
                 scores.setdefault(name, []).append((kimg, value))
-    return {name: points[:: math.ceil(len(points) / max_points)] for name, points in scores.items()}
+    return {name: _with_the_last(points, max_points) for name, points in scores.items()}
+
+
+def _with_the_last(points: list[tuple[float, float]], max_points: int) -> list[tuple[float, float]]:
+    step = math.ceil(len(points) / max_points)
+    return points[(len(points) - 1) % step :: step]
 
 
 def updated_sec(run_dir: Path) -> float:

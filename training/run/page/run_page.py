@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import time
@@ -12,7 +13,7 @@ from typing import Any
 from dnnlib.atomic import write_atomic
 from dnnlib.commands import how_to_run
 from dnnlib.jsonl import finite
-from dnnlib.util import format_time
+from dnnlib.util import format_kimg, format_time
 from training.run.best import BEST_SNAPSHOT
 from training.run.folder import read_spent_sec
 from training.run.health.monitor import Monitor
@@ -114,13 +115,13 @@ def _status(run: RunRecords) -> Html:
 def _facts(run: RunRecords) -> Iterator[tuple[str, str]]:
     is_left = run.state in ("stopped", "interrupted") and run.can_continue
     yield "State", STATES[run.state] + (", and can be continued from its last checkpoint" if is_left else "")
-    yield "Images seen", f"{run.kimg:.4g} of {run.total_kimg:.4g} thousand"
+    yield "Images seen", f"{format_kimg(run.kimg)} of {format_kimg(run.total_kimg)} thousand"
     pace = run.sec_per_kimg
     if pace is not None:
         yield "Pace", f"{pace:.3g} s per thousand images, snapshots and scores included"
-        if run.state != "finished" and run.total_kimg > run.kimg:
-            left = format_time(pace * (run.total_kimg - run.kimg)).strip()
-            yield "Time left", f"{left} of training"
+        left_sec = _left_sec(run, pace)
+        if run.state != "finished" and left_sec > 0:
+            yield "Time left", f"{format_time(left_sec).strip()} of training"
     if run.best is not None:
         best = run.best
         yield "Best snapshot", f"{best['snapshot']}: {best['score']} {best['value']:.4g} after {best['kimg']:g} kimg"
@@ -129,12 +130,22 @@ def _facts(run: RunRecords) -> Iterator[tuple[str, str]]:
     yield "Last report", written if is_over else f"{written}; reload this page after the next snapshot"
 
 
+def _left_sec(run: RunRecords, sec_per_kimg: float) -> float:
+    """Return the seconds until a run will have its length, in images or in time."""
+    limit_sec = finite(run.options.get("time_limit_sec"))
+    if limit_sec is None:
+        return sec_per_kimg * (run.total_kimg - run.kimg)
+    total_kimg = finite(run.options.get("total_kimg"))
+    by_images = math.inf if total_kimg is None else sec_per_kimg * (total_kimg - run.kimg)
+    return min(by_images, limit_sec - read_spent_sec(run.folder))
+
+
 def _overview(runs: Sequence[RunRecords]) -> Html:
     rows = [
         [
             run.name,
             STATES[run.state].partition(",")[0].partition(":")[0],
-            f"{run.kimg:.4g} of {run.total_kimg:.4g}",
+            f"{format_kimg(run.kimg)} of {format_kimg(run.total_kimg)}",
             "-" if run.sec_per_kimg is None else f"{run.sec_per_kimg:.3g}",
             "-" if run.best is None else f"{run.best['score']} {run.best['value']:.4g} at {run.best['kimg']:g} kimg",
             str(len(run.monitor.warnings)),
@@ -173,7 +184,8 @@ def _with_flags(text: str) -> Html:
 
 
 def _span(first_kimg: float, last_kimg: float) -> str:
-    return f"at {first_kimg:.4g} kimg" if first_kimg == last_kimg else f"from {first_kimg:.4g} to {last_kimg:.4g} kimg"
+    first, last = format_kimg(first_kimg), format_kimg(last_kimg)
+    return f"at {first} kimg" if first_kimg == last_kimg else f"from {first} to {last} kimg"
 
 
 def _samples(runs: Sequence[RunRecords], number: int) -> Html | None:
@@ -226,9 +238,10 @@ def commands(run: RunRecords) -> Iterator[tuple[str, str]]:
     has_labels = bool(_settings(run, "training_set_kwargs").get("use_labels"))
     if run.can_continue:
         limit_sec = finite(run.options.get("time_limit_sec"))
+        total_kimg = finite(run.options.get("total_kimg")) or run.total_kimg  # not the length that --time has planned
         spent_sec = read_spent_sec(run.folder)
         is_longer = run.state == "finished"
-        longer = [flag_to_train_longer(run.kimg, run.total_kimg, limit_sec, spent_sec)] if is_longer else []
+        longer = [flag_to_train_longer(run.kimg, total_kimg, limit_sec, spent_sec)] if is_longer else []
         command = how_to_run("train.py", f"--continue={run.folder}", *longer)
         yield "Train further" if longer else "Continue", command
     elif newest is not None and not is_checkpoint(str(newest)):

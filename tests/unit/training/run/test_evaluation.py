@@ -69,7 +69,7 @@ def test_a_run_that_ends_in_tick_0_is_not_scored(tmp_path):
 
 def test_results_are_returned_and_written(tmp_path, capsys):
     values = evaluation(tmp_path).run(torch.nn.Identity(), tmp_path / "network-snapshot-000004.pkl")
-    assert values == {"level": 3.0}
+    assert values == {"level": {"level": 3.0}}
     line = json.loads((tmp_path / "metric-level.jsonl").read_text())
     assert (line["results"], line["metric"], line["snapshot_pkl"]) == (
         {"level": 3.0},
@@ -81,7 +81,9 @@ def test_results_are_returned_and_written(tmp_path, capsys):
 
 def test_a_metric_that_fails_is_reported_and_left_out(tmp_path):
     said = []
-    assert evaluation(tmp_path, said, metrics=["broken", "level"]).run(torch.nn.Identity(), None) == {"level": 3.0}
+    assert evaluation(tmp_path, said, metrics=["broken", "level"]).run(torch.nn.Identity(), None) == {
+        "level": {"level": 3.0}
+    }
     assert said == ["Metric broken failed: ZeroDivisionError: no images"]
 
 
@@ -96,7 +98,7 @@ def test_scores_against_other_images_with_the_detector_that_was_chosen(tmp_path)
 
 def test_results_that_cannot_be_written_are_reported(tmp_path, capsys):
     said = []
-    assert evaluation(tmp_path / "absent", said).run(torch.nn.Identity(), None) == {"level": 3.0}
+    assert evaluation(tmp_path / "absent", said).run(torch.nn.Identity(), None) == {"level": {"level": 3.0}}
     assert said == []
     assert "metric-level.jsonl cannot be written: No such file or directory" in capsys.readouterr().out
 
@@ -135,7 +137,7 @@ def _evaluate_in_process(folder, world, init_method):
 def test_rank_0_looks_for_weights_writes_results_and_tells_the_others(tmp_path):
     launch(functools.partial(_evaluate_in_process, tmp_path), 2)
     said = ["Metric fid50k_full is switched off: offline"]
-    assert json.loads((tmp_path / "rank0.json").read_text()) == [["level"], said, 1, {"level": 3.0}, 1.0]
-    assert json.loads((tmp_path / "rank1.json").read_text()) == [["level"], said, 0, {"level": 3.0}, 1.0]
+    assert json.loads((tmp_path / "rank0.json").read_text()) == [["level"], said, 1, {"level": {"level": 3.0}}, 1.0]
+    assert json.loads((tmp_path / "rank1.json").read_text()) == [["level"], said, 0, {"level": {"level": 3.0}}, 1.0]
     (line,) = (tmp_path / "metric-level.jsonl").read_text().splitlines()
     assert json.loads(line)["num_gpus"] == 2

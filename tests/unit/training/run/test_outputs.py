@@ -10,6 +10,7 @@ from training import checkpoint
 from training.dataset import ImageFolderDataset
 from training.image_grid import SampleGrid
 from training.run import outputs
+from training.run.counters import Counters
 from training.run.log import Console, RunLog
 from training.run.outputs import CHECKPOINT, SNAPSHOT, Outputs
 from training.run.settings import TrainingSettings
@@ -25,7 +26,7 @@ def files(tmp_path):
     settings = TrainingSettings(run_dir=str(tmp_path), progress="plain", **tiny_options(data, 100))
     with SMALL_GRIDS:
         samples = SampleGrid(ImageFolderDataset(data), 8, torch.device("cpu"))
-    written = Outputs(settings, samples, Console(True, "plain"), log_bytes=0, cur_nimg=0)
+    written = Outputs(settings, samples, Console(True, "plain"), log_bytes=0, counters=Counters(steps_per_kimg=1))
     yield written
     written.close()
 

@@ -46,6 +46,8 @@ class WeightSettings:
 class EntryPoint:
     """An installed package."""
 
+    module = "theirs"
+
     def __init__(self, *found: Configuration) -> None:
         self.found = found
 
@@ -111,7 +113,8 @@ def test_a_folder_beside_training_adds_configurations(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("name", ["auto", "cifar", "msconD"])
 def test_two_configurations_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     install(monkeypatch, configuration(name))
-    with pytest.raises(ValueError, match=rf"^--cfg={name} is defined twice; rename or uninstall one of the methods$"):
+    said = rf"^--cfg={name} is defined by both .+ and the package theirs; rename or remove one of the methods$"
+    with pytest.raises(ValueError, match=said):
         configurations()
 
 

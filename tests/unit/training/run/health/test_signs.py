@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from training.run.health.history import DIVERSITY, LEAK, NEAREST_REAL, WINDOW_TICKS
@@ -113,6 +114,26 @@ def test_leaks():
     assert kinds == [[], [], ["augmentation_leaks"]]
     assert "4.0 times closer to augmented images" in only_text(monitor)
     assert "--ada-max-p" in only_text(monitor)
+
+
+def test_grids_of_one_image():
+    """The diversity is exactly 0 each time, and each tick repeats what was measured last, in float32."""
+    monitor = Monitor(OPTIONS)
+    monitor.add_tick(tick(0, **{DIVERSITY: 0.9}))
+    for kimg, is_collapsed in ((40, False), (80, True)):
+        monitor.add_measurements({DIVERSITY: 0.0})
+        assert ("mode_collapse" in monitor.kinds()) == is_collapsed
+        monitor.add_tick(tick(kimg, **{DIVERSITY: 0.0}))
+        assert ("mode_collapse" in monitor.kinds()) == is_collapsed
+
+
+def test_the_ticks_after_a_grid_repeat_it():
+    monitor = Monitor(OPTIONS)
+    for kimg, measured in ((0, 1 / 3), (40, 2 / 3)):
+        monitor.add_measurements({DIVERSITY: measured})
+        for _ in range(3):
+            monitor.add_tick(tick(kimg, **{DIVERSITY: float(np.float32(measured))}))
+    assert monitor.history.measured[DIVERSITY] == [1 / 3, 2 / 3]
 
 
 def test_mode_collapse():

@@ -68,6 +68,28 @@ def test_charts(page):
     assert len(charts["Losses"]["x"]) == 25
 
 
+def test_long_runs_and_their_pace(tmp_path):
+    """What snapshots and scores cost is part of the pace, however many ticks lie between them."""
+    run_dir = write_run(tmp_path / "run", num_ticks=40, num_grids=10, kimg_per_tick=600)
+    lines = [json.loads(line) for line in (run_dir / "stats.jsonl").read_text().splitlines()]
+    for number, line in enumerate(lines, 1):  # 15 s per kimg, and a day per snapshot, of which there are four
+        line["Timing/total_sec"]["mean"] = 15 * 600 * number + 86400 * ((number - 1) // 10)
+    (run_dir / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    records = read_records(run_dir, max_points=4)
+    assert records.sec_per_kimg == pytest.approx(15 + 86400 / 6000, rel=0.01)
+    assert [kimg for kimg, _value in records.scores["fid50k_full"]][-1] == 24000
+    assert "<dd>24000 of 24000 thousand</dd>" in write_run_page(run_dir).read_text()
+
+
+def test_the_time_left_of_a_run_of_a_given_time(run_dir):
+    records = read_records(run_dir)
+    spent_sec = records.curves["Timing/total_sec"].mean[-1]
+    records.state = "running"
+    records.options["time_limit_sec"] = spent_sec + 3600
+    records.options["total_kimg"] = 1e6
+    assert "<dt>Time left</dt><dd>1h 00m 00s of training</dd>" in run_page([records])
+
+
 def test_commands_can_be_pasted(run_dir):
     found = dict(commands(read_records(run_dir)))
     assert shlex.split(found["Train further"])[-2:] == [f"--continue={run_dir}", "--kimg=202"]
@@ -87,8 +109,9 @@ def test_commands_follow_the_options_of_the_run(run_dir):
         metric_set_kwargs={"path": "held out.zip"},
         object_detector="scenes",
         time_limit_sec=3600,
+        total_kimg=1e6,
     )
-    records.total_kimg = 1e6
+    records.total_kimg = records.kimg  # as planned when the time was over
     found = {what: shlex.split(command) for what, command in commands(records)}
     assert "--class=0" in found["Generate images"]
     assert found["Score"][-2:] == ["--metricdata=held out.zip", "--object-detector=scenes"]
