@@ -33,7 +33,7 @@ POSITIVE = click.IntRange(min=1)
 @click.option(
     "--resize-filter", type=click.Choice([*RESIZE_FILTERS]), default="lanczos", show_default=True, help="Resize filter"
 )
-@click.option("--mode", type=click.Choice(["auto", *MODES]), default="auto", show_default=True, help="Colour mode")
+@click.option("--mode", type=click.Choice(["auto", *MODES]), default="auto", show_default=True, help="Color mode")
 @click.option(
     "--bits",
     metavar="INT",
@@ -93,7 +93,7 @@ def main(
     stretched.
 
     Images are rotated as their EXIF orientation says. Only the first frame of an animation is used. Palette and CMYK
-    images become RGB, transparent parts become white, and colour profiles are ignored. Grey images stay grey if all
+    images become RGB, transparent parts become white, and color profiles are ignored. Grey images stay grey if all
     are grey; otherwise choose --mode=rgb or --mode=grey. For 16-bit values, the upper 8 bits are kept, or, with
     --bits=12, the upper 8 of the lower 12; PGM files say by themselves which they use. Images may have up to 256
     megapixels; those of more than 64 are converted one at a time and take 2 GiB of memory or more.

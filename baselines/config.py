@@ -117,9 +117,9 @@ def regularize_always(kwargs: dict[str, Any]) -> None:
 
 
 def check_san(kwargs: Mapping[str, Any]) -> None:
-    """Refuse labels, with which the last layer of D is another one for each, and heads that are normalised already."""
+    """Refuse labels, with which the last layer of D is another one for each, and heads that are normalized already."""
     if kwargs["D_kwargs"]["class_name"] == PROJECTED["discriminator"]:
-        raise ValueError("--san=1 has no meaning for heads with spectral normalisation, as in --cfg=projected")
+        raise ValueError("--san=1 has no meaning for heads with spectral normalization, as in --cfg=projected")
     if kwargs["training_set_kwargs"].get("use_labels"):
         raise ValueError("--san=1 is not defined for D conditioned on labels; use --cond=0")
 

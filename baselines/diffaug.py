@@ -14,7 +14,7 @@ from torch_utils import persistence
 
 @persistence.persistent_class
 class DiffAugment(torch.nn.Module):
-    """Random colour, translation and cutout, one draw per image.
+    """Random color, translation and cutout, one draw per image.
 
     Args:
         diffaug_policy: Comma list of 'color', 'translation', 'cutout', in the order in which they are applied.
@@ -50,7 +50,7 @@ class DiffAugment(torch.nn.Module):
 def change_color(
     img: torch.Tensor, brightness: torch.Tensor, saturation: torch.Tensor, contrast: torch.Tensor
 ) -> torch.Tensor:
-    """Shift by brightness - 0.5, scale the colours by 2 saturation and everything by contrast + 0.5.
+    """Shift by brightness - 0.5, scale the colors by 2 saturation and everything by contrast + 0.5.
 
     Args:
         img: [N, C, H, W].
@@ -81,7 +81,7 @@ def cut_out(img: torch.Tensor, centers: list[torch.Tensor], sides: list[int]) ->
 
     Args:
         img: [N, C, H, W].
-        centers: Row and column of its centre, [N] each; of an even side it is the pixel after the middle.
+        centers: Row and column of its center, [N] each; of an even side it is the pixel after the middle.
         sides: Its height and width in pixels.
     """
     row_inside, column_inside = (

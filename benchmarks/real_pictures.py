@@ -26,7 +26,7 @@ from metrics.objects.registry import load_object_detector
 from training.data.grid import write_png
 
 FRAME_DISTANCE = 5
-"""Half a second: neighbouring frames hardly differ."""
+"""Half a second: neighboring frames hardly differ."""
 STREET_TILE_PX, STREET_STRIDE_PX = 192, 96
 MOVED_LEVELS, MOVED_SHARE = 25, 0.02
 """A tile shows something if so many of its pixels differ by so many grey levels from the median of all frames."""

@@ -44,7 +44,7 @@ def make_work(iteration: Iteration) -> Works:
 
 
 def iteration_sec(iteration: Iteration, seconds: dict[str, float]) -> float:
-    """Seconds per iteration: phases of lazy regularisation are not in each."""
+    """Seconds per iteration: phases of lazy regularization are not in each."""
     return seconds[AROUND] + sum(seconds[phase.name] / phase.interval for phase in iteration.phases)
 
 

@@ -24,14 +24,14 @@ READING = (
     "the longest training time, without snapshots and metrics, that every run has had; between two snapshots a score "
     "is interpolated linearly, and a dash means that a method had no scored snapshot by then. Times are wall-clock "
     "times of this machine: whatever else ran on it is in them.",
-    "Best is the best snapshot of each run, which favours methods whose scores vary; last is the end of the run.",
+    "Best is the best snapshot of each run, which favors methods whose scores vary; last is the end of the run.",
     "The mean over the second half of the snapshots, up to equal images, scatters less than one of them, so it is what "
     "differences are taken of. They are compared by Welch's t interval, which supposes that seeds scatter normally and "
     "takes no account of how many methods and scores are compared here.",
 )
 PRETRAINED_NOTE = (
     "* The discriminator uses a backbone pretrained on ImageNet. Frechet distances in features of related "
-    "networks favour it beyond what people see (arXiv 2203.06026): they are no evidence between it and methods without "
+    "networks favor it beyond what people see (arXiv 2203.06026): they are no evidence between it and methods without "
     "a mark."
 )
 
@@ -132,15 +132,13 @@ def _curves(comparison: Comparison, score: str) -> Iterator[Html]:
 
 
 def _marks(comparison: Comparison, score: str) -> Iterator[Html]:
-    """Explain the marks in a table, and name the methods that this score favours."""
+    """Explain the marks in a table, and name the methods that this score favors."""
     if any(result.is_pretrained for result in comparison.methods):
         yield tag("p", PRETRAINED_NOTE, class_="note")
-    favoured = [
-        result.method.label for result in comparison.methods if any(score in run.related for run in result.runs)
-    ]
-    if favoured:
+    favored = [result.method.label for result in comparison.methods if any(score in run.related for run in result.runs)]
+    if favored:
         words = "whose discriminator looks through a network akin to the one that this score is measured in"
-        yield tag("p", f"This score favours {', '.join(favoured)}, {words}.", class_="note")
+        yield tag("p", f"This score favors {', '.join(favored)}, {words}.", class_="note")
 
 
 def is_object_score(score: str) -> bool:

@@ -13,7 +13,7 @@ import torch
 
 import dnnlib
 from dnnlib.util import UserError
-from metrics.catalogue import CATEGORY_METRICS, FEATURE_METRICS, OBJECT_METRICS, ObjectMetric
+from metrics.catalog import CATEGORY_METRICS, FEATURE_METRICS, OBJECT_METRICS, ObjectMetric
 from metrics.detectors import EFFLITE1, find_weights, trained_on
 from metrics.joint_failure import result_of_rank0
 from metrics.metric_utils import MetricOptions

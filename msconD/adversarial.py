@@ -18,7 +18,7 @@ PerScale = Mapping[int, torch.Tensor]
 
 
 def scale_weights(scales: Sequence[int], weights: Sequence[float] | None) -> dict[int, float]:
-    """Return the weight of each scale, normalised to sum to 1; None weighs them equally.
+    """Return the weight of each scale, normalized to sum to 1; None weighs them equally.
 
     Raises:
         ValueError: The number of weights is not that of the scales.
@@ -51,7 +51,7 @@ def weighted_sum(values: PerScale, weights: Mapping[int, float]) -> torch.Tensor
 
 
 def r1_score(logits: PerScale, weights: Mapping[int, float], mode: str) -> torch.Tensor:
-    """Reduce the logits of each image to the scalar whose squared gradient norm R1 penalises.
+    """Reduce the logits of each image to the scalar whose squared gradient norm R1 penalizes.
 
     Args:
         logits: Logits of all scales.

@@ -1,6 +1,6 @@
 """Compatibility shims: what code of 2021 relies on and current Python, PyTorch and SciPy no longer offer.
 
-Each shim tests for the missing behaviour instead of comparing version numbers.
+Each shim tests for the missing behavior instead of comparing version numbers.
 """
 
 from __future__ import annotations

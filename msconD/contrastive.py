@@ -210,7 +210,7 @@ def sample_queries(valid: torch.Tensor, num: int) -> torch.Tensor:
 
 
 def unit(proj: torch.Tensor) -> torch.Tensor:
-    """Normalise embeddings [N, E, ...] of any float type over E, in float32 or better."""
+    """Normalize embeddings [N, E, ...] of any float type over E, in float32 or better."""
     return F.normalize(proj.to(torch.promote_types(proj.dtype, torch.float32)), dim=1, eps=1e-8)
 
 
@@ -238,7 +238,7 @@ def instance_nt_xent(
     keys = queries if gather is None else gather(pairs).flatten(0, 1)  # [2 * K, E]
     columns = torch.arange(len(keys), device=keys.device)  # [2 * K]
     itself = columns[: len(queries)]  # [2 * N]
-    partner = itself ^ 1  # views of an image are neighbours
+    partner = itself ^ 1  # views of an image are neighbors
 
     is_itself = columns == itself[:, None]  # [2 * N, 2 * K]
     logits = similarity(queries, keys, temperature).masked_fill(is_itself, EXCLUDED)

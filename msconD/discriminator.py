@@ -198,7 +198,7 @@ class MsConDDiscriminator(Discriminator):
     Args:
         c_dim: Width of the labels, 0 without labels.
         img_resolution: Height and width of the image, a power of two.
-        img_channels: Colour channels.
+        img_channels: Color channels.
         scales: Heights of the maps with logits: 1, the image as a whole, and powers of two from 4 to half of
             ``img_resolution``.
         proj_dim: E; 0 for a multi-scale discriminator without projection heads.

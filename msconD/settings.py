@@ -154,7 +154,7 @@ class AdversarialSettings(_Checked):
     adv_weights: Sequence[float] | None = _setting(
         None,
         WEIGHTS,
-        "Weights of the adversarial losses by scale, the global one first, normalised to sum to 1.",
+        "Weights of the adversarial losses by scale, the global one first, normalized to sum to 1.",
         "equal, as in SPADE",
     )
     r1_mode: str = _setting(
@@ -191,7 +191,7 @@ class LossSettings(AdversarialSettings):
     con_scale_weights: Sequence[float] | None = _setting(
         None,
         WEIGHTS,
-        "Weights of the contrastive losses by scale, the global one first, normalised to sum to 1.",
+        "Weights of the contrastive losses by scale, the global one first, normalized to sum to 1.",
         "equal, as in CUT",
     )
     con_views: str = _setting(
@@ -205,7 +205,7 @@ class LossSettings(AdversarialSettings):
         [0.2, 1.0], AREA, "Smallest and largest fraction of the image area that a crop covers.", "DenseCL"
     )
     con_color_p: float = _setting(
-        0.8, click.FloatRange(min=0, max=1), "Probability of each colour transform of a view.", "SimCLR"
+        0.8, click.FloatRange(min=0, max=1), "Probability of each color transform of a view.", "SimCLR"
     )
     con_temp: float = _setting(
         0.2, click.FloatRange(min=MIN_TEMPERATURE), "Temperature that divides the cosines.", "DenseCL, InsGen"

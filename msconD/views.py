@@ -1,9 +1,9 @@
 """Random views of images, and the distances between the cells of their feature maps.
 
-A view is a random crop, flipped at random, resized to the size of the image and changed in colour. Its geometry is an
+A view is a random crop, flipped at random, resized to the size of the image and changed in color. Its geometry is an
 affine map theta from view to image coordinates, both in [-1, 1] with y pointing down and pixels being areas
 (``align_corners=False``). Two thetas determine which cells of two feature maps show the same place, measured as by Xie
-et al., "Propagate Yourself" (arXiv:2011.10043, section 3.1): the distance of the cell centres over the diagonal of the
+et al., "Propagate Yourself" (arXiv:2011.10043, section 3.1): the distance of the cell centers over the diagonal of the
 larger cell.
 
 Crops lie inside the image and only magnify, so that nothing outside needs a mask and nothing needs anti-aliasing.
@@ -32,7 +32,7 @@ COLOR_KWARGS: dict[str, Any] = {
     "saturation": 1,
     "saturation_std": 0.5,
 }
-"""Colour transforms of a view; hue_max is a tenth of a turn, as in the colour jitter of contrastive methods."""
+"""Color transforms of a view; hue_max is a tenth of a turn, as in the color jitter of contrastive methods."""
 
 
 class ViewSampler:
@@ -60,7 +60,7 @@ class ViewSampler:
         return sample_thetas(len(img), (smallest, largest), img.device)
 
     def __call__(self, img: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-        """Return the view of each image [N, C, height, width] through its theta, with random changes of colour."""
+        """Return the view of each image [N, C, height, width] through its theta, with random changes of color."""
         view = apply_thetas(img, theta)
         return view if self.recolor is None else self.recolor(view)
 
@@ -111,7 +111,7 @@ def apply_thetas(img: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
     return F.grid_sample(img, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def cell_centres(theta: torch.Tensor, size: int) -> torch.Tensor:
+def cell_centers(theta: torch.Tensor, size: int) -> torch.Tensor:
     """Locate the cells of the views' feature maps in the image: [N, P, 2] (x, y) for maps of ``size`` x ``size``."""
     ticks = (torch.arange(size, device=theta.device, dtype=theta.dtype) * 2 + 1) / size - 1
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
@@ -133,12 +133,12 @@ def cell_distances(theta1: torch.Tensor, theta2: torch.Tensor, size: int) -> tor
         size: H of the feature maps.
 
     Returns:
-        [N, P, P]; where both views have the same square geometry, neighbours are sqrt(1/2) apart.
+        [N, P, P]; where both views have the same square geometry, neighbors are sqrt(1/2) apart.
     """
-    centres1, centres2 = (cell_centres(theta, size).unflatten(1, (size, size)) for theta in (theta1, theta2))
+    centers1, centers2 = (cell_centers(theta, size).unflatten(1, (size, size)) for theta in (theta1, theta2))
     diagonal = torch.maximum(cell_diagonals(theta1, size), cell_diagonals(theta2, size))[:, None, None]
     # Without rotation x depends on the column of a cell only, and y on its row.
-    x = (centres1[:, 0, :, None, 0] - centres2[:, 0, None, :, 0]) / diagonal  # [N, column i, column j]
-    y = (centres1[:, :, 0, None, 1] - centres2[:, None, :, 0, 1]) / diagonal  # [N, row i, row j]
+    x = (centers1[:, 0, :, None, 0] - centers2[:, 0, None, :, 0]) / diagonal  # [N, column i, column j]
+    y = (centers1[:, :, 0, None, 1] - centers2[:, None, :, 0, 1]) / diagonal  # [N, row i, row j]
     squared = y.square()[:, :, None, :, None] + x.square()[:, None, :, None, :]  # [N, row i, column i, row j, column j]
     return squared.sqrt_().flatten(3, 4).flatten(1, 2)

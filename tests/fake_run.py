@@ -103,6 +103,6 @@ def _means(tick: int, kimg_per_tick: float) -> dict[str, float]:
 
 
 def _write_grid(path: Path, rng: np.random.Generator) -> None:
-    colours = rng.integers(0, 255, [ROWS * 4, COLUMNS * 4, 3], np.uint8)
-    picture = colours.repeat(SIDE_PX // 4, axis=0).repeat(SIDE_PX // 4, axis=1)
+    colors = rng.integers(0, 255, [ROWS * 4, COLUMNS * 4, 3], np.uint8)
+    picture = colors.repeat(SIDE_PX // 4, axis=0).repeat(SIDE_PX // 4, axis=1)
     Image.fromarray(picture).save(path)

@@ -65,7 +65,7 @@ def mapping(state: State, z: torch.Tensor | None, c: torch.Tensor | None) -> tor
 
 
 def modulated_conv(state: State, x: torch.Tensor, w: torch.Tensor, up: int = 1) -> torch.Tensor:
-    """Features of a synthesis layer before noise, bias and activation; a colour layer has 1x1 weights."""
+    """Features of a synthesis layer before noise, bias and activation; a color layer has 1x1 weights."""
     styles = fully_connected(part(state, "affine."), w)
     size = state["weight"].shape[2]
     images = []

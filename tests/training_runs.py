@@ -38,10 +38,10 @@ BATCH = 4
 SMALL_GRIDS = unittest.mock.patch("training.image_grid.grid_size", return_value=(4, 3))
 
 
-def write_dataset(path: Path, num=NUM_IMAGES, resolution=RESOLUTION, mode="RGB", labelled=True) -> Path:
-    """A zip of random images, labelled 0, 1, 2 in turn."""
+def write_dataset(path: Path, num=NUM_IMAGES, resolution=RESOLUTION, mode="RGB", labeled=True) -> Path:
+    """A zip of random images, labeled 0, 1, 2 in turn."""
     files = images(num, size=(resolution, resolution), mode=mode)
-    return write_zip(path, files, [[name, i % 3] for i, name in enumerate(files)] if labelled else None)
+    return write_zip(path, files, [[name, i % 3] for i, name in enumerate(files)] if labeled else None)
 
 
 def tiny_options(data: Path, total_nimg: int, z_dim=8, **flags) -> dict:

@@ -62,8 +62,8 @@ MULTIPLIERS = (
 
 _GREY = np.full([3, 3], 1 / 3)
 _CROSS = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
-_COLOUR_BASIS = np.stack([_GREY, np.eye(3) - _GREY, _CROSS]).reshape(3, 9)
-"""The matrices P, I - P and K of `AugmentPipe._recolour`."""
+_COLOR_BASIS = np.stack([_GREY, np.eye(3) - _GREY, _CROSS]).reshape(3, 9)
+"""The matrices P, I - P and K of `AugmentPipe._recolor`."""
 
 
 @persistence.persistent_class
@@ -89,8 +89,8 @@ class AugmentPipe(torch.nn.Module):
         xfrac_std: Standard deviation of the shift, as a fraction of the image size.
         brightness: Add a constant.
         contrast: Scale the values about 0.
-        lumaflip: Reverse light and dark but keep the colours, in half of the cases.
-        hue: Rotate the colours about the grey axis.
+        lumaflip: Reverse light and dark but keep the colors, in half of the cases.
+        hue: Rotate the colors about the grey axis.
         saturation: Scale the distance from the grey axis.
         brightness_std: Standard deviation of the constant; images lie in [-1, 1].
         contrast_std: Standard deviation of log2 of the contrast.
@@ -197,7 +197,7 @@ class AugmentPipe(torch.nn.Module):
             return images
         draws = _Draws(images, debug_percentile)
         images = self._transform_geometry(images, draws)
-        images = self._recolour(images, draws)
+        images = self._recolor(images, draws)
         images = self._filter_bands(images, draws)
         images = self._add_noise(images, draws)
         return self._cut_out(images, draws)
@@ -207,7 +207,7 @@ class AugmentPipe(torch.nn.Module):
         return _warp(images, reduce(torch.matmul, transforms), self.Hz_geom) if transforms else images
 
     def _inverse_geometry(self, draws: _Draws, height: int, width: int) -> Iterator[torch.Tensor]:
-        """Yield the inverse of each transform ``[N, 3, 3]``, in pixels from the centre: x_in = product @ x_out."""
+        """Yield the inverse of each transform ``[N, 3, 3]``, in pixels from the center: x_in = product @ x_out."""
         p = self.p
         size = misc.constant([width, height], dtype=p.dtype, device=p.device)
         if self.xflip > 0:
@@ -235,8 +235,8 @@ class AugmentPipe(torch.nn.Module):
             shift = draws.apply(self.xfrac * p, draws.normal(2) * self.xfrac_std)
             yield _translation(-shift * size)
 
-    def _recolour(self, images: torch.Tensor, draws: _Draws) -> torch.Tensor:
-        """Apply the colour transforms as one affine map.
+    def _recolor(self, images: torch.Tensor, draws: _Draws) -> torch.Tensor:
+        """Apply the color transforms as one affine map.
 
         All but the offset scale the grey axis (``luma``) or scale and rotate the plane across it (``chroma``, ``hue``),
         hence commute: ``luma * P + chroma * (cos(hue) * (I - P) + sin(hue) * K)``, where P projects on the grey axis
@@ -260,7 +260,7 @@ class AugmentPipe(torch.nn.Module):
         if images.shape[1] == 1:
             offset, luma = _send(torch.stack([offset, luma])[:, :, None, None, None], images.device)
             return (images + offset) * luma
-        basis = misc.constant(_COLOUR_BASIS, dtype=p.dtype, device=p.device)
+        basis = misc.constant(_COLOR_BASIS, dtype=p.dtype, device=p.device)
         coefficients = torch.stack([luma, chroma * hue.cos(), chroma * hue.sin()], dim=1)
         matrices = (coefficients @ basis).reshape(-1, 3, 3)
         shifts = (luma * offset)[:, None, None].expand(-1, 3, 1)
@@ -390,7 +390,7 @@ def _warp(images: torch.Tensor, inverse: torch.Tensor, lowpass: torch.Tensor) ->
 
     Args:
         images: ``[N, C, H, W]``.
-        inverse: ``[N, 3, 3]`` on the CPU, output to input positions in pixels from the image centre.
+        inverse: ``[N, 3, 3]`` on the CPU, output to input positions in pixels from the image center.
         lowpass: Orthogonal wavelet filter ``[12]`` for both changes of resolution, so the identity changes nothing.
     """
     if (inverse == torch.eye(3, dtype=inverse.dtype)).all():

@@ -1,6 +1,6 @@
 """Losses of StyleGAN2 and the order in which they are accumulated.
 
-Non-saturating logistic loss (arXiv 1406.2661), R1 (arXiv 1801.04406) and path-length regularisation (arXiv 1912.04958,
+Non-saturating logistic loss (arXiv 1406.2661), R1 (arXiv 1801.04406) and path-length regularization (arXiv 1912.04958,
 section 3.2). Terms are pure functions that return one value per image; `StyleGAN2Loss` orders the forward and backward
 passes.
 """

@@ -2,7 +2,7 @@
 
 Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (arXiv 1912.04958) and "Training Generative
 Adversarial Networks with Limited Data" (arXiv 2006.06676). All weights start as N(0, 1) and are scaled at run time
-("equalised learning rate", arXiv 1710.10196), so that one learning rate suits every layer.
+("equalized learning rate", arXiv 1710.10196), so that one learning rate suits every layer.
 
 Snapshots carry the text of this file and run it on its own: it must stay one file that imports only what the official
 code has too.
@@ -11,7 +11,7 @@ Letters in shapes: N batch, I, O input and output channels, H, W pixels, k kerne
 
 Arguments that recur:
     z_dim, c_dim, w_dim: Width of the latents z, the labels c (0 without labels) and the intermediate latents w.
-    img_resolution, img_channels: Height and width of the image (a power of two) and its colour channels.
+    img_resolution, img_channels: Height and width of the image (a power of two) and its color channels.
     in_channels, out_channels, kernel_size, up, down: Geometry of a convolution; sampling factors are integers.
     resample_filter: Taps of the low-pass filter of up- and downsampling.
     activation: A key of `bias_act.activation_funcs`.
@@ -88,7 +88,7 @@ def modulated_conv2d(
     fused_modconv: bool = True,
     conv_dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
-    """Convolve with per-sample scales of the input channels, and renormalise the output (arXiv 1912.04958, sec. 2.2).
+    """Convolve with per-sample scales of the input channels, and renormalize the output (arXiv 1912.04958, sec. 2.2).
 
     Per-sample weights are never built for larger kernels: scaling the input by the styles and the output by the
     demodulation coefficients gives the same values with one ordinary convolution.
@@ -503,10 +503,10 @@ class SynthesisLayer(torch.nn.Module):
 
 @persistence.persistent_class
 class ToRGBLayer(torch.nn.Module):
-    """Modulated convolution from features to colours, without demodulation.
+    """Modulated convolution from features to colors, without demodulation.
 
     Args:
-        out_channels: Colour channels.
+        out_channels: Color channels.
     """
 
     def __init__(
@@ -527,7 +527,7 @@ class ToRGBLayer(torch.nn.Module):
         self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
 
     def forward(self, x: torch.Tensor, w: torch.Tensor, fused_modconv: bool = True) -> torch.Tensor:
-        """``x`` [N, I, H, W] under style ``w`` [N, w_dim] to colours ``[N, O, H, W]``."""
+        """``x`` [N, I, H, W] under style ``w`` [N, w_dim] to colors ``[N, O, H, W]``."""
         styles = self.affine(w) * self.weight_gain
         x = modulated_conv2d(x, self.weight, styles, padding=self.padding, demodulate=False)
         return bias_act.bias_act(x, self.bias.to(x.dtype), clamp=self.conv_clamp)

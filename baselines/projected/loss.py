@@ -96,7 +96,7 @@ class ProjectedLoss(Loss):
         backward(loss + self.additional_terms("generated", logits, img, inputs.gen_c, inputs.gen_z), gain)
 
     def _train_discriminator(self, inputs: Round, sync: bool, gain: float) -> None:
-        """Pass generated and real images separately: batch normalisation sees one kind at a time."""
+        """Pass generated and real images separately: batch normalization sees one kind at a time."""
         with torch.no_grad():
             fake_img, _ws = self.run_G(inputs.gen_z, inputs.gen_c, sync=False, is_for_D=True)
         fake = self.run_D(fake_img, inputs.gen_c, sync=False)

@@ -80,7 +80,7 @@ def hashes(folder):
 
 @pytest.mark.slow
 def test_the_checkout_trains_with_the_method_and_opens_its_snapshots_alone(checkout, attach, tmp_path):
-    data, before = write_dataset(tmp_path / "photos.zip", labelled=False), hashes(checkout)
+    data, before = write_dataset(tmp_path / "photos.zip", labeled=False), hashes(checkout)
     (tmp_path / "runs").mkdir()
     output = attach(
         *("train.py", f"--outdir={tmp_path / 'runs'}", f"--data={data}", "--mirror", "yes"),
@@ -120,7 +120,7 @@ def test_the_checkout_trains_with_the_method_and_opens_its_snapshots_alone(check
 
 @pytest.mark.slow
 def test_settings_that_do_not_suit_the_images_leave_no_run_folder(attach, tmp_path):
-    data = write_dataset(tmp_path / "photos.zip", labelled=False)
+    data = write_dataset(tmp_path / "photos.zip", labeled=False)
     (tmp_path / "runs").mkdir()
     flags = [f"--outdir={tmp_path / 'runs'}", f"--data={data}", "--cfg=msconD", "--scales=1-16"]
     errors = attach("train.py", *flags, status=1).splitlines()
@@ -131,7 +131,7 @@ def test_settings_that_do_not_suit_the_images_leave_no_run_folder(attach, tmp_pa
 
 @pytest.mark.slow
 def test_started_processes_are_attached_too_and_this_repository_stays_out_of_sight(attach, tmp_path):
-    data = write_dataset(tmp_path / "photos.zip", labelled=False)
+    data = write_dataset(tmp_path / "photos.zip", labeled=False)
     (tmp_path / "runs").mkdir()
     flags = [f"--outdir={tmp_path / 'runs'}", f"--data={data}", "--gpus=2", "--cfg=multiscale", "--scales=1-8"]
     attach("train.py", *flags, cwd=REPOSITORY)

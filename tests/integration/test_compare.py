@@ -88,7 +88,7 @@ def lines(outdir: Path, pattern: str) -> int:
 
 @pytest.mark.slow
 def test_killed_twice_gives_the_same_page(tmp_path):
-    data = write_dataset(tmp_path / "images.zip", num=64, resolution=16, labelled=False)
+    data = write_dataset(tmp_path / "images.zip", num=64, resolution=16, labeled=False)
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     run(alone, data, tmp_path)
 

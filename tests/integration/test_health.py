@@ -84,11 +84,11 @@ def test_mode_collapse(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_memorisation(tmp_path, capsys):
+def test_memorization(tmp_path, capsys):
     data = write_plain_images(tmp_path / "data.zip")
     flags = {"glr": 0.005, "dlr": 0.005, "gamma": 0.1}
     kinds, said = warnings_of_a_run(tmp_path, capsys, data, 400, flags, {"ema_kimg": 0.05})
-    assert "memorisation" in kinds
+    assert "memorization" in kinds
     assert any(line.startswith("Warning: samples repeat training images") for line in said)
 
 

@@ -106,7 +106,7 @@ def test_the_legend_shows_the_dashes(browser, folder):
     generator, discriminator, *_ = found = json.loads(looks)
     assert len(set(found)) == 4
     assert ["gradient" in mark for mark in found] == [False, True, False, True]
-    assert generator.partition(")")[0] in discriminator  # of one colour
+    assert generator.partition(")")[0] in discriminator  # of one color
 
 
 def test_the_slider_follows_the_keyboard(browser, folder):

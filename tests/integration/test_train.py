@@ -33,7 +33,7 @@ from training.run.options_file import write_options
 
 
 @pytest.mark.parametrize(
-    ("mode", "side_px", "labelled", "write"),
+    ("mode", "side_px", "labeled", "write"),
     [
         ("RGB", 16, True, write_zip),
         ("L", 16, False, write_folder),
@@ -44,10 +44,10 @@ from training.run.options_file import write_options
         pytest.param("RGB", 256, False, write_zip, marks=pytest.mark.slow),
     ],
 )
-def test_every_kind_of_dataset(tmp_path, mode, side_px, labelled, write):
+def test_every_kind_of_dataset(tmp_path, mode, side_px, labeled, write):
     files = images(12, size=(side_px, side_px), mode=mode)
-    data = write(tmp_path / "data.zip", files, [[name, i % 3] for i, name in enumerate(files)] if labelled else None)
-    options = tiny_options(data, 12, cond=labelled, mirror=True, cbase=side_px)
+    data = write(tmp_path / "data.zip", files, [[name, i % 3] for i, name in enumerate(files)] if labeled else None)
+    options = tiny_options(data, 12, cond=labeled, mirror=True, cbase=side_px)
     run_dir = tmp_path / "run"
     assert train_here(run_dir, options, image_snapshot_ticks=1, network_snapshot_ticks=1)
     with Image.open(run_dir / "fakes000000.png") as image:

@@ -23,7 +23,7 @@ PAGE = REPOSITORY / "docs/architecture.md"
 
 @dataclass(frozen=True)
 class Part:
-    """Modules of one layer; they and their neighbours on that layer may import each other, but not in a circle."""
+    """Modules of one layer; they and their neighbors on that layer may import each other, but not in a circle."""
 
     name: str
     holds: str

@@ -17,7 +17,7 @@ from training.snapshots.portable import save_portable
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
-class MeanColour(torch.nn.Module):
+class MeanColor(torch.nn.Module):
     """A TorchScript detector in place of Inception and VGG16."""
 
     def forward(self, img: torch.Tensor, return_features: bool = False) -> torch.Tensor:
@@ -32,7 +32,7 @@ def detector_dir(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         for name in (detectors.INCEPTION, detectors.VGG16):
-            torch.jit.script(MeanColour()).save(folder / f"{name}.pt")
+            torch.jit.script(MeanColor()).save(folder / f"{name}.pt")
     return folder
 
 

@@ -10,7 +10,7 @@ from tests.unit.comparison.fake_runs import write_comparison
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("data") / "images.zip", labelled=False)
+    return write_dataset(tmp_path_factory.mktemp("data") / "images.zip", labeled=False)
 
 
 def run(*arguments):
@@ -59,7 +59,7 @@ def test_what_is_refused(tmp_path, data, monkeypatch, flags, words):
 
 def test_real_images_of_another_size_are_refused(tmp_path, data, monkeypatch):
     monkeypatch.setattr(compare, "compare", lambda *_, **__: pytest.fail("it was not refused"))
-    other = write_dataset(tmp_path / "other.zip", resolution=32, labelled=False)
+    other = write_dataset(tmp_path / "other.zip", resolution=32, labeled=False)
     flags = ["--cfgs=stylegan2", "--kimg=1", f"--score-extra=--data={other}"]
     result = run(f"--outdir={tmp_path / 'out'}", f"--data={data}", *flags)
     assert f"--score-extra: {other} has images of 32 px, but training images have 16 px" in result.output

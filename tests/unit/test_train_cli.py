@@ -48,7 +48,7 @@ def folder(tmp_path_factory):
     """Things that command lines name."""
     folder = tmp_path_factory.mktemp("cli")
     write_dataset(folder / "data.zip")
-    write_dataset(folder / "plain.zip", labelled=False)
+    write_dataset(folder / "plain.zip", labeled=False)
     write_dataset(folder / "wide.zip", resolution=32)
     write_folder(folder / "sizes", {"a.png": encode(random_image()), "b.png": encode(random_image(size=(16, 16)))})
     write_folder(folder / "oblong", images(2, size=(16, 8)))

@@ -46,7 +46,7 @@ def setup_filter(
 
     Raises:
         ValueError: ``f`` has more than two dimensions or no taps, is 2D although ``separable`` is True, or cannot be
-            normalised as its taps sum to 0.
+            normalized as its taps sum to 0.
     """
     taps = torch.as_tensor(1.0 if f is None else f, dtype=torch.float32, device=device)
     if taps.ndim > 2 or taps.numel() == 0:
@@ -62,7 +62,7 @@ def setup_filter(
     if taps.ndim == 1 and not separable:
         taps = torch.outer(taps, taps)
     if normalize and taps.sum() == 0:
-        raise ValueError("setup_filter: the taps of f sum to 0 and cannot be normalised; use normalize=False")
+        raise ValueError("setup_filter: the taps of f sum to 0 and cannot be normalized; use normalize=False")
     if normalize:
         taps = taps / taps.sum()
     if flip_filter:
@@ -160,13 +160,13 @@ def downsample2d(
 
 
 def pads_for_upsampling(f: torch.Tensor | None, up: tuple[int, int], padding: Sequence[int]) -> list[int]:
-    """Return ``padding`` [x0, x1, y0, y1] plus the padding that centres the filter on the upsampled image."""
+    """Return ``padding`` [x0, x1, y0, y1] plus the padding that centers the filter on the upsampled image."""
     (fw, fh), (up_x, up_y), (x0, x1, y0, y1) = filter_size(f), up, padding
     return [x0 + (fw + up_x - 1) // 2, x1 + (fw - up_x) // 2, y0 + (fh + up_y - 1) // 2, y1 + (fh - up_y) // 2]
 
 
 def pads_for_downsampling(f: torch.Tensor | None, down: tuple[int, int], padding: Sequence[int]) -> list[int]:
-    """Return ``padding`` [x0, x1, y0, y1] plus the padding that centres the filter before downsampling."""
+    """Return ``padding`` [x0, x1, y0, y1] plus the padding that centers the filter before downsampling."""
     (fw, fh), (down_x, down_y), (x0, x1, y0, y1) = filter_size(f), down, padding
     return [
         x0 + (fw - down_x + 1) // 2,

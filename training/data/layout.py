@@ -1,4 +1,4 @@
-"""The size and colours that all images of a dataset must share, and the command that converts them."""
+"""The size and colors that all images of a dataset must share, and the command that converts them."""
 
 from __future__ import annotations
 

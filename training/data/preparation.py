@@ -141,7 +141,7 @@ def to_8_bit(image: Image.Image, bits: int = MAX_BITS) -> Image.Image:
     """Convert to mode L if the image is grey, else to RGB; transparent parts become white.
 
     The upper 8 of the ``bits`` that 16-bit grey values use are kept. For 16-bit RGB, Pillow itself keeps the upper
-    8. Colour profiles are ignored.
+    8. Color profiles are ignored.
 
     Raises:
         BadImageError: 32-bit integer or floating-point pixels, whose range is unknown, or values of more than ``bits``.

@@ -129,5 +129,5 @@ def _values(report: Report, bits: int) -> Iterator[str]:
     elif after.high - after.low < MIN_CONTRAST:
         yield (
             f"Warning: all pixel values are between {after.low} and {after.high}, out of 0 to 255; masks, and 16-bit "
-            "colour images that use fewer bits, must be scaled first"
+            "color images that use fewer bits, must be scaled first"
         )

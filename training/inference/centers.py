@@ -1,7 +1,7 @@
-"""Multi-modal truncation: w moves towards the nearest of several centres, not towards the mean.
+"""Multi-modal truncation: w moves towards the nearest of several centers, not towards the mean.
 
 Self-Distilled StyleGAN (arXiv:2202.12211, section 3.2): for varied images the mean of w shows nothing in particular, so
-that truncation towards it loses both variety and quality. The centres are found by k-means in W; distances are
+that truncation towards it loses both variety and quality. The centers are found by k-means in W; distances are
 Euclidean.
 """
 
@@ -11,7 +11,7 @@ import torch
 
 MAX_ITERATIONS = 100
 _BATCH = 1 << 14
-"""Samples whose distances from all centres are in memory at a time: 512 MiB for 4096 centres."""
+"""Samples whose distances from all centers are in memory at a time: 512 MiB for 4096 centers."""
 
 
 def k_means(w: torch.Tensor, num_centers: int, seed: int) -> torch.Tensor:
@@ -19,7 +19,7 @@ def k_means(w: torch.Tensor, num_centers: int, seed: int) -> torch.Tensor:
 
     Args:
         w: Samples ``[N, w_dim]``, N at least ``num_centers``.
-        num_centers: Number of centres.
+        num_centers: Number of centers.
         seed: Seed of the random start.
 
     Returns:
@@ -31,7 +31,7 @@ def k_means(w: torch.Tensor, num_centers: int, seed: int) -> torch.Tensor:
     for _ in range(MAX_ITERATIONS):
         sizes = torch.bincount(nearest, minlength=num_centers)[:, None]
         sums = torch.zeros_like(centers).index_add_(0, nearest, w)
-        centers = torch.where(sizes > 0, sums / sizes, centers)  # an empty cluster keeps its centre
+        centers = torch.where(sizes > 0, sums / sizes, centers)  # an empty cluster keeps its center
         previous, nearest = nearest, _nearest(w, centers)
         if torch.equal(previous, nearest):
             break
@@ -40,7 +40,7 @@ def k_means(w: torch.Tensor, num_centers: int, seed: int) -> torch.Tensor:
 
 
 def _nearest(w: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
-    """Number of the centre ``[K, w_dim]`` that is nearest to each sample ``[N, w_dim]``: int64 [N]."""
+    """Number of the center ``[K, w_dim]`` that is nearest to each sample ``[N, w_dim]``: int64 [N]."""
     return torch.cat([torch.cdist(part, centers).argmin(dim=1) for part in w.split(_BATCH)])
 
 
@@ -56,12 +56,12 @@ def _spread_start(w: torch.Tensor, num_centers: int, rng: torch.Generator) -> to
 
 
 def truncate(ws: torch.Tensor, centers: torch.Tensor, psi: float) -> torch.Tensor:
-    """Move ws ``[N, L, w_dim]`` of single w, the same in all layers, towards the nearest centre.
+    """Move ws ``[N, L, w_dim]`` of single w, the same in all layers, towards the nearest center.
 
     Args:
         ws: The latents, without truncation.
-        centers: The centres, ``[K, w_dim]``.
-        psi: 1 changes nothing, 0 gives the centre.
+        centers: The centers, ``[K, w_dim]``.
+        psi: 1 changes nothing, 0 gives the center.
     """
     centers = centers.to(ws)
     center = centers[torch.cdist(ws[:, 0], centers).argmin(dim=1)][:, None]

@@ -70,8 +70,8 @@ def ganspace(w: torch.Tensor) -> torch.Tensor:
     Returns:
         Unit vectors ``[w_dim, w_dim]``, float64, on the CPU, those of the largest variance first.
     """
-    centred = w.cpu().double() - w.cpu().double().mean(dim=0)
-    _variances, vectors = torch.linalg.eigh(centred.T @ centred)
+    centered = w.cpu().double() - w.cpu().double().mean(dim=0)
+    _variances, vectors = torch.linalg.eigh(centered.T @ centered)
     return _with_signs(vectors.T.flip(0))
 
 

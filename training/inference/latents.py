@@ -76,7 +76,7 @@ def seed_latents(
     """Check what the options of seeds ask for.
 
     Raises:
-        UserError: The network cannot do it, or the centres are for another network or class.
+        UserError: The network cannot do it, or the centers are for another network or class.
     """
     label = options.choose_label(G, class_idx, device)
     if centers is None:

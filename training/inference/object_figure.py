@@ -23,8 +23,8 @@ MAX_IMAGES_MIB = 4096
 """All images are kept until the figure is drawn: 1365 of 1024 px in RGB."""
 
 _BATCH = 16
-_BOX_COLOUR = (255, 64, 64)
-_TEXT_COLOUR = (255, 255, 255)
+_BOX_COLOR = (255, 64, 64)
+_TEXT_COLOR = (255, 255, 255)
 
 
 def find_objects(images: Sequence[np.ndarray], detector: ObjectDetector) -> list[Detections]:
@@ -106,7 +106,7 @@ def _cell(image: np.ndarray, boxes: torch.Tensor, factor: int) -> Image.Image:
     draw = ImageDraw.Draw(cell)
     for box in boxes.tolist():
         x0, y0, x1, y1 = (round(edge * factor) for edge in box)
-        draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=_BOX_COLOUR, width=2)
+        draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=_BOX_COLOR, width=2)
     return cell
 
 
@@ -114,4 +114,4 @@ def _write(figure: Image.Image, text: str, top: int) -> None:
     draw = ImageDraw.Draw(figure)
     box = draw.textbbox((4, top + 4), text)
     draw.rectangle((box[0] - 2, box[1] - 2, box[2] + 2, box[3] + 2), fill=(0, 0, 0))
-    draw.text((4, top + 4), text, fill=_TEXT_COLOUR)
+    draw.text((4, top + 4), text, fill=_TEXT_COLOR)

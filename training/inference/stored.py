@@ -1,4 +1,4 @@
-"""Vectors in W in a file: directions or centres, with the settings that made them, for one mapping network."""
+"""Vectors in W in a file: directions or centers, with the settings that made them, for one mapping network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class StoredVectors:
     Attributes:
         kind: ``'directions'`` or ``'centers'``.
         vectors: ``[K, w_dim]``, float32; directions have unit length.
-        deviations: Standard deviation of w along each direction ``[K]``; ones for centres.
+        deviations: Standard deviation of w along each direction ``[K]``; ones for centers.
         settings: How they were made: plain data.
     """
 

@@ -41,7 +41,7 @@ RESUME_SOURCES: dict[str, str] = {
     "celebahq256": _NVIDIA + "celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl",
     "lsundog256": _NVIDIA + "lsundog-res256-paper256-kimg100000-noaug.pkl",
 }
-"""Published networks by their ``--resume`` names; their weights come under a licence of their own."""
+"""Published networks by their ``--resume`` names; their weights come under a license of their own."""
 
 
 def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:

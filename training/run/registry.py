@@ -73,7 +73,7 @@ class Configuration:
     aug: str = "ada"
     """Default of ``--aug``."""
     is_pretrained: bool = False
-    """Whether D has a pretrained backbone, which distances in features of related networks favour."""
+    """Whether D has a pretrained backbone, which distances in features of related networks favor."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Defaults of settings of ``aug``, where they differ from its own."""
     check: Callable[[Mapping[str, Any]], None] | None = None

@@ -1,6 +1,6 @@
 """Networks with non-finite weights: refused, or repaired if only the mean of w is affected.
 
-StyleGAN2-ADA can write such means: a forward pass over uninitialised memory in training mode leaves NaN in
+StyleGAN2-ADA can write such means: a forward pass over uninitialized memory in training mode leaves NaN in
 ``mapping.w_avg``, and a running mean never recovers from it. Images without truncation are not affected.
 """
 

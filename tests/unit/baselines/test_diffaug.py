@@ -58,9 +58,9 @@ def test_ranges():
     areas = {int((image[0] == 0).sum()) for image in cut}
     assert max(areas) == 64, "half of the side"
     assert min(areas) == 16, "at a corner a quarter of it"
-    coloured = DiffAugment("color")(torch.zeros([2000, 3, 2, 2]))
-    assert -0.5 <= float(coloured.min()) < -0.48
-    assert 0.48 < float(coloured.max()) <= 0.5
+    colored = DiffAugment("color")(torch.zeros([2000, 3, 2, 2]))
+    assert -0.5 <= float(colored.min()) < -0.48
+    assert 0.48 < float(colored.max()) <= 0.5
 
 
 def test_one_draw_per_image_and_gradients():

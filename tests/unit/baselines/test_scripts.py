@@ -20,7 +20,7 @@ RESOLUTION_PX = 64  # the smallest with gates
 
 @pytest.fixture
 def network(tmp_path):
-    """A snapshot whose statistics of batch normalisation are not the initial ones, and its generator."""
+    """A snapshot whose statistics of batch normalization are not the initial ones, and its generator."""
     G = FastGANGenerator(z_dim=8, c_dim=0, img_resolution=RESOLUTION_PX, img_channels=3, ngf=4)
     for module in G.modules():
         if isinstance(module, BatchNorm2d):

@@ -1,7 +1,7 @@
 """Two gloo processes compute the gradients of one process with the whole batch, where nothing is kept per process.
 
-Without what differs by definition: random draws (each process has its own), batch normalisation (Projected GAN and
-FastGAN normalise each pass), LeCam's running means and APA's images (each process has its own), and several rounds
+Without what differs by definition: random draws (each process has its own), batch normalization (Projected GAN and
+FastGAN normalize each pass), LeCam's running means and APA's images (each process has its own), and several rounds
 (InsGen's second round sees the keys of the first).
 """
 

@@ -151,14 +151,14 @@ def test_what_is_not_complete_is_said(outdir):
     assert "Not complete" in (outdir / "comparison.md").read_text()
 
 
-def test_scores_that_favour_a_method(outdir):
+def test_scores_that_favor_a_method(outdir):
     for path in outdir.glob("stylegan2/*/*/metric-fd_tiny.jsonl"):
         protocol = '"protocol": {"related_pretrained_D": true, "pretrained_D": "A (ImageNet)"}'
         path.write_text(path.read_text().replace('"metric":', f'{protocol}, "metric":'))
     write_report(read_plan(outdir), {})
     text = (outdir / "comparison.html").read_text()
     assert "stylegan2 *" in text
-    assert "This score favours stylegan2, whose discriminator looks through a network akin" in text
+    assert "This score favors stylegan2, whose discriminator looks through a network akin" in text
 
 
 def test_counts_of_objects_have_no_direction(outdir):

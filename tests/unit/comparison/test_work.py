@@ -26,7 +26,7 @@ run.mkdir(exist_ok=True)
 (run / "training_options.json").write_text(json.dumps({"training_set_kwargs": {"use_labels": "--cond=1" in sys.argv}}))
 with open(run.parent / "commands", "a") as file:
     file.write(json.dumps(sys.argv[1:]) + "\\n")
-BEHAVIOUR
+BEHAVIOR
 for name in ("000000", "000001", "000002"):
     (run / f"network-snapshot-{name}.pkl").touch()
 kimg = [int(word.partition("=")[2]) for word in sys.argv if word.startswith("--kimg")][0]
@@ -48,8 +48,8 @@ def folder(tmp_path, monkeypatch):
         signal.signal(number, handler)
 
 
-def set_train(tmp_path, behaviour):
-    (tmp_path / "train.py").write_text(FAKE_TRAIN.replace("BEHAVIOUR", behaviour))
+def set_train(tmp_path, behavior):
+    (tmp_path / "train.py").write_text(FAKE_TRAIN.replace("BEHAVIOR", behavior))
 
 
 class Scorer:

@@ -238,7 +238,7 @@ def test_missing_package_is_one_line_that_says_what_to_do(monkeypatch):
         find_weights(EFFLITE1)
 
 
-class MeanColour(torch.nn.Module):
+class MeanColor(torch.nn.Module):
     def forward(self, img: torch.Tensor, return_features: bool = False) -> torch.Tensor:
         features = img.to(torch.float32).mean((2, 3))
         return features if return_features else features.softmax(1)
@@ -248,7 +248,7 @@ def test_loads_torchscript_once_without_a_warning(tmp_path):
     path = tmp_path / "mean.pt"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.script(MeanColour()).save(path)
+        torch.jit.script(MeanColor()).save(path)
     detector = get_detector(str(path))
     module = detectors.load_detector(detector, path, torch.device("cpu"))
     img = torch.randint(256, [2, 3, 5, 5], dtype=torch.uint8)

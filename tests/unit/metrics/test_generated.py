@@ -66,15 +66,15 @@ def test_z_is_normal():
     assert abs(np.corrcoef(z, rowvar=False) - np.eye(4)).max() < 0.1
 
 
-def labelled(tmp_path):
+def labeled(tmp_path):
     files = image_files.images(6, size=(8, 8))
     labels = [[name, index % 3] for index, name in enumerate(files)]
-    path = image_files.write_folder(tmp_path / "labelled", files, labels)
+    path = image_files.write_folder(tmp_path / "labeled", files, labels)
     return construct_class_by_name(**tiny.dataset_kwargs(path, use_labels=True))
 
 
 def test_labels_come_from_the_dataset(tmp_path):
-    dataset = labelled(tmp_path)
+    dataset = labeled(tmp_path)
     rngs = [item_rng(0, index) for index in range(60)]
     labels = draw_labels(rngs, 3, dataset, CPU)
     assert labels.shape == (60, 3)
@@ -86,8 +86,8 @@ def test_labels_come_from_the_dataset(tmp_path):
 
 def test_refuses_a_dataset_without_fitting_labels(tmp_path):
     rngs = [item_rng(0, 0)]
-    with pytest.raises(UserError, match="conditional on 2 label values, found 3 per image in dataset 'labelled'"):
-        draw_labels(rngs, 2, labelled(tmp_path), CPU)
+    with pytest.raises(UserError, match="conditional on 2 label values, found 3 per image in dataset 'labeled'"):
+        draw_labels(rngs, 2, labeled(tmp_path), CPU)
     with pytest.raises(UserError, match="found no dataset"):
         draw_labels(rngs, 2, None, CPU)
 

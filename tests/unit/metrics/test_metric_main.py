@@ -7,7 +7,7 @@ import torch
 
 from dnnlib.util import UserError
 from metrics import detectors, metric_main, metric_utils, perceptual_path_length
-from metrics.catalogue import FeatureMetric
+from metrics.catalog import FeatureMetric
 from metrics.detectors import DINOV2, EFFLITE1, INCEPTION, NANODET, VGG16
 from metrics.frechet_inception_distance import compute_fid
 from metrics.metric_utils import FeatureStats

@@ -13,7 +13,7 @@ def naive_precision_recall(real, gen, nhood_size):
     real, gen = (x.half().double().numpy() for x in (real, gen))
 
     def share_inside(items, manifold):
-        radii = [np.sort(np.linalg.norm(manifold - centre, axis=1))[nhood_size] for centre in manifold]
+        radii = [np.sort(np.linalg.norm(manifold - center, axis=1))[nhood_size] for center in manifold]
         return np.mean([(np.linalg.norm(manifold - item, axis=1) <= radii).any() for item in items])
 
     return share_inside(gen, real), share_inside(real, gen)
@@ -39,7 +39,7 @@ def test_agrees_with_the_definition(nhood_size, constant_feature):
 
 def test_hand_made_line():
     real, gen = torch.tensor([[0.0], [1.0], [2.0], [10.0]]), torch.tensor([[0.5], [3.5], [30.0]])
-    # Radii to the nearest neighbour: real 1, 1, 1, 8; generated 3, 3, 26.5.
+    # Radii to the nearest neighbor: real 1, 1, 1, 8; generated 3, 3, 26.5.
     assert precision_recall(real, gen, nhood_size=1) == (2 / 3, 1.0)
 
 

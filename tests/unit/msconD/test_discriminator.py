@@ -182,7 +182,7 @@ def test_labels_reach_local_logits_only_where_asked() -> None:
 
 
 def dense(x: torch.Tensor, layer: torch.nn.Module) -> torch.Tensor:
-    """A 1x1 convolution with equalised learning rate."""
+    """A 1x1 convolution with equalized learning rate."""
     weight = layer.weight[:, :, 0, 0] / layer.weight.shape[1] ** 0.5
     bias = 0 if layer.bias is None else layer.bias[:, None, None]
     return torch.einsum("oi,nihw->nohw", weight, x) + bias

@@ -252,7 +252,7 @@ def test_real_images_as_a_view_add_up_from_passes_of_their_own(phase: str, monke
 
 
 class PlaceD(torch.nn.Module):
-    """Discriminator whose embeddings are the colours of the image."""
+    """Discriminator whose embeddings are the colors of the image."""
 
     scales, proj_dim = (1, 8, 16), 3
 

@@ -1,4 +1,4 @@
-"""Views: tracked centres, distances and their known statistics, and what a sampler makes of its settings."""
+"""Views: tracked centers, distances and their known statistics, and what a sampler makes of its settings."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def positives(theta1: torch.Tensor, theta2: torch.Tensor, size: int, within: flo
 
 
 @pytest.mark.parametrize("size", [8, 16])
-def test_centres_are_where_the_view_shows_them(size: int) -> None:
+def test_centers_are_where_the_view_shows_them(size: int) -> None:
     torch.manual_seed(0)
     size_px = 256
     # Crops that stay a pixel inside: at the very border the ramp is clamped.
     theta = torch.cat([views.sample_thetas(20, AREA) * 0.99, FLIP * 0.99])
     view = views.apply_thetas(ramp_images(len(theta), size_px), theta)
     seen = F.adaptive_avg_pool2d(view, size).flatten(2).mT
-    error_px = (seen - views.cell_centres(theta, size)).abs().max() * size_px / 2
+    error_px = (seen - views.cell_centers(theta, size)).abs().max() * size_px / 2
     assert error_px < 0.01
     assert (theta[:, 0, 0] < 0).any()
 
@@ -71,11 +71,11 @@ def test_identity_view_is_the_image() -> None:
     assert torch.allclose(views.apply_thetas(img, views.identity_thetas(2)), img, atol=1e-5)
 
 
-@pytest.mark.parametrize(("size", "neighbourly"), [(8, 4.5), (16, 4.75)])
-def test_same_geometry_matches_each_cell_with_itself(size: int, neighbourly: float) -> None:
+@pytest.mark.parametrize(("size", "neighborly"), [(8, 4.5), (16, 4.75)])
+def test_same_geometry_matches_each_cell_with_itself(size: int, neighborly: float) -> None:
     theta = views.identity_thetas(1)
     assert torch.equal(positives(theta, theta, size)[0], torch.eye(size * size, dtype=torch.bool))
-    assert positives(theta, theta, size, within=0.71)[0].sum(1).float().mean() == neighbourly
+    assert positives(theta, theta, size, within=0.71)[0].sum(1).float().mean() == neighborly
 
 
 def test_flipping_reverses_x_only() -> None:
@@ -87,8 +87,8 @@ def test_flipping_reverses_x_only() -> None:
 def test_the_larger_cell_sets_the_unit() -> None:
     half = torch.tensor([[[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]])
     full = views.identity_thetas(1)
-    centre_of_half, centre_of_full = torch.tensor([-0.25, -0.25]), torch.tensor([-0.5, -0.5])
-    expected = (centre_of_half - centre_of_full).norm() / (1.0 * 2**0.5)
+    center_of_half, center_of_full = torch.tensor([-0.25, -0.25]), torch.tensor([-0.5, -0.5])
+    expected = (center_of_half - center_of_full).norm() / (1.0 * 2**0.5)
     assert torch.isclose(views.cell_distances(half, full, 2)[0, 0, 0], expected)
 
 
@@ -140,7 +140,7 @@ def test_views_may_be_the_images_themselves() -> None:
 
 
 @pytest.mark.parametrize("color_p", [0.0, 0.3, 1.0])
-def test_colours_change_with_the_given_probability(color_p: float) -> None:
+def test_colors_change_with_the_given_probability(color_p: float) -> None:
     torch.manual_seed(5)
     img = torch.rand(400, 3, 4, 4)
     sample = sampler(geom="none", color_p=color_p)

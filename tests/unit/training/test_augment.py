@@ -15,8 +15,8 @@ from training.augment import AugmentPipe
 
 BLIT = {"xflip": 1, "rotate90": 1, "xint": 1}
 GEOM = {"scale": 1, "rotate": 1, "aniso": 1, "xfrac": 1}
-COLOUR = {"brightness": 1, "contrast": 1, "lumaflip": 1, "hue": 1, "saturation": 1}
-BGC = BLIT | GEOM | COLOUR
+COLOR = {"brightness": 1, "contrast": 1, "lumaflip": 1, "hue": 1, "saturation": 1}
+BGC = BLIT | GEOM | COLOR
 ALL = BGC | {"imgfilter": 1, "noise": 1, "cutout": 1}
 
 NUM_DRAWS = 20_000
@@ -55,8 +55,8 @@ def geometry(pipe: AugmentPipe, width: int = 40, height: int = 24) -> np.ndarray
     return reduce(torch.matmul, pipe._inverse_geometry(draws, height, width)).double().numpy()
 
 
-def colours(pipe: AugmentPipe) -> tuple[np.ndarray, np.ndarray]:
-    """Draw NUM_DRAWS colour maps ([3, 3], [3]): what the pipe does to black and to the three unit colours."""
+def colors(pipe: AugmentPipe) -> tuple[np.ndarray, np.ndarray]:
+    """Draw NUM_DRAWS color maps ([3, 3], [3]): what the pipe does to black and to the three unit colors."""
     points = torch.cat([torch.zeros(3, 1), torch.eye(3)], dim=1)[None, :, None, :]  # [1, 3, 1, 4]
     mapped = run(pipe, points.repeat(NUM_DRAWS, 1, 1, 1))[:, :, 0].double().numpy()
     return mapped[:, :, 1:] - mapped[:, :, :1], mapped[:, :, 0]
@@ -240,7 +240,7 @@ def test_images_of_a_batch_get_different_transforms() -> None:
         assert (run(AugmentPipe(**{name: 1}), batch).std(dim=0) > 0.01).any(), name
 
 
-def test_grey_images_get_the_colours_of_grey_rgb_images() -> None:
+def test_grey_images_get_the_colors_of_grey_rgb_images() -> None:
     grey = make_images(6, 1, 24, 24)
     as_rgb = run(AugmentPipe(**BGC), grey.repeat(1, 3, 1, 1))
     assert_close(as_rgb, run(AugmentPipe(**BGC), grey).repeat(1, 3, 1, 1))
@@ -346,18 +346,18 @@ def test_multiplier_scales_p_of_geometry(name: str) -> None:
     assert_share(np.abs(matrices - np.eye(3)).max(axis=(1, 2)) > 1e-5, 0.2 * effective)
 
 
-@pytest.mark.parametrize("name", [*COLOUR, "imgfilter", "noise", "cutout"])
+@pytest.mark.parametrize("name", [*COLOR, "imgfilter", "noise", "cutout"])
 def test_multiplier_scales_p_of_the_rest(name: str) -> None:
     images = make_images(1, 3, 22, 22).repeat(4000, 1, 1, 1)
     changed = (run(make_pipe(0.8, **{name: 0.25}), images) - images).abs().amax(dim=[1, 2, 3]) > 1e-5
     assert_share(changed.numpy(), {"lumaflip": 0.1, "imgfilter": 1 - 0.8**4}.get(name, 0.2))
 
 
-# --- distributions: colours ---
+# --- distributions: colors ---
 
 
 def test_brightness() -> None:
-    matrices, offsets = colours(make_pipe(P, brightness=1))
+    matrices, offsets = colors(make_pipe(P, brightness=1))
     assert_share(offsets[:, 0] != 0, P)
     assert_distributed(offsets[offsets[:, 0] != 0, 0], stats.norm(0, 0.2))
     assert_close(offsets, offsets[:, :1].repeat(3, axis=1))
@@ -365,7 +365,7 @@ def test_brightness() -> None:
 
 
 def test_contrast() -> None:
-    matrices, offsets = colours(make_pipe(P, contrast=1))
+    matrices, offsets = colors(make_pipe(P, contrast=1))
     log2_contrast = np.log2(matrices[:, 0, 0])
     changed = np.abs(log2_contrast) > 1e-6
     assert_share(changed, P)
@@ -375,14 +375,14 @@ def test_contrast() -> None:
 
 
 def test_lumaflip() -> None:
-    matrices, _ = colours(make_pipe(P, lumaflip=1))
+    matrices, _ = colors(make_pipe(P, lumaflip=1))
     flipped = matrices[:, 0, 0] < 0.5
     assert_share(flipped, P / 2)
     assert_close(matrices[flipped], np.broadcast_to(np.eye(3) - 2 / 3, matrices[flipped].shape))
 
 
 def test_hue() -> None:
-    matrices, _ = colours(make_pipe(P, hue=1))
+    matrices, _ = colors(make_pipe(P, hue=1))
     angles = angle_about_grey(matrices)
     rotated = np.abs(angles) > 1e-4
     assert_share(rotated, P)
@@ -398,12 +398,12 @@ def angle_about_grey(matrices: np.ndarray) -> np.ndarray:
 
 
 def test_hue_max() -> None:
-    angles = angle_about_grey(colours(make_pipe(1, hue=1, hue_max=0.25))[0])
+    angles = angle_about_grey(colors(make_pipe(1, hue=1, hue_max=0.25))[0])
     assert_distributed(angles, stats.uniform(-math.pi / 4, math.pi / 2))
 
 
 def test_saturation() -> None:
-    matrices, _ = colours(make_pipe(P, saturation=1))
+    matrices, _ = colors(make_pipe(P, saturation=1))
     log2_saturation = np.log2(matrices[:, 0, 0] - matrices[:, 0, 1])
     changed = np.abs(log2_saturation) > 1e-5
     assert_share(changed, P)
@@ -473,7 +473,7 @@ def test_cutout() -> None:
     assert box_heights.max() == 8
     assert box_widths.max() == 16
     assert (box_heights * box_widths == (kept[changed] == 0).sum(axis=(1, 2))).all()
-    # A centre nearer to a border than half the box cuts it: 1/2 - 2 * (1/4)^2 / 2 of each axis is left on average.
+    # A center nearer to a border than half the box cuts it: 1/2 - 2 * (1/4)^2 / 2 of each axis is left on average.
     for sizes, whole in ((box_heights, 16), (box_widths, 32)):
         assert abs(sizes.mean() / whole - 7 / 16) < 0.005
     assert abs(np.corrcoef(box_heights, box_widths)[0, 1]) < 0.1

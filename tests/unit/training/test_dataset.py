@@ -251,7 +251,7 @@ ODD = {
     "not square": ({"a.png": random_image(size=(20, 16))}, "a.png is 20x16 RGB", 16),
     "not a power of two": ({"a.png": random_image(size=(12, 12))}, "a.png is 12x12 RGB", 8),
     "another size": ({"a.png": random_image(), "b.png": random_image(size=(16, 16))}, "b.png is 16x16 RGB", 8),
-    "mixed colours": ({"a.png": random_image(), "b.png": random_image(mode="L")}, "b.png is 8x8 grey", 8),
+    "mixed colors": ({"a.png": random_image(), "b.png": random_image(mode="L")}, "b.png is 8x8 grey", 8),
     "transparency": ({"a.png": random_image(mode="RGBA")}, "a.png is 8x8 RGBA", 8),
     "palette": ({"a.png": random_image().quantize()}, "a.png is 8x8 P", 8),
     "too small": ({"a.png": random_image(size=(2, 2))}, "a.png is 2x2 RGB", 4),

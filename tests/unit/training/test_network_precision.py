@@ -221,7 +221,7 @@ def test_half_precision_is_channels_last_on_accelerators(make: Callable[..., Any
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_large_styles_stay_in_range(dtype: torch.dtype) -> None:
-    """bfloat16 has the range of float32, so only float16 needs normalised weights and styles."""
+    """bfloat16 has the range of float32, so only float16 needs normalized weights and styles."""
     torch.manual_seed(0)
     x, weight, styles = torch.randn(2, 8, 4, 4), torch.randn(8, 8, 3, 3), 1e6 * (torch.rand(2, 8) + 0.5)
     convolve = conv2d_resample.conv2d_resample

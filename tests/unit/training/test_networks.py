@@ -296,7 +296,7 @@ def test_freezing_goes_from_the_image_on(architecture: str) -> None:
         assert D.state_dict().keys() == make_D(architecture=architecture).state_dict().keys()
 
 
-# --- behaviour ---
+# --- behavior ---
 
 
 def test_images_follow_their_latents() -> None:

@@ -124,7 +124,7 @@ def test_times_add_up(run_dir, options):
 
 
 @pytest.mark.slow
-def test_regularisation_is_lazy(run_dir, data, monkeypatch):
+def test_regularization_is_lazy(run_dir, data, monkeypatch):
     phases = []
     accumulate = StyleGAN2Loss.accumulate_gradients
 

@@ -6,14 +6,14 @@ from random import Random
 
 import numpy as np
 
-from training.data.scenes.canvas import NEAR_M, SHADOW, Canvas, Colour, Item, mix, upright
+from training.data.scenes.canvas import NEAR_M, SHADOW, Canvas, Color, Item, mix, upright
 from training.data.scenes.objects import WINDOW_LIGHTS
 
 ROAD_M = 5.0
 """Half the width of the road."""
 
 WALL_M = 8.5
-"""Distance of the houses from the centre line of the road; the pavement lies between road and houses."""
+"""Distance of the houses from the center line of the road; the pavement lies between road and houses."""
 
 STREET_M = 80.0
 """Length of the street."""
@@ -24,11 +24,11 @@ SKYLINE_M = 130.0
 CROSSING_M = 3.0
 """Width of a zebra crossing."""
 
-LANDS: tuple[Colour, ...] = ((96, 128, 62), (120, 132, 70), (142, 136, 124))
-KERB: Colour = (202, 200, 192)
-WHITE: Colour = (232, 230, 222)
-YELLOW: Colour = (240, 200, 70)
-TOWER_GLASS: Colour = (76, 86, 104)
+LANDS: tuple[Color, ...] = ((96, 128, 62), (120, 132, 70), (142, 136, 124))
+KERB: Color = (202, 200, 192)
+WHITE: Color = (232, 230, 222)
+YELLOW: Color = (240, 200, 70)
+TOWER_GLASS: Color = (76, 86, 104)
 
 
 def draw_sky(canvas: Canvas, rng: Random) -> None:
@@ -60,8 +60,8 @@ def draw_skyline(canvas: Canvas, rng: Random) -> None:
     while x < 80.0:
         width, height = rng.uniform(7, 16), rng.choice((10, 16, 20, 28, 40, 52)) * rng.uniform(0.8, 1.1)
         tower = Item(canvas, 0, x, SKYLINE_M)
-        colour = mix((112, 114, 130), (176, 154, 142), rng.random())
-        tower.face(upright(0, 0, width, height), colour, rng.uniform(0.7, 1.0))
+        color = mix((112, 114, 130), (176, 154, 142), rng.random())
+        tower.face(upright(0, 0, width, height), color, rng.uniform(0.7, 1.0))
         for floor in range(6, int(height), 5):
             if canvas.light.lamps_on:
                 left = rng.uniform(0.5, width - 2.5)
@@ -76,7 +76,7 @@ def draw_ground(canvas: Canvas, rng: Random, crossing_m: float | None) -> None:
 
     Args:
         canvas: Canvas to draw on.
-        rng: Random generator for colours and markings.
+        rng: Random generator for colors and markings.
         crossing_m: Depth of the zebra crossing, or None if there is none.
     """
     light, camera = canvas.light, canvas.camera
@@ -101,7 +101,7 @@ def draw_ground(canvas: Canvas, rng: Random, crossing_m: float | None) -> None:
 
 
 def _draw_markings(canvas: Canvas, rng: Random, crossing_m: float | None) -> None:
-    """Draw the edge lines of the parking lanes, the dashed centre line and the zebra crossing."""
+    """Draw the edge lines of the parking lanes, the dashed center line and the zebra crossing."""
     for side in (-1, 1):
         _draw_strip(canvas, side * 2.95, side * 3.07, NEAR_M, SKYLINE_M, WHITE, 3)
     paint = rng.choice((WHITE, YELLOW))
@@ -115,9 +115,9 @@ def _draw_markings(canvas: Canvas, rng: Random, crossing_m: float | None) -> Non
             _draw_strip(canvas, x, x + 0.62, crossing_m, crossing_m + CROSSING_M, WHITE)
 
 
-def _draw_strip(canvas: Canvas, x0: float, x1: float, z0: float, z1: float, colour: Colour, num_bands: int = 1) -> None:
+def _draw_strip(canvas: Canvas, x0: float, x1: float, z0: float, z1: float, color: Color, num_bands: int = 1) -> None:
     """Draw a strip of ground along the road, in bands of increasing length that fade into the haze."""
     for band in range(num_bands):
         near, far = z0 * (z1 / z0) ** (band / num_bands), z0 * (z1 / z0) ** ((band + 1) / num_bands)
         corners = canvas.camera.project([(x0, 0, near), (x1, 0, near), (x1, 0, far), (x0, 0, far)])
-        canvas.polygon(corners, canvas.light.shade(colour, canvas.light.clear((near + far) / 2)))
+        canvas.polygon(corners, canvas.light.shade(color, canvas.light.clear((near + far) / 2)))

@@ -1,7 +1,7 @@
 """Drawing primitives for street scenes: a pinhole camera over flat ground, light with haze, an anti-aliased canvas.
 
-Image points (u, v) lie in 0..1, u to the right, v down. World points (x, y, z) are metres to the right of the centre
-line of the road, above the ground and away from the camera. Colours are RGB in 0..255. Coordinates are rounded to
+Image points (u, v) lie in 0..1, u to the right, v down. World points (x, y, z) are meters to the right of the center
+line of the road, above the ground and away from the camera. Colors are RGB in 0..255. Coordinates are rounded to
 pixels last, so that a scene has the same content at all sizes.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 Point = tuple[float, float]
 Point3 = tuple[float, float, float]
 Box = tuple[float, float, float, float]
@@ -29,7 +29,7 @@ MIN_DRAWN_PX = 256
 COVERAGE_PX = 128
 """Side of the map of visible objects; fixed, so that the same objects are listed at all image sizes."""
 
-SHADOW: Colour = (10, 12, 24)
+SHADOW: Color = (10, 12, 24)
 
 
 def upright(x0: float, y0: float, x1: float, y1: float) -> list[Point3]:
@@ -37,8 +37,8 @@ def upright(x0: float, y0: float, x1: float, y1: float) -> list[Point3]:
     return [(x0, y0, 0), (x1, y0, 0), (x1, y1, 0), (x0, y1, 0)]
 
 
-def mix(a: Colour, b: Colour, t: float) -> Colour:
-    """Interpolate linearly from colour ``a`` (t = 0) to ``b`` (t = 1)."""
+def mix(a: Color, b: Color, t: float) -> Color:
+    """Interpolate linearly from color ``a`` (t = 0) to ``b`` (t = 1)."""
     return a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t, a[2] + (b[2] - a[2]) * t
 
 
@@ -79,15 +79,15 @@ class Light:
 
     Args:
         weight: Relative frequency.
-        sky_top: Colour of the sky overhead.
-        sky_low: Colour of the sky at the horizon.
-        tint: Factor on each colour channel of all lit surfaces.
-        haze: Colour that distant surfaces fade to.
+        sky_top: Color of the sky overhead.
+        sky_low: Color of the sky at the horizon.
+        tint: Factor on each color channel of all lit surfaces.
+        haze: Color that distant surfaces fade to.
         haze_m: Depth at which they have faded by 63 %.
         shadow: Opacity of shadows, 0..1.
-        cloud: Colour of clouds.
+        cloud: Color of clouds.
         max_clouds: Maximum number of clouds.
-        disc: Colour of the sun or moon; None if it is hidden.
+        disc: Color of the sun or moon; None if it is hidden.
         lamps_on: Whether windows, vehicles and street lights are lit.
         has_stars: Whether stars are visible.
         casts: Whether the sun is strong enough for the houses to cast shadows.
@@ -95,27 +95,27 @@ class Light:
     """
 
     weight: float
-    sky_top: Colour
-    sky_low: Colour
-    tint: Colour
-    haze: Colour
+    sky_top: Color
+    sky_low: Color
+    tint: Color
+    haze: Color
     haze_m: float
     shadow: float
-    cloud: Colour
+    cloud: Color
     max_clouds: int
-    disc: Colour | None = None
+    disc: Color | None = None
     lamps_on: bool = False
     has_stars: bool = False
     casts: bool = False
     sun_side: int = 1
 
     def clear(self, z: float) -> float:
-        """Return the fraction of a colour that is visible through the haze at depth ``z``."""
+        """Return the fraction of a color that is visible through the haze at depth ``z``."""
         return math.exp(-z / self.haze_m)
 
-    def shade(self, colour: Colour, clear: float, gain: float = 1.0) -> Colour:
-        """Return the visible colour of a surface lit with ``gain``, of which the haze leaves the fraction ``clear``."""
-        (r, g, b), (tint_r, tint_g, tint_b), (haze_r, haze_g, haze_b) = colour, self.tint, self.haze
+    def shade(self, color: Color, clear: float, gain: float = 1.0) -> Color:
+        """Return the visible color of a surface lit with ``gain``, of which the haze leaves the fraction ``clear``."""
+        (r, g, b), (tint_r, tint_g, tint_b), (haze_r, haze_g, haze_b) = color, self.tint, self.haze
         lit, dim = clear * gain, 1 - clear
         return r * tint_r * lit + haze_r * dim, g * tint_g * lit + haze_g * dim, b * tint_b * lit + haze_b * dim
 
@@ -143,41 +143,41 @@ class Canvas:
         """Return the image heights v of the pixel rows between two heights."""
         return (np.arange(round(top * self._drawn_px), round(bottom * self._drawn_px)) + 0.5) / self._drawn_px
 
-    def rows(self, top: float, colours: np.ndarray) -> None:
-        """Fill whole rows from height ``top`` downwards, one for each of ``colours`` [n, 3]."""
-        column = Image.fromarray(np.clip(colours, 0, 255).astype(np.uint8)[:, np.newaxis])
-        self._image.paste(column.resize((self._drawn_px, len(colours))), (0, round(top * self._drawn_px)))
+    def rows(self, top: float, colors: np.ndarray) -> None:
+        """Fill whole rows from height ``top`` downwards, one for each of ``colors`` [n, 3]."""
+        column = Image.fromarray(np.clip(colors, 0, 255).astype(np.uint8)[:, np.newaxis])
+        self._image.paste(column.resize((self._drawn_px, len(colors))), (0, round(top * self._drawn_px)))
 
-    def polygon(self, points: Sequence[Point], colour: Colour, ident: int = 0) -> None:
+    def polygon(self, points: Sequence[Point], color: Color, ident: int = 0) -> None:
         """Fill a polygon, which belongs to object number ``ident`` (1..255) or to none (0)."""
-        self._pen.polygon(_to_pixels(points, self._drawn_px), _to_ink(colour))
+        self._pen.polygon(_to_pixels(points, self._drawn_px), _to_ink(color))
         if ident:
             self._cover.polygon(_to_pixels(points, COVERAGE_PX), ident)
 
-    def oval(self, box: Box, colour: Colour, ident: int = 0) -> None:
+    def oval(self, box: Box, color: Color, ident: int = 0) -> None:
         """Fill the ellipse inscribed in a box (u0, v0, u1, v1)."""
-        self._pen.ellipse(_to_pixel_box(box, self._drawn_px), _to_ink(colour))
+        self._pen.ellipse(_to_pixel_box(box, self._drawn_px), _to_ink(color))
         if ident:
             self._cover.ellipse(_to_pixel_box(box, COVERAGE_PX), ident)
 
-    def veil(self, points: Sequence[Point], colour: Colour, alpha: float) -> None:
+    def veil(self, points: Sequence[Point], color: Color, alpha: float) -> None:
         """Overlay a translucent polygon; ``alpha`` is its opacity, 0..1."""
         pen = ImageDraw.Draw(self._image, "RGBA")
-        pen.polygon(_to_pixels(points, self._drawn_px), (*_to_ink(colour), int(255 * alpha)))
+        pen.polygon(_to_pixels(points, self._drawn_px), (*_to_ink(color), int(255 * alpha)))
 
-    def mist(self, box: Box, colour: Colour, alpha: float, firmness: float = 1.0) -> None:
-        """Overlay an ellipse whose opacity falls from ``alpha`` at the centre to 0 at the rim.
+    def mist(self, box: Box, color: Color, alpha: float, firmness: float = 1.0) -> None:
+        """Overlay an ellipse whose opacity falls from ``alpha`` at the center to 0 at the rim.
 
         Args:
             box: Bounding box of the ellipse (u0, v0, u1, v1).
-            colour: Colour.
-            alpha: Opacity at the centre, 0..1.
-            firmness: Slope of the fall-off; above 1 the opacity stays at ``alpha`` in a disc around the centre.
+            color: Color.
+            alpha: Opacity at the center, 0..1.
+            firmness: Slope of the fall-off; above 1 the opacity stays at ``alpha`` in a disc around the center.
         """
         left, top, right, bottom = _to_pixel_box(box, self._drawn_px)
         size = right - left + 1, bottom - top + 1
         self._image.paste(
-            _to_ink(colour), (left, top), _mist_mask(alpha, firmness).resize(size, Image.Resampling.NEAREST)
+            _to_ink(color), (left, top), _mist_mask(alpha, firmness).resize(size, Image.Resampling.NEAREST)
         )
 
     def pixels(self) -> np.ndarray:
@@ -198,8 +198,8 @@ def _to_pixel_box(box: Box, n: int) -> tuple[int, int, int, int]:
     return left, top, max(round(box[2] * n) - 1, left), max(round(box[3] * n) - 1, top)
 
 
-def _to_ink(colour: Colour) -> tuple[int, int, int]:
-    return int(colour[0]), int(colour[1]), int(colour[2])
+def _to_ink(color: Color) -> tuple[int, int, int]:
+    return int(color[0]), int(color[1]), int(color[2])
 
 
 @functools.cache
@@ -210,7 +210,7 @@ def _mist_mask(alpha: float, firmness: float) -> Image.Image:
 
 
 class Item:
-    """One object being drawn, in metres from its base: x to the right, y up, z away from the camera.
+    """One object being drawn, in meters from its base: x to the right, y up, z away from the camera.
 
     Args:
         canvas: Canvas to draw on.
@@ -234,35 +234,35 @@ class Item:
         self._clear = canvas.light.clear(z)
         self._corners: list[Point] = []
 
-    def face(self, points: Sequence[Point3], colour: Colour, gain: float = 1.0) -> None:
+    def face(self, points: Sequence[Point3], color: Color, gain: float = 1.0) -> None:
         """Fill a polygon that is part of the object's outline."""
         corners = self._project(points)
         self._corners += corners
-        self.canvas.polygon(corners, self.light.shade(colour, self._clear, gain), self.ident)
+        self.canvas.polygon(corners, self.light.shade(color, self._clear, gain), self.ident)
 
-    def detail(self, points: Sequence[Point3], colour: Colour, gain: float = 1.0, shines: bool = False) -> None:
+    def detail(self, points: Sequence[Point3], color: Color, gain: float = 1.0, shines: bool = False) -> None:
         """Fill a polygon within the outline, which reflects light or, if it ``shines``, emits it."""
-        shade = mix(self.light.haze, colour, self._clear) if shines else self.light.shade(colour, self._clear, gain)
+        shade = mix(self.light.haze, color, self._clear) if shines else self.light.shade(color, self._clear, gain)
         self.canvas.polygon(self._project(points), shade)
 
-    def oval(self, x: float, y: float, rx: float, ry: float, colour: Colour, gain: float = 1.0) -> None:
+    def oval(self, x: float, y: float, rx: float, ry: float, color: Color, gain: float = 1.0) -> None:
         """Fill an upright ellipse around (x, y) with semi-axes ``rx`` and ``ry``."""
         corners = self._project([(x - rx, y + ry, 0), (x + rx, y - ry, 0)])
         self._corners += corners
-        self.canvas.oval((*corners[0], *corners[1]), self.light.shade(colour, self._clear, gain), self.ident)
+        self.canvas.oval((*corners[0], *corners[1]), self.light.shade(color, self._clear, gain), self.ident)
 
-    def lamp(self, x: float, y: float, radius: float, colour: Colour, halo: float = 0.0) -> None:
+    def lamp(self, x: float, y: float, radius: float, color: Color, halo: float = 0.0) -> None:
         """Draw a luminous disc and, if lamps are on, a halo of ``halo`` times its radius."""
         [(u, v)] = self._project([(x, y, 0)])
         r = radius * self.canvas.camera.focal / max(self.z, NEAR_M)
         if self.light.lamps_on and halo:
-            self.canvas.mist(_around(u, v, r * halo), colour, 0.6)
-        self.canvas.oval(_around(u, v, r), colour)
+            self.canvas.mist(_around(u, v, r * halo), color, 0.6)
+        self.canvas.oval(_around(u, v, r), color)
 
-    def spot(self, x: float, rx: float, z0: float, z1: float, colour: Colour, alpha: float) -> None:
+    def spot(self, x: float, rx: float, z0: float, z1: float, color: Color, alpha: float) -> None:
         """Tint an ellipse of ground around ``x`` from depth ``z0`` to ``z1``."""
         (u0, v1), (u1, v0) = self._project([(x - rx, 0, z0), (x + rx, 0, z1)])
-        self.canvas.mist((u0, v0, u1, v1), colour, alpha, firmness=1.8)
+        self.canvas.mist((u0, v0, u1, v1), color, alpha, firmness=1.8)
 
     def shadow(self, rx: float, z0: float, z1: float) -> None:
         """Darken the ground under the object and on the side away from the sun."""

@@ -1,6 +1,6 @@
-"""The objects of a street scene: one drawing function per category, in metres relative to the base of the object.
+"""The objects of a street scene: one drawing function per category, in meters relative to the base of the object.
 
-Each function takes the item to draw and the random generator for its style. Vehicles to the left of the centre line
+Each function takes the item to draw and the random generator for its style. Vehicles to the left of the center line
 come towards the camera; those to the right drive away.
 """
 
@@ -12,37 +12,37 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from training.data.scenes.canvas import Colour, Item, Point3, mix, upright
+from training.data.scenes.canvas import Color, Item, Point3, mix, upright
 
-PAINTS: tuple[Colour, ...] = (
+PAINTS: tuple[Color, ...] = (
     (206, 32, 36), (28, 80, 178), (238, 238, 240), (34, 36, 42), (156, 162, 170), (240, 190, 36),
     (30, 128, 92), (112, 30, 44), (232, 116, 30), (104, 166, 214), (210, 200, 176),
 )  # fmt: skip
-WALLS: tuple[Colour, ...] = (
+WALLS: tuple[Color, ...] = (
     (182, 96, 72), (206, 180, 142), (154, 156, 160), (226, 216, 198), (126, 84, 70), (194, 136, 96),
     (112, 128, 148), (216, 168, 122), (166, 182, 170), (236, 208, 152),
 )  # fmt: skip
-ROOFS: tuple[Colour, ...] = ((150, 62, 46), (94, 70, 62), (84, 88, 98), (176, 86, 56))
-CLOTHES: tuple[Colour, ...] = (
+ROOFS: tuple[Color, ...] = ((150, 62, 46), (94, 70, 62), (84, 88, 98), (176, 86, 56))
+CLOTHES: tuple[Color, ...] = (
     (214, 46, 50), (40, 88, 176), (240, 236, 228), (46, 48, 56), (56, 136, 86), (240, 188, 48),
     (136, 72, 150), (236, 128, 58), (98, 110, 130), (226, 130, 162),
 )  # fmt: skip
-TROUSERS: tuple[Colour, ...] = ((38, 44, 66), (60, 58, 58), (92, 84, 72), (54, 74, 112), (130, 116, 92))
-SKINS: tuple[Colour, ...] = ((240, 200, 168), (214, 160, 122), (160, 108, 76), (104, 68, 48))
-HAIRS: tuple[Colour, ...] = ((40, 30, 26), (92, 60, 36), (190, 150, 84), (120, 116, 112))
-LEAVES: tuple[Colour, ...] = (
+TROUSERS: tuple[Color, ...] = ((38, 44, 66), (60, 58, 58), (92, 84, 72), (54, 74, 112), (130, 116, 92))
+SKINS: tuple[Color, ...] = ((240, 200, 168), (214, 160, 122), (160, 108, 76), (104, 68, 48))
+HAIRS: tuple[Color, ...] = ((40, 30, 26), (92, 60, 36), (190, 150, 84), (120, 116, 112))
+LEAVES: tuple[Color, ...] = (
     (62, 116, 46), (84, 134, 52), (46, 100, 58), (112, 140, 50), (74, 124, 60), (204, 138, 40), (178, 84, 40),
 )  # fmt: skip
-WINDOW_LIGHTS: tuple[Colour, ...] = ((255, 214, 130), (255, 232, 180), (250, 190, 96), (210, 226, 255))
-SIGNALS: tuple[Colour, ...] = ((250, 50, 40), (255, 190, 50), (60, 230, 110))
-GLASS: Colour = (52, 66, 84)
-METAL: Colour = (72, 76, 82)
-RUBBER: Colour = (24, 24, 28)
-BARK: Colour = (86, 64, 46)
-PLATE: Colour = (230, 230, 220)
-HEADLIGHT: Colour = (255, 248, 220)
-TAILLIGHT: Colour = (232, 30, 28)
-LAMPLIGHT: Colour = (255, 222, 150)
+WINDOW_LIGHTS: tuple[Color, ...] = ((255, 214, 130), (255, 232, 180), (250, 190, 96), (210, 226, 255))
+SIGNALS: tuple[Color, ...] = ((250, 50, 40), (255, 190, 50), (60, 230, 110))
+GLASS: Color = (52, 66, 84)
+METAL: Color = (72, 76, 82)
+RUBBER: Color = (24, 24, 28)
+BARK: Color = (86, 64, 46)
+PLATE: Color = (230, 230, 220)
+HEADLIGHT: Color = (255, 248, 220)
+TAILLIGHT: Color = (232, 30, 28)
+LAMPLIGHT: Color = (255, 222, 150)
 
 RIM = tuple((math.sin(math.tau * k / 10), math.cos(math.tau * k / 10)) for k in range(10))
 """A circle as (up, away) points."""
@@ -59,7 +59,7 @@ BUS_LENGTH_M = 9.0
 
 @dataclass(frozen=True)
 class Wall:
-    """A vertical plane that starts at (``x``, 0) of its object and runs ``dx`` right and ``dz`` away per metre."""
+    """A vertical plane that starts at (``x``, 0) of its object and runs ``dx`` right and ``dz`` away per meter."""
 
     length: float
     height: float
@@ -77,37 +77,37 @@ class Wall:
 def draw_building(item: Item, rng: Random) -> None:
     """Draw a block of flats or offices with a shop; the side facing the street runs along the road at x = 0."""
     height = FLOOR_M * rng.choice((3, 4, 4, 5, 6, 8, 11)) + 1.5
-    colour = rng.choice(WALLS)
-    _, street = _draw_walls(item, rng, colour, height)
-    item.detail(street.panel(0, height - 0.6, item.length, height), colour, street.gain * 1.15)
+    color = rng.choice(WALLS)
+    _, street = _draw_walls(item, rng, color, height)
+    item.detail(street.panel(0, height - 0.6, item.length, height), color, street.gain * 1.15)
     _draw_shop(item, rng, street)
 
 
 def draw_house(item: Item, rng: Random) -> None:
     """Draw a house with a gabled roof whose ridge runs along the road."""
     height = FLOOR_M * rng.choice((1, 2, 2)) + 1.5
-    colour, roof = rng.choice(WALLS), rng.choice(ROOFS)
-    front, street = _draw_walls(item, rng, colour, height)
+    color, roof = rng.choice(WALLS), rng.choice(ROOFS)
+    front, street = _draw_walls(item, rng, color, height)
     middle, top = front.dx * front.length / 2, height + rng.uniform(2.0, 3.5)
-    item.face([(0, height, 0), (2 * middle, height, 0), (middle, top, 0)], colour, front.gain)
+    item.face([(0, height, 0), (2 * middle, height, 0), (middle, top, 0)], color, front.gain)
     eaves = [(0.0, height, -0.3), (0.0, height, item.length)]
     item.face([*eaves, (middle, top, item.length), (middle, top, -0.3)], roof, street.gain * 1.1)
 
 
-def _draw_walls(item: Item, rng: Random, colour: Colour, height: float) -> tuple[Wall, Wall]:
+def _draw_walls(item: Item, rng: Random, color: Color, height: float) -> tuple[Wall, Wall]:
     """Draw the wall facing the camera and the one along the street, with windows; return both."""
     front = Wall(rng.uniform(7, 13), height, FACING_GAIN, dx=-item.flank)
     street = Wall(item.length, height, item.flank_gain, dz=1.0)
     pitch, pier = rng.choice((2.2, 3.0, 4.0)), rng.choice((0.1, 0.25, 0.3))
     for wall in (front, street):
-        item.face(wall.panel(0, 0, wall.length, height), colour, wall.gain)
+        item.face(wall.panel(0, 0, wall.length, height), color, wall.gain)
         if item.z < WINDOWS_WITHIN_M:
-            _draw_windows(item, rng, wall, colour, pitch, pier)
+            _draw_windows(item, rng, wall, color, pitch, pier)
     return front, street
 
 
-def _draw_windows(item: Item, rng: Random, wall: Wall, colour: Colour, pitch: float, pier: float) -> None:
-    """Draw a band of glass on each floor, then divide the bands by strips of wall ``pitch`` metres apart."""
+def _draw_windows(item: Item, rng: Random, wall: Wall, color: Color, pitch: float, pier: float) -> None:
+    """Draw a band of glass on each floor, then divide the bands by strips of wall ``pitch`` meters apart."""
     glass = mix(GLASS, item.light.sky_low, 0.3)
     columns = max(int(wall.length / pitch), 1)
     pitch = wall.length / columns
@@ -121,11 +121,11 @@ def _draw_windows(item: Item, rng: Random, wall: Wall, colour: Colour, pitch: fl
     half = pier * pitch
     for column in range(columns + 1):
         a = column * pitch
-        item.detail(wall.panel(max(a - half, 0), 1.0, min(a + half, wall.length), wall.height - 0.6), colour, wall.gain)
+        item.detail(wall.panel(max(a - half, 0), 1.0, min(a + half, wall.length), wall.height - 0.6), color, wall.gain)
 
 
 def _draw_shop(item: Item, rng: Random, street: Wall) -> None:
-    """Draw a shop window under a coloured sign."""
+    """Draw a shop window under a colored sign."""
     lit = item.light.lamps_on
     end = street.length - 0.4
     item.detail(street.panel(0.4, 0.3, end, 2.6), WINDOW_LIGHTS[1] if lit else GLASS, street.gain, shines=lit)
@@ -134,7 +134,7 @@ def _draw_shop(item: Item, rng: Random, street: Wall) -> None:
 
 @dataclass(frozen=True)
 class CarShape:
-    """Side view of a car in metres; ``cabin`` and ``roof`` give the near and far ends of the cabin and of its roof."""
+    """Side view of a car in meters; ``cabin`` and ``roof`` give the near and far ends of the cabin and of its roof."""
 
     length: float
     half_width: float
@@ -177,7 +177,7 @@ def _draw_wheel(item: Item, x: float, z: float, radius: float) -> None:
     item.detail([(x, radius * (1 + up / 2), z + radius * away / 2) for up, away in RIM], METAL, 1.4)
 
 
-def _draw_cabin(item: Item, shape: CarShape, paint: Colour) -> None:
+def _draw_cabin(item: Item, shape: CarShape, paint: Color) -> None:
     """Draw side windows, windscreen or rear window, and roof."""
     (c0, c1), (r0, r1) = shape.cabin, shape.roof
     w, belt, height = shape.half_width, shape.belt, shape.height
@@ -194,7 +194,7 @@ def _draw_cabin(item: Item, shape: CarShape, paint: Colour) -> None:
     item.face([(-top, height, r0), (top, height, r0), (top, height, r1), (-top, height, r1)], paint, 1.2)
 
 
-def _draw_car_end(item: Item, shape: CarShape, paint: Colour) -> None:
+def _draw_car_end(item: Item, shape: CarShape, paint: Color) -> None:
     """Draw the front or rear with wheels, bumper, number plate and lights."""
     w, belt = shape.half_width, shape.belt
     is_oncoming = item.x < 0
@@ -210,11 +210,11 @@ def _draw_car_end(item: Item, shape: CarShape, paint: Colour) -> None:
 
 def _draw_vehicle_lights(item: Item, x: float, y: float) -> None:
     is_oncoming = item.x < 0
-    colour, halo = (HEADLIGHT, 6.0) if is_oncoming else (TAILLIGHT, 4.0)
+    color, halo = (HEADLIGHT, 6.0) if is_oncoming else (TAILLIGHT, 4.0)
     if item.light.lamps_on:
-        item.spot(0.0, 1.6, -3.0, 0.2, colour, 0.35 if is_oncoming else 0.2)
+        item.spot(0.0, 1.6, -3.0, 0.2, color, 0.35 if is_oncoming else 0.2)
     for side in (-1, 1):
-        item.lamp(side * x, y, 0.13, colour, halo)
+        item.lamp(side * x, y, 0.13, color, halo)
 
 
 def draw_bus(item: Item, rng: Random) -> None:
@@ -247,8 +247,8 @@ def draw_person(item: Item, rng: Random) -> None:
     shirt, trousers = rng.choice(CLOTHES), rng.choice(TROUSERS)
     stride = rng.uniform(-0.28, 0.28)
 
-    def part(colour: Colour, gain: float, *outline: tuple[float, float]) -> None:
-        item.face([(k * x, k * y, 0.0) for x, y in outline], colour, gain)
+    def part(color: Color, gain: float, *outline: tuple[float, float]) -> None:
+        item.face([(k * x, k * y, 0.0) for x, y in outline], color, gain)
 
     item.shadow(0.4 * k, -0.25, 0.25)
     for side in (-1, 1):
@@ -283,7 +283,7 @@ def _draw_conifer(item: Item, k: float) -> None:
         item.face([(0, y * k, 0), (sun * half * k, y * k, 0), tip], LEAVES[2], 1.0)
 
 
-def _draw_crown(item: Item, rng: Random, leaf: Colour, k: float) -> None:
+def _draw_crown(item: Item, rng: Random, leaf: Color, k: float) -> None:
     """Draw clumps of leaves in three layers, each smaller, brighter and nearer to the sun than the one before."""
     tufts = [(rng.uniform(-1.1, 1.1) * k, rng.uniform(2.7, 4.8) * k, rng.uniform(0.7, 1.2) * k) for _ in range(5)]
     for shift, share, gain in ((0.0, 1.0, 0.68), (0.22, 0.75, 0.92), (0.4, 0.42, 1.15)):
@@ -308,8 +308,8 @@ def draw_traffic_light(item: Item, rng: Random) -> None:
     item.face(upright(-0.07, 0, 0.07, 2.6), METAL)
     item.face(upright(-0.24, 2.5, 0.24, 3.9), RUBBER)
     on = rng.choice(SIGNALS)
-    for k, colour in enumerate(SIGNALS):
-        shine, halo = (colour, 4.0) if colour == on else (mix(RUBBER, colour, 0.2), 0.0)
+    for k, color in enumerate(SIGNALS):
+        shine, halo = (color, 4.0) if color == on else (mix(RUBBER, color, 0.2), 0.0)
         item.lamp(0.0, 3.62 - 0.42 * k, 0.17, shine, halo)
 
 

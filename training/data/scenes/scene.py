@@ -1,6 +1,6 @@
 """A built-in dataset: street scenes with many objects of several categories, drawn from a seed and an index.
 
-A scene is laid out in metres along a street that runs away from the camera, and is drawn from far to near so that near
+A scene is laid out in meters along a street that runs away from the camera, and is drawn from far to near so that near
 objects hide far ones. Sky, skyline and road are always in the same place; objects, weather and time of day vary.
 """
 
@@ -24,7 +24,7 @@ MIN_VISIBLE = 1 / 1024
 """Objects are omitted if the part inside the image is narrower or lower than this fraction of the image."""
 
 DRIVING_M, PARKING_M = 1.5, 4.0
-"""Distances of the two lanes on each side from the centre line of the road."""
+"""Distances of the two lanes on each side from the center line of the road."""
 
 CAR_SPACE_M = 4.6
 """Length of road reserved for a car."""
@@ -73,7 +73,7 @@ class Street:
 
 @dataclass(frozen=True)
 class Thing:
-    """An object to draw, based at (x, z) metres; for buildings this is a corner, and ``length`` runs along the road."""
+    """An object to draw, based at (x, z) meters; for buildings this is a corner, and ``length`` runs along the road."""
 
     category: str
     x: float

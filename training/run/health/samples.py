@@ -17,7 +17,7 @@ SIDE_PX = 16
 MAX_SAMPLES = 256
 """Largest number of images of a grid that are compared."""
 MAX_TRAINING_IMAGES = 2000
-"""Largest training set that is searched for copies: networks hardly memorise more, and reading images takes time."""
+"""Largest training set that is searched for copies: networks hardly memorize more, and reading images takes time."""
 MIN_AUGMENT_P = 0.3
 """Smallest augmentation probability at which leaks are looked for."""
 
@@ -56,8 +56,8 @@ class SampleMeter:
         samples = shrink(img[:MAX_SAMPLES])
         found: dict[str, float] = {}
         num = min(len(samples), len(self._small_reals))
-        if num > 2 and (real := neighbour_distance(self._small_reals[:num])) > 0:
-            found[DIVERSITY] = neighbour_distance(samples[:num]) / real
+        if num > 2 and (real := neighbor_distance(self._small_reals[:num])) > 0:
+            found[DIVERSITY] = neighbor_distance(samples[:num]) / real
         if (nearest := self._distance_to_training_images(samples)) is not None:
             found[NEAREST_REAL] = nearest
         if augment is not None and num > 2:
@@ -71,7 +71,7 @@ class SampleMeter:
         if self._training_images is None:
             images = (self._training_set[i][0][np.newaxis] for i in range(len(self._training_set)))
             self._training_images = np.concatenate([shrink(to_range(image)) for image in images])
-            self._real_distance = neighbour_distance(self._training_images)
+            self._real_distance = neighbor_distance(self._training_images)
         if self._real_distance == 0:  # every image is there twice
             return None
         nearest = _distances(samples, self._training_images).min(axis=1)
@@ -98,8 +98,8 @@ def shrink(img: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(blocks.mean(axis=(3, 5)).reshape(num, -1))
 
 
-def neighbour_distance(vectors: np.ndarray) -> float:
-    """Return the median distance of vectors ``[N, D]`` to their nearest neighbours among themselves."""
+def neighbor_distance(vectors: np.ndarray) -> float:
+    """Return the median distance of vectors ``[N, D]`` to their nearest neighbors among themselves."""
     distances = _distances(vectors, vectors)
     np.fill_diagonal(distances, np.inf)
     return float(np.median(distances.min(axis=1)))

@@ -119,7 +119,7 @@ def augmentation_may_leak(history: History) -> HealthWarning | None:
         "augmentation_may_leak",
         p,
         f"the augmentation probability has been above {MAX_SAFE_P:g} for {WINDOW_TICKS} ticks (now {p:.2f}): from "
-        "there on its rotations and colours can leak into the samples; look for them, and if you see any start a new "
+        "there on its rotations and colors can leak into the samples; look for them, and if you see any start a new "
         "run with --resume=EARLIER_SNAPSHOT and --ada-max-p=0.8 or --augpipe=bg",
     )
 
@@ -132,7 +132,7 @@ def augmentation_leaks(history: History) -> HealthWarning | None:
     return HealthWarning(
         "augmentation_leaks",
         values[-1],
-        f"augmentations leak into the samples: in colour, contrast and direction these are {1 / values[-1]:.1f} times "
+        f"augmentations leak into the samples: in color, contrast and direction these are {1 / values[-1]:.1f} times "
         "closer to augmented images than to the images; start a new run with --resume=EARLIER_SNAPSHOT and "
         "--ada-max-p=0.8 or fewer transforms (--augpipe=bg)",
     )
@@ -156,13 +156,13 @@ def mode_collapse(history: History) -> HealthWarning | None:
     )
 
 
-def memorisation(history: History) -> HealthWarning | None:
+def memorization(history: History) -> HealthWarning | None:
     """Samples repeat training images."""
     values = history.measured.get(NEAREST_REAL, [])
     if len(values) < 2 or max(values) > MIN_NEAREST_REAL:
         return None
     return HealthWarning(
-        "memorisation",
+        "memorization",
         values[-1],
         f"samples repeat training images: half of them are closer to one than {values[-1]:.0%} of the usual distance "
         "between two training images; stop earlier, halve --cbase, use --aug=ada or --mirror=1, or add images",
@@ -198,7 +198,7 @@ def find_warnings(history: History) -> Iterator[HealthWarning]:
         augmentation_may_leak,
         augmentation_leaks,
         mode_collapse,
-        memorisation,
+        memorization,
         stagnation,
     )
     if history.ticks:

@@ -1,4 +1,4 @@
-// Fills each figure.chart from the JSON in it. Colours come from the style sheet, so that they follow the theme.
+// Fills each figure.chart from the JSON in it. Colors come from the style sheet, so that they follow the theme.
 (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();

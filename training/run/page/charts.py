@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from training.run.page.html import Html, embed_json, tag
 
 NUM_COLORS = 8
-"""Colours ``--line-0`` and so on of style.css; further lines repeat them with other dashes."""
+"""Colors ``--line-0`` and so on of style.css; further lines repeat them with other dashes."""
 DASHES_PX: tuple[tuple[tuple[int, ...], ...], ...] = (
     ((), (6, 4), (2, 3)),
     ((12, 3, 2, 3), (12, 3, 2, 3, 2, 3), (2, 9)),
 )
-"""Lengths of dashes and gaps by `Line.dash`: for colours below `NUM_COLORS`, and for those that repeat them."""
+"""Lengths of dashes and gaps by `Line.dash`: for colors below `NUM_COLORS`, and for those that repeat them."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Line:
     """Lower edge of the band around it; empty for no band."""
     high: Sequence[float] = field(default=())
     color: int = 0
-    """Any number from 0 on, such as that of a run; from `NUM_COLORS` on, the dashes tell colours apart."""
+    """Any number from 0 on, such as that of a run; from `NUM_COLORS` on, the dashes tell colors apart."""
     dash: int = 0
-    """0, 1 or 2, for lines of one colour."""
+    """0, 1 or 2, for lines of one color."""
 
 
 def chart(title: str, x_label: str, y_label: str, lines: Sequence[Line], summary: str, is_timing: bool = False) -> Html:

@@ -94,7 +94,7 @@ def document(title: str, *body: str, scripts: Sequence[str] = ()) -> Html:
     codes = [_asset(name) for name in ("uPlot.iife.min.js", "charts.js", *scripts)]
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'" for code in codes)
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {hashes}"
-    licence = Html(f"<!-- uPlot, which draws the curves:\n{_asset('uPlot.LICENSE')}\n-->\n")
+    license = Html(f"<!-- uPlot, which draws the curves:\n{_asset('uPlot.LICENSE')}\n-->\n")
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -106,7 +106,7 @@ def document(title: str, *body: str, scripts: Sequence[str] = ()) -> Html:
     )
     main = tag("main", tag("h1", title), *body)
     page = tag("html", head, tag("body", main, *(tag("script", Html(code)) for code in codes)), lang="en")
-    return Html(f"<!doctype html>\n{licence}{page}\n")
+    return Html(f"<!doctype html>\n{license}{page}\n")
 
 
 def _asset(name: str) -> str:

@@ -154,7 +154,7 @@ def _draw(runs: Sequence[RunRecords], panel: Panel) -> Html | None:
 
 
 def _lines(runs: Sequence[RunRecords], panel: Panel) -> Iterator[Line]:
-    """Yield the curves: of one run, each in a colour; of several, each run in one, its curves with other dashes."""
+    """Yield the curves: of one run, each in a color; of several, each run in one, its curves with other dashes."""
     for number, run in enumerate(runs):
         for position, (statistic, label) in enumerate(panel.statistics):
             curve = run.curves.get(statistic)

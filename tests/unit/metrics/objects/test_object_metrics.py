@@ -11,7 +11,7 @@ from PIL import Image
 import dnnlib
 from dnnlib.util import UserError
 from metrics import metric_main
-from metrics.catalogue import ObjectMetric
+from metrics.catalog import ObjectMetric
 from metrics.frechet_inception_distance import frechet_distance, gaussian_from_features
 from metrics.kernel_inception_distance import squared_mmd
 from metrics.objects import object_metrics

@@ -22,7 +22,7 @@ def make_grid(num: int, height: int = 3, width: int = 6) -> torch.Tensor:
 
 
 def naive(image: torch.Tensor, grid: torch.Tensor) -> np.ndarray:
-    """Weighted mean of the pixels whose centres are less than a pixel away; outside lies black."""
+    """Weighted mean of the pixels whose centers are less than a pixel away; outside lies black."""
     num, channels, height, width = image.shape
     pixels, positions = image.double().numpy(), grid.double().numpy()
     y = np.zeros([num, channels, *grid.shape[1:3]])

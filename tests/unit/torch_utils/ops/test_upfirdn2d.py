@@ -155,7 +155,7 @@ def test_padding_of_the_wrappers_is_added(up: Any) -> None:
 
 
 @pytest.mark.parametrize("f", FILTERS)
-def test_padding_of_the_wrappers_centres_the_filter(f: str) -> None:
+def test_padding_of_the_wrappers_centers_the_filter(f: str) -> None:
     x, taps = torch.randn(1, 1, 7, 6), FILTERS[f]
     fw, fh = (1, 1) if taps is None else (taps.shape[-1], taps.shape[0])
     pads = [fw // 2, (fw - 1) // 2, fh // 2, (fh - 1) // 2]
@@ -211,7 +211,7 @@ def test_setup_filter(f: Any, kwargs: dict[str, Any], expected: Any) -> None:
         (np.ones([2, 2, 2]), {}, r"f must be a number, 1D or 2D with at least one tap, got shape \[2, 2, 2\]"),
         ([], {}, r"f must .* at least one tap, got shape \[0\]"),
         ([[1, 2], [3, 4]], {"separable": True}, "separable=True needs a 1D filter, got a 2D one"),
-        ([1, -1], {}, "the taps of f sum to 0 and cannot be normalised; use normalize=False"),
+        ([1, -1], {}, "the taps of f sum to 0 and cannot be normalized; use normalize=False"),
     ],
 )
 def test_bad_filters_are_refused(f: Any, kwargs: dict[str, Any], message: str) -> None:

@@ -112,7 +112,7 @@ def test_cifar10_takes_nothing_but_images_and_classes(tmp_path, batch, said):
 
 ARRAYS_WITHOUT_DATA = {
     "objects over bytes": b"cnumpy\nndarray\n((K\x08tcnumpy\ndtype\n(U\x01OtRC\x10" + bytes(16) + b"tR",
-    "uninitialised memory": b"cnumpy\nndarray\n((K\x02M\x00\x0ctU\x02u1tR",
+    "uninitialized memory": b"cnumpy\nndarray\n((K\x02M\x00\x0ctU\x02u1tR",
     "a gigabyte": b"cnumpy\nndarray\n((J\x00\x00\x00\x40tU\x02u1tR",
     "never filled": b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x02M\x00\x0ctU\x01btR",
 }

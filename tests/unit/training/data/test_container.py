@@ -75,13 +75,13 @@ def test_signals_leave_nothing(tmp_path, name, signum):
 def test_signals_that_kill_nobody_are_left_alone(tmp_path, handler):
     before = signal.signal(signal.SIGHUP, handler)
 
-    def be_signalled(save):
+    def be_signaled(save):
         write_files(save)
         os.kill(os.getpid(), signal.SIGHUP)
         assert signal.getsignal(signal.SIGHUP) is handler
 
     try:
-        create_dataset(tmp_path / "a", be_signalled)
+        create_dataset(tmp_path / "a", be_signaled)
         assert signal.getsignal(signal.SIGHUP) is handler
     finally:
         signal.signal(signal.SIGHUP, before)

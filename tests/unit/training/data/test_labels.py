@@ -62,7 +62,7 @@ def test_no_file(tmp_path):
     assert read_labels(open_archive(tmp_path), NAMES) is None
 
 
-def test_unlabelled_images_are_counted_and_listed(tmp_path):
+def test_unlabeled_images_are_counted_and_listed(tmp_path):
     names = [f"{number}.png" for number in range(9)]
     with pytest.raises(UserError, match=r"8 of 9 images have no label: 1\.png, 2\.png, .*5\.png, \.\.\."):
         read(tmp_path, {"labels": [["0.png", 1]]}, names)

@@ -14,7 +14,7 @@ from training.data.overview import overview, overview_size
         ((3, 2), 8, (3, 2)),
     ],
 )
-def test_an_overview_shows_what_can_be_recognised(grid, side, shown):
+def test_an_overview_shows_what_can_be_recognized(grid, side, shown):
     assert overview_size(*grid, side, side) == shown
 
 

@@ -95,13 +95,13 @@ def test_transparent_parts_become_white(mode):
     image = random_image(mode=mode)
     flat = to_8_bit(reload(encode(image)))
     assert flat.mode == {"RGBA": "RGB", "LA": "L"}[mode]
-    *colour, alpha = np.moveaxis(pixels(image), 2, 0)
-    expected = np.stack([(each * alpha + 255 * (255 - alpha)) / 255 for each in colour], axis=2).squeeze()
+    *color, alpha = np.moveaxis(pixels(image), 2, 0)
+    expected = np.stack([(each * alpha + 255 * (255 - alpha)) / 255 for each in color], axis=2).squeeze()
     assert np.abs(pixels(flat) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P"])
-def test_transparent_colour_becomes_white(mode):
+def test_transparent_color_becomes_white(mode):
     image = Image.new(mode, (2, 1), 0)
     image.putpixel((1, 0), {"RGB": (9, 9, 9), "L": 9, "P": 1}[mode])
     if mode == "P":

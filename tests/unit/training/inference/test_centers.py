@@ -44,7 +44,7 @@ def test_the_seed_decides():
     assert not torch.equal(k_means(w, 8, 1), k_means(w, 8, 2))
 
 
-def test_each_centre_is_the_mean_of_the_samples_nearest_to_it(monkeypatch):
+def test_each_center_is_the_mean_of_the_samples_nearest_to_it(monkeypatch):
     monkeypatch.setattr(clustering, "_BATCH", 30)
     sizes = []
     cdist = torch.cdist
@@ -59,7 +59,7 @@ def test_each_centre_is_the_mean_of_the_samples_nearest_to_it(monkeypatch):
     assert counts == sorted(counts, reverse=True)
 
 
-def test_an_empty_cluster_keeps_its_centre(monkeypatch):
+def test_an_empty_cluster_keeps_its_center(monkeypatch):
     start = torch.tensor([[0.0], [1.0], [50.0]], dtype=torch.float64)
     monkeypatch.setattr(clustering, "_spread_start", lambda w, num_centers, rng: start)
     assert k_means(torch.tensor([[0.0], [0.25], [2.0]]), 3, 0).flatten().tolist() == [0.125, 2, 50]

@@ -140,7 +140,7 @@ def test_noise_map_penalty():
     assert projection.noise_map_penalty(torch.ones(4, 4)).item() == 2
 
 
-def test_noise_maps_are_normalised():
+def test_noise_maps_are_normalized():
     noise_maps = {"a": (3 + 5 * torch.randn(16, 16)).requires_grad_(), "b": torch.randn(4, 4).requires_grad_()}
     projection.normalize_(noise_maps)
     for noise_map in noise_maps.values():

@@ -32,7 +32,7 @@ def test_the_way_between_two_keys(easing, way):
 
 
 def test_a_spline_has_no_corners_even_where_a_loop_closes():
-    """Its tangent at a key is half the difference of the neighbours."""
+    """Its tangent at a key is half the difference of the neighbors."""
     num = 200
     frames = torch.stack(list(walk(KEYS.double(), num, True, "spline")))
     for i in range(4):

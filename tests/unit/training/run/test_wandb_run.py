@@ -41,7 +41,7 @@ def test_a_continued_run_keeps_its_id(tmp_path):
 
 @pytest.mark.slow
 def test_train_script(tmp_path):
-    data = write_dataset(tmp_path / "data.zip", labelled=False)
+    data = write_dataset(tmp_path / "data.zip", labeled=False)
     flags = {"outdir": tmp_path, "data": data, "kimg": 1, "cbase": 64, "cmax": 16, "batch": 500, "metrics": "none"}
     assert run_train(log="wandb", workers=0, **flags).returncode == 0
     (run_dir,) = tmp_path.glob("00000-*")

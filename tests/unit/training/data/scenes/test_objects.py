@@ -39,8 +39,8 @@ def test_styles_vary(category):
 
 @pytest.mark.parametrize("category", ["car", "bus"])
 def test_vehicles_on_the_left_come_and_on_the_right_go(category):
-    def has(colour, x):
-        return (np.abs(draw(category, x, 0, CLOSE_UP)[0].astype(int) - colour).max(axis=2) <= 1).any()
+    def has(color, x):
+        return (np.abs(draw(category, x, 0, CLOSE_UP)[0].astype(int) - color).max(axis=2) <= 1).any()
 
     assert has(HEADLIGHT, -2.0)
     assert has(TAILLIGHT, 2.0)

@@ -145,5 +145,5 @@ def test_light_varies(images):
 
 
 def test_edges_are_anti_aliased(images):
-    num_colours = [len(np.unique(image.reshape(-1, 3), axis=0)) for image in images]
-    assert min(num_colours) > 700
+    num_colors = [len(np.unique(image.reshape(-1, 3), axis=0)) for image in images]
+    assert min(num_colors) > 700

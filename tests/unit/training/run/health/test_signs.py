@@ -56,7 +56,7 @@ def test_a_healthy_run():
 
 
 def test_the_first_grids_show_nothing():
-    """Colourful patterns of untrained networks, then a moving average that is all but grey, then images."""
+    """Colorful patterns of untrained networks, then a moving average that is all but grey, then images."""
     kinds, _ = run([{DIVERSITY: value, NEAREST_REAL: 3.0} for value in (3.3, 2.9, 0.9, 0.45, 0.5, 0.6, 0.7)])
     assert kinds == [[]] * 7
 
@@ -155,9 +155,9 @@ def test_samples_that_were_never_different():
     assert "down from" not in only_text(monitor)
 
 
-def test_memorisation():
+def test_memorization():
     kinds, monitor = run([{}, {NEAREST_REAL: 0.3}, {NEAREST_REAL: 0.2}])
-    assert kinds == [[], [], ["memorisation"]]
+    assert kinds == [[], [], ["memorization"]]
     assert "closer to one than 20% of the usual distance" in only_text(monitor)
     assert "--aug=ada" in only_text(monitor)
 

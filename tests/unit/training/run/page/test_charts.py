@@ -22,7 +22,7 @@ def test_lines_share_their_x():
     assert (a["color"], a["dash"], b["color"], b["dash"]) == (0, [], 1, list(DASHES_PX[1][0]))
 
 
-def test_colours_and_dashes_tell_lines_apart():
+def test_colors_and_dashes_tell_lines_apart():
     lines = [Line("", [1], [2], color=color, dash=dash) for color in range(2 * NUM_COLORS) for dash in range(3)]
     curves = data_of(chart("t", "x", "y", lines, ""))["curves"]
     assert len({(curve["color"], *curve["dash"]) for curve in curves}) == len(lines)

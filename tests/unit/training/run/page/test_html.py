@@ -58,7 +58,7 @@ def test_documents_run_their_own_scripts_only():
     assert page.startswith("<!doctype html>")
     assert "<title>A &lt; B</title>" in page
     assert "<h1>A &lt; B</h1><p>c</p>" in page
-    assert "Permission is hereby granted" in page  # uPlot's licence goes with it
+    assert "Permission is hereby granted" in page  # uPlot's license goes with it
     policy = re.search(r"default-src [^>]*script-src ([^>]*)\"", page)[1]
     scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
