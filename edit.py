@@ -209,7 +209,7 @@ def centers(
     Writes centers.safetensors and centers.png, the images of the centers, those with the most samples first.
     """  # noqa: D301 -- in a raw string click would not see its mark
     if num > samples:
-        raise UserError(f"--num={num}: {samples} samples cannot have so many centers; raise --samples")
+        raise UserError(f"--num={num}: there are only {samples} samples; raise --samples")
     device = choose_device(device_name)
     G = load_generator(network, device, trust_pickle)
     label = options.choose_label(G, class_idx, device)
@@ -305,7 +305,7 @@ def layers_of(stored: StoredVectors, G: Any, path: Path) -> list[int]:
         or not 0 < len(layers) <= G.num_ws
         or not all(type(layer) is int and 0 <= layer < G.num_ws for layer in layers)
     ):
-        raise UserError(f"{path}: its settings name no layers of this network; make it anew")
+        raise UserError(f"{path}: its settings name no layers of this network; recreate it")
     return layers
 
 

@@ -29,7 +29,7 @@ FRAME_DISTANCE = 5
 """Half a second: neighboring frames hardly differ."""
 STREET_TILE_PX, STREET_STRIDE_PX = 192, 96
 MOVED_LEVELS, MOVED_SHARE = 25, 0.02
-"""A tile shows something if so many of its pixels differ by so many grey levels from the median of all frames."""
+"""A tile shows something if a larger share of its pixels differs by more grey levels from the median of all frames."""
 TRAIN_SHARE = 0.8
 """The first part of the video is for training, the rest is held out."""
 

@@ -1,4 +1,4 @@
-"""What D says of real and of generated images at each scale: figure 2 of the supplement, and its gaps in numbers."""
+"""Logits of real and of generated images at each scale: figure 2 of the supplement, and its gaps in numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def logit_gaps(result: MethodResult, kimg: float) -> dict[int, Cell]:
     """Return how far the mean logits of real images lie above those of generated ones, from kimg / 2 to kimg.
 
     Args:
-        result: A method. Its runs that have not seen so many images, or have no logits, are left out.
+        result: A method. Its runs that have seen fewer images, or have no logits, are left out.
         kimg: Thousands of real images.
 
     Returns:

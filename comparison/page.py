@@ -137,7 +137,7 @@ def _marks(comparison: Comparison, score: str) -> Iterator[Html]:
         yield tag("p", PRETRAINED_NOTE, class_="note")
     favored = [result.method.label for result in comparison.methods if any(score in run.related for run in result.runs)]
     if favored:
-        words = "whose discriminator looks through a network akin to the one that this score is measured in"
+        words = "whose discriminator has a pretrained backbone akin to the network that this score is measured in"
         yield tag("p", f"This score favors {', '.join(favored)}, {words}.", class_="note")
 
 

@@ -47,7 +47,7 @@ def markdown(comparison: Comparison, tables: Tables) -> str:
         lines += ["", "Not complete:", "", *states]
     lines += [
         "",
-        rf"Mean {PLUS_MINUS} sample standard deviation over seeds. \* D looks through a pretrained network.",
+        rf"Mean {PLUS_MINUS} sample standard deviation over seeds. \* D has a pretrained backbone.",
         "",
     ]
     return "\n".join(lines)

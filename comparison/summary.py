@@ -75,7 +75,7 @@ class MethodResult:
 
     @property
     def is_pretrained(self) -> bool:
-        """Whether D looks through a network that was trained on other images."""
+        """Whether D has a pretrained backbone."""
         return is_pretrained(self.method.cfg) or any(run.pretrained for run in self.runs)
 
     def cell(self, value: RunValue) -> Cell:
@@ -167,7 +167,7 @@ def _add(result: MethodResult, folder: Path, job: Job, plan: Plan, failures: dic
 
 
 def at_kimg(score: str, kimg: float) -> RunValue:
-    """Return a score after so many images, interpolated between the snapshots before and after."""
+    """Return a score after a number of images, interpolated between the snapshots before and after."""
     return lambda run: _interpolated(run.scores.get(score, []), kimg, lambda point: point.kimg)
 
 
@@ -187,7 +187,7 @@ def _interpolated(points: Sequence[Point], x: float, axis: Callable[[Point], flo
 
 
 def second_half(comparison: Comparison, score: str) -> RunValue:
-    """Return the mean over the snapshots of the second half that all runs have: one alone says little of its run."""
+    """Return the mean over the snapshots of the second half that all runs have: a single one is a noisy estimate."""
     common = comparison.common_snapshots(score)
 
     def find(run: ScoredRun) -> tuple[float, str] | None:

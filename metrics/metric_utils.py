@@ -166,7 +166,7 @@ def compute_feature_stats_of_both(
         detector_url: What `metrics.detectors.get_detector` accepts.
         max_real: Number of real images at most; None for all.
         num_gen: Number of generated images.
-        capture: What to keep of the features of so many images: keywords of `FeatureStats`.
+        capture: What to keep of the features of a number of images: keywords of `FeatureStats`.
     """
     features = {"return_features": True}
     real = compute_feature_stats_for_dataset(opts, detector_url, features, max_items=max_real, **capture(max_real))

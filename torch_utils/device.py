@@ -17,7 +17,7 @@ def choose_device(name: str, num_gpus: int = 1, local_rank: int = 0) -> torch.de
         local_rank: Which of the processes of this machine this is; each has a CUDA device of its own.
 
     Raises:
-        UserError: The machine has no such device, or not so many.
+        UserError: The machine has no such device, or too few of them.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

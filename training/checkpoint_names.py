@@ -12,7 +12,7 @@ _NAME = re.compile(rf"{PREFIX}(\d{{9,}}){re.escape(SUFFIX)}")
 
 
 def checkpoint_name(nimg: int) -> str:
-    """Return the name of the checkpoint after so many images."""
+    """Return the name of the checkpoint after ``nimg`` images."""
     return f"{PREFIX}{nimg:09d}{SUFFIX}"
 
 

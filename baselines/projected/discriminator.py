@@ -138,7 +138,7 @@ class ProjectedDiscriminator(torch.nn.Module):
     """
 
     pretrained = "EfficientNet-Lite0 (ImageNet)"
-    """Network that it judges by, and the images that this was trained on: metrics record it."""
+    """Pretrained feature network and its training set, which metrics record."""
 
     def __init__(self, c_dim: int, img_resolution: int, img_channels: int, is_separable: bool = False) -> None:
         super().__init__()

@@ -104,7 +104,7 @@ def test_centers_of_a_class(tmp_path, outdir):
         ("directions", ["--layers=9"], "--layers: there is no layer 9, this network has layers 0-5"),
         ("directions", ["--class=0", "--seeds=0-99999"], "a grid of 7 x 100000 images"),
         ("directions", ["--strength=nan"], "nan: give a finite number"),
-        ("centers", ["--num=3", "--samples=2"], "--num=3: 2 samples cannot have so many centers; raise --samples"),
+        ("centers", ["--num=3", "--samples=2"], "--num=3: there are only 2 samples; raise --samples"),
         ("centers", ["--num=0"], "0 is not in the range"),
     ],
 )
@@ -184,7 +184,7 @@ def test_layers_in_a_file_are_checked(network, tmp_path, started, layers):
     path, G = network
     save(tmp_path / "d.safetensors", G, layers)
     said = run("serve", f"--network={path}", f"--directions={tmp_path / 'd.safetensors'}").output
-    assert said.endswith("its settings name no layers of this network; make it anew\n")
+    assert said.endswith("its settings name no layers of this network; recreate it\n")
     assert not started
 
 

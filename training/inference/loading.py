@@ -45,7 +45,7 @@ def load_network(network: str, trusted: bool = False, verbose: bool = True) -> t
 
 
 def pretrained_part_of_D(network: str, trusted: bool = False) -> str:
-    """Tell what pretrained network, if any, the discriminator of a snapshot judges by.
+    """Return the pretrained backbone of the discriminator of a snapshot, if it has one.
 
     Args:
         network: The network, as for `load_network`.

@@ -94,7 +94,7 @@ def load_vectors(path: Path, kind: str, G: Any) -> StoredVectors:
     if not (torch.isfinite(vectors).all() and torch.isfinite(deviations).all()):
         raise UserError(f"{path} contains values that are not finite")
     if metadata.get("mapping_sha256") != mapping_sha256(G):
-        raise UserError(f"{path} was made for another network: make it anew with {how}")
+        raise UserError(f"{path} was made for another network; recreate it with {how}")
     if not isinstance(settings, dict):
         raise UserError(f"{path}: its settings are not a JSON object")
     return StoredVectors(kind, vectors, deviations, settings)

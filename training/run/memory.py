@@ -45,7 +45,7 @@ class MemoryEstimate:
     batch_gpu: int
 
     def peak_bytes(self, batch_gpu: int | None = None) -> float:
-        """Return the peak with so many images per pass, by default those of the run."""
+        """Return the peak for a number of images per pass, by default that of the run."""
         of_images = self.pass_bytes * (batch_gpu or self.batch_gpu) / self.batch_gpu
         return self.base_bytes + self.lasting_bytes + self.gradient_bytes + of_images
 

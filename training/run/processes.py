@@ -12,7 +12,7 @@ MIN_MAX_PROCESSES = 8
 
 
 def check_num_processes(device: str, num_processes: int) -> None:
-    """Make sure that this machine can run so many processes; a thousand of them would bring it down.
+    """Check that this machine can run a number of processes; a thousand of them would bring it down.
 
     Args:
         device: What ``--device`` says.

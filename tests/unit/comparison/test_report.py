@@ -158,7 +158,7 @@ def test_scores_that_favor_a_method(outdir):
     write_report(read_plan(outdir), {})
     text = (outdir / "comparison.html").read_text()
     assert "stylegan2 *" in text
-    assert "This score favors stylegan2, whose discriminator looks through a network akin" in text
+    assert "This score favors stylegan2, whose discriminator has a pretrained backbone akin" in text
 
 
 def test_counts_of_objects_have_no_direction(outdir):

@@ -12,7 +12,7 @@ from dnnlib.jsonl import finite
 from training.run.roles import AUGMENTATION
 
 WINDOW_TICKS = 10
-"""Ticks that a condition must hold to count as lasting; in so many ticks of 4 kimg, ADA moves p by at most 0.08."""
+"""Ticks that a condition must hold to count as lasting; in as many ticks of 4 kimg, ADA moves p by at most 0.08."""
 DIVERSITY = "Health/diversity"
 NEAREST_REAL = "Health/nearest_real"
 LEAK = "Health/leak"
