@@ -147,7 +147,7 @@ def trained_kimg(run_dir: Path) -> float:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the folder, empty but for hidden files, that ``train.py`` leaves if it is killed before it writes options."""
+    """Remove the folder, with hidden files at most, that ``train.py`` leaves if it is killed before writing options."""
     for path in folder.glob("[0-9][0-9][0-9][0-9][0-9]-*"):
         if path.is_dir() and all(each.name.startswith(".") and each.is_file() for each in path.iterdir()):
             shutil.rmtree(path, ignore_errors=True)
