@@ -200,4 +200,4 @@ def _found(kind: str) -> Iterator[tuple[str, Any]]:
     if not HOME:  # other packages import this one by the names that it has in commands
         for entry_point in entry_points(group=f"mscond.{kind}"):
             for option in entry_point.load():
-                yield f"the package {entry_point.module}", option
+                yield str(entry_point), option

@@ -46,10 +46,11 @@ class WeightSettings:
 class EntryPoint:
     """An installed package."""
 
-    module = "theirs"
-
     def __init__(self, *found: Configuration) -> None:
         self.found = found
+
+    def __str__(self) -> str:
+        return "EntryPoint(theirs)"
 
     def load(self) -> tuple[Configuration, ...]:
         return self.found
@@ -113,7 +114,7 @@ def test_a_folder_beside_training_adds_configurations(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("name", ["auto", "cifar", "msconD"])
 def test_two_configurations_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     install(monkeypatch, configuration(name))
-    said = rf"^--cfg={name} is defined by both .+ and the package theirs; rename or remove one of the methods$"
+    said = rf"^--cfg={name} is defined by both .+ and EntryPoint\(theirs\); rename or remove one of the methods$"
     with pytest.raises(ValueError, match=said):
         configurations()
 
