@@ -58,7 +58,7 @@ class EntryPoint:
 
 def install(monkeypatch: pytest.MonkeyPatch, *found: Configuration) -> None:
     packages = {"mscond.configurations": [EntryPoint(*found)]}
-    monkeypatch.setattr(registry, "entry_points", lambda group: packages[group])
+    monkeypatch.setattr(registry, "entry_points", lambda group: packages.get(group, []))
 
 
 def configuration(name: str, **kwargs: Any) -> Configuration:
