@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -84,7 +85,8 @@ class _Lines:
         if line and line != self._last_line:
             self._last_line = line
             self._last_sec = time.monotonic()
-            print(line, flush=True)
+            with contextlib.suppress(OSError):  # nobody reads any more, or the disk is full: the work goes on
+                print(line, flush=True)
 
     def flush(self) -> None:
         """Do nothing: every line is flushed."""

@@ -183,6 +183,8 @@ def find_file(detector: Detector, folder: str | None = None, verbose: bool = Fal
     except (UserError, OSError) as err:
         place = f"a folder and pass it as --detectors or ${FOLDER_VARIABLE}"
         hint = f"or put {detector.file_name}{detector.by_hand} into {place}"
+        if detector.is_program:
+            hint += ", with --trust-detectors"
         raise UserError(f"no weights for detector {detector.name}: {err}; {hint}") from err
     if detector.is_program and not _is_known(source, weights) and os.environ.get(TRUST_VARIABLE) != "1":
         _refuse_program(weights, source)

@@ -39,6 +39,14 @@ def test_mistakes_take_one_line(tmp_path):
     assert "13 runs are too many" in CliRunner().invoke(main, ["a"] * 13).output
 
 
+def test_a_network_is_not_replaced(tmp_path):
+    run_dir = write_run(tmp_path / "run", num_ticks=2, num_grids=1)
+    (snapshot,) = run_dir.glob("network-snapshot-*.pkl")
+    result = CliRunner().invoke(main, [str(run_dir), f"--out={snapshot}"])
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert snapshot.read_bytes() == b"networks"
+
+
 def test_only_files_are_replaced(tmp_path):
     run_dir = write_run(tmp_path / "run", num_ticks=2, num_grids=1)
     os.mkfifo(tmp_path / "pipe")

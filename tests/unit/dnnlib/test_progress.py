@@ -3,6 +3,7 @@ import io
 import sys
 import time
 import weakref
+from unittest import mock
 
 import pytest
 
@@ -60,6 +61,17 @@ def test_an_unknown_total_and_no_line_twice(capsys, clock):
         clock[0] = 40
         bar.update(3)
     assert capsys.readouterr().out == "images: 0 of ?, 00:00\nimages: 3 of ?, 00:40\n"
+
+
+def test_the_work_goes_on_although_nobody_reads_any_more(monkeypatch, clock):
+    def write(_text):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdout", mock.Mock(write=write, isatty=lambda: False))
+    with progress_bar("images", total=2) as bar:
+        clock[0] = 40
+        bar.update(2)
+    assert bar.n == 2
 
 
 def test_bytes_are_abbreviated(capsys, clock):

@@ -228,7 +228,8 @@ def test_missing_weights_are_one_line_that_says_what_to_do(monkeypatch):
         find_weights(INCEPTION)
     assert str(info.value) == (
         "no weights for detector inception-2015-12-05: cannot download it. Offline? Put the file at /cache/x; "
-        "or put inception-2015-12-05.pt into a folder and pass it as --detectors or $MSCOND_DETECTORS"
+        "or put inception-2015-12-05.pt into a folder and pass it as --detectors or $MSCOND_DETECTORS, "
+        "with --trust-detectors"
     )
 
 

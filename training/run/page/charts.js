@@ -39,12 +39,14 @@
     const axis = (label) => ({label, stroke: color("--text"), grid: {stroke: color("--grid")},
                               ticks: {stroke: color("--grid")}, labelSize: 22, labelFont: "13px system-ui",
                               font: "12px system-ui"});
+    // By default there would be three decimals at most, and small probabilities would all be 0.
+    const tickTexts = (_plot, splits) => splits.map((split) => split === null ? "" : String(+split.toPrecision(6)));
     drawn.get(figure)?.destroy();  // else it would go on listening to the window
     drawn.set(figure, new uPlot({
       width: plot.clientWidth,
       height: Math.max(220, Math.min(360, plot.clientWidth * 0.55)),
       scales: {x: {time: false}, y: {range}},
-      axes: [axis(data.xLabel), {...axis(data.yLabel), size: 58}],
+      axes: [axis(data.xLabel), {...axis(data.yLabel), size: 64, values: tickTexts}],
       legend: {markers: {width: 0, fill: (_plot, i) => samples[i]}},
       series, bands,
     }, columns, plot));
