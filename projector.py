@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -175,10 +176,10 @@ def run_projection(
       python generate.py --outdir=again --network=out/tuned.pkl --projected-w=out/projected_w.npz
 
     A target should be framed like the training images. Writes target.png, proj.png, projected_w.npz (w, [1, num_ws,
-    w_dim]) and proj.mp4, or proj.webp without package imageio-ffmpeg. For a folder, the files are numbered, and
-    projected_w.npz holds all w. With --pti, tuned.pkl is the tuned network and tuned.png what it draws, numbered
-    likewise and each for its own target; with --pti-shared there is one tuned.pkl. For an exported folder, these are
-    folders.
+    w_dim]) and proj.mp4, or proj.webp without package imageio-ffmpeg. For a folder, the files are numbered,
+    projected_w.npz holds all w, and the results of each batch are written when it is done. With --pti, tuned.pkl is the
+    tuned network and tuned.png what it draws, numbered likewise and each for its own target; with --pti-shared there is
+    one tuned.pkl. For an exported folder, these are folders.
 
     With a folder, --w-plus or --pti, distances.json has the distances between targets and results, and
     comparison.png shows them side by side.
@@ -202,11 +203,9 @@ def run_projection(
         project_many(G, to_tensor(part, device), features, label, num_steps, seed, per_layer=w_plus)
         for part in in_batches(pixels, batch)
     )
-    trajectories = optimize(steps, -(-len(pixels) // batch), num_steps, keeps_trajectories=save_video)
+    parts = optimize(steps, -(-len(pixels) // batch), num_steps, keeps_trajectories=save_video)
+    trajectories = write_as_they_come(job, G, parts)
     ws = torch.stack([trajectory[-1] for trajectory in trajectories]).to(device).expand(-1, G.num_ws, -1)
-    write_atomic(outdir / "projected_w.npz", lambda file: np.savez(file, w=ws.cpu().numpy()))
-    for number, w in enumerate(ws):
-        job.add("proj", number, draw(G, w))
     job.tell("proj")
     job.names.append("projected_w.npz")
     networks: list[Path | str] = [network]
@@ -246,7 +245,7 @@ def load_features(detector: str, device: torch.device, folder: str | None) -> to
 
 def optimize(
     parts: Iterable[Iterator[Steps]], num_parts: int, num_steps: int, keeps_trajectories: bool
-) -> list[torch.Tensor]:
+) -> Iterator[Sequence[torch.Tensor]]:
     """Run projections one after the other and show their progress.
 
     Args:
@@ -255,12 +254,12 @@ def optimize(
         num_steps: Steps of each.
         keeps_trajectories: Return w after up to `MAX_FRAMES` of the steps, not after the last one only.
 
-    Returns:
-        The w of each target, ``[steps, 1 or L, w_dim]``, on the CPU.
+    Yields:
+        The w of each target of a batch, ``[steps, 1 or L, w_dim]``, on the CPU.
     """
     start = time.monotonic()
     chosen = set(chosen_steps(num_steps) if keeps_trajectories else [num_steps - 1])
-    trajectories, first, last = list[torch.Tensor](), list[torch.Tensor](), list[torch.Tensor]()
+    first, last = list[torch.Tensor](), list[torch.Tensor]()
     with progress_bar("steps", num_steps * num_parts, unit="step") as progress:
         for part in parts:
             trajectory = []
@@ -272,10 +271,30 @@ def optimize(
                 progress.set_postfix(distance=f"{step.distances.mean():.4f}", refresh=False)
                 progress.update()
             last.append(step.distances)
-            trajectories += torch.stack(trajectory).unbind(dim=1)
+            yield torch.stack(trajectory).unbind(dim=1)
     means = [torch.cat(values).mean().item() for values in (first, last)]
     elapsed = format_time(time.monotonic() - start)
     click.echo(f"Distance {means[0]:.4f} -> {means[1]:.4f} in {num_steps} steps, {elapsed}")
+
+
+def write_as_they_come(job: Results, G: Any, parts: Iterable[Sequence[torch.Tensor]]) -> list[torch.Tensor]:
+    """Write the w and the images of each batch when they are there, so that whoever stops a long projection has them.
+
+    Args:
+        job: Where the results go.
+        G: The generator.
+        parts: The w of each target of a batch, ``[steps, 1 or L, w_dim]``.
+
+    Returns:
+        The w of all targets, likewise.
+    """
+    trajectories = list[torch.Tensor]()
+    for part in parts:
+        trajectories += part
+        ws = torch.stack([trajectory[-1] for trajectory in trajectories]).expand(-1, G.num_ws, -1)
+        write_atomic(job.outdir / "projected_w.npz", functools.partial(np.savez, w=ws.numpy()))
+        for number in range(len(trajectories) - len(part), len(trajectories)):
+            job.add("proj", number, draw(G, ws[number].to(job.device)))
     return trajectories
 
 

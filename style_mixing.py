@@ -80,13 +80,13 @@ def generate_style_mix(
         for part in in_batches(pairs, batch):
             mixed = torch.stack([mix_styles(ws[row], ws[col], styles) for row, col in part])
             noise_seeds = [row for row, _ in part]
-            images.update(zip(part, synthesize(G, mixed, noise_mode, noise_seeds), strict=True))
+            for (row, col), image in zip(part, synthesize(G, mixed, noise_mode, noise_seeds), strict=True):
+                write_png(image, outdir / f"{row}-{col}.png")
+                images[row, col] = image
             progress.update(len(part))
-    for (row, col), image in images.items():
-        write_png(image, outdir / f"{row}-{col}.png")
     save_mix_grid(images, rows, cols, outdir / "grid.png")
     click.echo(f"Wrote {len(images)} images to {outdir}, and all of them as {outdir / 'grid.png'}")
-    click.echo(f"Next: other layers, --styles=0-{G.num_ws - 1}; low layers change the shape, high layers the color")
+    click.echo(f"Next: other layers, {other_layers(G.num_ws)}; low layers change the shape, high layers the color")
 
 
 def check_styles(styles: list[int] | None, num_ws: int) -> list[int]:
@@ -101,6 +101,12 @@ def check_styles(styles: list[int] | None, num_ws: int) -> list[int]:
         return list(range(min(NUM_DEFAULT_STYLES, num_ws)))
     check_layers("--styles", styles, num_ws)
     return styles
+
+
+def other_layers(num_ws: int) -> str:
+    """Return ``--styles`` for the lower and the upper half of the layers, for a message."""
+    middle = num_ws // 2
+    return f"--styles=0-{middle - 1} or --styles={middle}-{num_ws - 1} of the {num_ws} here"
 
 
 def mix_styles(row_w: torch.Tensor, col_w: torch.Tensor, styles: list[int]) -> torch.Tensor:

@@ -186,7 +186,12 @@ def test_all_images_damaged(tmp_path, dest):
 @pytest.mark.parametrize(
     ("first", "second", "options", "complaint"),
     [
-        ({"mode": "L"}, {}, {}, "b.png would be 8x8 RGB, but the images before it are 8x8 grey: set --mode"),
+        (
+            {"mode": "L"},
+            {},
+            {},
+            "b.png would be 8x8 RGB, but the images before it are 8x8 grey: set --mode=rgb or --mode=grey",
+        ),
         (
             {},
             {"size": (16, 16)},

@@ -104,10 +104,14 @@ def test_conditional_grey_network(tmp_path, target, outdir):
 def test_video_has_a_maximum_of_frames(monkeypatch):
     monkeypatch.setattr(projector, "MAX_FRAMES", 3)
     monkeypatch.setattr(projection_results, "draw", lambda G, w: np.full([2, 2, 3], int(w), np.uint8))
-    trajectories = projector.optimize([steps(10, of=2), steps(10, of=1)], 2, 10, keeps_trajectories=True)
+    trajectories = optimized([steps(10, of=2), steps(10, of=1)], keeps_trajectories=True)
     assert len(trajectories) == 3
     frames = list(projection_results.frames_beside_target(None, trajectories[1], np.full([2, 2, 3], 99, np.uint8)))
     assert [frame[0, :, 0].tolist() for frame in frames] == [[99, 99, i, i] for i in (0, 4, 9)]
+
+
+def optimized(parts, keeps_trajectories):
+    return [each for part in projector.optimize(parts, len(parts), 10, keeps_trajectories) for each in part]
 
 
 def steps(num, of):
@@ -115,7 +119,7 @@ def steps(num, of):
 
 
 def test_without_a_video_only_the_last_w_is_kept():
-    trajectories = projector.optimize([steps(10, of=2), steps(10, of=1)], 2, 10, keeps_trajectories=False)
+    trajectories = optimized([steps(10, of=2), steps(10, of=1)], keeps_trajectories=False)
     assert [trajectory.tolist() for trajectory in trajectories] == [[[[9]]]] * 3
 
 
@@ -125,7 +129,7 @@ def test_what_is_kept_of_the_way_leaves_the_device():
             return self.as_subclass(torch.Tensor)
 
     on_device = (Steps(step.ws.as_subclass(OnDevice), step.distances) for step in steps(10, of=2))
-    trajectories = projector.optimize([on_device], 1, 10, keeps_trajectories=True)
+    trajectories = optimized([on_device], keeps_trajectories=True)
     assert {type(trajectory) for trajectory in trajectories} == {torch.Tensor}
 
 
@@ -155,6 +159,25 @@ def test_targets_become_float32_batch_by_batch(tmp_path, folder, outdir, monkeyp
     arguments = ("--detector=tiny", "--num-steps=1", "--batch=2", "--save-video=0")
     assert run(tmp_path / "snapshot.pkl", folder, outdir, *arguments).exit_code == 0
     assert events == [2, "projected", 1, "projected"]
+
+
+def test_what_is_projected_is_written_when_it_is_there(tmp_path, folder, outdir, monkeypatch):
+    """Whoever stops a projection of many targets has those that are done."""
+    tiny_snapshot.write(tmp_path / "snapshot.pkl")
+    project_many, calls = projector.project_many, []
+
+    def project(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return project_many(*args, **kwargs)
+
+    monkeypatch.setattr(projector, "project_many", project)
+    arguments = ("--detector=tiny", "--num-steps=1", "--batch=2", "--save-video=0")
+    assert run(tmp_path / "snapshot.pkl", folder, outdir, *arguments).exit_code != 0
+    assert sorted(path.name for path in outdir.glob("proj*")) == ["proj00.png", "proj01.png", "projected_w.npz"]
+    with np.load(outdir / "projected_w.npz") as data:
+        assert data["w"].shape == (2, 6, 8)
 
 
 def test_a_tuned_network_and_its_image_are_written_when_they_are_there(tmp_path, folder, outdir, monkeypatch):

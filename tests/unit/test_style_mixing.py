@@ -6,8 +6,10 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+import style_mixing
 from style_mixing import generate_style_mix, save_mix_grid
 from tests import tiny_snapshot
+from training.inference.sampling import synthesize
 from training.networks import Generator
 from training.snapshots.portable import save_portable
 
@@ -42,10 +44,11 @@ def test_mixtures(network, outdir):
     path, G = network
     result = run(f"--network={path}", f"--outdir={outdir}", "--rows=8,3", "--cols=5", "--styles=0,2-3", "--trunc=0.5")
     assert result.exit_code == 0
-    assert result.output.splitlines()[-2:] == [
-        f"Wrote 5 images to {outdir}, and all of them as {outdir / 'grid.png'}",
-        "Next: other layers, --styles=0-5; low layers change the shape, high layers the color",
-    ]
+    wrote, suggested = result.output.splitlines()[-2:]
+    assert wrote == f"Wrote 5 images to {outdir}, and all of them as {outdir / 'grid.png'}"
+    assert suggested.startswith(
+        "Next: other layers, --styles=0-2 or --styles=3-5 of the 6 here; low layers change the shape"
+    )
     names = {"8-5.png", "3-5.png", "8-8.png", "3-3.png", "5-5.png", "grid.png"}
     assert {file.name for file in outdir.iterdir()} == names
     for name in names - {"grid.png"}:
@@ -89,6 +92,20 @@ def test_conditional_grey_network_in_batches(tmp_path, outdir):
     for col in range(1, 5):
         difference = pixels(outdir / f"0-{col}.png").astype(int) - expected(G, 0, col, [1], class_idx=1)
         assert np.abs(difference).max() <= 1
+
+
+def test_images_are_written_when_they_are_there(network, outdir, monkeypatch):
+    parts = []
+
+    def synthesize_once(*args):
+        parts.append(args)
+        if len(parts) == 2:
+            raise KeyboardInterrupt
+        return synthesize(*args)
+
+    monkeypatch.setattr(style_mixing, "synthesize", synthesize_once)
+    assert run(f"--network={network[0]}", f"--outdir={outdir}", "--rows=0", "--cols=1", "--batch=2").exit_code != 0
+    assert sorted(path.name for path in outdir.iterdir()) == ["0-0.png", "1-1.png"]
 
 
 def test_a_seed_may_be_row_and_column(network, outdir):

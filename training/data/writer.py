@@ -25,6 +25,9 @@ from training.data.report import Report
 from training.data.sources import MAX_PHOTO_PX, Item, LargeImageError, Read, Source
 from training.data.spool import LineSpool, copy_content
 
+NUM_TOLERATED_MISFITS = 100
+"""By how many the images left out for their size or mode may exceed those kept before a conversion ends."""
+
 
 def write_dataset(source: Source, dest: Path, preparation: Preparation, skip_bad: bool, num_workers: int) -> Report:
     """Write all images of ``source`` to a zip or folder, which appears when it is complete.
@@ -42,7 +45,8 @@ def write_dataset(source: Source, dest: Path, preparation: Preparation, skip_bad
         num_workers: Number of processes that prepare images.
 
     Raises:
-        UserError: ``dest`` cannot be written, an image cannot be used and ``skip_bad`` is off, or no image can.
+        UserError: ``dest`` cannot be written, an image cannot be used and ``skip_bad`` is off, no image can, or most of
+            them need other options.
         SystemExit: As `training.data.container.create_dataset`.
     """
     place = real_path(dest)
@@ -55,6 +59,10 @@ def write_dataset(source: Source, dest: Path, preparation: Preparation, skip_bad
     except OSError as err:
         raise UserError(f"{dest} cannot be written: {err.strerror or err}") from err
     return writer.report
+
+
+class _MisfitError(BadImageError):
+    """A good image that needs other options than the ones before it."""
 
 
 class _Prepared(NamedTuple):
@@ -105,6 +113,8 @@ class _Writer:
         self._any_resized = False
         self.has_all_images = False
         self._skipped = LineSpool(temp_folder)
+        self._num_misfits = 0
+        self._first_misfit = ""
         self.report = Report(
             class_names=None if source.labels is None else source.labels.class_names,
             folders_without_images=list(source.folders_without_images),
@@ -121,6 +131,7 @@ class _Writer:
             first = next(iter(self.report.skipped.values()))
             where = f"{shown(first.names[0])} {first.text}"
             raise UserError(f"none of the {self._source.num_images} images can be used; the first: {where}")
+        self._check_misfits(tolerated=0)
         new_numbers = self.report.drop_empty_classes() if self._source.has_own_classes else None
         self._records.save(save, self._metadata(), new_numbers)
 
@@ -171,6 +182,18 @@ class _Writer:
             raise UserError(f"{shown(name)} {err} (--on-error=skip leaves such images out)") from err
         self._skipped.add(json.dumps({"file": name, "reason": str(err)}))
         self.report.add_skipped(name, str(err))
+        if isinstance(err, _MisfitError):
+            self._num_misfits += 1
+            self._first_misfit = self._first_misfit or f"{shown(name)} {err}"
+            self._check_misfits(tolerated=NUM_TOLERATED_MISFITS)
+
+    def _check_misfits(self, tolerated: int) -> None:
+        # The first image decides on size and mode: if it is the odd one, nearly all others would be left out.
+        if self._num_misfits > self.report.num_written + tolerated:
+            raise UserError(
+                f"{self._num_misfits} images would be left out and {self.report.num_written} kept; the first of them: "
+                f"{self._first_misfit}"
+            )
 
     def _add(self, save: Save, index: int, item: Item, prepared: _Prepared) -> None:
         report, source = self.report, self._source
@@ -192,11 +215,11 @@ def _checked(result: _Prepared | BadImageError, first: ImageLayout | None) -> _P
     if isinstance(result, BadImageError):
         raise result
     if not result.layout.is_trainable:
-        raise BadImageError(
+        raise _MisfitError(
             f"would be {result.layout}, but training needs squares with a power-of-two side: set --width, --height and "
             "--transform"
         )
     if first is not None and result.layout != first:
-        option = "--mode" if result.layout.mode != first.mode else "--width and --height"
-        raise BadImageError(f"would be {result.layout}, but the images before it are {first}: set {option}")
+        option = "--mode=rgb or --mode=grey" if result.layout.mode != first.mode else "--width and --height"
+        raise _MisfitError(f"would be {result.layout}, but the images before it are {first}: set {option}")
     return result

@@ -119,3 +119,26 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, monkeypatch):
     peak_bytes(299)  # what Python allocates once
     few, many = peak_bytes(300), peak_bytes(3000)
     assert many - few < 2700 * 40
+
+
+def one_odd_first(number, _max_px):
+    return SourceImage(Image.new("L" if number == 0 else "RGB", (4, 4)), None)
+
+
+def half_odd(number, _max_px):
+    return SourceImage(Image.new("RGB", (4, 4) if number % 2 == 0 else (5, 4)), None)
+
+
+@pytest.mark.parametrize(("num_images", "num_left_out"), [(3, 2), (1000, 102)])
+def test_a_first_image_unlike_the_others_is_no_reason_to_leave_these_out(tmp_path, num_images, num_left_out):
+    message = (
+        f"^{num_left_out} images would be left out and 1 kept; the first of them: 00000001 would be 4x4 RGB, but the "
+        "images before it are 4x4 grey: set --mode=rgb or --mode=grey$"
+    )
+    with pytest.raises(UserError, match=message):
+        write(tmp_path / "a.zip", num_images, read=one_odd_first)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_of_the_images_may_be_left_out(tmp_path):
+    assert write(tmp_path / "a.zip", 300, read=half_odd).num_written == 150
