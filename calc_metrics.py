@@ -169,6 +169,8 @@ def calc_metrics(
     else:
         options["dataset_kwargs"] = _image_folder(data, xflip=bool(mirror))
         options["gen_dataset_kwargs"] = _image_folder(str(data2))
+        with open_dataset(options["gen_dataset_kwargs"]):
+            pass  # what is wrong with it is said before the features of real images are computed
     world = world_from_env()
     if world is None:
         check_num_processes(device_name, gpus)

@@ -195,6 +195,7 @@ def mistakes(folder: Path, detector_dir: Path):
     for number, settings in enumerate([{"yflip": True}, {"max_size": "7"}]):
         odd = write_snapshot(folder / f"odd{number}.pkl", {**tiny.dataset_kwargs(data), **settings})
         yield (f"--network={odd}",), ": give the images by --data"
+    yield (f"--data={data}", f"--data2={folder / 'none.zip'}", f"--detectors={folder}"), "no such folder or zip: "
     conditional = write_snapshot(folder / "conditional.pkl", tiny.dataset_kwargs(data), c_dim=3)
     yield (f"--network={conditional}",), "is conditional on 3 label values, found 0 per image in dataset"
     foreign = write_snapshot(folder / "foreign.pkl", {"class_name": "os.system", "command": f"touch {folder / 'ran'}"})

@@ -83,7 +83,9 @@ def common_layout(archive: Archive, names: Sequence[str]) -> ImageLayout:
             continue
         first = first or layout
         if layout != first or not layout.is_trainable:
-            text = f"{archive.path}: {shown(name)} is {layout}; {preparation_command(archive, layout, first)}"
+            # Such as a grid.png beside images that were generated one by one.
+            unlike = f", the first image is {first}: take it out if it is none of them" if first.is_trainable else ""
+            text = f"{archive.path}: {shown(name)} is {layout}{unlike}; {preparation_command(archive, layout, first)}"
             raise UnequalImagesError(text, _suitable_side(layout, first))
     if first is None:
         raise UserError(f"{archive.path}: none of the {len(names)} image files in it can be read")
