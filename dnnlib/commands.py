@@ -47,20 +47,35 @@ SUBCOMMANDS = {
 
 
 def how_to_run(script: str, *arguments: str) -> str:
-    """Return how a script is called, for messages; what it returns can be pasted into a shell.
+    """Return how a script is called, for messages; what it returns can be pasted into the shell that runs this process.
 
     Args:
         script: ``train.py``, or ``-m training.inference.export``.
         arguments: Arguments of the script.
     """
     names = [name for name, subcommand in SUBCOMMANDS.items() if subcommand.script == script]
-    command = f"mscond {names[0]}" if IS_INSTALLED and names else f"python {script}"
+    command = f"mscond {names[0]}" if IS_INSTALLED and names else _in_checkout(script)
     return f"{command} {shlex.join(arguments)}" if arguments else command
+
+
+def _in_checkout(script: str) -> str:
+    if _is_current(_FOLDER) or IS_INSTALLED:
+        return f"python {script}"
+    if script.startswith("-m "):
+        return f"env PYTHONPATH={shlex.quote(str(_FOLDER))} python {script}"
+    return f"python {shlex.quote(str(_FOLDER / script))}"
+
+
+def _is_current(folder: Path) -> bool:
+    try:
+        return Path.cwd().samefile(folder)
+    except OSError:  # the current folder was deleted
+        return False
 
 
 def page(name: str) -> str:
     """Return where a page of the documentation lies, for messages."""
-    return f"{_FOLDER}/docs/{name}" if IS_INSTALLED else f"docs/{name}"
+    return f"docs/{name}" if _is_current(_FOLDER) and not IS_INSTALLED else f"{_FOLDER}/docs/{name}"
 
 
 def how_to_install(extra: str) -> str:
@@ -69,7 +84,9 @@ def how_to_install(extra: str) -> str:
     Who installed a wheel may have no checkout to install from, so there the packages are named.
     """
     if not IS_INSTALLED:
-        return f"pip install '.[{extra}]'"
+        return (
+            f"pip install '.[{extra}]'" if _is_current(_FOLDER) else f"pip install {shlex.quote(f'{_FOLDER}[{extra}]')}"
+        )
     try:
         known = importlib.metadata.requires("mscond") or []
     except importlib.metadata.PackageNotFoundError:  # a copy of the package's folder

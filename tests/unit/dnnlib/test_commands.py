@@ -4,6 +4,8 @@ import ast
 import importlib
 import importlib.metadata
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +40,26 @@ def test_how_to_run(monkeypatch, script, command):
     assert commands.how_to_run(script) == command
     assert commands.how_to_run("other.py") == "python other.py"
     assert commands.how_to_run("other.py", "--data=my photos", "--n=1") == "python other.py '--data=my photos' --n=1"
+
+
+def test_in_another_folder(tmp_path, monkeypatch):
+    """What is suggested can be pasted wherever the user is."""
+    monkeypatch.chdir(tmp_path)
+    said = commands.how_to_run("train.py", "--dry-run", "--data=my photos")
+    assert said == f"python {REPOSITORY}/train.py --dry-run '--data=my photos'"
+    command = commands.how_to_run("-m dnnlib.commands").replace(" python ", f" {sys.executable} ")
+    assert subprocess.run(command, shell=True, check=False).returncode == 0
+    assert Path(commands.page("metrics.md")).is_file()
+    assert commands.how_to_install("video") == f"pip install '{REPOSITORY}[video]'"
+    monkeypatch.setattr(commands, "_FOLDER", tmp_path / "of mine")
+    assert commands.how_to_run("train.py") == f"python '{tmp_path}/of mine/train.py'"
+
+
+def test_in_a_folder_that_is_gone(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert commands.how_to_run("train.py") == f"python {REPOSITORY}/train.py"
 
 
 def test_how_to_install(monkeypatch):

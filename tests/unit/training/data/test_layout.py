@@ -75,7 +75,9 @@ def test_of_many_images_a_sample_is_read(tmp_path, opened, num_images, expected)
 def test_an_odd_image_of_the_sample_is_refused(tmp_path, opened, odd):
     files = many_images(101)
     files[f"{odd:03d}.png"] = encode(random_image(size=(16, 16)))
-    with pytest.raises(UserError, match=r" is (16x16|8x8) RGB, the first .*; training needs .* python dataset_tool\.py"):
+    with pytest.raises(
+        UserError, match=r" is (16x16|8x8) RGB, the first .*; training needs .* python dataset_tool\.py"
+    ):
         layout_of(write_folder(tmp_path / "set", files))
 
 
