@@ -16,6 +16,7 @@ import torch
 import torch_utils.ops
 from dnnlib.commands import how_to_install
 from dnnlib.util import make_cache_dir_path
+from torch_utils.main_memory import is_limited, main_memory_bytes
 
 Finding = tuple[str, str]
 
@@ -45,8 +46,12 @@ EXTRAS = {
 
 
 def machine() -> Iterator[Finding]:
-    """Yield the operating system, the versions of Python and PyTorch, and the devices."""
+    """Yield the operating system, the main memory, the versions of Python and PyTorch, and the devices."""
     yield "system", f"{platform.platform()}, {os.cpu_count()} cores"
+    yield (
+        "memory",
+        f"{main_memory_bytes() / 2**30:.1f} GiB" + (" (a limit set for this process)" if is_limited() else ""),
+    )
     yield "python", f"{platform.python_version()}, {sys.executable}"
     yield "torch", torch.__version__
     yield "cpu", f"{torch.get_num_threads()} threads"

@@ -11,10 +11,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import torch
 
 from dnnlib.commands import how_to_run
+from torch_utils.main_memory import is_limited, main_memory_bytes
 from training.data.progress import heartbeat
 from training.run.dataset_info import DatasetInfo
 from training.run.options_file import OPTIONS_FILE
@@ -91,10 +91,17 @@ def _rehearsed(kwargs: str, dataset: DatasetInfo, device_type: str) -> Rehearsal
 
 
 def device_bytes(device: torch.device) -> int:
-    """Return the memory of a GPU, or of this machine for all processes together."""
+    """Return the memory of a GPU, or the main memory that all processes together may use."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1])
-    return int(psutil.virtual_memory().total)
+    return main_memory_bytes()
+
+
+def _has(device: torch.device) -> str:
+    gib = f"{device_bytes(device) / 2**30:.1f} GiB"
+    if device.type == "cuda":
+        return f"the GPU has {gib}"
+    return f"{gib} of main memory may be used here" if is_limited() else f"this machine has {gib} of main memory"
 
 
 def limit_per_process(kwargs: dict[str, Any], device: torch.device) -> float:
@@ -109,15 +116,12 @@ def fitting_batch_gpu(kwargs: dict[str, Any], estimate: MemoryEstimate, limit_by
 
 def describe_memory(kwargs: dict[str, Any], dataset: DatasetInfo, device: torch.device) -> list[str]:
     """Describe the memory that a run needs and which ``--batch-gpu`` fits; a second line warns if it may run out."""
-    gib = 2**30
-    place = "the GPU" if device.type == "cuda" else "this machine"
-    has = f"{place} has {device_bytes(device) / gib:.1f} GiB" + (" of main memory" if device.type != "cuda" else "")
     estimate = estimate_memory(kwargs, dataset, device)
     if estimate is None:
-        return [f"Memory:     not known for this method ({has})"]
+        return [f"Memory:     not known for this method ({_has(device)})"]
     fitting = fitting_batch_gpu(kwargs, estimate, limit_per_process(kwargs, device))
     fits = "no --batch-gpu fits" if fitting is None else f"--batch-gpu up to {fitting} fits"
-    lines = [f"Memory:     about {estimate.peak_bytes() / gib:.1f} GiB per process ({has}; {fits})"]
+    lines = [f"Memory:     about {estimate.peak_bytes() / 2**30:.1f} GiB per process ({_has(device)}; {fits})"]
     if fitting is None:
         lines.append("Warning: memory may run out; lower --cbase or --cmax, or use smaller images")
     elif fitting < kwargs["batch_gpu"]:
