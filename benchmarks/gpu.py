@@ -71,9 +71,6 @@ def all_parts(setup: Setup) -> list[Part]:
     return parts
 
 
-# --- a process per part ---
-
-
 def run_part(part: Part, setup: Setup, limit_sec: float) -> dict[str, Any]:
     """Return ``{"result": ...}`` or ``{"error": ...}``, and the seconds it took."""
     context = multiprocessing.get_context("forkserver")
@@ -100,9 +97,6 @@ def _send_result(sender: Connection, measure: Callable[..., Any], setup: Setup, 
     except Exception as error:  # whatever it is, other parts go on
         first_line = next(iter(str(error).splitlines()), "")
         sender.send({"error": f"{type(error).__name__}: {first_line}", "traceback": traceback.format_exc()})
-
-
-# --- the command ---
 
 
 @click.command(context_settings={"max_content_width": 120})

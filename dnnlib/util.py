@@ -48,8 +48,6 @@ class EasyDict(dict):
             raise AttributeError(f"no key {key[:100]!a}", name=key, obj=self)
 
 
-# Objects by name
-
 HOME = __name__.removesuffix("dnnlib.util")
 """What the names of this project's modules begin with here: nothing, or ``mscond.modules.`` in programs of others."""
 
@@ -104,9 +102,6 @@ def _call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if not callable(target):
         raise UserError(f"{name[:100]!a} is a {type(target).__name__}: give a function or a class")
     return target(*args, **kwargs)
-
-
-# Console
 
 
 def format_kimg(kimg: float) -> str:
@@ -253,8 +248,6 @@ def write_to_log(text: str) -> None:
     if isinstance(sys.stdout, _Tee):
         sys.stdout.write_to_log(text)
 
-
-# Cached downloads
 
 _cache_dir: str | None = None
 

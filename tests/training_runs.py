@@ -96,9 +96,6 @@ def signal_in_iteration(number: int | None, signum: int = signal.SIGTERM) -> Ite
         yield
 
 
-# Other processes
-
-
 def _train_there(run_dir: Path, options: dict, stop_in_iteration: int | None) -> None:
     torch.set_num_threads(1)
     with signal_in_iteration(stop_in_iteration):
@@ -125,9 +122,6 @@ def train_command(*arguments, **flags) -> list[str]:
 def run_train(*arguments, **flags) -> subprocess.CompletedProcess:
     """Run the real ``train.py``, but not in a new interpreter."""
     return run_script(*train_command(*arguments, **flags)[1:])
-
-
-# What a run leaves behind
 
 
 def states(run_dir: Path) -> list[Path]:

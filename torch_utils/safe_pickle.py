@@ -217,9 +217,6 @@ def _make_easy_dict() -> EasyDict:
     return EasyDict()
 
 
-# Tensors
-
-
 @dataclass(frozen=True, eq=False)
 class _Storage:
     flat: torch.Tensor
@@ -261,9 +258,6 @@ def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_autogra
 def _rebuild_parameter(data: Any, *_autograd: Any) -> torch.Tensor:
     _require(isinstance(data, torch.Tensor), "a parameter without tensor")
     return data
-
-
-# NumPy arrays
 
 
 class _DType(Record):

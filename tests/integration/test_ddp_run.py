@@ -49,9 +49,6 @@ def data(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("data") / "cats.zip")
 
 
-# In the functions
-
-
 def broken(opts):
     raise ZeroDivisionError("no images")
 
@@ -99,9 +96,6 @@ def test_processes_agree_that_the_time_is_over(data, tmp_path):
     launch(functools.partial(run_rank_in_time, tmp_path / "run", options), NUM_PROCESSES)
     status = read_status(tmp_path / "run")
     assert (status["reason"], status["kimg"]) == ("finished", 4 * BATCH / 1000)
-
-
-# On the command line
 
 
 def start(command):

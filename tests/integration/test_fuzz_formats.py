@@ -42,9 +42,6 @@ def replaced(path: Path, read):
     return write_and_read
 
 
-# Datasets
-
-
 def read_dataset(path: Path) -> None:
     dataset = ImageFolderDataset(path, use_labels=True)
     for image, label in (dataset[index] for index in range(len(dataset))):
@@ -98,9 +95,6 @@ def test_images(name):
     assert fuzz(read, ENCODED[name], num) > num / 20
 
 
-# Runs
-
-
 @pytest.fixture
 def run_dir(tmp_path):
     options = tiny_options(write_dataset(tmp_path / "images.zip", num=8), total_nimg=1000)
@@ -125,9 +119,6 @@ def test_status(run_dir):
         assert (kimg < 1) in (True, False)
 
     fuzz(replaced(run_dir / STATUS_FILE, read), [json.dumps(status).encode()], num_rounds(500))
-
-
-# Arrays
 
 
 def test_projected_latents(tmp_path):

@@ -29,8 +29,6 @@ from tests.training_runs import (
 )
 from training.run.options_file import write_options
 
-# Datasets
-
 
 @pytest.mark.parametrize(
     ("mode", "side_px", "labeled", "write"),
@@ -58,8 +56,6 @@ def test_every_kind_of_dataset(tmp_path, mode, side_px, labeled, write):
     assert img.shape == (2, {"RGB": 3, "L": 1}[mode], side_px, side_px)
     assert all(tensor.isfinite().all() for tensor in newest_state(run_dir).values())
 
-
-# The real command
 
 STATUS_LINE = re.compile(
     r"tick \d+ +kimg [\d.]+ +time .+? +sec/tick [\d.]+ +sec/kimg [\d.]+ +maintenance [\d.]+ +"

@@ -141,9 +141,6 @@ def find_faults(sources: Mapping[str, str]) -> list[str]:
     return faults
 
 
-# --- the repository ---
-
-
 @pytest.fixture(scope="module")
 def sources() -> dict[str, str]:
     return {path: (REPOSITORY / path).read_text() for path in repository_files() if path.endswith(".py")}
@@ -156,9 +153,6 @@ def test_imports_run_downward_and_in_no_circle(sources):
 def test_lazy_imports_are_read(sources):
     found = {name for _line, name in imports("train.py", sources["train.py"])}
     assert {"dnnlib.util.UserError", "training.run.launch.train_run"} <= found
-
-
-# --- the checker ---
 
 
 @pytest.mark.parametrize(
@@ -227,9 +221,6 @@ def test_circles_are_refused(sources, edges):
 )
 def test_what_is_allowed(sources, path, source):
     assert not find_faults({**dict.fromkeys(sources, ""), path: source})
-
-
-# --- the picture ---
 
 
 def render() -> str:

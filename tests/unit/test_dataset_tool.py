@@ -29,9 +29,6 @@ def dest(tmp_path):
     return tmp_path / "out.zip"
 
 
-# What is written
-
-
 def test_result_is_what_training_expects(tmp_path, dest):
     names = images(4)
     source = write_folder(tmp_path / "in", names, labels=[[name, 3 - i] for i, name in enumerate(names)])
@@ -113,9 +110,6 @@ def test_a_thousand_images_fill_a_folder(tmp_path, dest):
     assert {"00000/img00000999.png", "00001/img00001000.png", "00001/img00001001.png"} <= set(content(dest))
 
 
-# Labels
-
-
 def test_subfolders_as_labels(tmp_path, dest):
     files = {"zebra/x/1.png": encode(random_image()), "ape/2.png": encode(random_image())}
     succeed("--subfolders-as-labels", source=write_folder(tmp_path / "in", files), dest=dest)
@@ -153,9 +147,6 @@ def test_labels_of_skipped_images_are_left_out(tmp_path, dest):
     source = write_folder(tmp_path / "in", files, labels=[["a.png", 1], ["b.png", 2], ["c.png", 3]])
     succeed(source=source, dest=dest, on_error="skip")
     assert content(dest)["dataset.json"] == {"labels": [["00000/img00000000.png", 1], ["00000/img00000001.png", 3]]}
-
-
-# Images that cannot be used
 
 
 @pytest.mark.parametrize("defect", DAMAGED)
@@ -228,9 +219,6 @@ def test_too_small_images_are_left_out_of_wide_crops(tmp_path, dest):
     assert "smaller than 16x12" in (tmp_path / "out.zip.skipped.jsonl").read_text()
 
 
-# The map to the source files
-
-
 def test_every_image_is_mapped_to_its_source_file(tmp_path, dest):
     files = {"b/\u00fc.png": encode(random_image(1)), "a.png": encode(random_image(0)), "b/bad.png": b""}
     succeed(source=write_folder(tmp_path / "in", files), dest=dest, on_error="skip")
@@ -239,9 +227,6 @@ def test_every_image_is_mapped_to_its_source_file(tmp_path, dest):
         {"image": "00000/img00000001.png", "file": "b/\u00fc.png"},
     ]
     assert len(ImageFolderDataset(dest)) == 2
-
-
-# Sources
 
 
 def test_cifar10(tmp_path, dest):
@@ -278,9 +263,6 @@ def test_drawn_and_array_images_have_no_source_files(tmp_path, dest):
     assert "sources.jsonl" not in content(dest)
 
 
-# Large images
-
-
 def test_large_photographs_are_converted(tmp_path, monkeypatch):
     """With a limit of 100 pixels for all, and of 400 for one at a time."""
     monkeypatch.setattr("training.data.writer.MAX_IMAGE_PX", 100)
@@ -294,9 +276,6 @@ def test_large_photographs_are_converted(tmp_path, monkeypatch):
         assert "Wrote 3 images" in output
         assert "has 21x20 pixels" in output
     assert (tmp_path / "1.zip").read_bytes() == (tmp_path / "2.zip").read_bytes()
-
-
-# Refusals
 
 
 @pytest.mark.parametrize("make", ["full folder", "zip"])
@@ -386,9 +365,6 @@ def test_either_dest_or_verify(tmp_path, options):
 def test_subfolders_of_what_has_none(tmp_path, dest):
     (tmp_path / "car_lmdb").mkdir()
     fail("has no subfolders of images", "--subfolders-as-labels", source=tmp_path / "car_lmdb", dest=dest)
-
-
-# Verifying
 
 
 @pytest.mark.parametrize(

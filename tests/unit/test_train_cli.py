@@ -86,9 +86,6 @@ def run(folder, flags):
         os.chdir(before)
 
 
-# Flags
-
-
 def test_help():
     """After a change that is meant: COLUMNS=120 python train.py --help > tests/api/train-help.txt."""
     command = [sys.executable, "train.py", "--help"]
@@ -114,9 +111,6 @@ def test_short_flag():
         assert context.params["dry_run"]
 
 
-# A dry run
-
-
 def test_a_dry_run_checks_and_prints_and_writes_nothing(folder):
     before = sorted(folder.rglob("*"))
     result = run(folder, ["-n", "--cond=1", "--cfg=stylegan2", "--gamma=3"])
@@ -135,8 +129,6 @@ def test_a_dry_run_of_a_run_that_is_continued(folder):
     assert result.exit_code == 0
     assert "Continuing source\n" in result.output
 
-
-# What a user can get wrong
 
 MISTAKES = {
     "transform without size": (["--transform=pad"], "--transform needs --size"),

@@ -55,9 +55,6 @@ def demodulation_coefficients(
     return _Demodulation.apply(weight.contiguous(), styles.contiguous(), layout, kernels.are_wanted(impl, x))[:3]
 
 
-# --- value ---
-
-
 @no_type_check
 def _demodulation_kernel(
     weight, styles, scaled, dcoefs, power, weight_factor, style_factor, num, num_in, gain, epsilon,
@@ -140,9 +137,6 @@ def _demodulation(weight: Tensor, styles: Tensor, normalize: bool) -> tuple[Tens
     return results
 
 
-# --- gradient of the weights ---
-
-
 @no_type_check
 def _weight_grad_kernel(
     g_weight, g_dcoefs, g_power, weight, weight_factor, scaled, dcoefs, result, num, num_out, num_in, go, gi, gt,
@@ -211,9 +205,6 @@ def _weight_grad(
         BI=64,
     )
     return result
-
-
-# --- gradient of the styles ---
 
 
 @no_type_check

@@ -83,8 +83,6 @@ class _FirFilter(torch.autograd.Function):
         return grad_x, None, None, None, None, None, None, None
 
 
-# --- as a kernel ---
-
 MAX_BAND_TAPS = 16
 """Taps per output that a program holds in registers; larger filters are applied in bands of their rows."""
 
@@ -237,9 +235,6 @@ def _cdiv(number: int, divisor: int) -> int:
     return -(-number // divisor)
 
 
-# --- as convolutions ---
-
-
 def _definition(x: Tensor, f: Tensor, up: Pair, down: Pair, pads: Pads, flip: bool, gain: float) -> Tensor:
     """Compute the definition step by step; differentiable in ``f`` too."""
     padded = pad_or_crop(_insert_zeros(x, up), pads)
@@ -299,9 +294,6 @@ def _empty_like(x: Tensor, height: int, width: int) -> Tensor:
 
 def _is_channels_last(x: Tensor) -> bool:
     return not x.is_contiguous() and x.stride(1) < x.stride(3)
-
-
-# --- taps ---
 
 
 def _depthwise_weight(x: Tensor, f: Tensor, flip: bool, gain: float) -> Tensor:

@@ -110,9 +110,6 @@ def _check_shape(function: str, name: str, tensor: Tensor, shape: Sequence[int])
         raise ValueError(f"{function}: {name} must have shape {list(shape)}, got {list(tensor.shape)}")
 
 
-# --- value ---
-
-
 @no_type_check
 def _scale_act_kernel(
     x, scale, noise, strength, bias, y, C, P, sn, sp, sc, noise_n, slope, gain, clamp,
@@ -164,9 +161,6 @@ def _noise_stride(shift: Shift) -> int:
     """Elements from the noise of one sample to that of the next."""
     noise = shift[0]
     return 0 if noise is None or noise.ndim == 2 else noise.shape[2] * noise.shape[3]
-
-
-# --- first derivative ---
 
 
 @no_type_check
@@ -267,9 +261,6 @@ def _scale_act_grad(g: Tensor, x: Tensor, scale: Tensor, shift: Shift, act: Fact
     return gx, sums
 
 
-# --- second derivative ---
-
-
 @no_type_check
 def _scale_act_grad2_kernel(
     v_gx, v_scale, g, x, scale, noise, strength, bias, gg, gx, sums,
@@ -334,9 +325,6 @@ def _scale_act_grad2(
         num_warps=8,
     )
     return gg, gx, sums
-
-
-# --- autograd ---
 
 
 def _apply(x: Tensor, scale: Tensor, shift: Shift, act: Factors, kernel: bool) -> Tensor:

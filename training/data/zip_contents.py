@@ -113,9 +113,6 @@ def encoded_name(raw: bytes, flags: int) -> bytes:
         return encode_name(raw.decode("cp437"))
 
 
-# Where the table is
-
-
 def _read_table(file: BinaryIO) -> tuple[bytes, int, int]:
     """Read the records of all entries.
 
@@ -143,9 +140,6 @@ def _read_table(file: BinaryIO) -> tuple[bytes, int, int]:
         raise _BadZipError("it is part of a larger one, or its end is damaged")
     file.seek(begin)
     return file.read(table_bytes), begin, begin - stated_begin
-
-
-# What it says
 
 
 def _parse(table: bytes, begin: int, shift: int) -> Contents:
@@ -242,9 +236,6 @@ def _zip64_fields(data: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> tup
         pending = pending[ids != _ZIP64_ID]
         field_begins[pending] = field_ends[pending]
     return field_begins, np.minimum(field_ends, ends)
-
-
-# What is refused
 
 
 def _problems(

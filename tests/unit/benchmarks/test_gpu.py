@@ -82,9 +82,6 @@ def test_a_gpu_gets_all_sizes():
     } < names
 
 
-# --- processes ---
-
-
 def succeed(setup, value):
     return {"value": value, "device": str(setup.device)}
 
@@ -157,9 +154,6 @@ def test_no_part_starts_after_the_time_is_up(tmp_path, monkeypatch):
 def test_a_part_in_its_process():
     outcome = run_part(part_named("modulate fp32 NCHW"), QUICK, limit_sec=60)
     assert outcome["result"]["forward"]["launches"] == 1
-
-
-# --- the table ---
 
 
 def test_report_of_complete_and_of_partial_results():

@@ -89,9 +89,6 @@ def test_classes(operator, kind):
     assert operator_class(Call("Gmain", operator, 1, 0, 0, 0, "float32", "")) == kind
 
 
-# --- the command ---
-
-
 def run(*args):
     return CliRunner().invoke(main, ["--res=8", *args, *TINY])
 

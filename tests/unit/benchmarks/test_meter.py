@@ -32,8 +32,6 @@ def figures(call):
     return call.operator, call.launches, call.read_bytes, call.written_bytes, call.flops
 
 
-# --- operators ---
-
 X, Y, BIAS = on_device(2, 3, 8, 8), on_device(2, 3, 8, 8), on_device(3, 1, 1)
 HALF = on_device(2, 3, 8, 8, dtype=torch.float16)
 X_BYTES, BIAS_BYTES = 4 * 2 * 3 * 8 * 8, 4 * 3
@@ -153,9 +151,6 @@ def test_memory_is_not_counted_twice():
     assert touched_bytes([torch.ones([3])]) == 0
 
 
-# --- lists of tensors ---
-
-
 @pytest.mark.parametrize(
     ("sizes", "num_lists", "launches"),
     [
@@ -192,9 +187,6 @@ def test_fused_adam_passes_seven_times_over_parameters_with_gradients():
     (call,) = meter.calls
     parameter_bytes = 2 * 4 * 70000
     assert figures(call) == ("fused_adam", 2, 4 * parameter_bytes, 3 * parameter_bytes, 0)
-
-
-# --- waits ---
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,6 @@ from tests.malicious_pickles import MARK, all_malicious_pickles, call, name, put
 from torch_utils import pickle_machine
 from torch_utils.safe_pickle import RefusedPickleError, Unknown, load
 
-# Unknown names
-
 
 def load_bytes(data: bytes):
     return load(io.BytesIO(data))
@@ -63,9 +61,6 @@ def test_what_is_unknown_among_the_arguments_is_passed_on():
     read = load(io.BytesIO(data), keep_unknown=True)
     assert read[0] == 1.5
     assert isinstance(read[1]["a"], Unknown)
-
-
-# Limits
 
 
 @pytest.mark.slow

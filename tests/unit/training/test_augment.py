@@ -72,9 +72,6 @@ def assert_distributed(samples: np.ndarray, distribution: stats.distributions.rv
     assert stats.kstest(samples, distribution.cdf).pvalue > 1e-5
 
 
-# --- values: the reference's arrays and an independent definition ---
-
-
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("case", list(golden_cases("augment")), ids=case_id)
 def test_matches_the_golden_arrays(case: Case) -> None:
@@ -205,9 +202,6 @@ def test_empty_batch() -> None:
     assert AugmentPipe(**ALL)(torch.empty(0, 3, 32, 32)).shape == (0, 3, 32, 32)
 
 
-# --- when nothing is applied, and what images share ---
-
-
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_p_0_is_the_identity(channels: int) -> None:
@@ -263,9 +257,6 @@ def test_random_numbers_used_do_not_depend_on_p_or_the_images() -> None:
         states.append(torch.get_rng_state())
     assert torch.equal(states[0], states[1])
     assert torch.equal(states[0], states[2])
-
-
-# --- distributions: geometry ---
 
 
 def test_xflip() -> None:
@@ -353,9 +344,6 @@ def test_multiplier_scales_p_of_the_rest(name: str) -> None:
     assert_share(changed.numpy(), {"lumaflip": 0.1, "imgfilter": 1 - 0.8**4}.get(name, 0.2))
 
 
-# --- distributions: colors ---
-
-
 def test_brightness() -> None:
     matrices, offsets = colors(make_pipe(P, brightness=1))
     assert_share(offsets[:, 0] != 0, P)
@@ -409,9 +397,6 @@ def test_saturation() -> None:
     assert_share(changed, P)
     assert_distributed(log2_saturation[changed], stats.norm(0, 1))
     assert_close(matrices @ np.ones(3), np.ones([NUM_DRAWS, 3]))
-
-
-# --- filter, noise, cutout ---
 
 
 @pytest.mark.parametrize("band", [0, 3])
@@ -479,9 +464,6 @@ def test_cutout() -> None:
     assert abs(np.corrcoef(box_heights, box_widths)[0, 1]) < 0.1
 
 
-# --- percentile mode ---
-
-
 def test_percentile_mode_is_deterministic_and_ignores_p() -> None:
     images = make_images(2, 3, 24, 24)
     pipe = make_pipe(0.0, **BGC, imgfilter=1, cutout=1)
@@ -503,9 +485,6 @@ def test_bands_that_are_off_stay_off() -> None:
     images = make_images(1, 3, 24, 24)
     pipe = AugmentPipe(imgfilter=1, imgfilter_bands=[0, 0, 0, 0])
     assert_close(pipe(images, debug_percentile=0.9), images, rel=1e-6)
-
-
-# --- derivatives, dtype, state ---
 
 
 @pytest.mark.usefixtures("place")
@@ -538,9 +517,6 @@ def test_pickle_round_trip() -> None:
     loaded = pickle.loads(pickle.dumps(pipe))
     assert loaded.init_kwargs == pipe.init_kwargs
     assert torch.equal(run(loaded, images), run(pipe, images))
-
-
-# --- errors ---
 
 
 @pytest.mark.parametrize("shape", [[3, 8, 8], [1, 2, 8, 8], [1, 4, 8, 8]])

@@ -34,9 +34,6 @@ def state_name(nimg):
     return f"training-state-{nimg:09d}.safetensors"
 
 
-# What is kept
-
-
 def test_tensors_come_back_as_they_were(tmp_path):
     dtypes = (torch.float32, torch.float16, torch.float64, torch.int64, torch.uint8, torch.bool)
     tensors = {str(dtype): torch.arange(6).reshape(2, 3).to(dtype) for dtype in dtypes}
@@ -80,9 +77,6 @@ def test_saving_leaves_the_tree_alone(tmp_path):
     assert original["counters"] == {"cur_nimg": 3}
 
 
-# Which files there are
-
-
 def test_the_last_two_are_kept_with_their_checksums(tmp_path):
     for nimg in (8, 1000, 99, 1_000_000_000):
         save_checkpoint(tmp_path, nimg, tree())
@@ -105,9 +99,6 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
         (tmp_path / name).touch()
     remove_leftovers(tmp_path)
     assert names(tmp_path) == [".hidden", "stats.jsonl"]
-
-
-# Damage
 
 
 @pytest.fixture
@@ -197,9 +188,6 @@ def test_no_intact_state_is_an_error(two_states):
         path.write_bytes(b"")
     with pytest.raises(CheckpointError, match=f"no intact checkpoint is left.*{state_name(8)}.*{state_name(4)}"):
         find_newest_checkpoint(two_states)
-
-
-# Failures while saving
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,6 @@ def served(dataset):
     return [int(image[0, 0, 0]) for image, _ in dataset]
 
 
-# Order
-
-
 @pytest.mark.parametrize("case", list(golden_cases("data", what="Dataset")), ids=case_id)
 def test_subset_and_mirrored_copies_are_the_reference_s(case):
     arguments, arrays = case
@@ -64,9 +61,6 @@ def test_details_of_an_index_from_the_end():
 def test_index_out_of_range():
     with pytest.raises(IndexError):
         Numbers(3)[3]
-
-
-# Labels
 
 
 def test_class_numbers_become_one_hot():
@@ -121,9 +115,6 @@ def test_labels_of_a_subset_stay_with_their_images():
     dataset = Numbers(50, labels=np.arange(50), use_labels=True, max_size=11)
     assert [int(label.argmax()) for _, label in dataset] == served(dataset)
     assert dataset.label_dim == 50
-
-
-# Folders and zips
 
 
 @pytest.fixture(params=[write_folder, write_zip], ids=["folder", "zip"])
@@ -237,9 +228,6 @@ def test_pickles_and_reopens(write):
     assert np.array_equal(dataset[0][0], first)
 
 
-# What cannot be trained on
-
-
 def refused(path, match, **kwargs):
     with pytest.raises(UserError, match=match) as caught:
         ImageFolderDataset(path, **kwargs)
@@ -292,9 +280,6 @@ def test_too_large(write):
 
 def test_refused_zip(tmp_path):
     refused(write_zip(tmp_path / "set.zip", {"../a.png": b""}), r"'\.\./a\.png'")
-
-
-# Damaged images
 
 
 def test_next_readable_item_takes_the_place_with_its_label(capfd):

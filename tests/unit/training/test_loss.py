@@ -76,9 +76,6 @@ def collect(run: Callable[[], Any]) -> dict[str, Any]:
     return collector.as_dict()
 
 
-# --- golden arrays and the definition ---
-
-
 @pytest.mark.parametrize("phase", ["Gmain", "Dmain", "Dreg", "Dboth"])  # without random numbers
 @pytest.mark.parametrize("case", list(golden_cases("loss")), ids=case_id)
 def test_matches_the_golden_gradients(case: Case, phase: str) -> None:
@@ -125,9 +122,6 @@ def test_path_length_phase_matches_the_definition(pl_batch_shrink: int, monkeypa
         assert stats["Loss/pl_penalty"]["mean"] == pytest.approx(penalty.mean().item(), rel=1e-4)
         assert stats["Loss/G/reg"]["mean"] == pytest.approx(1.5 * penalty.mean().item(), rel=1e-4)
     assert (loss.pl_mean.dtype, loss.pl_mean.shape) == (torch.float32, ())
-
-
-# --- terms in closed form ---
 
 
 def test_logistic_terms() -> None:
@@ -190,9 +184,6 @@ def test_path_lengths_of_a_linear_generator() -> None:
     noise = torch.randn(3, 2, 4, 6).flatten(1) / 24**0.5
     slopes = torch.einsum("lwp,np->nlw", matrix, noise)
     assert_close(lengths, slopes.square().sum(dim=2).mean(dim=1).sqrt())
-
-
-# --- phases ---
 
 
 @pytest.mark.parametrize(("both", "main", "reg"), [("Gboth", "Gmain", "Greg"), ("Dboth", "Dmain", "Dreg")])
@@ -313,9 +304,6 @@ def test_fakes_for_the_discriminator_need_no_gradients_of_the_generator() -> Non
 def test_unknown_phases_are_refused(phase: str) -> None:
     with pytest.raises(ValueError, match=rf"^phase must be one of Gmain, Greg, .*, got '{phase}'$"):
         make_loss().accumulate_gradients(phase, REAL, C, Z, C, sync=True, gain=1)
-
-
-# --- style mixing, augmentation, state ---
 
 
 def mixes(loss: StyleGAN2Loss, num: int) -> list[torch.Tensor]:

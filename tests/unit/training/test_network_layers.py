@@ -28,9 +28,6 @@ from training.networks import (
 LOW_PASS = setup_filter([1, 3, 3, 1])
 
 
-# --- modulated convolution ---
-
-
 @pytest.mark.parametrize("case", list(golden_cases("conv2d_resample", op="modulated_conv2d")), ids=case_id)
 def test_modulated_conv2d_matches_the_golden_arrays(case: Case) -> None:
     args, arrays = case
@@ -123,9 +120,6 @@ def test_bad_input_of_modulated_conv2d_is_named(kwargs: dict[str, Any], message:
     good = {"x": torch.zeros(2, 4, 6, 6), "weight": torch.zeros(5, 4, 3, 3), "styles": torch.zeros(2, 4)}
     with pytest.raises(ValueError, match=f"^{message}$"):
         modulated_conv2d(**{**good, **kwargs})
-
-
-# --- layers ---
 
 
 @pytest.mark.parametrize("lr_multiplier", [1, 0.01])
@@ -254,9 +248,6 @@ def test_unknown_activations_are_named(cls: type[torch.nn.Module]) -> None:
 def test_wrong_shapes_are_refused(layer: torch.nn.Module, shapes: list[tuple[int, ...]]) -> None:
     with pytest.raises(ValueError, match=r"shape|channels"):
         layer(*(torch.zeros(shape) for shape in shapes))
-
-
-# --- mapping network ---
 
 
 def test_normalization() -> None:

@@ -92,9 +92,6 @@ def accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "_is_on_cpu", lambda x: False)
 
 
-# --- bfloat16 on a CPU ---
-
-
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("make", [make_G, make_D])
 def test_bfloat16_on_a_cpu_is_close_and_gives_float32(make: Callable[..., Any], architecture: str) -> None:
@@ -181,9 +178,6 @@ def test_an_iteration_in_each_precision(cfg: str, data: Path, tmp_path: Path) ->
         assert torch.equal(fp16, exact)
         if len(exact) > 0:  # cifar has no path-length penalty
             assert 1e-5 < relative_error(bf16, exact) < 2 * REL_BF16
-
-
-# --- accelerators ---
 
 
 @pytest.mark.usefixtures("accelerator")

@@ -63,9 +63,6 @@ def inputs(c_dim: int = 0, num: int = 4, img_resolution: int = 16) -> tuple[torc
     return torch.randn(num, 8), c, torch.randn(num, 3, img_resolution, img_resolution)
 
 
-# --- values and derivatives ---
-
-
 @pytest.mark.parametrize("case", list(golden_cases("networks", net="Generator")), ids=case_id)
 def test_generators_match_the_golden_arrays(case: Case) -> None:
     args, arrays = case
@@ -227,9 +224,6 @@ def test_gradients_reach_every_parameter(architecture: str, c_dim: int) -> None:
         assert not [n for n, p in module.named_parameters() if p.grad is None or not p.grad.any()]
 
 
-# --- structure ---
-
-
 @pytest.mark.parametrize(("channel_base", "num_params"), [(32768, 28_864_129), (16384, 24_001_089)])
 def test_number_of_parameters_of_the_published_discriminators(channel_base: int, num_params: int) -> None:
     with torch.device("meta"):
@@ -294,9 +288,6 @@ def test_freezing_goes_from_the_image_on(architecture: str) -> None:
         frozen = everything - {name.rpartition(".")[0] for name, _ in D.named_parameters()}
         assert frozen == set(LAYERS[architecture].split()[:freeze_layers])
         assert D.state_dict().keys() == make_D(architecture=architecture).state_dict().keys()
-
-
-# --- behavior ---
 
 
 def test_images_follow_their_latents() -> None:
@@ -430,9 +421,6 @@ def test_a_fresh_process_reads_the_pickle(tmp_path: Path) -> None:
     images, logits, _kwargs = torch.load(result, weights_only=False)
     assert torch.equal(images, G(z, c, noise_mode="const"))
     assert torch.equal(logits, D(img, c))
-
-
-# --- bad input ---
 
 
 @pytest.mark.parametrize(

@@ -176,9 +176,6 @@ def test_phases_do_not_wait_for_a_gpu() -> None:
     assert collector["Health/nonfinite_grads/Dreg"] == 0
 
 
-# --- the optimizer ---
-
-
 def adam_of(device_types: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, **kwargs: Any) -> torch.optim.Optimizer:
     """Adam where these types of devices have a fused one."""
     monkeypatch.setattr(phases, "FUSED_DEVICES", device_types)

@@ -66,9 +66,6 @@ def names(folder, pattern="*"):
     return sorted(path.name for path in folder.glob(pattern))
 
 
-# Ticks
-
-
 def test_ticks_and_what_they_leave_behind(run_dir, options):
     assert train_here(run_dir, options, image_snapshot_ticks=2, network_snapshot_ticks=3)
     assert [line["Progress/kimg"]["mean"] * 1000 for line in read_stats(run_dir)] == pytest.approx([4, 16, 28, 40, 44])
@@ -188,9 +185,6 @@ def test_whoever_calls_is_told_and_asked(run_dir, options):
     assert json.loads((run_dir / "exit_status.json").read_text())["reason"] == "stopped"
 
 
-# What is random
-
-
 def outcome(run_dir):
     return newest_state(run_dir), reproducible_stats(run_dir)
 
@@ -229,9 +223,6 @@ def test_the_seed_matters(tmp_path, data):
     assert not torch.equal(first["/batches/items"], second["/batches/items"])
 
 
-# Pictures and snapshots
-
-
 def test_the_grid_of_real_images(run_dir, data, options):
     train_here(run_dir, {**options, "total_kimg": 0.004})
     with open_trainer(run_dir.with_name("other"), options) as trainer:
@@ -263,9 +254,6 @@ def test_a_snapshot_holds_what_was_trained(run_dir, data):
         for key, value in snapshot[name].state_dict().items():
             assert torch.equal(value, tensors[f"/modules/{name}/{key}"])
     assert snapshot["training_set_kwargs"]["path"] == str(data)
-
-
-# Transfer learning
 
 
 @pytest.fixture(scope="module")
@@ -305,9 +293,6 @@ def test_continuing_a_transfer_does_not_need_the_snapshot(run_dir, tmp_path, dat
 def test_a_file_that_is_no_snapshot(run_dir, data):
     with pytest.raises(UserError, match=re.escape(str(data))):
         make_trainer(run_dir, tiny_options(data, 8, resume=str(data)))
-
-
-# States
 
 
 @pytest.mark.parametrize(("interval_sec", "nimgs"), [(0, [40, 44]), (1e9, [4, 44])])
@@ -423,9 +408,6 @@ def test_settings_that_have_changed_are_named(run_dir, options, capsys):
     )
 
 
-# Trouble
-
-
 class Poisoned(StyleGAN2Loss):
     """Puts numbers that are not finite into gradients or weights."""
 
@@ -496,9 +478,6 @@ def test_a_damaged_image_is_replaced_reported_and_counted(run_dir, tmp_path, cap
     lines = [line["Health/skipped_images"] for line in read_stats(run_dir)]
     assert {line["mean"] for line in lines} == {1}
     assert f"Skipping image {index} of data: {names[index]}" in capsys.readouterr().err
-
-
-# Metrics
 
 
 @pytest.fixture

@@ -38,9 +38,6 @@ def test_missing_packages_are_one_line(name, package, advice, monkeypatch):
         load_object_detector(name)
 
 
-# --- NanoDet ---
-
-
 def test_boxes_are_chosen_by_score_and_overlap():
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [30, 30, 40, 40]])
     scores = torch.tensor([[0.3, 0.9], [0.6, 0.01], [0.04, 0.02]])
@@ -73,9 +70,6 @@ def test_nanodet_by_name(tmp_path, monkeypatch):
     assert (detector.name, len(detector.categories)) == ("nanodet", 80)
     assert detector.sha256 == detectors.sha256_of(path)
     assert load_object_detector("nanodet", folder=str(tmp_path)) is detector
-
-
-# --- torchvision ---
 
 
 class Model(torch.nn.Module):
@@ -128,9 +122,6 @@ def test_weights_must_have_the_checksum_in_their_name():
     check_name("https://example.com/fcos-0123abcd.pth", "0123abcd" + 56 * "0")
     with pytest.raises(UserError, match=r"fcos-0123abcd.pth has the sha256 9999.*should begin with 0123abcd"):
         check_name("https://example.com/fcos-0123abcd.pth", 64 * "9")
-
-
-# --- ONNX ---
 
 
 class Session:

@@ -57,9 +57,6 @@ def assert_matches_the_definition(weight: torch.Tensor, styles: torch.Tensor, x:
         assert_close(ours.double(), theirs, rounding)
 
 
-# --- values and derivatives ---
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_kernels_match_the_definition(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -95,9 +92,6 @@ def test_an_empty_batch(impl: str) -> None:
     (scaled.sum() + dcoefs.sum()).backward()
     assert (scaled.shape, dcoefs.shape, styles.grad.shape) == ((0, 5), (0, 3), (0, 5))
     assert not weight.grad.any()
-
-
-# --- autograd ---
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -160,9 +154,6 @@ def test_bad_input_is_named() -> None:
         demodulation_coefficients(weight, styles, image(torch.float32), impl="cpu")
 
 
-# --- as operators ---
-
-
 @pytest.mark.parametrize("num", [2, 0])
 def test_operators_are_what_compilers_are_told(num: int) -> None:
     weight, styles = tensors(num, 5, 3, 3)
@@ -180,9 +171,6 @@ def test_operators_are_what_compilers_are_told(num: int) -> None:
             pairs = zip(ours, theirs, strict=True) if name == "demodulation" else [(ours, theirs)]
             for our, their in pairs:
                 assert_close(our, their, 1e-6)
-
-
-# --- on a GPU ---
 
 
 @pytest.mark.gpu

@@ -64,9 +64,6 @@ class Recorder(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-# --- the kernel ---
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kwargs", [GEOMETRIES[1], GEOMETRIES[5]], ids=str)
 def test_kernel_reads_any_layout(kwargs: dict[str, Any], layout: str) -> None:
@@ -160,9 +157,6 @@ def test_an_empty_batch(impl: str) -> None:
         assert result.numel() == 0
 
 
-# --- derivatives ---
-
-
 @pytest.mark.parametrize("kwargs", GEOMETRIES, ids=str)
 @pytest.mark.parametrize("impl", ["auto", "triton"])
 def test_two_orders_of_derivatives_are_pytorchs(impl: str, kwargs: dict[str, Any]) -> None:
@@ -220,9 +214,6 @@ def test_separable_filters_are_two_operators() -> None:
         y = upfirdn2d(x, f, up=2, padding=6)
     assert recorder.names == ["mscond.upfirdn2d.default"] * 2
     assert y.shape == upfirdn2d(torch.zeros(x.shape), WAVELET, up=2, padding=6).shape
-
-
-# --- compilers and exporters ---
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
@@ -285,9 +276,6 @@ def test_traced_programs_follow_the_filter() -> None:
     expected = 2 * Upsampler()(x)
     traced.f.mul_(2)
     assert_close(traced(x), expected, 1e-6)
-
-
-# --- prepared taps ---
 
 
 @pytest.fixture(name="num_prepared")
@@ -361,9 +349,6 @@ def test_tensors_without_data_are_not_cached(num_prepared: list[int]) -> None:
     assert y.shape == (2, 3, 8, 8)
     filter2d(torch.empty(2, 3, 8, 8, device="meta"), LOW_PASS.to("meta"))
     assert fir_filter._cached_taps.cache_info().currsize == 0
-
-
-# --- GPUs ---
 
 
 @pytest.mark.gpu

@@ -76,9 +76,6 @@ def assert_matches_the_definition(settings: dict[str, Any], args: dict[str, Any]
         assert_close(ours.double(), theirs, rel)
 
 
-# --- values and derivatives ---
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_kernels_match_the_definition(layout: str) -> None:
     for shape in SHAPES:
@@ -163,9 +160,6 @@ def test_an_empty_batch(impl: str) -> None:
     sum(grad.sum() for grad in gradients[:2]).backward()
 
 
-# --- autograd ---
-
-
 def leaves64(noise: str | None = "per sample") -> dict[str, Any]:
     args = tensors((2, 2, 2, 3), noise, torch.float64)
     return {name: None if arg is None else arg.double().requires_grad_(name != "noise") for name, arg in args.items()}
@@ -236,9 +230,6 @@ def test_bad_input_is_named(changed: dict[str, Any], message: str) -> None:
         modulate(args["x"], args["dcoefs"], impl="cpu")
 
 
-# --- as operators ---
-
-
 class Operators(TorchDispatchMode):
     """Notes what would be launched."""
 
@@ -290,9 +281,6 @@ def test_references_compute_the_same() -> None:
         operation = getattr(modulation, f"_{name}")
         for ours, theirs in zip(*(operation(*args, kernel=kernel) for kernel in (True, False)), strict=True):
             assert_close(ours, theirs, 1e-6)
-
-
-# --- on a GPU ---
 
 
 @pytest.mark.gpu

@@ -84,9 +84,6 @@ def test_a_process_reads_the_table_of_contents_once(tmp_path, monkeypatch):
     assert files.read("a.txt") == b"one"
 
 
-# Fingerprints
-
-
 def expected_fingerprint(files):
     """As written down on disk by caches of older versions."""
     rows = sorted((name, len(data), zlib.crc32(data)) for name, data in files.items())
@@ -129,9 +126,6 @@ def test_fingerprint_of_files_that_vanished(tmp_path):
         files.fingerprint()
 
 
-# Metadata
-
-
 def metadata(path, content):
     return open_archive(write_zip(path / "x.zip", {"dataset.json": content})).metadata()
 
@@ -169,9 +163,6 @@ def test_labels_are_given_to_their_reader(tmp_path):
     )
     content = open_archive(tmp_path).metadata(lambda stream: list(stream.items()))
     assert content == {"labels": labels, "class_names": ["a"]}
-
-
-# Sizes
 
 
 def test_line_drawings_are_no_bombs(tmp_path):
@@ -254,9 +245,6 @@ def test_an_entry_under_another_name_is_noticed(tmp_path):
     for method in ("read", "open"):
         with pytest.raises(OSError, match="is another file than the zip states"):
             getattr(files, method)("a.png")
-
-
-# Refusals
 
 
 def zip_of(path, *entries, data=b"data"):

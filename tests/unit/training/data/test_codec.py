@@ -52,9 +52,6 @@ def set_heif_package(monkeypatch):
     codec._extensions.cache_clear()
 
 
-# Which files are images
-
-
 def test_images_are_found_by_extension(archive_of):
     names = ["a.PNG", "b.jpeg", "c/d.webp", "c/e.tif", "f.avif", "g.mpo", "h.jp2", "i.gif"]
     archive = archive_of(*names, "png", "j.txt", "k.png.txt", "dataset.json")
@@ -99,9 +96,6 @@ def test_no_file_at_all(archive_of):
         require_images(archive_of("dataset.json"))
 
 
-# HEIF
-
-
 def test_without_the_package_heif_is_ignored(archive_of, set_heif_package):
     set_heif_package(None)
     archive = archive_of("a.heic", "b.png")
@@ -123,9 +117,6 @@ def test_with_the_package_heif_is_decoded(archive_of, set_heif_package, monkeypa
     set_heif_package(types.SimpleNamespace(register_heif_opener=register_heif_opener))
     assert image_names(archive_of("a.heic", "b.png")) == ["a.heic", "b.png"]
     assert open_image(io.BytesIO(b"heif")).size == (3, 5)
-
-
-# Limits
 
 
 def test_the_caller_sets_the_limit():
@@ -187,9 +178,6 @@ def test_no_marker_hides_scans(monkeypatch, marker):
 @pytest.mark.parametrize("end", [b"", b"\xff", b"\xff\xda", b"\xff\xda\xff", b"\xff" * 100])
 def test_scans_of_a_cut_jpeg_are_counted(end):
     assert codec._count_scans(progressive_jpeg(1024, 3)[:-2] + end) == 3 + (b"\xda" in end)
-
-
-# Errors
 
 
 def test_files_that_cannot_be_read(tmp_path):

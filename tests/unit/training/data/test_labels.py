@@ -130,9 +130,6 @@ def test_names_in_messages_are_escaped(tmp_path):
         read(tmp_path, {"labels": [["a", 1]]}, ["\x1b[2J.png"])
 
 
-# Memory
-
-
 def long_labels(num):
     """Contents of ``dataset.json`` that take much memory if they are built whole; names of images, and the content."""
     names = [f"{number:06d}.png" for number in range(num)]
@@ -171,9 +168,6 @@ def test_memory_is_a_small_multiple_of_the_file(tmp_path, monkeypatch, kind, enc
     assert peak_bytes < 10 * len(data)
 
 
-# In words
-
-
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
@@ -189,9 +183,6 @@ def test_class_numbers_in_words(labels, words):
 
 def test_vectors_in_words():
     assert describe_labels(np.zeros([3, 512], np.float32)) == "vectors of 512 numbers"
-
-
-# From folders
 
 
 def test_subfolders():

@@ -45,9 +45,6 @@ class CountingFile:
         return data
 
 
-# Many images
-
-
 def many_images(count):
     return {f"{number:03d}.png": encode(random_image()) for number in range(count)}
 
@@ -85,9 +82,6 @@ def test_other_odd_images_are_left_to_training(tmp_path, opened):
     files = many_images(101)
     files["003.png"] = encode(random_image(size=(16, 16)))
     assert layout_of(write_folder(tmp_path / "set", files)) == ImageLayout(8, 8, "RGB")
-
-
-# Sizes
 
 
 def test_resolutions():

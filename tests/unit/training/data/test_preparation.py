@@ -24,9 +24,6 @@ def preparation(**changes):
     return Preparation(**{**unchanged, **changes})
 
 
-# Modes
-
-
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_8_bit_images_stay_as_they_are(mode):
     image = to_8_bit(reload(encode(random_image(mode=mode))))
@@ -122,9 +119,6 @@ def test_one_mode_for_all(mode, expected, given):
     assert preparation(mode=mode)(random_image(mode=given)).mode == expected
 
 
-# Reading
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_undone(orientation):
     turned = {
@@ -169,9 +163,6 @@ def test_pixel_limit(monkeypatch):
     monkeypatch.setattr(image_io, "MAX_IMAGE_PX", 63)
     with pytest.raises(BadImageError, match="8x8 pixels"):
         open_image(io.BytesIO(encode(random_image())))
-
-
-# Sizes
 
 
 def test_no_options_change_nothing():

@@ -148,9 +148,6 @@ def test_keeps_no_object_per_file(tmp_path):
     assert all(isinstance(array, np.ndarray) for array in (names._starts, names._ends))
 
 
-# Refusals
-
-
 def refused(path, match):
     with pytest.raises(UserError, match=match) as caught:
         read_contents(path)

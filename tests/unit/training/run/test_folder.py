@@ -77,9 +77,6 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         make_run_dir(tmp_path / "file" / "runs", "x")
 
 
-# Finding one again
-
-
 def run(outdir, name):
     path = outdir / name
     path.mkdir()
@@ -137,9 +134,6 @@ def test_not_a_run(tmp_path):
         find_run_dir(str(tmp_path), None)
 
 
-# The state of a run
-
-
 def test_states_of_a_run(tmp_path):
     assert find_state(tmp_path) is RunState.NEW
     (tmp_path / "stats.jsonl").write_text("{}\n")  # the first tick: nothing is lost by starting again
@@ -163,9 +157,6 @@ def test_a_run_that_has_trained_does_not_start_over(tmp_path, trace):
     assert has_progress(tmp_path)
     with pytest.raises(UserError, match=r"start a new run with --resume=.*network-snapshot-000001\.pkl$"):
         refuse_to_start_over(tmp_path)
-
-
-# Folders from elsewhere
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,6 @@ def line(**changes):
     return report_tick(**{**values, **changes}, times=TIMES, device=CPU)
 
 
-# The status line
-
-
 def test_fields_are_those_of_the_reference_in_their_order_and_then_ours():
     number, duration = r"\d+(?:\.\d+)?", r"\d+s|\d+m \d\ds|\d+h \d\dm \d\ds|\d+d \d\dh \d\dm"
     pattern = r"\s+".join(
@@ -197,9 +194,6 @@ def test_a_full_disk_leaves_no_half_line(tmp_path, stats):
     assert [each["Loss/x"]["mean"] for each in lines(tmp_path)] == [1, 3]
 
 
-# The console
-
-
 def test_the_main_process_alone_prints(capsys):
     for is_main, progress in ((True, "plain"), (True, "none"), (False, "plain")):
         Console(is_main, progress).say(f"{is_main} {progress}")
@@ -242,9 +236,6 @@ def test_what_a_pace_means():
     line = describe_pace(sec_per_kimg=36.0, kimg_left=1000, kimg_to_snapshot=200)
     assert line.startswith("About 36 s per kimg: 10h 00m 00s for the 1000 kimg left, 2h 00m 00s to the next")
     assert "next samples" not in describe_pace(36.0, 1000, None)
-
-
-# TensorBoard
 
 
 def events(folder):

@@ -44,8 +44,6 @@ def options_of(arguments: str, resolution: int = 256) -> Options:
     return resolve(parse(arguments), dataset(resolution))[1]
 
 
-# --- golden ---
-
 CFGS = ("auto", "stylegan2", "paper256", "paper512", "paper1024", "cifar", "msconD", "msconD-demo", "multiscale")
 METHODS = ("msconD", "msconD-demo")
 CHOICES = {
@@ -177,8 +175,6 @@ def test_golden_cases_are_many_and_of_both_kinds() -> None:
     assert lengths.count(4) >= 300
     assert lengths.count(3) >= 40
 
-
-# --- what StyleGAN2-ADA users rely on, by itself ---
 
 BLIT, GEOM = ["xflip", "rotate90", "xint"], ["scale", "rotate", "aniso", "xfrac"]
 COLOR = ["brightness", "contrast", "lumaflip", "hue", "saturation"]

@@ -68,9 +68,6 @@ def test_a_dataset_class_is_one_before_it_is_called():
             check_dataset_class(name, "options.json")
 
 
-# Changes since a checkpoint
-
-
 def comparable(options, **changes):
     return comparable_options(TrainingSettings(**{**options, **changes}))
 

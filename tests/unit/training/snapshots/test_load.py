@@ -44,9 +44,6 @@ def error_of(snapshot: dict, **changes) -> str:
     return str(caught.value)
 
 
-# Safe loading
-
-
 def test_our_snapshots_are_read():
     snapshot = tiny_snapshot.snapshot()
     loaded = loads(pickle.dumps(snapshot))
@@ -131,9 +128,6 @@ def test_a_fresh_process_reads_and_generates_without_suspicious_events(tmp_path)
     np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), images(snapshot["G_ema"].eval()).detach())
 
 
-# Refusals
-
-
 @pytest.mark.parametrize("attack", sorted(all_malicious_pickles(Path("canary"))))
 def test_malicious_pickles_are_refused(attack, tmp_path):
     canary = tmp_path / "canary"
@@ -196,9 +190,6 @@ def test_other_files_are_errors(data, trusted):
 def test_what_people_take_for_snapshots_is_named(data, said, trusted):
     with pytest.raises(UserError, match=f"^snapshot: not a snapshot but {said}"):
         loads(data, trusted=trusted)
-
-
-# Other projects
 
 
 class Foreign:
@@ -327,9 +318,6 @@ def test_fuzzed_snapshots(protocol):
     assert fuzz(lambda data: load_networks(io.BytesIO(data)), [data], num, seed=protocol) > num / 10
 
 
-# Trusted loading
-
-
 def test_trusted_files_execute_their_source(tmp_path):
     canary = tmp_path / "canary"
     snapshot = tiny_snapshot.snapshot()
@@ -341,9 +329,6 @@ def test_trusted_files_execute_their_source(tmp_path):
     assert canary.exists()
     assert type(loaded["G"]) is not Generator
     assert torch.equal(images(loaded["G"]), images(snapshot["G"]))
-
-
-# Half precision
 
 
 @pytest.mark.parametrize("trusted", [False, True])

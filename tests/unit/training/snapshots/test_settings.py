@@ -67,9 +67,6 @@ def test_large_numbers_are_cut(value):
     assert str(caught.value).isprintable()
 
 
-# Datasets
-
-
 def test_settings_of_datasets():
     check_dataset_settings(DATASET, "a.pkl")
     check_dataset_settings({**DATASET, "resolution": None, "max_size": None}, "a.pkl")
@@ -96,9 +93,6 @@ def test_settings_that_datasets_do_not_take(changes, said):
     assert str(caught.value).startswith("a.pkl: ")
     assert said in str(caught.value)
     assert str(caught.value).endswith("give the images by --data")
-
-
-# Networks of other projects
 
 
 def other_snapshot(**settings) -> tuple[dict, dict]:

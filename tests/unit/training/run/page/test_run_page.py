@@ -332,9 +332,6 @@ def test_pipes_are_not_waited_for(tmp_path, name):
     assert "<h2>Training</h2>" in write_run_page(folder).read_text()
 
 
-# Pictures
-
-
 def test_grids_in_order(tmp_path):
     names = ["_init", "000000", "000001_500", "000001", "000001_G", "000200", "_other", "12"]
     for name in names:
