@@ -10,10 +10,10 @@ import click
 
 from dnnlib.console import errors_in_one_line
 from dnnlib.flags import refuse
+from dnnlib.heartbeat import heartbeat
 from dnnlib.util import UserError
 from training.data.container import check_dest
 from training.data.preparation import MAX_BITS, MODES, RESIZE_FILTERS, TRANSFORMS, Preparation
-from training.data.progress import heartbeat
 from training.data.sources import Source, open_source, scenes_source
 from training.data.summary import summary
 from training.data.verification import verify as verify_images

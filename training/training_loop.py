@@ -149,8 +149,6 @@ class Trainer:
             self.outputs = Outputs(settings, self.samples, self.console, log_bytes, self.counters)
         self.watch = RunWatch(settings, self.training_set, self.samples.real_img, self.console.say)
 
-    # Construction, in order.
-
     def _open_dataset(self) -> None:
         self.console.say("Loading training set...")
         self.training_set = construct_class_by_name(**self.settings.training_set_kwargs)
@@ -242,8 +240,6 @@ class Trainer:
             **({} if self.ada is None else {"ranks/ada": self.ada}),
             "ranks/rng": GlobalGenerators(self.device),  # last: nothing may draw numbers after it is restored
         }
-
-    # The loop.
 
     def run(self) -> bool:
         """Train until the end or until a stop is requested; returns whether training is complete."""
@@ -412,8 +408,6 @@ class Trainer:
         abort_fn = self.settings.abort_fn
         return self.watch.must_stop() or (abort_fn is not None and distributed.any_process(bool(abort_fn())))
 
-    # Outputs of a tick.
-
     def _report_tick(self) -> None:
         counters = self.counters
         times = TickTimes(
@@ -483,8 +477,6 @@ class Trainer:
             self.outputs.save_snapshot(path, networks)
         return path
 
-    # Exact continuation.
-
     def _is_checkpoint_old(self) -> bool:
         is_old = time.perf_counter() - self.last_checkpoint_sec >= self.settings.state_interval_sec
         return distributed.from_rank0(is_old)  # clocks differ, and all processes must do the same
@@ -522,8 +514,6 @@ class Trainer:
         self.last_checkpoint_nimg = self.counters.cur_nimg
         say(f"Continuing from {path.name}: {self.counters.cur_nimg / 1000:.1f} kimg done")
         return log_bytes
-
-    # The end.
 
     def _save_last_outputs(self) -> None:
         """Save samples and a snapshot if the run was stopped between two of them; its continuation ignores them."""

@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 import train
+from dnnlib.heartbeat import heartbeat
 from tests.helpers import REPOSITORY
 from tests.image_files import encode, images, random_image, write_folder, write_zip
 from tests.training_runs import new_run, states, tiny_options, train_here, write_dataset
-from training.data.progress import heartbeat
 
 HELP_FILE = REPOSITORY / "tests/api/train-help.txt"
 OFFICIAL_DEFAULTS = {

@@ -1,44 +1,17 @@
-"""Signs of life during long work: a progress bar on a terminal, a line every few seconds elsewhere."""
+"""Progress of long work on images: a bar on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
+from dnnlib.heartbeat import INTERVAL_SEC, heartbeat
 from dnnlib.progress import progress_bar
 from dnnlib.util import format_time
 
 T = TypeVar("T")
-
-INTERVAL_SEC = 10.0
-
-
-@contextlib.contextmanager
-def heartbeat(describe: Callable[[], str | None], interval_sec: float = INTERVAL_SEC) -> Iterator[None]:
-    """Print a line to stderr every ``interval_sec`` until the block ends, even while the block is busy.
-
-    Args:
-        describe: Returns the line, or None for none; it is called in another thread.
-        interval_sec: Seconds between lines, the first included.
-    """
-    done = threading.Event()
-
-    def beat() -> None:
-        while not done.wait(interval_sec):
-            if line := describe():
-                print(line, file=sys.stderr, flush=True)
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def show_progress(

@@ -6,6 +6,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
 
+from dnnlib.heartbeat import heartbeat
 from dnnlib.util import UserError
 from training.data.archive import Archive, open_archive
 from training.data.codec import BadImageError, load_image, read_image, require_images
@@ -13,7 +14,7 @@ from training.data.labels import read_labels
 from training.data.layout import ImageLayout, preparation_command
 from training.data.names import shown
 from training.data.parallel import ordered_map
-from training.data.progress import heartbeat, show_progress
+from training.data.progress import show_progress
 from training.data.summary import plural
 
 

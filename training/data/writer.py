@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dnnlib.atomic import write_atomic
+from dnnlib.heartbeat import heartbeat
 from dnnlib.util import UserError
 from training.data.codec import MAX_IMAGE_PX, BadImageError, encode_uncompressed_png
 from training.data.container import Save, create_dataset, real_path
@@ -19,7 +20,7 @@ from training.data.layout import ImageLayout
 from training.data.names import shown
 from training.data.parallel import ordered_map
 from training.data.preparation import Preparation, Resizing, TooSmallError, value_range
-from training.data.progress import heartbeat, show_progress
+from training.data.progress import show_progress
 from training.data.records import Records
 from training.data.report import Report
 from training.data.sources import MAX_PHOTO_PX, Item, LargeImageError, Read, Source

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from dnnlib.commands import how_to_run
+from dnnlib.heartbeat import heartbeat
 from torch_utils.main_memory import is_limited, main_memory_bytes
-from training.data.progress import heartbeat
 from training.run.dataset_info import DatasetInfo
 from training.run.options_file import OPTIONS_FILE
 from training.run.rehearsal import Rehearsal, rehearse

@@ -20,6 +20,7 @@ from typing import Any
 import filelock
 
 from dnnlib.atomic import write_atomic
+from dnnlib.heartbeat import heartbeat
 from dnnlib.util import UserError
 from training.data.archive import open_archive
 from training.data.codec import require_images
@@ -29,7 +30,6 @@ from training.data.labels import read_labels
 from training.data.layout import is_resolution
 from training.data.names import is_hidden
 from training.data.preparation import MAX_BITS, Preparation
-from training.data.progress import heartbeat
 from training.data.sources import Source, open_source
 from training.data.summary import summary
 from training.data.writer import write_dataset

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dnnlib.heartbeat import heartbeat
 from dnnlib.util import UserError
 from torch_utils import distributed
 from training import checkpoint
 from training.data.fingerprint import describe_content, describe_doubt, is_unchanged
-from training.data.progress import heartbeat
 from training.run.folder import refuse_to_start_over
 from training.run.settings import TrainingSettings
 from training.run.stored_options import comparable_options, describe_changes

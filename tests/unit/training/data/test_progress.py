@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from training.data.progress import heartbeat, show_progress
+from training.data.progress import show_progress
 
 
 class Stream(io.StringIO):
@@ -36,26 +36,8 @@ def stderr(monkeypatch):
     return replace
 
 
-def test_heartbeat_during_a_busy_block(stderr):
-    stream = stderr(is_terminal=False)
-    before = threading.active_count()
-    with heartbeat(lambda: "still here", interval_sec=0.001):
-        assert stream.has_line.wait(timeout=60)
-    assert threading.active_count() == before
-    assert set(stream.getvalue().splitlines()) == {"still here"}
-
-
-def test_a_heartbeat_with_nothing_to_say(stderr):
-    stream, was_asked = stderr(is_terminal=False), threading.Event()
-    with heartbeat(was_asked.set, interval_sec=0.001):
-        assert was_asked.wait(timeout=60)
-    assert stream.getvalue() == ""
-
-
 def test_short_work_is_silent(stderr):
     stream = stderr(is_terminal=False)
-    with heartbeat(lambda: "still here"):
-        pass
     assert list(show_progress(iter("abc"), "Reading", 3)) == ["a", "b", "c"]
     assert stream.getvalue() == ""
 
