@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from dnnlib.commands import how_to_run
 from torch_utils import distributed, training_stats
+from training.checkpoint_names import list_checkpoints
 from training.run.best import keep_best
 from training.run.health.history import MEASUREMENTS
 from training.run.health.monitor import Monitor
@@ -148,7 +148,9 @@ class RunWatch:
     def describe_divergence(self) -> str:
         """Return the last console line of a run that stopped because it diverged."""
         reason = next((each.text for each in self.monitor.warnings if each.kind == "divergence"), "training diverges")
-        how = f"to go on from the last checkpoint: {how_to_run('train.py', f'--continue={self._run_dir}')}"
+        how = "continued as it is, it would diverge again"
+        if saved := list_checkpoints(self._run_dir):
+            how += f"; a new run with other settings and --resume={saved[-1]} starts from before"
         return f"{self._run_dir}: stopped at {self.monitor.history.kimg:g} kimg, {reason}; {how}"
 
     def write_page(self) -> None:

@@ -56,8 +56,14 @@ def test_warnings_are_everywhere(tmp_path, options, diverging, capsys):
 
 
 def test_stopping_on_divergence(tmp_path, options, diverging):
-    with pytest.raises(UserError, match=r"run: stopped at 0\.016 kimg, training diverges: 5 gradient values"):
+    with pytest.raises(UserError, match=r"run: stopped at 0\.016 kimg, training diverges: 5 gradient values") as error:
         train_here(tmp_path / "run", options, stop_on="divergence")
+    resume = f"--resume={tmp_path / 'run'}/training-state-000000004.safetensors"
+    assert str(error.value).endswith(
+        f"it would diverge again; a new run with other settings and {resume} starts from before"
+    )
+    assert resume in (tmp_path / "run/report.html").read_text()
+    assert "--continue=" not in (tmp_path / "run/report.html").read_text()
     assert json.loads((tmp_path / "run/exit_status.json").read_text())["reason"] == "diverged"
     assert "stopped because training diverged" in (tmp_path / "run/report.html").read_text()
     assert len(read_stats(tmp_path / "run")) == 2

@@ -14,6 +14,7 @@ from dnnlib.atomic import write_atomic
 from dnnlib.commands import how_to_run
 from dnnlib.jsonl import finite
 from dnnlib.util import format_kimg, format_time
+from training.checkpoint_names import list_checkpoints
 from training.run.best import BEST_SNAPSHOT
 from training.run.folder import read_spent_sec
 from training.run.health.monitor import Monitor
@@ -236,7 +237,13 @@ def commands(run: RunRecords) -> Iterator[tuple[str, str]]:
     """Yield purposes, and the command for each."""
     newest, best = newest_networks(run.folder), run.folder / BEST_SNAPSHOT
     has_labels = bool(_settings(run, "training_set_kwargs").get("use_labels"))
-    if run.can_continue:
+    if run.state == "diverged":  # continued as it is, it would diverge again
+        saved = list_checkpoints(run.folder)[-1:]
+        yield (
+            "Start another run (with its --cfg and other settings)",
+            how_to_run("train.py", *_starting_from(run, *saved)),
+        )
+    elif run.can_continue:
         limit_sec = finite(run.options.get("time_limit_sec"))
         total_kimg = finite(run.options.get("total_kimg")) or run.total_kimg  # not the length that --time has planned
         spent_sec = read_spent_sec(run.folder)
@@ -257,15 +264,20 @@ def commands(run: RunRecords) -> Iterator[tuple[str, str]]:
         yield "All statistics", f"tensorboard {shlex.quote(f'--logdir={run.folder}')}"
 
 
-def _starting_from(run: RunRecords, snapshot: Path) -> Iterator[str]:
-    """Yield the flags of a new run on the same images, except ``--cfg``, which the options do not tell."""
+def _starting_from(run: RunRecords, *networks: Path) -> Iterator[str]:
+    """Yield the flags of a new run on the same images, except ``--cfg``, which the options do not tell.
+
+    Args:
+        run: The old run.
+        networks: What it starts from, if anything.
+    """
     dataset, options = _settings(run, "training_set_kwargs"), dict(_flat(run.options))
     yield f"--outdir={run.folder.absolute().parent}"
     yield f"--data={dataset.get('path', 'DATA')}"
     if dataset.get("use_labels"):
         yield "--cond=1"
     yield from (f"{flag}={options[name]}" for flag, name in SIZE_FLAGS.items() if name in options)
-    yield f"--resume={snapshot}"
+    yield from (f"--resume={each}" for each in networks)
 
 
 def _scoring(run: RunRecords) -> Iterator[str]:
