@@ -544,6 +544,42 @@ FAULTS: dict[str, Fault] = {
         "mixed[styles] = row_w[styles]",
         ("tests/unit/test_style_mixing.py",),
     ),
+    "messages name scripts of the current folder wherever it is": Fault(
+        "dnnlib/commands.py",
+        "return Path.cwd().samefile(folder)",
+        "return Path.cwd().exists()",
+        ("tests/unit/dnnlib/test_commands.py",),
+    ),
+    "the heartbeat ends with its reader": Fault(
+        "dnnlib/heartbeat.py",
+        "contextlib.suppress(OSError)",
+        "contextlib.suppress(KeyError)",
+        ("tests/unit/dnnlib/test_heartbeat.py",),
+    ),
+    "a limit of a group above is overlooked": Fault(
+        "torch_utils/main_memory.py",
+        "for folder in (group, *group.parents)",
+        "for folder in (group,)",
+        ("tests/unit/torch_utils/test_main_memory.py",),
+    ),
+    "an odd first image decides alone": Fault(
+        "training/data/writer.py",
+        "self._check_misfits(tolerated=0)",
+        "self._check_misfits(tolerated=NUM_TOLERATED_MISFITS)",
+        ("tests/unit/training/data/test_writer.py",),
+    ),
+    "projections are written at the end": Fault(
+        "projector.py",
+        "for part in parts:\n        trajectories",
+        "for part in list(parts):\n        trajectories",
+        ("tests/unit/test_projector.py",),
+    ),
+    "a run that diverged suggests to repeat it": Fault(
+        "training/run/page/run_page.py",
+        'if run.state == "diverged":',
+        'if run.state == "":',
+        ("tests/unit/training/test_training_loop_watch.py",),
+    ),
 }
 
 

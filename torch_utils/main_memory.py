@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -26,17 +27,12 @@ def _group_limits() -> Iterator[int]:
 
     A container often sees the files of its own group at the root, and not the folders that its path names.
     """
-    for folder, name in _groups():
-        for path in (
-            folder / name,
-            *(parent / name for parent in folder.parents if parent.is_relative_to(CONTROL_GROUPS)),
-        ):
-            try:
-                limit = path.read_text().strip()
-            except OSError:
-                continue
-            if limit.isdecimal():  # not "max"
-                yield int(limit)
+    for group, name in _groups():
+        for folder in (group, *group.parents):
+            with contextlib.suppress(OSError):
+                limit = (folder / name).read_text().strip()
+                if limit.isdecimal():  # not "max"
+                    yield int(limit)
 
 
 def _groups() -> Iterator[tuple[Path, str]]:
