@@ -21,6 +21,7 @@ from comparison.methods import Method
 from comparison.plan import read_plan
 from comparison.statistics import half_width
 from comparison.summary import Comparison, RunValue, collect, mean_statistic, second_half
+from dnnlib.util import format_number
 
 CFG = "msconD"
 BASE = {"con-max-anchors": "64", "proj-dim": "32"}
@@ -175,7 +176,7 @@ def effects(folders: tuple[Path, ...], design: Design, score: str) -> None:
         found = estimate(levels[:, : len(names)], scores, names)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{len(scores)} runs, mean {scores.mean():.4g}; 95 % intervals")
+    click.echo(f"{len(scores)} runs, mean {format_number(scores.mean())}; 95 % intervals")
     for effect in found:
         mark = "  <- leaves out zero" if abs(effect.mean) > effect.half_width else ""
         click.echo(f"{effect.name:22s} {effect.mean:+9.3g} +- {effect.half_width:.2g}{mark}")

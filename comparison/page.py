@@ -11,7 +11,7 @@ from comparison.plan import Plan
 from comparison.summary import PLUS_MINUS, Cell, Comparison, MethodResult
 from comparison.tables import AT_EQUAL_IMAGES, Table, Tables
 from comparison.words import verdicts
-from dnnlib.util import format_kimg, format_time
+from dnnlib.util import format_kimg, format_number, format_time
 from metrics.direction import is_higher_better
 from training.run.page.charts import NUM_COLORS
 from training.run.page.html import Html, document, table, tag
@@ -229,7 +229,7 @@ def _records(plan: Plan, result: MethodResult) -> Html:
                 file, _, line = point.source.rpartition(":")
                 link = tag("a", tag("code", file), href=file)
                 time = tag("td", f"{point.train_sec:.0f}", data_timing=True)
-                value = tag("td", f"{point.value:.6g}", data_records=point.source)
+                value = tag("td", format_number(point.value, 6), data_records=point.source)
                 rows.append(
                     [
                         f"seed {run.seed}",

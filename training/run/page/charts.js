@@ -24,7 +24,7 @@
       const isShort = curve.y.filter((value) => value !== null).length < 20;
       columns.push(curve.y);
       series.push({label: curve.label, stroke, width: 2, spanGaps: true, dash: curve.dash.map((px) => px * devicePixelRatio),
-                   points: {show: isShort, size: 6}, value: (_plot, value) => value === null ? "-" : value.toPrecision(4)});
+                   points: {show: isShort, size: 6}, value: (_plot, value) => value === null ? "-" : number(value)});
       samples.push(sample(stroke, curve.dash));
       if (curve.low) {
         const first = columns.length;
