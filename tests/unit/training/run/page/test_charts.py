@@ -6,6 +6,7 @@ import re
 import pytest
 
 from training.run.page.charts import DASHES_PX, NUM_COLORS, Line, chart
+from training.run.page.html import document
 
 
 def data_of(figure):
@@ -34,6 +35,12 @@ def test_what_is_said_of_it():
     assert "<figcaption>A&lt;</figcaption>" in figure
     assert 'role="img" aria-label="A&lt;. ends at 2"' in figure
     assert figure.count("</script>") == 1
+
+
+@pytest.mark.parametrize("part", [r"\.u-series", "th"])
+def test_markers_stay_beside_the_labels_of_the_legend(part):
+    """As inline blocks, which uPlot makes of them, long names of runs stand below their markers."""
+    assert re.search(rf"\.u-legend {part} \{{ display: (inline-)?flex;", document("page"))
 
 
 def test_lengths_must_agree():
