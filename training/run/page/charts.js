@@ -6,6 +6,7 @@
     if (low !== high) return uPlot.rangeNum(low, high, 0.1, true);
     return low ? [low - Math.abs(low) / 2, low + Math.abs(low) / 2] : [0, 1];
   };
+  const number = (value) => Math.abs(value) < 9999.5 ? value.toPrecision(4) : value.toFixed();  // not 1.235e+4
   const sample = (stroke, dash) => {  // a background for the legend that looks like the line
     let end = 0;
     const parts = dash.map((length, i) => `${i % 2 ? "transparent" : stroke} ${end}px ${end += length}px`);
@@ -46,7 +47,7 @@
       width: plot.clientWidth,
       height: Math.max(220, Math.min(360, plot.clientWidth * 0.55)),
       scales: {x: {time: false}, y: {range}},
-      axes: [axis(data.xLabel), {...axis(data.yLabel), size: 64, values: tickTexts}],
+      axes: [axis(data.xLabel), {...axis(), size: 64, values: tickTexts}],
       legend: {markers: {width: 0, fill: (_plot, i) => samples[i]}},
       series, bands,
     }, columns, plot));

@@ -37,6 +37,15 @@ def test_what_is_said_of_it():
     assert figure.count("</script>") == 1
 
 
+def test_what_the_vertical_axis_shows_stands_above_the_plot():
+    """Along the axis, longer words than the plot is high would be cut off."""
+    line = Line("a", [1], [2])
+    figure = chart("Distance", "x", "relative to <training> images", [line], "")
+    label = '<div class="y-label">relative to &lt;training&gt; images</div>'
+    assert f'<figcaption>Distance</figcaption>{label}<div class="plot"' in figure
+    assert "y-label" not in chart("fid", "x", "fid", [line], "")  # the title says it
+
+
 @pytest.mark.parametrize("part", [r"\.u-series", "th"])
 def test_markers_stay_beside_the_labels_of_the_legend(part):
     """As inline blocks, which uPlot makes of them, long names of runs stand below their markers."""
