@@ -145,6 +145,8 @@ def generate_images(
         return
     if projected_w is None and not seeds:
         raise click.UsageError("give --seeds or --projected-w")
+    if seeds and video is None:  # a video may pass through an image again
+        seeds = options.once("--seeds", seeds)
     G = load_generator(network, device, trust_pickle)
     latents = choose_latents(G, seeds or [], projected_w, trunc, class_idx, centers, device)
     psi = trunc if projected_w is None else 1.0
