@@ -264,7 +264,9 @@ def serve(
     device_name: str,
     trust_pickle: bool,
 ) -> None:
-    """Serve a page with a slider for each direction, to browsers on this machine.
+    """Serve a page with a slider for each direction.
+
+    Only browsers on this machine can open it, unless --host lets others in.
 
     \b
     Example:

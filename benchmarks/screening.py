@@ -155,7 +155,7 @@ def main() -> None:
 @main.command()
 @DESIGN
 def cfgs(design: Design) -> None:
-    """Print the rows of the design but the last one, for compare.py --cfgs."""
+    """Print the rows of the design but the last, for --cfgs."""
     click.echo(",".join(design.method(levels).label for levels in design.levels()[:-1]))
 
 
@@ -169,7 +169,7 @@ def cfgs(design: Design) -> None:
     help="A score, as in comparison.md, or a statistic such as Health/diversity.",
 )
 def effects(folders: tuple[Path, ...], design: Design, score: str) -> None:
-    """Print what each setting adds to a score, from the comparisons in FOLDERS."""
+    """Print what each setting adds to a score, from all comparisons."""
     try:
         levels, scores = read_scores(design, folders, score)
         names = [f"{name}={value}" for name, value in design.factors]
