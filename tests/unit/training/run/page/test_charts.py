@@ -6,7 +6,6 @@ import re
 import pytest
 
 from training.run.page.charts import DASHES_PX, NUM_COLORS, Line, chart
-from training.run.page.html import document
 
 
 def data_of(figure):
@@ -44,12 +43,6 @@ def test_what_the_vertical_axis_shows_stands_above_the_plot():
     label = '<div class="y-label">relative to &lt;training&gt; images</div>'
     assert f'<figcaption>Distance</figcaption>{label}<div class="plot"' in figure
     assert "y-label" not in chart("fid", "x", "fid", [line], "")  # the title says it
-
-
-@pytest.mark.parametrize("part", [r"\.u-series", "th"])
-def test_markers_stay_beside_the_labels_of_the_legend(part):
-    """As inline blocks, which uPlot makes of them, long names of runs stand below their markers."""
-    assert re.search(rf"\.u-legend {part} \{{ display: (inline-)?flex;", document("page"))
 
 
 def test_lengths_must_agree():
