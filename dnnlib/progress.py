@@ -29,7 +29,7 @@ def progress_bar(desc: str, total: int | None, unit: str = "it", disable: bool =
     """
     is_bytes = unit == "B"
     if sys.stderr.isatty():
-        return tqdm(desc=desc, total=total, unit=unit, unit_scale=is_bytes, leave=False, disable=disable)
+        return _Bar(desc=desc, total=total, unit=unit, unit_scale=is_bytes, leave=False, disable=disable)
     return _LineBar(
         desc=desc,
         total=total,
@@ -41,6 +41,16 @@ def progress_bar(desc: str, total: int | None, unit: str = "it", disable: bool =
         miniters=1,  # look at the clock at every update: the pace of the items may change
         smoothing=0,  # the mean pace: tqdm takes no others from lines that it has not printed itself
     )
+
+
+class _Bar(tqdm):
+    """A bar on a terminal."""
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What it is made of: no more than its name while nothing of an unknown total has been counted."""
+        is_empty = self.total is None and not self.n
+        return super().format_dict | ({"bar_format": "{desc} ..."} if is_empty else {})
 
 
 class _LineBar(tqdm):

@@ -112,6 +112,15 @@ def test_shows_a_bar_on_a_terminal_and_removes_it(monkeypatch, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_bar_that_counts_nothing_shows_no_count(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with progress_bar("finding objects", total=None) as bar:
+        assert terminal.getvalue().strip() == "finding objects ..."
+        bar.update(3)
+        bar.refresh()
+        assert "finding objects: 3it" in terminal.getvalue()
+
+
 def test_shows_nothing_if_disabled(monkeypatch, capsys):
     for stderr in (sys.stderr, Terminal()):
         monkeypatch.setattr(sys, "stderr", stderr)
