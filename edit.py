@@ -128,6 +128,7 @@ def directions(
     """  # noqa: D301 -- in a raw string click would not see its mark
     if projected_w is not None:
         refuse("has no effect on --projected-w", "seeds", "trunc")
+    seeds = options.once("--seeds", seeds)
     device = choose_device(device_name)
     G = load_generator(network, device, trust_pickle)
     of_seeds = seed_latents(G, seeds, trunc, class_idx, device)
@@ -263,7 +264,9 @@ def serve(
     device_name: str,
     trust_pickle: bool,
 ) -> None:
-    """Serve a page with a slider for each direction, to browsers on this machine.
+    """Serve a page with a slider for each direction.
+
+    Only browsers on this machine can open it, unless --host lets others in.
 
     \b
     Example:

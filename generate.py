@@ -145,6 +145,8 @@ def generate_images(
         return
     if projected_w is None and not seeds:
         raise click.UsageError("give --seeds or --projected-w")
+    if seeds and video is None:  # a video may pass through an image again
+        seeds = options.once("--seeds", seeds)
     G = load_generator(network, device, trust_pickle)
     latents = choose_latents(G, seeds or [], projected_w, trunc, class_idx, centers, device)
     psi = trunc if projected_w is None else 1.0
@@ -190,7 +192,7 @@ def write_single_images(
     if grid_size is not None:
         save_grid(kept, outdir / "grid.png", grid_size)
         extras.append("grid.png")
-    if detector is not None and save_boxes(kept, outdir / "boxes.png", detector, labels):
+    if detector is not None and save_boxes(kept, files, outdir / "boxes.png", detector, labels):
         extras.append("boxes.png")
     report(outdir, [file.name for file in files], extras)
 
@@ -268,10 +270,13 @@ def check_boxes(boxes: str | None, is_moving: bool) -> None:
         raise click.UsageError("--boxes goes with single images, not with videos and ranges of --trunc")
 
 
-def save_boxes(images: list[np.ndarray], path: Path, detector: ObjectDetector, labels: list[int]) -> bool:
-    """Draw the objects in images ``[H, W, C]``, and return whether there were any."""
+def save_boxes(
+    images: list[np.ndarray], files: list[Path], path: Path, detector: ObjectDetector, labels: list[int]
+) -> bool:
+    """Draw the objects in images ``[H, W, C]`` with the names of their files; return whether there were any."""
+    names = [file.stem for file in files]
     with progress_bar("finding objects", None):
-        figure = object_figure(images, find_objects(images, detector), labels, detector.categories)
+        figure = object_figure(images, names, find_objects(images, detector), labels, detector.categories)
     if figure is None:
         options.warn(f"object detector {detector.name} found nothing: no {path.name} was drawn")
         return False

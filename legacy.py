@@ -20,8 +20,11 @@ from training.snapshots.portable import CONFIG
 __all__ = ["load_network_pkl"]
 
 
+SOURCE_HELP = "Pickle to read (path or https URL), run folder, or 'latest' for the latest run in runs/."
+
+
 @click.command()
-@click.option("--source", help="Pickle to read (path or https URL), or run folder.", metavar="PKL|RUN", required=True)
+@click.option("--source", help=SOURCE_HELP, metavar="PKL|RUN|latest", required=True)
 @click.option("--dest", help="Snapshot to write.", metavar="PKL", required=True, type=click.Path(dir_okay=False))
 @click.option(
     "--force-fp16",
@@ -42,11 +45,12 @@ def convert_network_pickle(source: str, dest: str, force_fp16: bool, trust_pickl
 
     Example: python legacy.py --source=stylegan2-cat-config-f.pkl --dest=cat.pkl
     """
+    source = find_network(source, "--source")
     keep_inputs([Path(dest)], source=source)
     if not Path(dest).parent.is_dir():
         raise UserError(f"--dest={dest}: there is no folder {Path(dest).parent}")
     check_replaceable_file(Path(dest))
-    data = _read(find_network(source, "--source"), force_fp16, trust_pickle)
+    data = _read(source, force_fp16, trust_pickle)
     write_atomic(dest, lambda file: pickle.dump(data, file))
     click.echo(f"Wrote {dest}")
 

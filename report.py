@@ -19,12 +19,16 @@ def main(runs: tuple[Path, ...], out: Path | None) -> None:
     """Write report.html into the folder of a run, or comparison.html here that compares several runs.
 
     Training writes the page of a run by itself, at every snapshot. This makes it for older runs and for those of
-    StyleGAN2-ADA. The page is one file that loads nothing.
+    StyleGAN2-ADA. The page is one file that loads nothing. RUN is the folder of a run, or 'latest' for the latest run
+    in runs/.
     """
-    from training.run.page.run_page import MAX_RUNS, PAGE_FILE, write_comparison  # here: --help must not wait for torch
+    # Here: --help must not wait for torch.
+    from training.run.latest import find_reported_run
+    from training.run.page.run_page import MAX_RUNS, PAGE_FILE, write_comparison
 
     if len(runs) > MAX_RUNS:
         raise UserError(f"{len(runs)} runs are too many for a page; give up to {MAX_RUNS}")
+    runs = tuple(map(find_reported_run, runs))
     path = out or (runs[0] / PAGE_FILE if len(runs) == 1 else Path("comparison.html"))
     check_replaceable_file(path)
     if path.exists() and path.suffix.lower() not in (".html", ".htm"):

@@ -64,6 +64,7 @@ def generate_style_mix(
     Low layers control pose and shape, high layers texture and color. Writes R-C.png for row seed R and column seed C,
     S-S.png for each seed itself, and grid.png with all of them.
     """  # noqa: D301 -- in a raw string click would not see its mark
+    rows, cols = options.once("--rows", rows), options.once("--cols", cols)
     device = choose_device(device_name)
     G = load_generator(network, device, trust_pickle)
     check_truncation(G, trunc)

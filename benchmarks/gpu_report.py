@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dnnlib.util import format_number
+
 Outcomes = Mapping[str, Mapping[str, Any]]
 """By name of the part: its ``result``, or its ``error``."""
 
@@ -25,7 +27,7 @@ def report(outcomes: Outcomes) -> str:
 def _figures(results: Mapping[str, Any]) -> Iterator[str]:
     for part in ("machine", "ceilings", "ratio"):
         for name, value in results.get(part, {}).items():
-            yield f"{name:28} {value:.4g}" if isinstance(value, float) else f"{name:28} {value}"
+            yield f"{name:28} {format_number(value)}" if isinstance(value, float) else f"{name:28} {value}"
 
 
 def _operations(results: Mapping[str, Any]) -> Iterator[str]:

@@ -131,7 +131,10 @@ DEST = click.option(
 @VIDEO
 @DEST
 def street(video: Path, dest: Path) -> None:
-    """Cut the tiles of a street video in which something moves: DEST/train and DEST/held-out, by time."""
+    """Cut the tiles of a street video in which something moves.
+
+    Writes DEST/train and DEST/held-out, divided by time.
+    """
     frames = read_frames(video)
     click.echo(f"Wrote {write_all(street_tiles(frames), dest)} tiles of {len(frames)} frames to {dest}")
 
@@ -141,7 +144,10 @@ def street(video: Path, dest: Path) -> None:
 @DEST
 @click.option("--detectors", type=click.Path(file_okay=False), help="Folder with nanodet.bin (docs/metrics.md).")
 def people(video: Path, dest: Path, detectors: str | None) -> None:
-    """Cut out the people that NanoDet finds in a street video: DEST/train and DEST/held-out, by time."""
+    """Cut out the people that NanoDet finds in a street video.
+
+    Writes DEST/train and DEST/held-out, divided by time.
+    """
     frames = read_frames(video)
     try:
         detector = load_object_detector(NANODET, folder=detectors)

@@ -21,6 +21,7 @@ from comparison.methods import Method
 from comparison.plan import read_plan
 from comparison.statistics import half_width
 from comparison.summary import Comparison, RunValue, collect, mean_statistic, second_half
+from dnnlib.util import format_number
 
 CFG = "msconD"
 BASE = {"con-max-anchors": "64", "proj-dim": "32"}
@@ -154,7 +155,7 @@ def main() -> None:
 @main.command()
 @DESIGN
 def cfgs(design: Design) -> None:
-    """Print the rows of the design but the last one, for compare.py --cfgs."""
+    """Print the rows of the design but the last, for --cfgs."""
     click.echo(",".join(design.method(levels).label for levels in design.levels()[:-1]))
 
 
@@ -168,14 +169,14 @@ def cfgs(design: Design) -> None:
     help="A score, as in comparison.md, or a statistic such as Health/diversity.",
 )
 def effects(folders: tuple[Path, ...], design: Design, score: str) -> None:
-    """Print what each setting adds to a score, from the comparisons in FOLDERS."""
+    """Print what each setting adds to a score, from all comparisons."""
     try:
         levels, scores = read_scores(design, folders, score)
         names = [f"{name}={value}" for name, value in design.factors]
         found = estimate(levels[:, : len(names)], scores, names)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{len(scores)} runs, mean {scores.mean():.4g}; 95 % intervals")
+    click.echo(f"{len(scores)} runs, mean {format_number(scores.mean())}; 95 % intervals")
     for effect in found:
         mark = "  <- leaves out zero" if abs(effect.mean) > effect.half_width else ""
         click.echo(f"{effect.name:22s} {effect.mean:+9.3g} +- {effect.half_width:.2g}{mark}")

@@ -10,6 +10,7 @@ import numpy as np
 from comparison.records import Point
 from comparison.statistics import spread, value_at
 from comparison.summary import Comparison, MethodResult
+from dnnlib.util import format_number
 from training.run.page.charts import Line, chart
 from training.run.page.html import Html, tag
 
@@ -20,7 +21,7 @@ def score_charts(comparison: Comparison, score: str) -> Html:
     """Draw means over seeds, with bands of one deviation, by images seen and by training time."""
     lines = [_by_images(result, score, i) for i, result in enumerate(comparison.methods)]
     timed = [_by_time(result, score, i) for i, result in enumerate(comparison.methods)]
-    ends = "; ".join(f"{line.label} ends at {line.y[-1]:.4g}" for line in lines if line is not None)
+    ends = "; ".join(f"{line.label} ends at {format_number(line.y[-1])}" for line in lines if line is not None)
     by_images = chart(
         f"{score} by images seen", "real images seen, thousands", score, [line for line in lines if line], ends
     )

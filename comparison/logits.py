@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from comparison.records import ScoredRun
 from comparison.summary import Cell, MethodResult, RunValue, mean_of_series
+from dnnlib.util import format_number
 from training.run.heights import logit_heights, logits
 from training.run.page.charts import Line, chart
 from training.run.page.html import Html, tag
@@ -56,5 +57,5 @@ def _chart(run: Mapping[str, Series], h: int) -> Html | None:
             lines.append(Line(kind, x, y, bottom, top, color))
     if not lines:
         return None
-    summary = ", ".join(f"{line.label} ends at {line.y[-1]:.3g}" for line in lines)
+    summary = ", ".join(f"{line.label} ends at {format_number(line.y[-1], 3)}" for line in lines)
     return chart(f"Height {h}", "real images seen, thousands", "logits", lines, summary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import quote
 
 from comparison.curves import score_charts
 from comparison.logits import logit_charts
@@ -11,7 +12,7 @@ from comparison.plan import Plan
 from comparison.summary import PLUS_MINUS, Cell, Comparison, MethodResult
 from comparison.tables import AT_EQUAL_IMAGES, Table, Tables
 from comparison.words import verdicts
-from dnnlib.util import format_kimg, format_time
+from dnnlib.util import format_kimg, format_number, format_time
 from metrics.direction import is_higher_better
 from training.run.page.charts import NUM_COLORS
 from training.run.page.html import Html, document, table, tag
@@ -221,15 +222,20 @@ def _logits(comparison: Comparison, gaps: Table | None) -> Html | None:
     return _section("Logits by scale", _table(gaps) if gaps else "", tag("p", text), *charts)
 
 
+def _link(file: str) -> Html:
+    """Link to a file beside the page, whose name may hold any character."""
+    return tag("a", tag("code", file), href=quote(file))
+
+
 def _records(plan: Plan, result: MethodResult) -> Html:
     rows = []
     for run in result.runs:
         for score, points in run.scores.items():
             for point in points:
                 file, _, line = point.source.rpartition(":")
-                link = tag("a", tag("code", file), href=file)
+                link = _link(file)
                 time = tag("td", f"{point.train_sec:.0f}", data_timing=True)
-                value = tag("td", f"{point.value:.6g}", data_records=point.source)
+                value = tag("td", format_number(point.value, 6), data_records=point.source)
                 rows.append(
                     [
                         f"seed {run.seed}",
@@ -243,7 +249,7 @@ def _records(plan: Plan, result: MethodResult) -> Html:
     header = ["run", "score", "kimg", "training seconds", "value", "record"]
     job = next(iter(plan.of(result.method).values()))
     stats = [
-        tag("li", tag("a", tag("code", name), href=name), f" (seed {run.seed}: time, memory, logits)")
+        tag("li", _link(name), f" (seed {run.seed}: time, memory, logits)")
         for run in result.runs
         for name in [(run.folder / STATS_FILE).relative_to(plan.outdir).as_posix()]
     ]

@@ -14,6 +14,7 @@ from comparison.jobs import BOXES, SAMPLES
 from comparison.samples import DAMAGED, real_images
 from comparison.summary import Comparison, MethodResult
 from dnnlib.jsonl import finite
+from dnnlib.util import format_number
 from training.run.json_files import read_json_object
 from training.run.page.html import Html, image, join, tag
 
@@ -55,7 +56,7 @@ def _last_scores(result: MethodResult, seed: int, scores: Sequence[str]) -> Iter
     for run in (run for run in result.runs if run.seed == seed):
         for score in [score for score in scores if run.scores.get(score)][:MAX_SCORES]:
             point = run.scores[score][-1]
-            shown = tag("span", f"{score} {point.value:.4g}", title=point.source, data_records=point.source)
+            shown = tag("span", f"{score} {format_number(point.value)}", title=point.source, data_records=point.source)
             yield join("; ", shown)
 
 

@@ -1,11 +1,11 @@
-"""A copy of the records of a comparison to publish: all that ``--draw`` needs, no weights, no paths of this machine."""
+"""A copy of the records of a comparison to publish: what ``--draw`` needs, no weights, paths or names of machines."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from training.data.grid import write_png
 from training.run.json_files import read_small_file
 from training.run.options_file import OPTIONS_FILE
 from training.run.stats_file import STATS_FILE
-from training.run.status import STATUS_FILE
+from training.run.status import OF_THE_MACHINE, STATUS_FILE
 
 COPY = "is_copy"
 """A key of the plan."""
@@ -93,9 +93,10 @@ def _places(plan: Plan, dest: Path) -> Places:
 
 
 def _copy_run(run_dir: Path, target: Path) -> Iterator[Path]:
-    for name in (OPTIONS_FILE, STATUS_FILE):
-        if (run_dir / name).is_file():
-            yield _copy_json(run_dir / name, target / name)
+    if (run_dir / OPTIONS_FILE).is_file():
+        yield _copy_json(run_dir / OPTIONS_FILE, target / OPTIONS_FILE)
+    if (run_dir / STATUS_FILE).is_file():
+        yield _copy_json(run_dir / STATUS_FILE, target / STATUS_FILE, left_out=OF_THE_MACHINE)
     for path in sorted([run_dir / STATS_FILE, *results_files(run_dir)]):
         lines = dict(_shown_lines(path))
         # A damaged line leaves an empty one: the numbers of lines are what the page refers to.
@@ -137,12 +138,14 @@ def _copy(source: Path, target: Path) -> Path:
     return Path(shutil.copyfile(source, target))
 
 
-def _copy_json(source: Path, target: Path, **changes: Any) -> Path:
+def _copy_json(source: Path, target: Path, left_out: Sequence[str] = (), **changes: Any) -> Path:
     try:
         content = json.loads(read_small_file(source))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{source} cannot be read ({str(error)[:100]!a})") from error
-    shown = without_paths({**content, **changes} if changes else content)
+    if isinstance(content, dict):
+        content = {key: value for key, value in {**content, **changes}.items() if key not in left_out}
+    shown = without_paths(content)
     return _write(target, (json.dumps(shown, indent=1) + "\n").encode())
 
 

@@ -13,6 +13,7 @@ from comparison.plan import Plan
 from comparison.records import Point, ScoredRun, read_run
 from comparison.runner import describe
 from comparison.statistics import Spread, spread, value_at
+from dnnlib.util import format_number
 from metrics.direction import is_higher_better
 from training.run.stats_file import SAME_KIMG, Series
 
@@ -54,7 +55,9 @@ class Cell:
     @property
     def sources(self) -> str:
         """Every seed's number with its record."""
-        return "; ".join(f"seed {value.seed}: {value.number:.6g} ({value.source})" for value in self.values)
+        return "; ".join(
+            f"seed {value.seed}: {format_number(value.number, 6)} ({value.source})" for value in self.values
+        )
 
 
 @dataclass

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from comparison.statistics import Spread, difference, ratio_std_error
 from comparison.summary import Cell, Comparison, second_half
+from dnnlib.util import format_number
 from metrics.direction import is_higher_better
 
 
@@ -38,21 +39,27 @@ def _verdict(first: Cell, other: Cell, is_higher: bool) -> str:
         return "no scores to compare yet."
     has_ratio = a.mean > 0 < b.mean
     if (found := difference(a, b)) is None:
-        ratio = f", a ratio of {b.mean / a.mean:.3g}" if has_ratio else ""
-        return (
-            f"the difference is {b.mean - a.mean:+.4g}{ratio}; with {_too_few(a, b)} it is unknown how seeds scatter."
-        )
+        ratio = f", a ratio of {format_number(b.mean / a.mean, 3)}" if has_ratio else ""
+        unknown = f"with {_too_few(a, b)} it is unknown how seeds scatter"
+        return f"the difference is {_signed(b.mean - a.mean)}{ratio}; {unknown}."
     low, high = found.mean - found.half_width, found.mean + found.half_width
-    ratio = f", their ratio {b.mean / a.mean:.3g} ({ratio_std_error(a, b):.2g})" if has_ratio else ""
+    ratio = ""
+    if has_ratio:
+        ratio = f", their ratio {format_number(b.mean / a.mean, 3)} ({format_number(ratio_std_error(a, b), 2)})"
     text = (
-        f"the difference of means is {found.mean:+.4g} (standard error {found.std_error:.3g}){ratio}; the 95 % "
-        f"interval of the difference by Welch's method reaches from {low:.4g} to {high:.4g}"
+        f"the difference of means is {_signed(found.mean)} (standard error {format_number(found.std_error, 3)})"
+        f"{ratio}; the 95 % interval of the difference by Welch's method reaches from {format_number(low)} to "
+        f"{format_number(high)}"
     )
     if found.is_clear:
         better = "better" if (found.mean > 0) == is_higher else "worse"
         return f"{text}. It excludes zero: {better}, beyond the variation between seeds."
     needed = "more than a thousand seeds" if found.num_needed is None else f"about {found.num_needed} seeds per method"
     return f"{text}. It contains zero: nothing is established. A difference and deviations like these need {needed}."
+
+
+def _signed(value: float) -> str:
+    return f"{'+' if value >= 0 else ''}{format_number(value)}"
 
 
 def _too_few(a: Spread, b: Spread) -> str:

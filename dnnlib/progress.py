@@ -19,7 +19,7 @@ def progress_bar(desc: str, total: int | None, unit: str = "it", disable: bool =
     """Start showing the progress of ``total`` items, or of an unknown number of them if None.
 
     On a terminal, tqdm draws its bar on stderr and removes it at the end. Otherwise stdout gets one line at the start,
-    one every `LINE_INTERVAL_SEC`, also while an item takes longer, and one when the bar is closed.
+    one every `LINE_INTERVAL_SEC`, also while an item takes longer, and one for what is left when the bar is closed.
 
     Args:
         desc: What is being done.
@@ -29,7 +29,7 @@ def progress_bar(desc: str, total: int | None, unit: str = "it", disable: bool =
     """
     is_bytes = unit == "B"
     if sys.stderr.isatty():
-        return tqdm(desc=desc, total=total, unit=unit, unit_scale=is_bytes, leave=False, disable=disable)
+        return _Bar(desc=desc, total=total, unit=unit, unit_scale=is_bytes, leave=False, disable=disable)
     return _LineBar(
         desc=desc,
         total=total,
@@ -39,8 +39,18 @@ def progress_bar(desc: str, total: int | None, unit: str = "it", disable: bool =
         position=0,  # a bar that was never closed would move the others down by escape sequences
         mininterval=LINE_INTERVAL_SEC,
         miniters=1,  # look at the clock at every update: the pace of the items may change
-        bar_format="{desc}: {n_fmt} of {total_fmt}, {elapsed}" + ("" if total is None else ", {remaining} left"),
+        smoothing=0,  # the mean pace: tqdm takes no others from lines that it has not printed itself
     )
+
+
+class _Bar(tqdm):
+    """A bar on a terminal."""
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What it is made of: no more than its name while nothing of an unknown total has been counted."""
+        is_empty = self.total is None and not self.n
+        return super().format_dict | ({"bar_format": "{desc} ..."} if is_empty else {})
 
 
 class _LineBar(tqdm):
@@ -53,9 +63,23 @@ class _LineBar(tqdm):
             arguments = (weakref.ref(self), self._is_closed, file)  # the thread must not keep a forgotten bar alive
             threading.Thread(target=_redraw, args=arguments, daemon=True).start()
 
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What a line is made of: of an unknown total, no more than has been counted."""
+        counted = "{n_fmt} of {total_fmt}, " if self.total is not None else "{n_fmt}, " if self.n else ""
+        left = ", {remaining} left" if self.total is not None else ""
+        return super().format_dict | {"bar_format": "{desc}: " + counted + "{elapsed}" + left}
+
+    def redraw(self) -> None:
+        """Draw the state now; the next update that does so counts its interval from here."""
+        self.refresh()
+        self.last_print_n, self.last_print_t = self.n, self._time()
+
     def close(self) -> None:
-        """Draw the last state."""
+        """Draw the last state, unless the last line has counted everything."""
         self._is_closed.set()
+        if not self.disable:
+            self.leave = self.n != self.last_print_n
         super().close()
 
 
@@ -65,7 +89,7 @@ def _redraw(reference: weakref.ref[_LineBar], is_closed: threading.Event, lines:
         if bar is None:
             return
         if lines.silence_sec() >= LINE_INTERVAL_SEC:
-            bar.refresh()
+            bar.redraw()
         del bar
 
 

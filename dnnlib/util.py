@@ -104,9 +104,15 @@ def _call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return target(*args, **kwargs)
 
 
+def format_number(value: float, digits: int = 4) -> str:
+    """Write a number with so many digits, or with all of its whole part up to 15, without a power of ten."""
+    is_long = 10**digits - 0.5 <= abs(value) < 1e15
+    return f"{value:.0f}" if is_long else f"{value:.{digits}g}"
+
+
 def format_kimg(kimg: float) -> str:
     """Write thousands of images with four digits, or all that a whole number has."""
-    return f"{kimg:.4g}" if abs(kimg) < 9999.5 else f"{kimg:.0f}"
+    return format_number(kimg)
 
 
 def format_time(seconds: float) -> str:

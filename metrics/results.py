@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from dnnlib.atomic import append_line
 from dnnlib.jsonl import finite, read_lines
+from dnnlib.util import format_number
 
 
 class Record(NamedTuple):
@@ -100,7 +101,7 @@ def report_metric(
 def summary(result_dict: dict[str, Any]) -> str:
     """One readable line: values, numbers of images, detector, time."""
     protocol = result_dict.get("protocol", {})
-    values = ", ".join(f"{name} {value:.5g}" for name, value in result_dict["results"].items())
+    values = ", ".join(f"{name} {format_number(value, 5)}" for name, value in result_dict["results"].items())
     scored = "generated images" if "G_kwargs" in protocol else "images scored"
     counts = {"num_real": "real images", "num_gen": scored}
     details = [f"{protocol[key]} {text}" for key, text in counts.items() if key in protocol]

@@ -109,6 +109,24 @@ def test_the_legend_shows_the_dashes(browser, folder):
     assert generator.partition(")")[0] in discriminator  # of one color
 
 
+@pytest.mark.parametrize("width_px", [360, 1200])
+def test_markers_stay_beside_the_labels_of_the_legend(browser, tmp_path, width_px):
+    """As inline blocks, which uPlot makes of them, long names of runs stand below their markers."""
+    runs = [write_run(tmp_path / f"0000{i}-scenes32-msconD-small-gamma0.5-batch16-long", num_ticks=2) for i in (0, 1)]
+    write_comparison(runs, tmp_path / "comparison.html")
+    browser.open(tmp_path / "comparison.html", width_px)
+    places = (
+        "JSON.stringify([...document.querySelectorAll('.u-series:not(.edge)')].map(each => ["
+        "...each.querySelectorAll('.u-marker, .u-label')].map(e => e.getBoundingClientRect())))"
+    )
+    found = json.loads(browser.evaluate(places))
+    assert len(found) > 20
+    for marker, label in found:
+        assert marker["right"] <= label["left"]
+        assert label["top"] < marker["top"] < label["bottom"]
+        assert label["right"] <= width_px
+
+
 def test_the_slider_follows_the_keyboard(browser, folder):
     browser.open(folder / "00000-<b>cats" / "report.html", 1200)
     state = (

@@ -46,6 +46,19 @@ def test_directions_and_their_grids(network, outdir, method):
         np.testing.assert_array_equal(pixels(outdir / f"direction{i:02d}.png"), np.concatenate(rows))
 
 
+def test_the_list_of_commands_is_not_cut_off():
+    commands = CliRunner().invoke(edit, ["--help"], terminal_width=80).output.partition("Commands:\n")[2]
+    assert len(commands.splitlines()) == 3
+    assert "..." not in commands
+
+
+def test_a_seed_that_is_named_twice_has_one_row(network, outdir):
+    arguments = ("--samples=10", "--num=1", "--steps=2", "--seeds=5,3,5")
+    result = run("directions", f"--network={network[0]}", f"--outdir={outdir}", *arguments)
+    assert result.output.startswith("Warning: --seeds names 5 more than once; each seed is drawn once\n")
+    assert pixels(outdir / "direction00.png").shape == (32, 32, 3)
+
+
 def test_what_is_suggested_next_names_the_class_and_the_trust(tmp_path, outdir):
     path = tmp_path / "network.pkl"
     tiny_snapshot.write(path, c_dim=2)

@@ -75,6 +75,13 @@ def test_grid_shows_the_images_row_by_row_beside_single_files(network, outdir):
     np.testing.assert_array_equal(pixels(outdir / "seed0004.png"), images[4])
 
 
+def test_a_seed_that_is_named_twice_is_drawn_once(network, outdir):
+    result = run(f"--network={network[0]}", f"--outdir={outdir}", "--seeds=1,1,2,0-2", "--grid")
+    assert "Warning: --seeds names 1, 2 more than once; each seed is drawn once" in result.output.splitlines()
+    assert f"Wrote 3 images to {outdir}: seed0001.png to seed0000.png and grid.png" in result.output.splitlines()
+    np.testing.assert_array_equal(pixels(outdir / "grid.png")[:16, 16:], pixels(outdir / "seed0002.png"))
+
+
 def test_a_grid_takes_little_more_memory_than_its_images(tmp_path):
     images = [np.zeros([100, 100, 3], np.uint8)] * 100
     tracemalloc.start()
@@ -239,7 +246,7 @@ def test_draws_boxes_of_objects(network, outdir, monkeypatch):
     monkeypatch.setattr("generate.load_object_detector", lambda *args, **kwargs: Everywhere())
     result = run(f"--network={network[0]}", f"--outdir={outdir}", "--seeds=0-2", "--boxes")
     assert f"Wrote 3 images to {outdir}: seed0000.png to seed0002.png and boxes.png" in result.output
-    assert pixels(outdir / "boxes.png").shape[1] % 6 == 0
+    assert pixels(outdir / "boxes.png").shape[1] == 6 + 3 * (192 + 6)
 
 
 def test_no_objects_no_figure(network, outdir, monkeypatch):

@@ -1,6 +1,7 @@
 import io
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import legacy
 from tests import tiny_snapshot
 from tests.malicious_pickles import all_malicious_pickles
 from tests.tiny_snapshot import described, images
+from training.run.options_file import write_options
 from training.snapshots.portable import save_portable
 
 
@@ -63,6 +65,21 @@ def test_a_snapshot_is_not_replaced_by_its_conversion(tmp_path):
     result = CliRunner().invoke(legacy.convert_network_pickle, flags)
     assert result.output == f"Error: {path} would replace --source={path}: choose another folder or name\n"
     assert path.read_bytes() == b"precious"
+
+
+def test_the_latest_run_is_converted_but_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_dir = Path("runs/00000-cats")
+    run_dir.mkdir(parents=True)
+    write_options(run_dir, {})
+    snapshot = run_dir / "network-snapshot-000200.pkl"
+    snapshot.write_bytes(pickle.dumps(tiny_snapshot.snapshot()))
+    before = snapshot.read_bytes()
+    for source in ("latest", run_dir):
+        result = run_cli("--source", source, "--dest", snapshot)
+        assert result.output == f"Error: {snapshot} would replace --source={snapshot}: choose another folder or name\n"
+        assert snapshot.read_bytes() == before
+    assert run_cli("--source", "latest", "--dest", "converted.pkl").exit_code == 0
 
 
 def test_only_files_are_replaced(tmp_path):

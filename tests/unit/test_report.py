@@ -21,6 +21,20 @@ def test_a_folder_whose_name_is_no_text(tmp_path):
     assert result.output.startswith(f"Wrote {tmp_path}/r\\udcff/report.html (")
 
 
+def test_the_latest_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["latest"])
+    assert result.output == f"Error: latest: no run in {tmp_path}/runs has finished a tick; give a run folder\n"
+    for number in (8, 9):
+        write_run(tmp_path / f"runs/0000{number}-cats", num_ticks=2, num_grids=1)
+    (tmp_path / "runs/00010-cats").mkdir()  # has just begun
+    for name in ("latest", "runs"):
+        result = CliRunner().invoke(main, [name])
+        assert result.output.startswith("Wrote runs/00009-cats/report.html (")
+    (tmp_path / "latest").mkdir()
+    assert "latest: not a run folder that has finished a tick" in CliRunner().invoke(main, ["latest"]).output
+
+
 def test_several_runs(tmp_path):
     runs = [str(write_run(tmp_path / name, num_ticks=2, num_grids=1)) for name in "ab"]
     result = CliRunner().invoke(main, [*runs, f"--out={tmp_path / 'page.html'}"])

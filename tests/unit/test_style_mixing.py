@@ -116,6 +116,13 @@ def test_a_seed_may_be_row_and_column(network, outdir):
     assert pixels(outdir / "grid.png").shape == (48, 48, 3)
 
 
+def test_a_seed_that_is_named_twice_has_one_row(network, outdir):
+    result = run(f"--network={network[0]}", f"--outdir={outdir}", "--rows=1,2,1", "--cols=3-4,4")
+    assert "Warning: --rows names 1 more than once; each seed is drawn once\n" in result.output
+    assert "Warning: --cols names 4 more than once; each seed is drawn once\n" in result.output
+    assert pixels(outdir / "grid.png").shape == (48, 48, 3)
+
+
 def test_truncation_needs_an_average_w(tmp_path, outdir):
     without = {"num_layers": 2, "w_avg_beta": None}
     G = Generator(8, 0, 8, 16, 3, mapping_kwargs=without, synthesis_kwargs=tiny_snapshot.SMALL)

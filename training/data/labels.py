@@ -109,12 +109,19 @@ def describe_labels(labels: np.ndarray) -> str:
         return f"vectors of {labels.shape[1]} numbers"
     counts = np.bincount(labels)
     unused = np.flatnonzero(counts == 0)
-    text = f"{counts.size} classes with {counts[counts > 0].min()} to {counts.max()} images each"
+    text = f"{counts.size} classes with {images_each(int(counts[counts > 0].min()), int(counts.max()))}"
     if not unused.size:
         return text
     runs = np.split(unused, np.flatnonzero(np.diff(unused) > 1) + 1)
     gaps = [f"{run[0]} to {run[-1]}" if run.size > 1 else f"{run[0]}" for run in runs]
     return f"{text}, but none in {unused.size} of them: {some(gaps)}"
+
+
+def images_each(smallest: int, largest: int) -> str:
+    """How many images the classes have: '1 image each', '1 to 2 images each'."""
+    if smallest < largest:
+        return f"{smallest} to {largest} images each"
+    return f"{largest} image{'s' * (largest > 1)} each"
 
 
 def _collect(stream: JsonStream, where: str) -> _Collector | None:

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from dnnlib.commands import how_to_install, how_to_run
+from dnnlib.util import format_number
 from training.data.codec import HEIF_EXTENSIONS
+from training.data.labels import images_each
 from training.data.names import shown
 from training.data.report import Groups, Report
 
@@ -56,8 +58,7 @@ def _classes(report: Report) -> Iterator[str]:
         sizes = ", ".join(f"{_class_name(report, number)} ({counts[number]})" for number in sorted(counts))
         yield f"Labels: {plural(len(counts), 'class')} (number of images): {sizes}"
     else:
-        smallest, largest = min(counts.values()), max(counts.values())
-        yield f"Labels: {len(counts)} classes with {smallest} to {plural(largest, 'image')} each"
+        yield f"Labels: {len(counts)} classes with {images_each(min(counts.values()), max(counts.values()))}"
     if renumbered := [number for number, name in enumerate(report.class_names or []) if _is_another(name, number)]:
         yield (
             f"Note: classes are numbered from 0: --class={renumbered[0]} is the folder "
@@ -110,10 +111,12 @@ def _hints(ignored: Groups) -> Iterator[str]:
 def _resizing(report: Report) -> Iterator[str]:
     of_all = f"of {plural(report.num_written, 'image')}"
     if largest := report.enlarged:
-        yield f"Enlarged {largest.count} {of_all}, by a factor of up to {largest.factor:.3g} ({shown(largest.name)})"
+        factor = format_number(largest.factor, 3)
+        yield f"Enlarged {largest.count} {of_all}, by a factor of up to {factor} ({shown(largest.name)})"
     if largest := report.stretched:
+        factor = format_number(largest.factor, 3)
         yield (
-            f"Stretched {largest.count} {of_all}, changing the aspect ratio by a factor of up to {largest.factor:.3g} "
+            f"Stretched {largest.count} {of_all}, changing the aspect ratio by a factor of up to {factor} "
             f"({shown(largest.name)}); --transform=center-crop or --transform=pad preserves it"
         )
 

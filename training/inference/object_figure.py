@@ -1,4 +1,4 @@
-"""A figure of the objects in generated images: a row of images per category, with the boxes of its objects."""
+"""A figure of the objects in generated images: a titled row per category, the images with boxes, names and scores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metrics.objects.crops import countable, min_side_px
 from metrics.objects.protocol import Detections, ObjectDetector
 
 COLUMNS = 6
-"""Images per row: those with the surest objects of the category."""
+"""Most images per row: those with the surest objects of the category."""
 
 MIN_CELL_PX = 192
 """Smaller images are enlarged by a whole factor, so that the boxes do not hide them."""
@@ -24,7 +24,11 @@ MAX_IMAGES_MIB = 4096
 
 _BATCH = 16
 _BOX_COLOR = (255, 64, 64)
-_TEXT_COLOR = (255, 255, 255)
+_TEXT_COLOR = (32, 32, 32)
+_PAPER_COLOR = (255, 255, 255)
+_GAP_PX = 6
+_TEXT_PX = 14
+"""Height of a line of text."""
 
 
 def find_objects(images: Sequence[np.ndarray], detector: ObjectDetector) -> list[Detections]:
@@ -66,12 +70,17 @@ def chosen_categories(text: str, detector: ObjectDetector) -> list[int]:
 
 
 def object_figure(
-    images: Sequence[np.ndarray], found: Sequence[Detections], labels: Sequence[int], categories: Sequence[str]
+    images: Sequence[np.ndarray],
+    names: Sequence[str],
+    found: Sequence[Detections],
+    labels: Sequence[int],
+    categories: Sequence[str],
 ) -> Image.Image | None:
     """Draw the figure.
 
     Args:
         images: uint8 [H, W, 1 or 3], all of one size.
+        names: What stands below each of them, such as its seed.
         found: The objects in each of them.
         labels: Categories that get a row, if any image shows one.
         categories: Names of all categories.
@@ -82,21 +91,27 @@ def object_figure(
     rows = [(label, order) for label in labels if (order := _surest(found, label))]
     if not rows:
         return None
-    height, width = images[0].shape[:2]
-    factor = -(-MIN_CELL_PX // max(height, width))
-    figure = Image.new("RGB", (COLUMNS * width * factor, len(rows) * height * factor))
+    factor = -(-MIN_CELL_PX // max(images[0].shape[:2]))
+    height, width = (side * factor for side in images[0].shape[:2])
+    columns = max(len(order[:COLUMNS]) for _label, order in rows)
+    row_px = _TEXT_PX + height + _TEXT_PX + _GAP_PX
+    figure = Image.new("RGB", (_GAP_PX + columns * (width + _GAP_PX), _GAP_PX + len(rows) * row_px), _PAPER_COLOR)
+    draw = ImageDraw.Draw(figure)
     for row, (label, order) in enumerate(rows):
-        for column, index in enumerate(order):
-            cell = _cell(images[index], found[index].boxes[found[index].labels == label], factor)
-            figure.paste(cell, (column * cell.width, row * cell.height))
-        _write(figure, categories[label], row * height * factor)
+        top = _GAP_PX + row * row_px
+        draw.text((_GAP_PX, top), f"{categories[label]}: {len(order)} of {len(images)} images", fill=_TEXT_COLOR)
+        for column, (index, score) in enumerate(order[:COLUMNS]):
+            corner = (_GAP_PX + column * (width + _GAP_PX), top + _TEXT_PX)
+            figure.paste(_cell(images[index], found[index].boxes[found[index].labels == label], factor), corner)
+            caption = f"{names[index]}, score {score:.2f}"
+            draw.text((corner[0], corner[1] + height), caption, fill=_TEXT_COLOR)
     return figure
 
 
-def _surest(found: Sequence[Detections], label: int) -> list[int]:
-    """Images with the best scores of a category, best first."""
+def _surest(found: Sequence[Detections], label: int) -> list[tuple[int, float]]:
+    """Images that show a category, and the best score in each, best first."""
     best = {i: float(one.scores[one.labels == label].max()) for i, one in enumerate(found) if label in one.labels}
-    return sorted(best, key=lambda i: (-best[i], i))[:COLUMNS]
+    return sorted(best.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _cell(image: np.ndarray, boxes: torch.Tensor, factor: int) -> Image.Image:
@@ -108,10 +123,3 @@ def _cell(image: np.ndarray, boxes: torch.Tensor, factor: int) -> Image.Image:
         x0, y0, x1, y1 = (round(edge * factor) for edge in box)
         draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=_BOX_COLOR, width=2)
     return cell
-
-
-def _write(figure: Image.Image, text: str, top: int) -> None:
-    draw = ImageDraw.Draw(figure)
-    box = draw.textbbox((4, top + 4), text)
-    draw.rectangle((box[0] - 2, box[1] - 2, box[2] + 2, box[3] + 2), fill=(0, 0, 0))
-    draw.text((4, top + 4), text, fill=_TEXT_COLOR)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from training.networks import NOISE_MODES
 from training.run.latest import SHIPPED, find_network
 
 MAX_SEED = 2**32 - 1
+MAX_SHOWN_SEEDS = 5
 DEFAULT_SWEEP, MAX_SWEEP = 7, 1000
 """Images per seed of a range of psi."""
 
@@ -160,6 +162,15 @@ trust_detectors_option = click.option(
 def warn(text: str) -> None:
     """Print a warning on stderr."""
     click.echo(f"Warning: {text}", err=True)
+
+
+def once(flag: str, seeds: Sequence[int]) -> list[int]:
+    """Return seeds without repetitions, which would draw an image over itself; warn of them."""
+    repeated = [seed for seed, num in Counter(seeds).items() if num > 1]
+    if repeated:
+        shown = ", ".join(map(str, repeated[:MAX_SHOWN_SEEDS])) + (", ..." if len(repeated) > MAX_SHOWN_SEEDS else "")
+        warn(f"{flag} names {shown} more than once; each seed is drawn once")
+    return list(dict.fromkeys(seeds))
 
 
 def suggest(script: str, network: object, outdir: object, *arguments: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dnnlib.util import UserError
+from dnnlib.util import UserError, format_number
 from metrics.detectors import EFFLITE1, VGG16
 from training.data.archive import open_archive
 from training.data.codec import BadImageError, load_image, open_image, read_image, require_images
@@ -183,4 +183,4 @@ def mean_distances(each: list[dict[str, float]]) -> dict[str, float]:
 
 def in_words(values: dict[str, float]) -> str:
     """Distances as a text."""
-    return ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+    return ", ".join(f"{key} {format_number(value)}" for key, value in values.items())

@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from dnnlib.util import format_time
+from dnnlib.util import format_number, format_time
 from training.run.dataset_info import DatasetInfo
 from training.run.flags import Flags
 from training.run.memory import rehearsed
@@ -60,7 +60,7 @@ def _describe_time(flags: Flags, dataset: DatasetInfo, device: torch.device, ope
         return "unknown"
     sec_per_kimg = rehearsal.flops / kwargs["batch_size"] * 1000 / (operations_per_sec * TRAINING_EFFICIENCY)
     if flags.time is not None:
-        return f"about {flags.time / sec_per_kimg:.2g} kimg in {format_time(flags.time)}"
+        return f"about {format_number(flags.time / sec_per_kimg, 2)} kimg in {format_time(flags.time)}"
     return f"about {format_time(sec_per_kimg * kwargs['total_kimg'])} for {kwargs['total_kimg']:g} kimg"
 
 

@@ -1,4 +1,4 @@
-"""What ``--network`` and ``--resume`` may name: a file, a URL, a run folder, the latest run, or a shipped generator."""
+"""What users may name: networks by a file, a URL, a run folder, the latest run, or a shipped generator; and runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dnnlib.util import UserError
 from training.checkpoint_names import checkpoint_nimg
 from training.run.folder import is_run, runs_by_age
 from training.run.names import snapshot_kimg
+from training.run.stats_file import STATS_FILE
 
 LATEST = "latest"
 RUNS_FOLDER = "runs"
@@ -51,6 +52,27 @@ def _newest_of_runs(folder: Path, shown: str) -> str:
     if found is None:
         raise UserError(f"{shown}: no run in {folder.absolute()} has saved networks; give a snapshot or a run folder")
     return str(found)
+
+
+def find_reported_run(name: Path) -> Path:
+    """Return the run folder that ``report.py`` is given.
+
+    Args:
+        name: A run folder; a folder of runs, which stands for the newest that has finished a tick; or 'latest', for
+            that in the folder 'runs'. Anything else is returned as it is.
+
+    Raises:
+        UserError: No run in 'runs' has finished a tick.
+    """
+    is_latest = str(name) == LATEST and not name.exists()
+    folder = Path(RUNS_FOLDER) if is_latest else name
+    if not folder.is_dir() or (folder / STATS_FILE).exists():
+        runs = []
+    else:
+        runs = [each for each in runs_by_age(folder) if (each / STATS_FILE).is_file()]
+    if is_latest and not runs:
+        raise UserError(f"{LATEST}: no run in {folder.absolute()} has finished a tick; give a run folder")
+    return runs[-1] if runs else name
 
 
 def newest_networks(run_dir: Path) -> Path | None:

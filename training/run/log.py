@@ -20,7 +20,7 @@ import psutil
 import torch
 from tqdm import tqdm
 
-from dnnlib.util import format_time
+from dnnlib.util import format_number, format_time
 from torch_utils import training_stats
 from training.data.overview import overview
 from training.run.events import EventFiles
@@ -122,7 +122,7 @@ def describe_pace(sec_per_kimg: float, kimg_left: float, kimg_to_snapshot: float
         is_timed: Whether ``--time`` limits it and plans its ticks.
     """
     left = format_time(sec_per_kimg * kimg_left)
-    line = f"About {sec_per_kimg:.3g} s per kimg: {left} for the {kimg_left:g} kimg left"
+    line = f"About {format_number(sec_per_kimg, 3)} s per kimg: {left} for the {kimg_left:g} kimg left"
     if kimg_to_snapshot is not None and kimg_to_snapshot < kimg_left:
         line += f", {format_time(sec_per_kimg * kimg_to_snapshot)} to the next samples and snapshot"
     flags = "--time sets the length; --snap sets" if is_timed else "--kimg sets the length; --tick and --snap set"

@@ -16,6 +16,8 @@ SAVED = ("stopped", "finished")
 """Values of "reason" for runs that ended with a checkpoint."""
 ENDED = (*SAVED, "interrupted", "unsaved", "diverged")
 """Values of "reason" for all runs that have ended."""
+OF_THE_MACHINE = ("host", "pid")
+"""Where a run is running, which is nobody's business elsewhere."""
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "reason": str,
     "name": str,

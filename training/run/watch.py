@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dnnlib.util import format_number
 from torch_utils import distributed, training_stats
 from training.checkpoint_names import list_checkpoints
 from training.run.best import keep_best
@@ -125,7 +126,7 @@ class RunWatch:
             if not is_known:
                 self._warn(self.monitor.add_score(kimg, *score))
             if snapshot is not None and keep_best(self._run_dir, *score, kimg, snapshot):
-                self._say(f"Best snapshot so far: {snapshot.name}, {score[0]} {score[1]:.4g}")
+                self._say(f"Best snapshot so far: {snapshot.name}, {score[0]} {format_number(score[1])}")
 
     def describe_warnings(self) -> dict[str, list[dict[str, Any]]]:
         """Return the current warnings for ``exit_status.json``; an empty dict if there are none."""

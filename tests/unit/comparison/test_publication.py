@@ -14,6 +14,7 @@ from comparison.samples import COLUMNS, ROWS
 from dnnlib.util import UserError
 from tests.unit.comparison.fake_runs import RESOLUTION, make_job, write_comparison, write_run
 from training.data.grid import write_png
+from training.run.status import write_status
 
 
 @pytest.fixture
@@ -43,6 +44,16 @@ def test_neither_weights_nor_paths(dest):
     assert json.loads(next(dest.glob("stylegan2/seed0/*/training_options.json")).read_bytes()) == {
         "training_set_kwargs": {"path": "a.zip"}
     }
+
+
+def test_no_names_of_machines(outdir, tmp_path):
+    run_dir = next(outdir.glob("stylegan2/seed0/0*"))
+    write_status(run_dir, "running", 1.5, 3.0)
+    copy_records(read_plan(outdir), tmp_path / "again")
+    copied = tmp_path / "again" / run_dir.relative_to(outdir) / "exit_status.json"
+    assert json.loads(copied.read_bytes()) == {
+        "reason": "running", "kimg": 1.5, "total_kimg": 3.0, "name": run_dir.name,
+    }  # fmt: skip
 
 
 def test_samples_are_those_that_the_page_shows(dest):

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import struct
+import urllib.parse
 import zlib
 from html.parser import HTMLParser
 
@@ -84,6 +85,19 @@ def test_nothing_is_loaded(page):
     assert not [link for link in links if "//" in link or link.startswith("/")]
     (policy,) = [attrs["content"] for attrs, _text in page.all("meta") if "http-equiv" in attrs]
     assert policy.startswith("default-src 'none'")
+
+
+def test_links_to_records_lead_somewhere(outdir):
+    run_dir = next(outdir.glob("stylegan2/seed0/0*"))
+    run_dir.rename(run_dir.with_name("00000-a b#1+c=2,50%25?"))
+    write_report(read_plan(outdir), {})
+    page = Page((outdir / "comparison.html").read_text())
+    links = {attrs["href"] for attrs, _text in page.all("a") if not attrs["href"].startswith("#")}
+    assert [link for link in links if "/00000-a%20b%231" in link]
+    for link in links:
+        url = urllib.parse.urlsplit(link)
+        assert (outdir / urllib.parse.unquote(url.path)).is_file()
+        assert url.query + url.fragment == ""
 
 
 def test_links_within_the_page_lead_somewhere(page):

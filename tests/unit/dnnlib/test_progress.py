@@ -60,7 +60,29 @@ def test_an_unknown_total_and_no_line_twice(capsys, clock):
     with progress_bar("images", total=None) as bar:
         clock[0] = 40
         bar.update(3)
-    assert capsys.readouterr().out == "images: 0 of ?, 00:00\nimages: 3 of ?, 00:40\n"
+    assert capsys.readouterr().out == "images: 00:00\nimages: 3, 00:40\n"
+
+
+def test_what_counts_nothing_shows_no_count(capsys, clock):
+    with progress_bar("finding objects", total=None):
+        clock[0] = 5
+    assert capsys.readouterr().out == "finding objects: 00:00\n"
+
+
+def test_a_line_drawn_between_two_items_delays_the_next(capsys, clock):
+    with progress_bar("images", total=100) as bar:
+        clock[0] = 9
+        bar.update()
+        clock[0] = 10
+        bar.redraw()
+        for clock[0] in (11, 19, 20):
+            bar.update()
+        clock[0] = 21
+    assert capsys.readouterr().out.splitlines() == [
+        "images: 0 of 100, 00:00, ? left",
+        "images: 1 of 100, 00:10, 16:30 left",
+        "images: 4 of 100, 00:20, 08:00 left",
+    ]
 
 
 def test_the_work_goes_on_although_nobody_reads_any_more(monkeypatch, clock):
@@ -88,6 +110,15 @@ def test_shows_a_bar_on_a_terminal_and_removes_it(monkeypatch, capsys):
         assert "/10" in terminal.getvalue()
     assert terminal.getvalue().rpartition("\r")[0].endswith(" ")
     assert capsys.readouterr().out == ""
+
+
+def test_a_bar_that_counts_nothing_shows_no_count(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with progress_bar("finding objects", total=None) as bar:
+        assert terminal.getvalue().strip() == "finding objects ..."
+        bar.update(3)
+        bar.refresh()
+        assert "finding objects: 3it" in terminal.getvalue()
 
 
 def test_shows_nothing_if_disabled(monkeypatch, capsys):

@@ -11,7 +11,7 @@ import pytest
 
 import dnnlib
 from dnnlib import util
-from dnnlib.util import EasyDict, Logger, UserError, format_time, write_to_log
+from dnnlib.util import EasyDict, Logger, UserError, format_number, format_time, write_to_log
 from tests.helpers import REPOSITORY
 
 
@@ -82,6 +82,17 @@ def test_an_error_inside_a_module_is_not_taken_for_a_wrong_name(tmp_path, monkey
 )
 def test_format_time(seconds, text):
     assert format_time(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (0.123456, 4, "0.1235"), (12.3456, 4, "12.35"), (9999.4, 4, "9999"), (-9999.6, 4, "-10000"),
+        (1039.7, 3, "1040"), (999.5, 3, "1000"), (123456.7, 2, "123457"), (1e30, 4, "1e+30"),
+    ],
+)  # fmt: skip
+def test_large_numbers_are_written_out(value, digits, text):
+    assert format_number(value, digits) == text
 
 
 def test_logger_copies_both_streams_and_gives_them_back(tmp_path, capsys):

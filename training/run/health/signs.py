@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dnnlib.util import format_number
 from metrics.direction import is_higher_better
 from training.run.health.history import DIVERSITY, LEAK, NEAREST_REAL, WINDOW_TICKS, History
 
@@ -64,7 +65,7 @@ def divergence(history: History) -> HealthWarning | None:
     for name in ("Loss/G/loss", "Loss/D/loss"):
         value = tick.means.get(name, 0.0)
         if value is None or abs(value) > MAX_LOSS:
-            shown = "not finite" if value is None else f"{value:.4g}"
+            shown = "not finite" if value is None else format_number(value)
             text = f"{name} is {shown}, where at most a few tens are usual"
             return HealthWarning(
                 "divergence", MAX_LOSS if value is None else value, f"training diverges: {text}; {advice}"
@@ -183,9 +184,9 @@ def stagnation(history: History) -> HealthWarning | None:
     return HealthWarning(
         "stagnation",
         float(num_since),
-        f"{history.score} has not improved for {num_since} evaluations: its best value {best_value:.4g} was at "
-        f"{best_kimg:g} kimg and it is {history.scores[-1][1]:.4g} now; stop and take the best snapshot, or try more "
-        "images, another --gamma or lower learning rates (--glr, --dlr)",
+        f"{history.score} has not improved for {num_since} evaluations: its best value {format_number(best_value)} was "
+        f"at {best_kimg:g} kimg and it is {format_number(history.scores[-1][1])} now; stop and take the best snapshot, "
+        "or try more images, another --gamma or lower learning rates (--glr, --dlr)",
     )
 
 

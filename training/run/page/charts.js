@@ -6,6 +6,7 @@
     if (low !== high) return uPlot.rangeNum(low, high, 0.1, true);
     return low ? [low - Math.abs(low) / 2, low + Math.abs(low) / 2] : [0, 1];
   };
+  const number = (value) => Math.abs(value) < 9999.5 ? value.toPrecision(4) : value.toFixed();  // not 1.235e+4
   const sample = (stroke, dash) => {  // a background for the legend that looks like the line
     let end = 0;
     const parts = dash.map((length, i) => `${i % 2 ? "transparent" : stroke} ${end}px ${end += length}px`);
@@ -24,7 +25,7 @@
       const isShort = curve.y.filter((value) => value !== null).length < 20;
       columns.push(curve.y);
       series.push({label: curve.label, stroke, width: 2, spanGaps: true, dash: curve.dash.map((px) => px * devicePixelRatio),
-                   points: {show: isShort, size: 6}, value: (_plot, value) => value === null ? "-" : value.toPrecision(4)});
+                   points: {show: isShort, size: 6}, value: (_plot, value) => value === null ? "-" : number(value)});
       samples.push(sample(stroke, curve.dash));
       if (curve.low) {
         const first = columns.length;
@@ -46,7 +47,7 @@
       width: plot.clientWidth,
       height: Math.max(220, Math.min(360, plot.clientWidth * 0.55)),
       scales: {x: {time: false}, y: {range}},
-      axes: [axis(data.xLabel), {...axis(data.yLabel), size: 64, values: tickTexts}],
+      axes: [axis(data.xLabel), {...axis(), size: 64, values: tickTexts}],
       legend: {markers: {width: 0, fill: (_plot, i) => samples[i]}},
       series, bands,
     }, columns, plot));

@@ -55,10 +55,11 @@ def chart(title: str, x_label: str, y_label: str, lines: Sequence[Line], summary
         }
         for line in lines
     ]
-    data = embed_json({"x": xs, "xLabel": x_label, "yLabel": y_label, "curves": curves})
+    data = embed_json({"x": xs, "xLabel": x_label, "curves": curves})
     return tag(
         "figure",
         tag("figcaption", title),
+        tag("div", y_label, class_="y-label") if y_label != title else None,  # beside the axis it might not fit
         tag("div", class_="plot", role="img", aria_label=f"{title}. {summary}"),
         tag("script", data, type="application/json"),
         class_="chart",

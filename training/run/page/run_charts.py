@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from dnnlib.util import format_number
 from training.run.page.charts import Line, chart
 from training.run.page.html import Html, tag
 from training.run.page.records import Curve, RunRecords
@@ -173,4 +174,4 @@ def _band(curve: Curve) -> tuple[list[float], list[float]]:
 
 
 def _summary(lines: Sequence[Line]) -> str:
-    return "; ".join(f"{line.label} ends at {line.y[-1]:.4g}" for line in lines)
+    return "; ".join(f"{line.label} ends at {format_number(line.y[-1])}" for line in lines)

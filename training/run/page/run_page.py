@@ -13,7 +13,7 @@ from typing import Any
 from dnnlib.atomic import write_atomic
 from dnnlib.commands import how_to_run
 from dnnlib.jsonl import finite
-from dnnlib.util import format_kimg, format_time
+from dnnlib.util import format_kimg, format_number, format_time
 from training.checkpoint_names import list_checkpoints
 from training.run.best import BEST_SNAPSHOT
 from training.run.folder import read_spent_sec
@@ -119,16 +119,19 @@ def _facts(run: RunRecords) -> Iterator[tuple[str, str]]:
     yield "Images seen", f"{format_kimg(run.kimg)} of {format_kimg(run.total_kimg)} thousand"
     pace = run.sec_per_kimg
     if pace is not None:
-        yield "Pace", f"{pace:.3g} s per thousand images, snapshots and scores included"
+        yield "Pace", f"{format_number(pace, 3)} s per thousand images, snapshots and scores included"
         left_sec = _left_sec(run, pace)
         if run.state != "finished" and left_sec > 0:
             yield "Time left", f"{format_time(left_sec).strip()} of training"
     if run.best is not None:
-        best = run.best
-        yield "Best snapshot", f"{best['snapshot']}: {best['score']} {best['value']:.4g} after {best['kimg']:g} kimg"
+        yield "Best snapshot", f"{run.best['snapshot']}: {_best_score(run.best)}"
     written = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(updated_sec(run.folder)))
     is_over = run.state == "finished"
     yield "Last report", written if is_over else f"{written}; reload this page after the next snapshot"
+
+
+def _best_score(best: dict[str, Any]) -> str:
+    return f"{best['score']} {format_number(best['value'])} at {format_kimg(best['kimg'])} kimg"
 
 
 def _left_sec(run: RunRecords, sec_per_kimg: float) -> float:
@@ -147,8 +150,8 @@ def _overview(runs: Sequence[RunRecords]) -> Html:
             run.name,
             STATES[run.state].partition(",")[0].partition(":")[0],
             f"{format_kimg(run.kimg)} of {format_kimg(run.total_kimg)}",
-            "-" if run.sec_per_kimg is None else f"{run.sec_per_kimg:.3g}",
-            "-" if run.best is None else f"{run.best['score']} {run.best['value']:.4g} at {run.best['kimg']:g} kimg",
+            "-" if run.sec_per_kimg is None else format_number(run.sec_per_kimg, 3),
+            "-" if run.best is None else _best_score(run.best),
             str(len(run.monitor.warnings)),
         ]
         for run in runs

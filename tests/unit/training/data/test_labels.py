@@ -171,10 +171,11 @@ def test_memory_is_a_small_multiple_of_the_file(tmp_path, monkeypatch, kind, enc
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
+        ([0, 1, 1, 0], "2 classes with 2 images each"),
         ([0, 1, 1], "2 classes with 1 to 2 images each"),
         ([0, 7, 40, 40], "41 classes with 1 to 2 images each, but none in 38 of them: 1 to 6, 8 to 39"),
-        ([1, 3], "4 classes with 1 to 1 images each, but none in 2 of them: 0, 2"),
-        (list(range(1, 99, 2)), "98 classes with 1 to 1 images each, but none in 49 of them: 0, 2, 4, 6, 8, ..."),
+        ([1, 3], "4 classes with 1 image each, but none in 2 of them: 0, 2"),
+        (list(range(1, 99, 2)), "98 classes with 1 image each, but none in 49 of them: 0, 2, 4, 6, 8, ..."),
     ],
 )
 def test_class_numbers_in_words(labels, words):

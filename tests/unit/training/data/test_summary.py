@@ -81,6 +81,7 @@ def test_many_classes_are_not_listed():
         "Labels: 10 classes (number of images): " + ", ".join(f"{number} (1)" for number in range(10))
     ]
     assert class_lines({number: number + 1 for number in range(11)}) == ["Labels: 11 classes with 1 to 11 images each"]
+    assert class_lines(dict.fromkeys(range(11), 10)) == ["Labels: 11 classes with 10 images each"]
 
 
 @pytest.mark.parametrize(

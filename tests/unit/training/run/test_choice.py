@@ -56,6 +56,8 @@ def test_a_given_time():
     flags, lines = choose_for_cpu(Flags(data="", time=3600, explicit=frozenset({"time"})), DATASET, CPU)
     assert lines[1] == "  --cfg=auto:             about 9 kimg in 1h 00m 00s"
     assert resolve(flags, DATASET)[1]["network_snapshot_ticks"] == 5
+    _flags, lines = choose_for_cpu(Flags(data="", time=3600e3, explicit=frozenset({"time"})), DATASET, CPU)
+    assert lines[1] == "  --cfg=auto:             about 9000 kimg in 41d 16h 00m"
 
 
 def test_the_speed_of_this_machine(monkeypatch):

@@ -36,6 +36,15 @@ def test_what_is_said_of_it():
     assert figure.count("</script>") == 1
 
 
+def test_what_the_vertical_axis_shows_stands_above_the_plot():
+    """Along the axis, longer words than the plot is high would be cut off."""
+    line = Line("a", [1], [2])
+    figure = chart("Distance", "x", "relative to <training> images", [line], "")
+    label = '<div class="y-label">relative to &lt;training&gt; images</div>'
+    assert f'<figcaption>Distance</figcaption>{label}<div class="plot"' in figure
+    assert "y-label" not in chart("fid", "x", "fid", [line], "")  # the title says it
+
+
 def test_lengths_must_agree():
     with pytest.raises(ValueError, match="zip"):
         chart("t", "x", "y", [Line("a", [1, 2], [1])], "")

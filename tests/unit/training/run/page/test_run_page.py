@@ -81,6 +81,16 @@ def test_long_runs_and_their_pace(tmp_path):
     assert "<dd>24000 of 24000 thousand</dd>" in write_run_page(run_dir).read_text()
 
 
+def test_large_numbers_are_written_out(run_dir):
+    records = read_records(run_dir)
+    records.curves["Timing/total_sec"].mean = [1040 * kimg for kimg in records.curves["Timing/total_sec"].kimg]
+    records.best = {"snapshot": "network-snapshot-000100.pkl", "score": "fid", "value": 12345.6, "kimg": 12345.6}
+    page = run_page([records])
+    assert "<dd>1040 s per thousand images, snapshots and scores included</dd>" in page
+    assert "<dd>network-snapshot-000100.pkl: fid 12346 at 12346 kimg</dd>" in page
+    assert "<td>1040</td>" in run_page([records, records])
+
+
 def test_the_time_left_of_a_run_of_a_given_time(run_dir):
     records = read_records(run_dir)
     spent_sec = records.curves["Timing/total_sec"].mean[-1]
