@@ -1,7 +1,7 @@
 import pytest
 
+from tests.faults import FAULTS, Fault
 from tests.helpers import REPOSITORY
-from tests.planted_faults import FAULTS, Fault
 
 FOLDERS = (
     *("package/", "build_backend/", "dnnlib/", "torch_utils/", "torch_utils/ops/", "metrics/", "msconD/"),
