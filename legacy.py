@@ -12,7 +12,7 @@ from dnnlib.atomic import write_atomic
 from dnnlib.console import errors_in_one_line
 from dnnlib.outputs import check_replaceable_file, keep_inputs
 from dnnlib.util import UserError, open_url
-from training.run.latest import find_network, is_checkpoint
+from training.run.latest import LATEST, find_network, is_checkpoint, require_network
 from training.snapshots.checkpoint_networks import load_checkpoint_networks
 from training.snapshots.load import load_network_pkl
 from training.snapshots.portable import CONFIG
@@ -43,6 +43,7 @@ def convert_network_pickle(source: str, dest: str, force_fp16: bool, trust_pickl
     Example: python legacy.py --source=stylegan2-cat-config-f.pkl --dest=cat.pkl
     """
     keep_inputs([Path(dest)], source=source)
+    require_network(source, "--source", names=[LATEST])
     if not Path(dest).parent.is_dir():
         raise UserError(f"--dest={dest}: there is no folder {Path(dest).parent}")
     check_replaceable_file(Path(dest))

@@ -173,7 +173,15 @@ MISTAKES = {
     "narrow networks": (["--cbase=8"], "channel_base must be at least the resolution, 16"),
     "folder in a name": (["--desc=a/b"], "--desc='a/b' is part of a folder name"),
     "no gpu": (["--device=cuda"], "--device=cuda: torch finds no CUDA device"),
-    "no such snapshot": (["--resume=absent.pkl", "--kimg=1"], "no such file: absent.pkl"),
+    "no such snapshot": (
+        ["--resume=absent.pkl", "--kimg=1"],
+        "--resume=absent.pkl: no such file or folder; give a snapshot",
+    ),
+    "no such name": (
+        ["--resume=ffhq128"],
+        "--resume=ffhq128: no such file or folder (known names: latest, noresume, f",
+    ),
+    "no such images": (["--metricdata=absent", "--metrics=fid50k"], "--metricdata=absent: no such file or folder"),
     "snapshot that is none": (["--resume=data.zip", "--kimg=1"], "data.zip"),
     "snapshot of another size": (["--resume=source/network-snapshot-000000.pkl", "--kimg=1"], "the networks differ"),
     "continue what": (["--continue=no_run"], "--continue=no_run: not a run folder, training_options.json is missing"),

@@ -17,12 +17,15 @@ from training.run.choice import choose_for_cpu
 from training.run.dataset_info import DatasetInfo, inspect_dataset
 from training.run.flags import Flags
 from training.run.folder import make_run_dir
-from training.run.latest import find_network
-from training.run.options import resolve, session_options
+from training.run.latest import LATEST, find_network, require_network
+from training.run.options import NO_RESUME, RESUME_SOURCES, resolve, session_options
 from training.run.options_file import OPTIONS_FILE, write_options
 from training.run.photographs import PhotographFlags, describe_photographs, prepare_photographs
 from training.run.prepared_run import PreparedRun
 from training.run.stored_options import check_options
+
+RESUME_NAMES = (LATEST, NO_RESUME, *RESUME_SOURCES)
+"""What ``--resume`` may be besides a path or a URL."""
 
 
 def prepare_new_run(flags: Flags) -> PreparedRun:
@@ -131,5 +134,6 @@ def _find_snapshot(resume: str) -> str:
 
 def _try_resume(kwargs: dict[str, Any], dataset: DatasetInfo, is_trusted: bool) -> None:
     if "resume_pkl" in kwargs:
+    require_network(resume, "--resume", names=RESUME_NAMES)
         for line in preflight.try_transfer(kwargs, dataset, is_trusted):
             print(line)

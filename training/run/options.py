@@ -43,6 +43,8 @@ RESUME_SOURCES: dict[str, str] = {
 }
 """Published networks by their ``--resume`` names; their weights come under a license of their own."""
 
+NO_RESUME = "noresume"
+"""The value of ``--resume`` for none."""
 
 def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
     """Determine all arguments of the training loop.
@@ -87,7 +89,7 @@ def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
     for name in ("time", "metricdata", "object_detector"):
         if (value := getattr(flags, name)) is not None:
             kwargs.update(CHANGES[name](value, kwargs))
-    if flags.resume is not None and flags.resume != "noresume":
+    if flags.resume is not None and flags.resume != NO_RESUME:
         kwargs["resume_pkl"] = RESUME_SOURCES.get(flags.resume) or _absolute_if_file(flags.resume)
         kwargs["ada_kimg"] = 100  # so that p catches up with a trained D
         kwargs["ema_rampup"] = None
@@ -405,8 +407,8 @@ def _describe(flags: Flags, dataset: DatasetInfo) -> str:
     parts += [f"target{flags.target:g}"] if flags.target is not None else []
     parts += [flags.augpipe] if flags.augpipe is not None else []
     if flags.resume is not None:
-        known = flags.resume == "noresume" or flags.resume in RESUME_SOURCES
-        parts += [f"{'' if flags.resume == 'noresume' else 'resume'}{flags.resume if known else 'custom'}"]
+        known = flags.resume == NO_RESUME or flags.resume in RESUME_SOURCES
+        parts += [f"{'' if flags.resume == NO_RESUME else 'resume'}{flags.resume if known else 'custom'}"]
     parts += [f"freezed{flags.freezed}"] if flags.freezed is not None else []
     parts += [flags.precision] if flags.precision not in (None, "fp16") else []
     parts += [flags.desc] if flags.desc else []
