@@ -42,6 +42,10 @@ def prepare_new_run(flags: Flags) -> PreparedRun:
     _check_outdir(outdir)
     for flag, path in (("--data", data), ("--metricdata", flags.metricdata)):
         _check_outside(outdir, flag, path)
+    if flags.metricdata is not None and not Path(flags.metricdata).exists():
+        raise UserError(f"--metricdata={flags.metricdata}: no such file or folder; give a folder or zip of images")
+    if flags.resume is not None:
+        flags = replace(flags, resume=_find_snapshot(flags.resume))
     preflight.check_metrics(flags.metrics)
     data, dataset = _find_dataset(flags, data, outdir)
     description, kwargs, summary = _resolve(replace(flags, data=data), dataset, outdir)
@@ -111,11 +115,10 @@ def _resolve(flags: Flags, dataset: DatasetInfo, outdir: Path) -> tuple[str, dic
     try:
         flags, lines = choose_for_cpu(flags, dataset, device)
         print("".join(f"{line}\n" for line in lines), end="")
-        if flags.resume is not None:
-            flags = replace(flags, resume=_find_snapshot(flags.resume))
         description, kwargs = resolve(flags, dataset)
         check_options(kwargs, preflight.INVALID_FLAGS)
-        preflight.check_metric_set(kwargs, dataset.label_dim)
+        _description, kwargs = resolve(flags, dataset)
+        preflight.check_metric_set(kwargs, dataset.label_dim)  # first: the estimates below may take a minute
         return description, kwargs, preflight.describe_run(kwargs, dataset, outdir, device)
     except ArithmeticError as error:
         raise UserError(f"{preflight.INVALID_FLAGS}: {error}; is a number such as --kimg or --tick extreme?") from error
