@@ -54,6 +54,8 @@ def folder(tmp_path_factory):
     write_folder(folder / "oblong", images(2, size=(16, 8)))
     write_zip(folder / "missing_label.zip", images(2), [["0/000.png", 1]])
     (folder / "empty").mkdir()
+    write_folder(folder / "mixed", {"cat/a.png": encode(random_image()), "b.png": encode(random_image())})
+    write_folder(folder / "flat", {"a.png": encode(random_image())})
     (folder / "text.zip").write_text("not a zip")
     (folder / "file").touch()
     for name, data in (("source", "wide.zip"), ("damaged", "data.zip")):
@@ -150,7 +152,9 @@ MISTAKES = {
     "several sizes": (["--data=sizes"], "dataset_tool.py --source="),
     "not square": (["--data=oblong"], "dataset_tool.py --source="),
     "a label is missing": (["--data=missing_label.zip", "--cond=1"], "0/001.png"),
-    "no labels": (["--data=plain.zip", "--cond=1"], "plain.zip has no dataset.json"),
+    "no labels": (["--data=plain.zip", "--cond=1"], "plain.zip has no dataset.json with labels: use --cond=0, or make"),
+    "images without a class": (["--data=mixed", "--cond=1", "--size=16"], "python train.py with --cond=0)"),
+    "no classes": (["--data=flat", "--cond=1", "--size=16"], "--cond=1 needs labels, but flat has neither folders of"),
     "large subset": (["--subset=25"], "--subset must be 1 to 24, the images in "),
     "batch and gpus": (["--gpus=3", "--batch=8"], "--batch=8 must be a multiple of --gpus=3"),
     "batch and its part": (["--batch=8", "--batch-gpu=3"], "--batch-gpu=3 must divide the 8 images"),

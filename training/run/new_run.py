@@ -94,8 +94,15 @@ def _find_dataset(flags: Flags, data: str, outdir: Path) -> tuple[str, DatasetIn
             return data, inspect_dataset(data, flags.cond)
         except UnequalImagesError as error:
             raise UserError(f"{error}; or add --size={error.side_px}, and they are prepared first") from error
-    if flags.dry_run:
-        return data, describe_photographs(data, photographs, flags.cond)
+    if flags.dry_run or flags.cond:
+        described = describe_photographs(data, photographs, flags.cond)
+        if flags.cond and not described.has_labels:  # now: preparing them may take many minutes
+            raise UserError(
+                f"--cond=1 needs labels, but {data} has neither folders of classes nor a dataset.json with labels: "
+                "move the images of each class into a folder of its own, or use --cond=0"
+            )
+        if flags.dry_run:
+            return data, described
     data = str(prepare_photographs(data, photographs, flags.cond, outdir))
     return data, inspect_dataset(data, flags.cond)
 
@@ -113,12 +120,12 @@ def _resolve(flags: Flags, dataset: DatasetInfo, outdir: Path) -> tuple[str, dic
     """Return the description for the name of the run folder, the arguments of the training loop, and their summary."""
     device = choose_device(flags.device)
     try:
+        _description, kwargs = resolve(flags, dataset)
+        preflight.check_metric_set(kwargs, dataset.label_dim)  # first: the estimates below may take a minute
         flags, lines = choose_for_cpu(flags, dataset, device)
         print("".join(f"{line}\n" for line in lines), end="")
         description, kwargs = resolve(flags, dataset)
         check_options(kwargs, preflight.INVALID_FLAGS)
-        _description, kwargs = resolve(flags, dataset)
-        preflight.check_metric_set(kwargs, dataset.label_dim)  # first: the estimates below may take a minute
         return description, kwargs, preflight.describe_run(kwargs, dataset, outdir, device)
     except ArithmeticError as error:
         raise UserError(f"{preflight.INVALID_FLAGS}: {error}; is a number such as --kimg or --tick extreme?") from error
@@ -127,6 +134,7 @@ def _resolve(flags: Flags, dataset: DatasetInfo, outdir: Path) -> tuple[str, dic
 
 
 def _find_snapshot(resume: str) -> str:
+    require_network(resume, "--resume", names=RESUME_NAMES)
     found = find_network(resume, "--resume")
     if Path(found).is_dir():
         raise UserError(
@@ -137,6 +145,5 @@ def _find_snapshot(resume: str) -> str:
 
 def _try_resume(kwargs: dict[str, Any], dataset: DatasetInfo, is_trusted: bool) -> None:
     if "resume_pkl" in kwargs:
-    require_network(resume, "--resume", names=RESUME_NAMES)
         for line in preflight.try_transfer(kwargs, dataset, is_trusted):
             print(line)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dnnlib.commands import how_to_run
 from training.run.augpipes import AUGPIPES, DEFAULT_AUGPIPE
 from training.run.dataset_info import DatasetInfo
 from training.run.flags import ADA_TARGET, PRECISIONS, Flags, flag_name
@@ -42,9 +43,9 @@ RESUME_SOURCES: dict[str, str] = {
     "lsundog256": _NVIDIA + "lsundog-res256-paper256-kimg100000-noaug.pkl",
 }
 """Published networks by their ``--resume`` names; their weights come under a license of their own."""
-
 NO_RESUME = "noresume"
 """The value of ``--resume`` for none."""
+
 
 def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
     """Determine all arguments of the training loop.
@@ -186,7 +187,10 @@ def _snap(flags: Flags) -> int:
 
 def _data_kwargs(flags: Flags, dataset: DatasetInfo) -> dict[str, Any]:
     if flags.cond and not dataset.has_labels:
-        raise ValueError(f"--cond=1 needs labels, but {flags.data} has no dataset.json with labels; use --cond=0")
+        raise ValueError(
+            f"--cond=1 needs labels, but {flags.data} has no dataset.json with labels: use --cond=0, or make the "
+            f"dataset of folders of classes ({how_to_run('dataset_tool.py', '--subfolders-as-labels')})"
+        )
     if flags.subset is not None and not 1 <= flags.subset <= dataset.num_images:
         raise ValueError(f"--subset must be 1 to {dataset.num_images}, the images in {flags.data}, got {flags.subset}")
     training_set_kwargs: dict[str, Any] = {
