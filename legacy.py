@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from dnnlib.atomic import write_atomic
+from dnnlib.click_command import Command
 from dnnlib.console import errors_in_one_line
 from dnnlib.outputs import check_replaceable_file, keep_inputs
 from dnnlib.util import UserError, open_url
@@ -20,7 +21,7 @@ from training.snapshots.portable import CONFIG
 __all__ = ["load_network_pkl"]
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--source", help="Pickle to read (path or https URL), or run folder.", metavar="PKL|RUN", required=True)
 @click.option("--dest", help="Snapshot to write.", metavar="PKL", required=True, type=click.Path(dir_okay=False))
 @click.option(
@@ -42,8 +43,8 @@ def convert_network_pickle(source: str, dest: str, force_fp16: bool, trust_pickl
 
     Example: python legacy.py --source=stylegan2-cat-config-f.pkl --dest=cat.pkl
     """
-    keep_inputs([Path(dest)], source=source)
     require_network(source, "--source", names=[LATEST])
+    keep_inputs([Path(dest)], source=source)
     if not Path(dest).parent.is_dir():
         raise UserError(f"--dest={dest}: there is no folder {Path(dest).parent}")
     check_replaceable_file(Path(dest))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from dnnlib.atomic import write_atomic
+from dnnlib.click_command import Command
 from dnnlib.click_types import FiniteRange
 from dnnlib.commands import how_to_install
 from dnnlib.flags import refuse
@@ -56,7 +57,7 @@ class CropType(click.ParamType):
         return crop
 
 
-@click.command()
+@click.command(cls=Command)
 @options.network_option
 @options.outdir_option
 @click.option(

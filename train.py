@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from dnnlib.click_command import Command
 from dnnlib.console import EXIT_STOPPED, errors_in_one_line
 from dnnlib.util import UserError
 from training.run.flags import Flags, flag_name, flag_options
@@ -29,7 +30,7 @@ def setting_headings() -> dict[str, str]:
     return headings
 
 
-class TrainCommand(click.Command):
+class TrainCommand(Command):
     """A command whose help lists the settings of methods under headings of their own."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
