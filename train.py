@@ -9,7 +9,7 @@ import click
 
 from dnnlib.click_command import Command
 from dnnlib.console import EXIT_STOPPED, errors_in_one_line
-from dnnlib.util import UserError
+from dnnlib.util import Logger, UserError
 from training.run.flags import Flags, flag_name, flag_options
 from training.run.registry import AnyOption, augmentations, configurations, extensions
 
@@ -90,7 +90,7 @@ def main(ctx: click.Context, **_values: Any) -> None:
     flags = read_flags(ctx)
     if flags.trust_detectors:
         trust_torchscript()
-    with errors_in_one_line(ProcessError):
+    with errors_in_one_line(ProcessError), Logger():  # a run goes on where nobody reads what it prints
         if flags.size is None and "transform" in flags.explicit:
             raise UserError("--transform needs --size: images of another size are not trained on")
         is_finished = train_run(flags)

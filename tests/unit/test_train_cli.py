@@ -1,5 +1,6 @@
 """The command line of ``train.py``: help, dry run, and what a user can get wrong."""
 
+import io
 import json
 import os
 import subprocess
@@ -53,9 +54,9 @@ def folder(tmp_path_factory):
     write_folder(folder / "sizes", {"a.png": encode(random_image()), "b.png": encode(random_image(size=(16, 16)))})
     write_folder(folder / "oblong", images(2, size=(16, 8)))
     write_zip(folder / "missing_label.zip", images(2), [["0/000.png", 1]])
-    (folder / "empty").mkdir()
     write_folder(folder / "mixed", {"cat/a.png": encode(random_image()), "b.png": encode(random_image())})
     write_folder(folder / "flat", {"a.png": encode(random_image())})
+    (folder / "empty").mkdir()
     (folder / "text.zip").write_text("not a zip")
     (folder / "file").touch()
     for name, data in (("source", "wide.zip"), ("damaged", "data.zip")):
@@ -211,6 +212,24 @@ def test_a_mistake_is_one_clear_line(folder, monkeypatch, flags, words):
     assert lines[-1].startswith("Error: ")
     assert words in lines[-1]
     assert list(folder.glob("runs/*")) == runs, "an empty run folder is left behind"
+
+
+def test_a_switch_without_a_value():
+    result = CliRunner().invoke(train.main, ["--data=data.zip", "--mirror"])
+    assert result.stderr.splitlines()[-1] == "Error: --mirror needs a value: give 1 or 0, such as --mirror=1"
+
+
+def test_a_run_goes_on_where_nobody_reads_what_is_printed_before_it(monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    trained = []
+    monkeypatch.setattr("training.run.launch.train_run", lambda flags: print("Images:") is None and trained.append(1))
+    monkeypatch.setattr("sys.stdout", Gone())
+    with pytest.raises(SystemExit):  # that of a run that was stopped
+        train.main(["--outdir=runs", "--data=data.zip"], standalone_mode=False)
+    assert trained
 
 
 def test_exit_status_of_a_run_that_was_stopped(folder, monkeypatch):
