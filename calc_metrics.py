@@ -10,6 +10,7 @@ from typing import Any
 import click
 import torch
 
+from dnnlib.click_command import Command
 from dnnlib.click_types import NameList
 from dnnlib.commands import page
 from dnnlib.util import EasyDict, UserError
@@ -51,7 +52,7 @@ class _Job:
     network: str | None = None
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--network",
     type=generator_options.NETWORK,

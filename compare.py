@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dnnlib.click_command import Command
 from dnnlib.click_types import NumberList
 from dnnlib.commands import how_to_run
 from dnnlib.console import EXIT_STOPPED, errors_in_one_line
@@ -143,7 +144,7 @@ def work(folder: Path, parent: int | None) -> None:
     run_job(folder, score, generate, parent)
 
 
-@click.command(context_settings={"max_content_width": 120})
+@click.command(cls=Command, context_settings={"max_content_width": 120})
 @click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), help="Folder of the comparison.")
 @click.option("--data", type=click.Path(exists=True), help="Training images: a folder or zip made by dataset_tool.py.")
 @click.option("--cfgs", help="Comma-separated methods: name[+option[=value]]...; see docs/comparison.md.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from dnnlib.click_command import Command
 from dnnlib.console import errors_in_one_line
 from dnnlib.flags import refuse
 from dnnlib.heartbeat import heartbeat
@@ -23,7 +24,7 @@ SCENES = "scenes"
 POSITIVE = click.IntRange(min=1)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--source", required=True, metavar="PATH", help="Folder, zip or other source of images")
 @click.option("--dest", metavar="PATH", help="The .zip or folder to create")
 @click.option("--max-images", metavar="INT", type=POSITIVE, help="Maximum number of images  [default: all]")

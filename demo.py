@@ -14,6 +14,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 
+from dnnlib.click_command import Command
 from dnnlib.commands import how_to_run
 from dnnlib.console import EXIT_STOPPED
 from dnnlib.util import UserError
@@ -149,7 +150,7 @@ def recorded_score(snapshot: Path) -> float | None:
     return None if record is None else record.values.get(METRIC)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--outdir", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/demo"), show_default=True
 )

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import torch
 
+from dnnlib.click_command import Command
 from dnnlib.click_types import FiniteRange, NumberList
 from dnnlib.commands import how_to_run
 from dnnlib.flags import refuse
@@ -44,7 +45,7 @@ def edit() -> None:
     """Find directions and centers in the latent space W of a network, and edit images with them."""
 
 
-@edit.command()
+@edit.command(cls=Command)
 @options.network_option
 @options.outdir_option
 @click.option(
@@ -169,7 +170,7 @@ def edited(
     return torch.cat([finding.move(ws, strength * step, layers) for ws in rows for strength in strengths])
 
 
-@edit.command()
+@edit.command(cls=Command)
 @options.network_option
 @options.outdir_option
 @click.option(
@@ -231,7 +232,7 @@ def centers(
     )
 
 
-@edit.command()
+@edit.command(cls=Command)
 @options.network_option
 @click.option(
     "--directions",

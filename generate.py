@@ -12,6 +12,7 @@ import click
 import numpy as np
 import torch
 
+from dnnlib.click_command import Command
 from dnnlib.flags import refuse
 from dnnlib.progress import progress_bar
 from metrics.objects.protocol import ObjectDetector
@@ -47,7 +48,7 @@ class GridSize(click.ParamType):
         return int(columns), int(rows)
 
 
-@click.command()
+@click.command(cls=Command)
 @options.network_option
 @options.outdir_option
 @click.option("--seeds", type=options.SEEDS, metavar="LIST", help="Random seeds, such as 0-35 or 1,2,3.")

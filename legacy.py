@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from dnnlib.atomic import write_atomic
+from dnnlib.click_command import Command
 from dnnlib.console import errors_in_one_line
 from dnnlib.outputs import check_replaceable_file, keep_inputs
 from dnnlib.util import UserError, open_url
-from training.run.latest import find_network, is_checkpoint
+from training.run.latest import LATEST, find_network, is_checkpoint, require_network
 from training.snapshots.checkpoint_networks import load_checkpoint_networks
 from training.snapshots.load import load_network_pkl
 from training.snapshots.portable import CONFIG
@@ -23,7 +24,7 @@ __all__ = ["load_network_pkl"]
 SOURCE_HELP = "Pickle to read (path or https URL), run folder, or 'latest' for the latest run in runs/."
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--source", help=SOURCE_HELP, metavar="PKL|RUN|latest", required=True)
 @click.option("--dest", help="Snapshot to write.", metavar="PKL", required=True, type=click.Path(dir_okay=False))
 @click.option(
@@ -45,6 +46,7 @@ def convert_network_pickle(source: str, dest: str, force_fp16: bool, trust_pickl
 
     Example: python legacy.py --source=stylegan2-cat-config-f.pkl --dest=cat.pkl
     """
+    require_network(source, "--source", names=[LATEST])
     source = find_network(source, "--source")
     keep_inputs([Path(dest)], source=source)
     if not Path(dest).parent.is_dir():

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from dnnlib.atomic import write_atomic
+from dnnlib.click_command import Command
 from dnnlib.click_types import FiniteRange
 from dnnlib.commands import how_to_install
 from dnnlib.flags import refuse
@@ -23,6 +24,7 @@ from dnnlib.util import UserError, format_time
 from metrics.detectors import EFFLITE1, VGG16
 from metrics.metric_utils import get_feature_detector
 from torch_utils.device import choose_device
+from training.data.names import first_few
 from training.data.video import why_webp
 from training.inference import options
 from training.inference.loading import load_generator
@@ -31,6 +33,7 @@ from training.inference.projection_results import Results, draw
 from training.inference.sampling import in_batches
 from training.inference.targets import (
     Crop,
+    Target,
     distance_name,
     is_collection,
     keep_apart,
@@ -57,7 +60,7 @@ class CropType(click.ParamType):
         return crop
 
 
-@click.command()
+@click.command(cls=Command)
 @options.network_option
 @options.outdir_option
 @click.option(
@@ -181,7 +184,8 @@ def run_projection(
     tuned network and tuned.png what it draws, numbered likewise and each for its own target; with --pti-shared there is
     one tuned.pkl. For an exported folder, these are folders.
 
-    With a folder, --w-plus or --pti, distances.json has the distances between targets and results, and
+    An image of a folder that is damaged or too small for --crop is named and left out, and the exit status is 1 at the
+    end. With a folder, --w-plus or --pti, distances.json has the distances between targets and results, and
     comparison.png shows them side by side.
     """  # noqa: D301 -- in a raw string click would not see its mark
     if pti is None:
@@ -190,7 +194,7 @@ def run_projection(
     device = choose_device(device_name)
     G = load_generator(network, device, trust_pickle)
     label = options.choose_label(G, class_idx, device)
-    targets = read_targets(target, crop, G.img_resolution, G.img_channels)
+    targets, problems = open_targets(target, crop, G)
     features = load_features(detector, device, detectors)
     job = Results(outdir, targets, is_collection(target), features, distance_name(detector), device)
     keep_inputs(job.paths(pti is not None), target=target, network=network)
@@ -218,10 +222,25 @@ def run_projection(
         job.write_summary({**asked, **tuned, "num_steps": num_steps, "seed": seed, "batch": batch})
     if save_video:
         job.write_videos(G, trajectories)
-    click.echo(f"Wrote {job.listing()} to {outdir}")
+    report(job)
+    suggest_drawing(networks, outdir, pti is not None, trust_pickle)
+    if problems:
+        raise UserError(f"left out {len(problems)} of {len(problems) + len(targets)} targets: {first_few(problems, 3)}")
+
+
+def open_targets(path: Path, crop: Crop, G: Any) -> tuple[list[Target], list[str]]:
+    """Read the targets, and warn of each that is left out, before anything is computed."""
+    targets, problems = read_targets(path, crop, G.img_resolution, G.img_channels)
+    for problem in problems:
+        options.warn(f"left out: {problem}")
+    return targets, problems
+
+
+def report(job: Results) -> None:
+    """Print which files were written."""
+    click.echo(f"Wrote {job.listing()} to {job.outdir}")
     if any(name.endswith(".webp") for name in job.names):
         click.echo(why_webp())
-    suggest_drawing(networks, outdir, pti is not None, trust_pickle)
 
 
 def suggest_drawing(networks: Sequence[Path | str], outdir: Path, is_tuned: bool, trust_pickle: bool) -> None:

@@ -8,6 +8,7 @@ import click
 import numpy as np
 import torch
 
+from dnnlib.click_command import Command
 from dnnlib.click_types import NumberList
 from dnnlib.progress import progress_bar
 from dnnlib.util import UserError
@@ -22,7 +23,7 @@ from training.inference.video_frames import tile
 NUM_DEFAULT_STYLES = 7
 
 
-@click.command()
+@click.command(cls=Command)
 @options.network_option
 @options.outdir_option
 @click.option("--rows", type=options.SEEDS, required=True, metavar="LIST", help="Seeds of the images to modify.")

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from dnnlib.click_command import Command
 from dnnlib.console import EXIT_STOPPED, errors_in_one_line
-from dnnlib.util import UserError
+from dnnlib.util import Logger, UserError
 from training.run.flags import Flags, flag_name, flag_options
 from training.run.registry import AnyOption, augmentations, configurations, extensions
 
@@ -29,7 +30,7 @@ def setting_headings() -> dict[str, str]:
     return headings
 
 
-class TrainCommand(click.Command):
+class TrainCommand(Command):
     """A command whose help lists the settings of methods under headings of their own."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -89,7 +90,7 @@ def main(ctx: click.Context, **_values: Any) -> None:
     flags = read_flags(ctx)
     if flags.trust_detectors:
         trust_torchscript()
-    with errors_in_one_line(ProcessError):
+    with errors_in_one_line(ProcessError), Logger():  # a run goes on where nobody reads what it prints
         if flags.size is None and "transform" in flags.explicit:
             raise UserError("--transform needs --size: images of another size are not trained on")
         is_finished = train_run(flags)

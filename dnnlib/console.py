@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import click
 
+from dnnlib.os_errors import describe_os_error
 from dnnlib.util import UserError
 
 EXIT_STOPPED = 75
@@ -30,4 +31,5 @@ def errors_in_one_line(*others: type[Exception]) -> Iterator[None]:
     try:
         yield
     except shown as error:
-        raise click.ClickException(str(error)) from error
+        line = describe_os_error(error) if isinstance(error, OSError) else str(error)
+        raise click.ClickException(line) from error

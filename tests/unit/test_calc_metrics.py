@@ -203,7 +203,7 @@ def mistakes(folder: Path, detector_dir: Path):
         (f"--network={foreign}",),
         "was trained on a 'os.system', which is not a dataset class of this project: give the real images",
     )
-    yield (f"--network={folder / 'none.pkl'}",), "no such file"
+    yield (f"--network={folder / 'none.pkl'}",), "none.pkl: no such file or folder; give a snapshot"
     options = (f"--data2={data}", f"--data={data}", "--metrics=is50k", f"--detectors={folder}")
     (folder / "inception-2015-12-05.pt").write_bytes(b"weights")
     (folder / "inception-2015-12-05.pt.sha256").write_text("0" * 64)

@@ -205,7 +205,7 @@ def test_network_can_be_a_folder(network, outdir, tmp_path):
         (["--seeds=0-9", "--grid=3x3"], "--grid=3x3: 10 images do not fit in 9 cells"),
         (["--seeds=0", "--grid=0x3"], "'0x3': give COLUMNSxROWS, such as 6x4, or auto"),
         (["--projected-w=absent.npz"], "'absent.npz' does not exist"),
-        (["--seeds=0", "--network=absent.pkl"], "no such file: absent.pkl"),
+        (["--seeds=0", "--network=absent.pkl"], "--network=absent.pkl: no such file or folder; give a snapshot"),
     ],
 )
 def test_user_errors_are_one_line(network, outdir, arguments, said):
@@ -425,7 +425,7 @@ def test_a_video_of_a_training(tmp_path, outdir, videos):
             "--noise-mode has no effect on the grids that a run drew",
         ),
         (["--over-training", "--video", "--centers=a"], "--centers has no effect on a video over training"),
-        (["--over-training", "--video", "--network=typo.pkl"], "no such file or folder: typo.pkl"),
+        (["--over-training", "--video", "--network=typo.pkl"], "--network=typo.pkl: no such file or folder"),
         (["--seeds=0", "--video"], "a video goes from image to image, but there is only one"),
         (["--seeds=0-4", "--video", "--grid=2x1"], "a video of 2 walks needs the same number of key frames"),
         (["--seeds=0-3", "--video", "--grid"], "--video needs the number of walks"),

@@ -203,6 +203,18 @@ def test_a_tuned_network_and_its_image_are_written_when_they_are_there(tmp_path,
     assert read == [str(tmp_path / "snapshot.pkl")]
 
 
+def test_a_broken_photo_does_not_stop_the_others(tmp_path, folder, outdir):
+    tiny_snapshot.write(tmp_path / "snapshot.pkl")
+    (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:100])
+    result = run(tmp_path / "snapshot.pkl", folder, outdir, "--detector=tiny", "--num-steps=1", "--save-video=0")
+    assert result.exit_code == 1
+    lines = result.output.splitlines()
+    assert [line for line in lines if line.startswith("Warning: left out: 1.png ")] == lines[:1]
+    assert lines[-1].startswith("Error: left out 1 of 3 targets: 1.png ")
+    files = [target["file"] for target in json.loads((outdir / "distances.json").read_text())["targets"]]
+    assert files == ["0.png", "2.png"]
+
+
 def test_what_is_suggested_next_names_the_trust(tmp_path, target, outdir):
     tiny_snapshot.write(tmp_path / "snapshot.pkl")
     arguments = ("--detector=tiny", "--num-steps=1", "--save-video=0", "--trust-pickle")

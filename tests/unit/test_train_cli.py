@@ -1,5 +1,6 @@
 """The command line of ``train.py``: help, dry run, and what a user can get wrong."""
 
+import io
 import json
 import os
 import subprocess
@@ -53,6 +54,8 @@ def folder(tmp_path_factory):
     write_folder(folder / "sizes", {"a.png": encode(random_image()), "b.png": encode(random_image(size=(16, 16)))})
     write_folder(folder / "oblong", images(2, size=(16, 8)))
     write_zip(folder / "missing_label.zip", images(2), [["0/000.png", 1]])
+    write_folder(folder / "mixed", {"cat/a.png": encode(random_image()), "b.png": encode(random_image())})
+    write_folder(folder / "flat", {"a.png": encode(random_image())})
     (folder / "empty").mkdir()
     (folder / "text.zip").write_text("not a zip")
     (folder / "file").touch()
@@ -142,7 +145,9 @@ MISTAKES = {
     "several sizes": (["--data=sizes"], "dataset_tool.py --source="),
     "not square": (["--data=oblong"], "dataset_tool.py --source="),
     "a label is missing": (["--data=missing_label.zip", "--cond=1"], "0/001.png"),
-    "no labels": (["--data=plain.zip", "--cond=1"], "plain.zip has no dataset.json"),
+    "no labels": (["--data=plain.zip", "--cond=1"], "plain.zip has no dataset.json with labels: use --cond=0, or make"),
+    "images without a class": (["--data=mixed", "--cond=1", "--size=16"], "python train.py with --cond=0)"),
+    "no classes": (["--data=flat", "--cond=1", "--size=16"], "--cond=1 needs labels, but flat has neither folders of"),
     "large subset": (["--subset=25"], "--subset must be 1 to 24, the images in "),
     "batch and gpus": (["--gpus=3", "--batch=8"], "--batch=8 must be a multiple of --gpus=3"),
     "batch and its part": (["--batch=8", "--batch-gpu=3"], "--batch-gpu=3 must divide the 8 images"),
@@ -156,16 +161,27 @@ MISTAKES = {
     "unknown cfg": (["--cfg=stylegan4"], "'stylegan4' is not one of 'auto'"),
     "unknown metric": (["--metrics=fid5k"], "there is no metric 'fid5k'; choose from fid50k_full"),
     "unknown flag": (["--gama=3"], "No such option"),
-    "not a number": (["--gamma=high"], "'high' is not a valid float"),
+    "not a number": (["--gamma=high"], "'high': give a number from 0"),
+    "not a whole number": (["--kimg=0.5"], "Invalid value for '--kimg': '0.5': give a whole number from 1"),
+    "not a switch": (["--mirror", "--cfg=auto"], "'--cfg=auto': give 1 or 0, such as --mirror=1"),
+    "more layers than D has": (["-n", "--freezed=99"], "--freezed=99: D has 7 layers that can be frozen: give 0 to 7"),
     "negative seed": (["--seed=-1"], "-1 is not in the range"),
     "no images per tick": (["--tick=0"], "0"),
     "flag of another cfg": (["--con-weight=1"], "--con-weight has no effect with --cfg=auto; it belongs to --cfg="),
-    "flag of a method": (["--cfg=msconD", "--con-temp=cold"], "'cold' is not a valid float"),
+    "flag of a method": (["--cfg=msconD", "--con-temp=cold"], "'cold': give a number from 0.02"),
     "scales of a method": (["--cfg=msconD"], "scales must be 1 and any of 4, 8 for images of 16 px"),
     "narrow networks": (["--cbase=8"], "channel_base must be at least the resolution, 16"),
     "folder in a name": (["--desc=a/b"], "--desc='a/b' is part of a folder name"),
     "no gpu": (["--device=cuda"], "--device=cuda: torch finds no CUDA device"),
-    "no such snapshot": (["--resume=absent.pkl", "--kimg=1"], "no such file: absent.pkl"),
+    "no such snapshot": (
+        ["--resume=absent.pkl", "--kimg=1"],
+        "--resume=absent.pkl: no such file or folder; give a snapshot",
+    ),
+    "no such name": (
+        ["--resume=ffhq128"],
+        "--resume=ffhq128: no such file or folder (known names: latest, noresume, f",
+    ),
+    "no such images": (["--metricdata=absent", "--metrics=fid50k"], "--metricdata=absent: no such file or folder"),
     "snapshot that is none": (["--resume=data.zip", "--kimg=1"], "data.zip"),
     "snapshot of another size": (["--resume=source/network-snapshot-000000.pkl", "--kimg=1"], "the networks differ"),
     "continue what": (["--continue=no_run"], "--continue=no_run: not a run folder, training_options.json is missing"),
@@ -188,6 +204,24 @@ def test_a_mistake_is_one_clear_line(folder, monkeypatch, flags, words):
     assert lines[-1].startswith("Error: ")
     assert words in lines[-1]
     assert list(folder.glob("runs/*")) == runs, "an empty run folder is left behind"
+
+
+def test_a_switch_without_a_value():
+    result = CliRunner().invoke(train.main, ["--data=data.zip", "--mirror"])
+    assert result.stderr.splitlines()[-1] == "Error: --mirror needs a value: give 1 or 0, such as --mirror=1"
+
+
+def test_a_run_goes_on_where_nobody_reads_what_is_printed_before_it(monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    trained = []
+    monkeypatch.setattr("training.run.launch.train_run", lambda flags: print("Images:") is None and trained.append(1))
+    monkeypatch.setattr("sys.stdout", Gone())
+    with pytest.raises(SystemExit):  # that of a run that was stopped
+        train.main(["--outdir=runs", "--data=data.zip"], standalone_mode=False)
+    assert trained
 
 
 def test_exit_status_of_a_run_that_was_stopped(folder, monkeypatch):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dnnlib.commands import how_to_run
 from dnnlib.util import UserError
 from training.data.archive import LABELS, METADATA_FILE, Archive
 from training.data.json_stream import JsonStream
@@ -81,7 +82,11 @@ def labels_from_subfolders(names: Sequence[str]) -> Labels:
     """
     outside = [name for name in names if "/" not in name]
     if outside:
-        raise UserError(f"--subfolders-as-labels: {len(outside)} images lie in no subfolder: {some(outside)}")
+        raise UserError(
+            f"{len(outside)} images lie in no subfolder, which would be their class: {some(outside)}; move them into "
+            f"one, or do without classes ({how_to_run('dataset_tool.py')} without --subfolders-as-labels, "
+            f"{how_to_run('train.py')} with --cond=0)"
+        )
     class_names = sorted({name.split("/")[0] for name in names})
     if all(name.isdecimal() and len(name) <= MAX_DIGITS for name in class_names):
         class_names.sort(key=int)

@@ -10,6 +10,7 @@ import click
 import numpy as np
 import torch
 
+from dnnlib.click_command import Command
 from dnnlib.click_types import NameList
 from dnnlib.outputs import keep_inputs
 from dnnlib.util import UserError
@@ -32,7 +33,7 @@ Draw = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
 """Maps z, c and psi to images."""
 
 
-@click.command()
+@click.command(cls=Command)
 @options.network_option
 @click.option(
     "--dest", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Output folder."

@@ -17,14 +17,13 @@ import torch
 from dnnlib import console
 from dnnlib.click_types import MAX_DIGITS, FiniteFloat, NumberList
 from dnnlib.commands import how_to_run
-from dnnlib.util import UserError
 from metrics.detectors import trust_torchscript
 from torch_utils.distributed import ProcessError
 from torch_utils.out_of_memory import out_of_memory_means
 from training.inference.loading import class_number
 from training.inference.sampling import class_label
 from training.networks import NOISE_MODES
-from training.run.latest import SHIPPED, find_network
+from training.run.latest import SHIPPED, find_network, require_network
 
 MAX_SEED = 2**32 - 1
 MAX_SHOWN_SEEDS = 5
@@ -72,10 +71,9 @@ class Network(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the path or URL."""
-        try:
+        with console.errors_in_one_line():
+            require_network(str(value), "--network")
             found = find_network(str(value))
-        except (UserError, OSError) as error:
-            raise click.ClickException(str(error)) from error
         if found != value:
             click.echo(f"Network: {found}", err=True)
         return found
@@ -85,10 +83,15 @@ def _number_of_class(ctx: click.Context, _param: click.Parameter, value: str | N
     """Return a class number as it is; look up a class name in the dataset of ``--network``."""
     if value is None or re.fullmatch(rf"-?[0-9]{{1,{MAX_DIGITS}}}", value):
         return None if value is None else int(value)
-    try:
+    with console.errors_in_one_line():
         return class_number(ctx.params["network"], value, ctx.params.get("trust_pickle", False))
-    except (UserError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+
+
+def _existing_network(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """Refuse what names no network, before anything is loaded."""
+    with console.errors_in_one_line():
+        require_network(value, "--network")
+    return value
 
 
 SEEDS = NumberList(MAX_SEED)
@@ -102,6 +105,7 @@ network_option = click.option(
     "--network",
     required=True,
     metavar=NETWORK.name,
+    callback=_existing_network,
     is_eager=True,  # --class may need it
     help=NETWORK_HELP,
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from dnnlib.util import UserError, format_number
 from metrics.detectors import EFFLITE1, VGG16
 from training.data.archive import open_archive
 from training.data.codec import BadImageError, load_image, open_image, read_image, require_images
-from training.data.names import shown
+from training.data.names import first_few, shown
 from training.data.preparation import Preparation
 from training.inference.projection import perceptual_features, squared_distances
 
@@ -103,34 +104,42 @@ def keep_apart(outdir: Path, targets: Path) -> None:
         )
 
 
-def read_targets(path: Path, crop: Crop, resolution_px: int, num_channels: int) -> list[Target]:
+def read_targets(path: Path, crop: Crop, resolution_px: int, num_channels: int) -> tuple[list[Target], list[str]]:
     """Read an image file, or all images in a folder or zip, at the resolution of a network.
 
+    Returns:
+        The targets, and a line for each image of a folder or zip that is damaged or too small for the crop.
+
     Raises:
-        UserError: Something is not an image or too small for the crop, there are none or too many, or the network is
-            neither grayscale nor RGB.
+        UserError: There is no image, none that can be projected, or too many, or the network is neither grayscale nor
+            RGB.
     """
     if num_channels not in (1, 3):
         raise UserError(f"projection supports networks with 1 or 3 color channels, this one has {num_channels}")
 
-    def target(name: str, read: Callable[[], Image.Image]) -> Target:
-        try:
-            image = load_image(read())
-            square = crop.square(*image.size)
-            return Target(name, prepared(image, crop, square, resolution_px, num_channels), square)
-        except BadImageError as error:
-            raise UserError(f"{shown(name)} {error}") from error
+    def read_all(readers: Mapping[str, Callable[[], Image.Image]]) -> tuple[list[Target], list[str]]:
+        targets, problems = list[Target](), list[str]()
+        for name, read in readers.items():
+            try:
+                image = load_image(read())
+                square = crop.square(*image.size)
+                targets.append(Target(name, prepared(image, crop, square, resolution_px, num_channels), square))
+            except BadImageError as error:
+                problems.append(f"{shown(name)} {error}")
+        if not targets:
+            raise UserError(first_few(problems, 3))
+        return targets, problems
 
     if is_collection(path):
         with closing(open_archive(path)) as archive:
             names = require_images(archive)
             if len(names) > MAX_TARGETS:
                 raise UserError(f"{path} holds {len(names)} images, more than {MAX_TARGETS} at once: split it")
-            return [target(name, lambda name=name: read_image(archive, name)) for name in names]  # type: ignore[misc]
+            return read_all({name: functools.partial(read_image, archive, name) for name in names})
     if not path.is_file():
         raise UserError(f"{path} is not a regular file")
     with open(path, "rb") as file:
-        return [target(str(path), lambda: open_image(file))]
+        return read_all({str(path): lambda: open_image(file)})
 
 
 def prepared(

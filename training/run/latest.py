@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from dnnlib.commands import how_to_run
-from dnnlib.util import UserError
+from dnnlib.util import UserError, is_url
 from training.checkpoint_names import checkpoint_nimg
 from training.run.folder import is_run, runs_by_age
 from training.run.names import snapshot_kimg
@@ -44,6 +45,27 @@ def find_network(network: str, flag: str = "--network") -> str:
         return str(found)
     is_of_runs = any(is_run(each) for each in runs_by_age(path))
     return _newest_of_runs(path, f"{flag}={network}") if is_of_runs else network
+
+
+def require_network(network: str, flag: str, names: Sequence[str] = (LATEST, *SHIPPED)) -> None:
+    """Refuse what names nothing; a URL is not looked up.
+
+    Args:
+        network: The value of a flag that `find_network` takes.
+        flag: The flag.
+        names: What it may be besides a path or a URL.
+
+    Raises:
+        UserError: There is no such file or folder, and no such name.
+    """
+    path = Path(network)
+    if network in (LATEST, *SHIPPED, *names) or is_url(network, allow_file_urls=True) or path.exists():
+        return
+    is_like_path = path.name != network or path.suffix
+    known = "" if is_like_path else f" (known names: {', '.join(names)})"
+    raise UserError(
+        f"{flag}={network}: no such file or folder{known}; give a snapshot (.pkl), a run folder, or an https URL"
+    )
 
 
 def _newest_of_runs(folder: Path, shown: str) -> str:

@@ -17,12 +17,15 @@ from training.run.choice import choose_for_cpu
 from training.run.dataset_info import DatasetInfo, inspect_dataset
 from training.run.flags import Flags
 from training.run.folder import make_run_dir
-from training.run.latest import find_network
-from training.run.options import resolve, session_options
+from training.run.latest import LATEST, find_network, require_network
+from training.run.options import NO_RESUME, RESUME_SOURCES, resolve, session_options
 from training.run.options_file import OPTIONS_FILE, write_options
 from training.run.photographs import PhotographFlags, describe_photographs, prepare_photographs
 from training.run.prepared_run import PreparedRun
 from training.run.stored_options import check_options
+
+RESUME_NAMES = (LATEST, NO_RESUME, *RESUME_SOURCES)
+"""What ``--resume`` may be besides a path or a URL."""
 
 
 def prepare_new_run(flags: Flags) -> PreparedRun:
@@ -39,6 +42,10 @@ def prepare_new_run(flags: Flags) -> PreparedRun:
     _check_outdir(outdir)
     for flag, path in (("--data", data), ("--metricdata", flags.metricdata)):
         _check_outside(outdir, flag, path)
+    if flags.metricdata is not None and not Path(flags.metricdata).exists():
+        raise UserError(f"--metricdata={flags.metricdata}: no such file or folder; give a folder or zip of images")
+    if flags.resume is not None:
+        flags = replace(flags, resume=_find_snapshot(flags.resume))
     preflight.check_metrics(flags.metrics)
     data, dataset = _find_dataset(flags, data, outdir)
     description, kwargs, summary = _resolve(replace(flags, data=data), dataset, outdir)
@@ -87,8 +94,15 @@ def _find_dataset(flags: Flags, data: str, outdir: Path) -> tuple[str, DatasetIn
             return data, inspect_dataset(data, flags.cond)
         except UnequalImagesError as error:
             raise UserError(f"{error}; or add --size={error.side_px}, and they are prepared first") from error
-    if flags.dry_run:
-        return data, describe_photographs(data, photographs, flags.cond)
+    if flags.dry_run or flags.cond:
+        described = describe_photographs(data, photographs, flags.cond)
+        if flags.cond and not described.has_labels:  # now: preparing them may take many minutes
+            raise UserError(
+                f"--cond=1 needs labels, but {data} has neither folders of classes nor a dataset.json with labels: "
+                "move the images of each class into a folder of its own, or use --cond=0"
+            )
+        if flags.dry_run:
+            return data, described
     data = str(prepare_photographs(data, photographs, flags.cond, outdir))
     return data, inspect_dataset(data, flags.cond)
 
@@ -106,13 +120,12 @@ def _resolve(flags: Flags, dataset: DatasetInfo, outdir: Path) -> tuple[str, dic
     """Return the description for the name of the run folder, the arguments of the training loop, and their summary."""
     device = choose_device(flags.device)
     try:
+        _description, kwargs = resolve(flags, dataset)
+        preflight.check_metric_set(kwargs, dataset.label_dim)  # first: the estimates below may take a minute
         flags, lines = choose_for_cpu(flags, dataset, device)
         print("".join(f"{line}\n" for line in lines), end="")
-        if flags.resume is not None:
-            flags = replace(flags, resume=_find_snapshot(flags.resume))
         description, kwargs = resolve(flags, dataset)
         check_options(kwargs, preflight.INVALID_FLAGS)
-        preflight.check_metric_set(kwargs, dataset.label_dim)
         return description, kwargs, preflight.describe_run(kwargs, dataset, outdir, device)
     except ArithmeticError as error:
         raise UserError(f"{preflight.INVALID_FLAGS}: {error}; is a number such as --kimg or --tick extreme?") from error
@@ -121,6 +134,7 @@ def _resolve(flags: Flags, dataset: DatasetInfo, outdir: Path) -> tuple[str, dic
 
 
 def _find_snapshot(resume: str) -> str:
+    require_network(resume, "--resume", names=RESUME_NAMES)
     found = find_network(resume, "--resume")
     if Path(found).is_dir():
         raise UserError(

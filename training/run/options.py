@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dnnlib.commands import how_to_run
 from training.run.augpipes import AUGPIPES, DEFAULT_AUGPIPE
 from training.run.dataset_info import DatasetInfo
 from training.run.flags import ADA_TARGET, PRECISIONS, Flags, flag_name
@@ -42,6 +43,8 @@ RESUME_SOURCES: dict[str, str] = {
     "lsundog256": _NVIDIA + "lsundog-res256-paper256-kimg100000-noaug.pkl",
 }
 """Published networks by their ``--resume`` names; their weights come under a license of their own."""
+NO_RESUME = "noresume"
+"""The value of ``--resume`` for none."""
 
 
 def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
@@ -87,7 +90,7 @@ def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
     for name in ("time", "metricdata", "object_detector"):
         if (value := getattr(flags, name)) is not None:
             kwargs.update(CHANGES[name](value, kwargs))
-    if flags.resume is not None and flags.resume != "noresume":
+    if flags.resume is not None and flags.resume != NO_RESUME:
         kwargs["resume_pkl"] = RESUME_SOURCES.get(flags.resume) or _absolute_if_file(flags.resume)
         kwargs["ada_kimg"] = 100  # so that p catches up with a trained D
         kwargs["ema_rampup"] = None
@@ -184,7 +187,10 @@ def _snap(flags: Flags) -> int:
 
 def _data_kwargs(flags: Flags, dataset: DatasetInfo) -> dict[str, Any]:
     if flags.cond and not dataset.has_labels:
-        raise ValueError(f"--cond=1 needs labels, but {flags.data} has no dataset.json with labels; use --cond=0")
+        raise ValueError(
+            f"--cond=1 needs labels, but {flags.data} has no dataset.json with labels: use --cond=0, or make the "
+            f"dataset of folders of classes ({how_to_run('dataset_tool.py', '--subfolders-as-labels')})"
+        )
     if flags.subset is not None and not 1 <= flags.subset <= dataset.num_images:
         raise ValueError(f"--subset must be 1 to {dataset.num_images}, the images in {flags.data}, got {flags.subset}")
     training_set_kwargs: dict[str, Any] = {
@@ -405,8 +411,8 @@ def _describe(flags: Flags, dataset: DatasetInfo) -> str:
     parts += [f"target{flags.target:g}"] if flags.target is not None else []
     parts += [flags.augpipe] if flags.augpipe is not None else []
     if flags.resume is not None:
-        known = flags.resume == "noresume" or flags.resume in RESUME_SOURCES
-        parts += [f"{'' if flags.resume == 'noresume' else 'resume'}{flags.resume if known else 'custom'}"]
+        known = flags.resume == NO_RESUME or flags.resume in RESUME_SOURCES
+        parts += [f"{'' if flags.resume == NO_RESUME else 'resume'}{flags.resume if known else 'custom'}"]
     parts += [f"freezed{flags.freezed}"] if flags.freezed is not None else []
     parts += [flags.precision] if flags.precision not in (None, "fp16") else []
     parts += [flags.desc] if flags.desc else []

@@ -14,6 +14,7 @@ from dnnlib.commands import page
 from dnnlib.util import UserError, construct_class_by_name, format_time
 from metrics import metric_main
 from metrics.datasets import open_dataset
+from training.networks import DiscriminatorBlock
 from training.run.construction import ImageShape, construct_loss, construct_networks
 from training.run.dataset_info import DatasetInfo
 from training.run.memory import describe_memory
@@ -99,12 +100,22 @@ def check_networks(kwargs: dict[str, Any], dataset: DatasetInfo) -> tuple[int, i
     with META:
         networks = construct_networks(settings, _image_shape(kwargs, dataset), META)
         construct_loss(settings, networks, META)
+    _check_frozen_layers(kwargs, networks.D)
     if kwargs.get("augment_kwargs") is not None and dataset.resolution <= MAX_TRIED_PX:
         pipe = construct_class_by_name(**kwargs["augment_kwargs"])
         with torch.random.fork_rng([]):
             pipe(torch.zeros([1, dataset.num_channels, dataset.resolution, dataset.resolution]))
     num_G, num_D = (sum(parameter.numel() for parameter in network.parameters()) for network in networks[:2])
     return num_G, num_D
+
+
+def _check_frozen_layers(kwargs: dict[str, Any], D: torch.nn.Module) -> None:
+    num_frozen = kwargs["D_kwargs"].get("block_kwargs", {}).get("freeze_layers", 0)
+    num_layers = sum(block.num_layers for block in D.modules() if isinstance(block, DiscriminatorBlock))
+    if num_frozen > num_layers:
+        raise ValueError(
+            f"--freezed={num_frozen}: D has {num_layers} layers that can be frozen: give 0 to {num_layers}"
+        )
 
 
 def _without_pipe(kwargs: dict[str, Any]) -> TrainingSettings:

@@ -7,13 +7,13 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import torch
 
 from dnnlib.util import UserError
 from training.run.flags import Flags
+from training.run.json_types import check_type
 
 Kwargs = dict[str, Any]
 """``class_name``, the dotted name of a class, and the keyword arguments that it is constructed with."""
@@ -174,8 +174,7 @@ def check_stored_settings(kwargs: dict[str, Any], where: str) -> None:
     for name, value in kwargs.items():
         if name not in hints:
             raise UserError(f"{where}: {name[:100]!a} is not a setting of this version")
-        if not _has_type(value, hints[name]):
-            raise UserError(f"{where}: {name} is a {type(value).__name__}, expected {_describe_type(hints[name])}")
+        check_type(value, hints[name], f"{where}: {name}")
         if isinstance(value, (int, float)) and not (
             0 < value < math.inf if name in POSITIVE else 0 <= value < math.inf
         ):
@@ -185,19 +184,3 @@ def check_stored_settings(kwargs: dict[str, Any], where: str) -> None:
 @functools.cache
 def _type_hints() -> dict[str, Any]:
     return get_type_hints(TrainingSettings)
-
-
-def _has_type(value: Any, hint: Any) -> bool:
-    if isinstance(hint, UnionType):
-        return any(_has_type(value, each) for each in get_args(hint))
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if get_origin(hint) is list:
-        return isinstance(value, list) and all(_has_type(item, get_args(hint)[0]) for item in value)
-    return isinstance(value, get_origin(hint) or hint)
-
-
-def _describe_type(hint: Any) -> str:
-    return " or ".join(getattr(each, "__name__", str(each)) for each in get_args(hint) or (hint,))

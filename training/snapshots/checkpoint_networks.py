@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 from dnnlib.util import UserError, open_url
 from training.checkpoint import find_damage
+from training.run.arguments import check_argument_types
 from training.run.latest import is_checkpoint
 from training.run.options_file import OPTIONS_FILE, read_options
 from training.run.roles import check_class_names
@@ -55,6 +56,7 @@ def load_checkpoint_networks(path: Path, names: Collection[str] = PARTS) -> Snap
     options_file = str(path.parent / OPTIONS_FILE)
     check_options(options, options_file)
     check_class_names(options, options_file, is_trusted=False)
+    check_argument_types(options, options_file)
     if (problem := find_damage(path)) is not None:
         raise UserError(f"{problem}: give another checkpoint, or a snapshot")
     stored, c_dim = _read_tensors(path, names)

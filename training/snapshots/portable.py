@@ -103,8 +103,8 @@ def _own_copy(tensor: torch.Tensor) -> torch.Tensor:
 def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
     if not path.is_file():
         raise UserError(
-            f"{path.parent} holds no {CONFIG}: give a snapshot (.pkl), "
-            f"or a folder that {how_to_run('-m training.inference.export')} wrote"
+            f"{path.parent} is neither a run folder nor an exported generator (it holds no {CONFIG}): give a snapshot "
+            f"(.pkl), a run folder, or a folder that {how_to_run('-m training.inference.export')} wrote"
         )
     try:
         config = json.loads(read_small_file(path))

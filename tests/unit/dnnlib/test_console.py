@@ -20,6 +20,17 @@ def test_errors_are_a_line(error):
     assert result.stderr == f"Error: {error}\n"
 
 
+def test_errors_of_the_system_are_worded():
+    @click.command()
+    @errors_in_one_line()
+    def command():
+        open("/dev/null/x")  # noqa: SIM115
+
+    assert CliRunner().invoke(command).stderr == (
+        "Error: /dev/null/x cannot be read or written: a file stands where a folder is needed; choose another path\n"
+    )
+
+
 def test_faults_of_the_program_keep_their_traceback():
     with pytest.raises(KeyError), errors_in_one_line():
         raise KeyError("no images")

@@ -192,7 +192,9 @@ def test_subfolders():
 
 
 def test_images_outside_subfolders_are_listed():
-    with pytest.raises(UserError, match=r"1 images lie in no subfolder: 1\.png"):
+    with pytest.raises(
+        UserError, match=r"^1 images lie in no subfolder, which .*: 1\.png; .*dataset_tool\.py without --sub"
+    ):
         labels_from_subfolders(["1.png", "cat/2.png"])
 
 

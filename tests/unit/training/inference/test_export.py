@@ -137,7 +137,7 @@ def test_every_batch_size_and_truncation_is_compared(wrong):
     ("arguments", "said"),
     [
         (["--format=onnx,torchscript"], "'torchscript': choose from safetensors, pt2, onnx"),
-        (["--network=absent.pkl"], "no such file: absent.pkl"),
+        (["--network=absent.pkl"], "--network=absent.pkl: no such file or folder"),
         (["--dest=g.onnx"], "is the name of a folder; for this format add --format=onnx"),
     ],
 )

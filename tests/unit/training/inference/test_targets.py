@@ -32,7 +32,7 @@ def test_the_stated_square_is_taken(photo, text, box, square):
     path, image = photo
     crop = parse_crop(text)
     assert str(crop) == text
-    [target] = read_targets(path, crop, 16, 3)
+    [target], _problems = read_targets(path, crop, 16, 3)
     if box is None:
         whole = Image.new("RGB", (40, 40))
         whole.paste(image, (0, 8))
@@ -60,13 +60,28 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path, monkeypatch):
     for value, name in enumerate(("b.png", "a.jpg", "c.png")):
         Image.new("RGB", (20, 10), (50 * value,) * 3).save(folder / name)
     (folder / "notes.txt").write_text("text")
-    found = read_targets(folder, Crop("center"), 8, 1)
+    found, problems = read_targets(folder, Crop("center"), 8, 1)
+    assert problems == []
     assert [target.file for target in found] == ["a.jpg", "b.png", "c.png"]
     assert [int(target.pixels[0, 0, 0]) for target in found] == [50, 0, 100]
     assert found[0].pixels.shape == (8, 8, 1)
     monkeypatch.setattr(targets, "MAX_TARGETS", 2)
     with pytest.raises(UserError, match="holds 3 images, more than 2 at once"):
         read_targets(folder, Crop("center"), 8, 1)
+
+
+def test_images_of_a_folder_that_cannot_be_used_are_named(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    crop = Crop("box", (0, 0, 16))
+    with pytest.raises(UserError, match=r"^a\.png "):
+        read_targets(folder, crop, 8, 3)
+    for side, name in ((16, "b.png"), (8, "c.png")):
+        random_image(size=(side, side)).save(folder / name)
+    found, problems = read_targets(folder, crop, 8, 3)
+    assert [target.file for target in found] == ["b.png"]
+    assert [problem.split()[0] for problem in problems] == ["a.png", "c.png"]
 
 
 def test_folders_and_zips_are_collections(tmp_path):

@@ -113,6 +113,15 @@ def test_edited_arguments_of_a_class_are_one_clear_line(run_dir, kwargs, edit):
         continued(run_dir)
 
 
+def test_the_key_of_a_value_of_the_wrong_type_is_named(run_dir):
+    options = read_options(run_dir)
+    options["G_opt_kwargs"]["lr"] = "0.002"
+    write_options(run_dir, options)
+    with pytest.raises(UserError) as caught:
+        continued(run_dir)
+    assert str(caught.value) == f'{run_dir / OPTIONS_FILE}: G_opt_kwargs.lr is "0.002", allowed: a number'
+
+
 def test_a_dry_run_of_a_continued_run_has_all_figures(run_dir, capsys):
     assert not continued(run_dir, dry_run=True).has_work
     text = capsys.readouterr().out

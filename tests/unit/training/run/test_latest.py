@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from dnnlib.util import UserError
-from training.run.latest import SHIPPED, find_network, is_checkpoint, newest_networks
+from training.run.latest import SHIPPED, find_network, is_checkpoint, newest_networks, require_network
 from training.run.options_file import write_options
 
 
@@ -80,6 +80,20 @@ def test_there_is_nothing_yet(tmp_path, monkeypatch):
     run_dir = new_run(tmp_path / "runs/00000-a")
     with pytest.raises(UserError, match=r"^--resume=.*00000-a: this run has saved neither a snapshot nor a checkpoint"):
         find_network(str(run_dir), "--resume")
+
+
+def test_what_names_nothing_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for network in ("latest", *SHIPPED, "https://example.com/net.pkl", str(tmp_path)):
+        require_network(network, "--network")
+    require_network("noresume", "--resume", names=["noresume"])
+    with pytest.raises(
+        UserError, match=r"^--network=lates: no such file or folder \(known names: latest, scenes32\); give"
+    ):
+        require_network("lates", "--network")
+    for network in ("runs/lates", "net.pkl"):
+        with pytest.raises(UserError, match=f"^--source={network}: no such file or folder; give a snapshot .*, a run"):
+            require_network(network, "--source")
 
 
 def test_checkpoints_are_told_by_their_names():

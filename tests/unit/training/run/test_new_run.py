@@ -2,8 +2,9 @@ import pytest
 
 from dnnlib.util import UserError
 from tests.image_files import encode, images, random_image, write_folder
+from tests.training_runs import write_dataset
 from tests.unit.training.run.launch_requests import continued, request
-from training.run import options_file
+from training.run import new_run, options_file
 from training.run.flags import Flags
 from training.run.launch import prepare_run, train_run
 from training.run.options import session_options
@@ -88,6 +89,38 @@ def test_a_dataset_of_the_wanted_size_is_not_prepared_again(tmp_path, data):
 def test_a_dry_run_prepares_nothing(tmp_path, photos, capsys):
     train_run(request(tmp_path, {"data": str(photos)}, size=16, dry_run=True))
     assert "Images:     2 of 16 px, no labels" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"resume": "absent.pkl"}, "--resume=absent.pkl: no such file or folder; give a snapshot"),
+        (
+            {"metricdata": "absent", "metrics": ("fid50k",)},
+            "--metricdata=absent: no such file or folder; give a folder",
+        ),
+    ],
+)
+def test_a_typo_is_told_before_photographs_are_prepared(tmp_path, photos, flags, said):
+    with pytest.raises(UserError, match=f"^{said}"):
+        prepare_run(request(tmp_path, {"data": str(photos), **flags}, size=16))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_images_for_metrics_are_opened_before_anything_is_estimated(tmp_path, data, monkeypatch):
+    flags = {"data": str(data), "metrics": ("fid50k",), "metricdata": str(tmp_path / "wide.zip")}
+    write_dataset(tmp_path / "wide.zip", resolution=32)
+    monkeypatch.setattr(new_run, "choose_for_cpu", None)  # must not be called
+    with pytest.raises(UserError, match=r"^--metricdata: .* asked for resolution 16"):
+        prepare_run(request(tmp_path, flags))
+
+
+def test_labels_are_missed_before_photographs_are_prepared(tmp_path, photos):
+    with pytest.raises(
+        UserError, match=r"^--cond=1 needs labels, but .*photos has neither folders of classes nor a data"
+    ):
+        prepare_run(request(tmp_path, {"data": str(photos), "cond": True}, size=16))
     assert not (tmp_path / "runs").exists()
 
 

@@ -99,7 +99,10 @@ def edit_weights(folder, change):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda f: (f / "config.json").unlink(), "holds no config.json: give a snapshot"),
+        (
+            lambda f: (f / "config.json").unlink(),
+            "neither a run folder nor an exported generator .it holds no config.json.: give a",
+        ),
         (lambda f: (f / "config.json").write_text("{"), "config.json cannot be read: "),
         (lambda f: (f / "config.json").write_bytes(b"\xff"), "config.json cannot be read: "),
         (lambda f: (f / "config.json").write_text("[]"), "class_name must be one of "),

@@ -1,0 +1,37 @@
+"""Errors of the operating system in words for a user."""
+
+from __future__ import annotations
+
+import errno
+
+_PERMISSION = "permission denied; change its permissions, or choose another place"
+_TOO_MANY = "too many files are open; close other programs, or raise the limit (ulimit -n)"
+_FULL = "no space is left; free some, or choose another place"
+_MEANINGS = {
+    errno.EACCES: _PERMISSION,
+    errno.EPERM: _PERMISSION,
+    errno.ENOENT: "no such file or folder; correct the path",
+    errno.EEXIST: "there is a file of this name; delete it, or choose another name",
+    errno.EISDIR: "this is a folder; give a file",
+    errno.ENOTDIR: "a file stands where a folder is needed; choose another path",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+    errno.ELOOP: "its links lead in a circle; give the file itself",
+    errno.EROFS: "the file system is read-only; choose another place",
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EMFILE: _TOO_MANY,
+    errno.ENFILE: _TOO_MANY,
+    errno.EIO: "the disk or network drive failed; try again, or choose another place",
+    errno.EADDRINUSE: "the address is in use; choose another port",
+}
+
+
+def describe_os_error(error: OSError) -> str:
+    """Say in one line which file cannot be used, why, and what to do; other errors keep their own text."""
+    if error.errno not in _MEANINGS:
+        return str(error)
+    meaning = _MEANINGS[error.errno]
+    if error.filename is None:
+        return meaning
+    name = str(error.filename)
+    return f"{name if name.isprintable() else ascii(name)} cannot be read or written: {meaning}"

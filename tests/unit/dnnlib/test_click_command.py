@@ -1,0 +1,40 @@
+import click
+import pytest
+from click.testing import CliRunner
+
+from dnnlib.click_command import Command
+
+
+@click.command(cls=Command)
+@click.option("--mirror", type=bool)
+@click.option("--kimg", type=click.IntRange(min=1))
+@click.option("--num", type=click.IntRange(1, 9))
+@click.option("--rate", type=click.FloatRange(0, 1, min_open=True))
+@click.option("--name")
+@click.option("--fast", is_flag=True)
+def command(**values):
+    click.echo(values)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--mirror"], "--mirror needs a value: give 1 or 0, such as --mirror=1"),
+        (["--mirror", "--kimg=1"], "Invalid value for '--mirror': '--kimg=1': give 1 or 0, such as --mirror=1"),
+        (["--kimg"], "--kimg needs a value: give a whole number from 1"),
+        (["--kimg=0.5"], "Invalid value for '--kimg': '0.5': give a whole number from 1"),
+        (["--kimg=0"], "Invalid value for '--kimg': 0 is not in the range x>=1."),
+        (["--num=x"], "Invalid value for '--num': 'x': give a whole number from 1 to 9"),
+        (["--rate=x"], "Invalid value for '--rate': 'x': give a number above 0 to 1"),
+        (["--name"], "Option '--name' requires an argument."),
+        (["--fast=1"], "Option '--fast' does not take a value."),
+    ],
+)
+def test_errors_say_what_is_allowed(arguments, said):
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == f"Error: {said}"
+
+
+def test_what_is_allowed_is_taken():
+    assert "'mirror': True, 'kimg': 2" in CliRunner().invoke(command, ["--mirror=1", "--kimg=2"]).output

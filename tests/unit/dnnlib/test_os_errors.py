@@ -1,0 +1,36 @@
+import errno
+import os
+
+import pytest
+
+from dnnlib.os_errors import describe_os_error
+
+
+def failing(number, *filename):
+    return OSError(number, os.strerror(number), *filename)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EACCES, "permission denied; change its permissions, or choose another place"),
+        (errno.EISDIR, "this is a folder; give a file"),
+        (errno.ENOTDIR, "a file stands where a folder is needed; choose another path"),
+        (errno.ENAMETOOLONG, "the name is too long; choose a shorter one"),
+        (errno.EROFS, "the file system is read-only; choose another place"),
+        (errno.ENOSPC, "no space is left; free some, or choose another place"),
+        (errno.EMFILE, "too many files are open; close other programs, or raise the limit (ulimit -n)"),
+    ],
+)
+def test_errors_in_words(number, said):
+    assert describe_os_error(failing(number, "out/a.png")) == f"out/a.png cannot be read or written: {said}"
+    assert describe_os_error(failing(number)) == said
+
+
+def test_names_are_printable():
+    assert describe_os_error(failing(errno.EACCES, "a\x1b[2J")).startswith("'a\\x1b[2J' cannot")
+
+
+def test_other_errors_keep_their_text():
+    assert describe_os_error(OSError("no images")) == "no images"
+    assert describe_os_error(failing(errno.EPIPE)) == "[Errno 32] Broken pipe"

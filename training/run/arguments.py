@@ -1,0 +1,67 @@
+"""Types of the arguments of classes that an options file names, checked before anything is constructed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+from dnnlib.util import get_obj_by_name
+from training.networks import (
+    DiscriminatorBlock,
+    DiscriminatorEpilogue,
+    MappingNetwork,
+    SynthesisBlock,
+    SynthesisLayer,
+    SynthesisNetwork,
+)
+from training.run.json_types import check_type
+from training.run.registry import configurations
+from training.run.roles import allowed_classes
+
+PARTS: dict[str, tuple[type, ...]] = {
+    "mapping_kwargs": (MappingNetwork,),
+    "synthesis_kwargs": (SynthesisLayer, SynthesisBlock, SynthesisNetwork),
+    "block_kwargs": (DiscriminatorBlock,),
+    "epilogue_kwargs": (DiscriminatorEpilogue,),
+}
+"""The parts of networks that take the arguments of these names; each also passes on those that it does not know."""
+
+
+def check_argument_types(kwargs: Mapping[str, Any], where: str) -> None:
+    """Compare the arguments of classes with the annotations of their constructors; imports the classes.
+
+    Args:
+        kwargs: Arguments of the training loop, whose classes are allowed (`training.run.roles`).
+        where: The file, for the error.
+
+    Raises:
+        UserError: An argument has the wrong type.
+    """
+    for role in allowed_classes():
+        settings = kwargs.get(role) or []
+        for arguments in settings if isinstance(settings, list) else [settings]:
+            annotations = {**_setting_annotations(), **_annotations(get_obj_by_name(arguments["class_name"]))}
+            _check(arguments, annotations, f"{where}: {role}")
+
+
+def _check(arguments: Mapping[str, Any], annotations: Mapping[str, Any], where: str) -> None:
+    for name, value in arguments.items():
+        check_type(value, annotations.get(name, Any), f"{where}.{name}")
+        if name in PARTS:
+            _check(value, _annotations(*PARTS[name]), f"{where}.{name}")
+
+
+@functools.cache
+def _annotations(*classes: type) -> dict[str, Any]:
+    """Return the annotations of the arguments of classes by name, with those that a class passes on to its bases."""
+    origins = [base for each in classes for base in reversed(each.__mro__) if "__init__" in vars(base)]
+    return {name: hint for base in origins for name, hint in get_type_hints(vars(base)["__init__"]).items()}
+
+
+@functools.cache
+def _setting_annotations() -> dict[str, Any]:
+    """Return those of the settings of methods, which their classes may take as ``**kwargs``."""
+    methods = configurations().values()
+    groups = {group for each in methods for group in (each.G_settings, each.D_settings, each.loss_settings)}
+    return {name: hint for group in groups for name, hint in get_type_hints(group).items()}

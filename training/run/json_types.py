@@ -1,0 +1,66 @@
+"""Types of values that come from a JSON file, compared with the annotations of what they are for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+from dnnlib.util import UserError
+from training.data.names import shown
+
+_WORDS = {
+    NoneType: "null",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    dict: "an object in braces",
+    Mapping: "an object in braces",
+}
+"""What a file may hold, by type; a list is described by its items."""
+
+
+def check_type(value: Any, hint: Any, where: str) -> None:
+    """Check a value against a type annotation.
+
+    Args:
+        value: A value as the module json returns it, or a tuple in place of a list.
+        hint: The annotation; one that no JSON value can be compared with allows everything.
+        where: The file and the name of the value, for the error.
+
+    Raises:
+        UserError: The value has another type.
+    """
+    if not _has_type(value, hint):
+        raise UserError(f"{where} is {shown(json.dumps(value))}, allowed: {_describe(hint) or 'nothing'}")
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    kind = get_origin(hint) or hint
+    if kind in (Union, UnionType):
+        return any(_has_type(value, each) for each in get_args(hint))
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    if kind in (list, tuple, Sequence):
+        is_list = isinstance(value, list | tuple)
+        return is_list and len(items := _items(hint, len(value))) == len(value) and all(map(_has_type, value, items))
+    return hint is Any or not isinstance(kind, type) or isinstance(value, kind)
+
+
+def _items(hint: Any, num: int) -> Sequence[Any]:
+    """Return the types of the items of a list of a given length."""
+    items = get_args(hint) or (Any,)
+    return items if get_origin(hint) is tuple and items[-1] is not ... else items[:1] * num
+
+
+def _describe(hint: Any) -> str:
+    kind = get_origin(hint) or hint
+    if kind in (Union, UnionType):
+        return " or ".join(filter(None, map(_describe, get_args(hint))))
+    if kind in (list, tuple, Sequence):
+        is_any_length = kind is not tuple or get_args(hint)[-1] is ...
+        items = ", ".join(filter(None, map(_describe, _items(hint, 1))))
+        return f"a list [{items}{', ...' if is_any_length else ''}]"
+    return _WORDS.get(kind, "")
