@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
+from torch import Tensor
+
 from dnnlib.util import UserError
 from training.data.names import shown
 
@@ -27,7 +29,7 @@ def check_type(value: Any, hint: Any, where: str) -> None:
 
     Args:
         value: A value as the module json returns it, or a tuple in place of a list.
-        hint: The annotation; one that no JSON value can be compared with allows everything.
+        hint: The annotation; a class that is none of JSON's types allows everything, except a tensor.
         where: The file and the name of the value, for the error.
 
     Raises:
@@ -46,7 +48,9 @@ def _has_type(value: Any, hint: Any) -> bool:
     if kind in (list, tuple, Sequence):
         is_list = isinstance(value, list | tuple)
         return is_list and len(items := _items(hint, len(value))) == len(value) and all(map(_has_type, value, items))
-    return hint is Any or not isinstance(kind, type) or isinstance(value, kind)
+    if kind in _WORDS:
+        return isinstance(value, kind)
+    return kind is not Tensor  # which no file holds; a text may stand for a path or a device
 
 
 def _items(hint: Any, num: int) -> Sequence[Any]:

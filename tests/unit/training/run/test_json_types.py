@@ -1,6 +1,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Literal, Optional
 
 import pytest
 import torch
@@ -27,6 +27,9 @@ from training.run.json_types import check_type
         (Mapping[str, int], [{"a": 1}]),
         (list, [["a", 1]]),
         (Any, [1, None, "x"]),
+        (Path | None, ["a/b", None]),
+        (torch.device, ["cpu"]),
+        (Literal["a", "b"], ["a"]),
     ],
 )
 def test_values_of_the_right_type(hint, values):
@@ -48,7 +51,7 @@ def test_values_of_the_right_type(hint, values):
         (list[str], ["a", 1], 'is ["a", 1], allowed: a list [a text, ...]'),
         (list[str], "a", 'is "a", allowed: a list [a text, ...]'),
         (tuple[float, float], [0.5], "is [0.5], allowed: a list [a number, a number]"),
-        (Path, "x", 'is "x", allowed: nothing'),
+        (torch.Tensor, [1], "is [1], allowed: nothing"),
         (str, ["\x1b[2J" * 1000], "allowed: a text"),
     ],
 )
