@@ -146,7 +146,7 @@ MISTAKES = {
     "not square": (["--data=oblong"], "dataset_tool.py --source="),
     "a label is missing": (["--data=missing_label.zip", "--cond=1"], "0/001.png"),
     "no labels": (["--data=plain.zip", "--cond=1"], "plain.zip has no dataset.json with labels: use --cond=0, or make"),
-    "images without a class": (["--data=mixed", "--cond=1", "--size=16"], "python train.py with --cond=0)"),
+    "images without a class": (["--data=mixed", "--cond=1", "--size=16"], "train.py with --cond=0)"),
     "no classes": (["--data=flat", "--cond=1", "--size=16"], "--cond=1 needs labels, but flat has neither folders of"),
     "large subset": (["--subset=25"], "--subset must be 1 to 24, the images in "),
     "batch and gpus": (["--gpus=3", "--batch=8"], "--batch=8 must be a multiple of --gpus=3"),

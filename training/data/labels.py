@@ -83,8 +83,8 @@ def labels_from_subfolders(names: Sequence[str]) -> Labels:
     outside = [name for name in names if "/" not in name]
     if outside:
         raise UserError(
-            f"{len(outside)} images lie in no subfolder, which would be their class: {some(outside)}; move them into "
-            f"one, or do without classes ({how_to_run('dataset_tool.py')} without --subfolders-as-labels, "
+            f"the class of an image is its subfolder, and {len(outside)} of {len(names)} lie in none: {some(outside)}; "
+            f"move them into one, or do without classes ({how_to_run('dataset_tool.py')} without --subfolders-as-labels, "
             f"{how_to_run('train.py')} with --cond=0)"
         )
     class_names = sorted({name.split("/")[0] for name in names})
@@ -185,7 +185,7 @@ class _Collector:
         """
         rows, num_repeated = _find(names, np.frombuffer(self._hashes, np.int64))
         if num_repeated:
-            raise UserError(f"{self._where}: {num_repeated} images are listed more than once")
+            raise UserError(f"{self._where}: {num_repeated} of {len(names)} images are listed more than once")
         missing = np.flatnonzero(rows < 0)
         if missing.size:
             few = [names[index] for index in missing[: MAX_SHOWN_NAMES + 1].tolist()]

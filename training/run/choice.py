@@ -12,6 +12,7 @@ from training.run.dataset_info import DatasetInfo
 from training.run.flags import Flags
 from training.run.memory import rehearsed
 from training.run.options import resolve
+from training.run.settings import TrainingSettings
 
 CHOOSING = {"cfg", "small", "cbase", "cmax", "batch_gpu", "gamma", "glr", "dlr", "map_depth", "resume", "freezed"}
 """Flags by which the user chooses a configuration."""
@@ -54,14 +55,14 @@ def choose_for_cpu(flags: Flags, dataset: DatasetInfo, device: torch.device) -> 
 
 
 def _describe_time(flags: Flags, dataset: DatasetInfo, device: torch.device, operations_per_sec: float) -> str:
-    _description, kwargs = resolve(flags, dataset)
-    rehearsal = rehearsed(kwargs, dataset, device)
+    settings = TrainingSettings(**resolve(flags, dataset)[1])
+    rehearsal = rehearsed(settings, dataset, device)
     if rehearsal is None:
         return "unknown"
-    sec_per_kimg = rehearsal.flops / kwargs["batch_size"] * 1000 / (operations_per_sec * TRAINING_EFFICIENCY)
+    sec_per_kimg = rehearsal.flops / settings.batch_size * 1000 / (operations_per_sec * TRAINING_EFFICIENCY)
     if flags.time is not None:
         return f"about {format_number(flags.time / sec_per_kimg, 2)} kimg in {format_time(flags.time)}"
-    return f"about {format_time(sec_per_kimg * kwargs['total_kimg'])} for {kwargs['total_kimg']:g} kimg"
+    return f"about {format_time(sec_per_kimg * settings.total_kimg)} for {settings.total_kimg:g} kimg"
 
 
 def measure_operations_per_sec() -> float:

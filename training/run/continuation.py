@@ -34,6 +34,7 @@ from training.run.options_file import OPTIONS_FILE, read_options, write_options
 from training.run.photographs import compare_source, is_prepared
 from training.run.prepared_run import PreparedRun
 from training.run.roles import check_class_names
+from training.run.settings import TrainingSettings
 from training.run.status import read_status
 from training.run.stored_options import check_dataset_class, check_options
 from training.run.time_plan import flag_to_train_longer, time_name
@@ -161,11 +162,11 @@ def _check_images(
     try:
         hint = "if it was moved, give its place by --data"
         dataset = inspect_dataset(data["path"], bool(data.get("use_labels")), hint)
-        preflight.check_metric_set(kwargs, dataset.label_dim)
+        preflight.check_metric_set(TrainingSettings(**kwargs), dataset.label_dim)
         _check_same_size(data, dataset)
         if is_moved:
             _check_same_images(run_dir, data["path"], stored["training_set_kwargs"].get("path"))
-        print(preflight.describe_run(kwargs, dataset, run_dir, device))
+        print(preflight.describe_run(TrainingSettings(**kwargs), dataset, run_dir, device))
     except UserError:
         raise
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:

@@ -28,7 +28,7 @@ from training.run.names import newest_snapshot
 from training.run.new_run import prepare_new_run
 from training.run.prepared_run import PreparedRun
 from training.run.processes import check_num_processes
-from training.run.settings import check_stored_settings
+from training.run.settings import TrainingSettings, check_stored_settings
 from training.run.status import read_status
 from training.run.wandb_run import check_wandb
 from training.training_loop import training_loop
@@ -120,7 +120,7 @@ def _train(world: World, run: PreparedRun, device: torch.device) -> bool:
     log_file = run.run_dir / "log.txt" if world.rank == 0 else None
     with _file_errors_in_one_line(run.run_dir), Logger(log_file, file_mode="a", should_flush=True) as logger:
         logger.write_to_file(f"Training options:\n{json.dumps(run.kwargs, indent=2)}\n")
-        with out_of_memory_means(out_of_memory_advice(run.kwargs, run.run_dir)):
+        with out_of_memory_means(out_of_memory_advice(TrainingSettings(**run.kwargs), run.run_dir)):
             is_finished = training_loop(run_dir=str(run.run_dir), rank=world.rank, device=device, **run.kwargs)
         if world.rank == 0:
             print(_closing_line(run, is_finished))

@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -50,16 +49,16 @@ class MemoryEstimate:
         return self.base_bytes + self.lasting_bytes + self.gradient_bytes + of_images
 
 
-def legal_batch_gpus(kwargs: dict[str, Any]) -> list[int]:
+def legal_batch_gpus(settings: TrainingSettings) -> list[int]:
     """List the numbers of images per pass that a run could have, in ascending order."""
-    share = kwargs["batch_size"] // kwargs["num_gpus"]
-    group = kwargs["D_kwargs"].get("epilogue_kwargs", {}).get("mbstd_group_size") or 1
+    share = settings.batch_size // settings.num_gpus
+    group = settings.D_kwargs.get("epilogue_kwargs", {}).get("mbstd_group_size") or 1
     return [num for num in range(1, share + 1) if share % num == 0 and num % min(group, num) == 0]
 
 
-def estimate_memory(kwargs: dict[str, Any], dataset: DatasetInfo, device: torch.device) -> MemoryEstimate | None:
+def estimate_memory(settings: TrainingSettings, dataset: DatasetInfo, device: torch.device) -> MemoryEstimate | None:
     """Estimate the memory of one process; None if a method has operators that cannot be rehearsed."""
-    rehearsal = rehearsed(kwargs, dataset, device)
+    rehearsal = rehearsed(settings, dataset, device)
     if rehearsal is None:
         return None
     kind = "cuda" if device.type == "cuda" else "cpu"
@@ -68,22 +67,22 @@ def estimate_memory(kwargs: dict[str, Any], dataset: DatasetInfo, device: torch.
         lasting_bytes=rehearsal.weight_bytes + rehearsal.optimizer_bytes,
         gradient_bytes=(1 + WORKSPACE_GRADIENTS[kind]) * rehearsal.gradient_bytes,
         pass_bytes=max(rehearsal.pass_bytes - rehearsal.gradient_bytes, 0),
-        batch_gpu=kwargs["batch_gpu"],
+        batch_gpu=settings.batch_gpu,
     )
 
 
-def rehearsed(kwargs: dict[str, Any], dataset: DatasetInfo, device: torch.device) -> Rehearsal | None:
+def rehearsed(settings: TrainingSettings, dataset: DatasetInfo, device: torch.device) -> Rehearsal | None:
     """Rehearse an iteration of a run; None if a method has operators that the meta device lacks."""
-    labels = {"use_labels": bool(kwargs["training_set_kwargs"].get("use_labels"))}
-    relevant = {**kwargs, "training_set_kwargs": labels, "metric_set_kwargs": None, "resume_pkl": None}
+    labels = {"use_labels": bool(settings.training_set_kwargs.get("use_labels"))}
+    relevant = dataclasses.replace(settings, training_set_kwargs=labels, metric_set_kwargs=None, resume_pkl=None)
     images = dataclasses.replace(dataset, name="", num_images=0, label_summary="")
     with heartbeat(lambda: "Still estimating memory and time ..."):
-        return _rehearsed(json.dumps(relevant, sort_keys=True), images, device.type)
+        return _rehearsed(json.dumps(dataclasses.asdict(relevant), sort_keys=True), images, device.type)
 
 
 @functools.lru_cache(maxsize=16)
-def _rehearsed(kwargs: str, dataset: DatasetInfo, device_type: str) -> Rehearsal | None:
-    settings = TrainingSettings(**json.loads(kwargs))
+def _rehearsed(settings_json: str, dataset: DatasetInfo, device_type: str) -> Rehearsal | None:
+    settings = TrainingSettings(**json.loads(settings_json))
     try:
         return rehearse(settings, dataset, on_cpu=device_type != "cuda")
     except (NotImplementedError, RuntimeError):
@@ -104,34 +103,34 @@ def _has(device: torch.device) -> str:
     return f"{gib} of main memory may be used here" if is_limited() else f"this machine has {gib} of main memory"
 
 
-def limit_per_process(kwargs: dict[str, Any], device: torch.device) -> float:
+def limit_per_process(settings: TrainingSettings, device: torch.device) -> float:
     """Return how many bytes a process of a run may take."""
-    return FILL * device_bytes(device) / (1 if device.type == "cuda" else kwargs["num_gpus"])
+    return FILL * device_bytes(device) / (1 if device.type == "cuda" else settings.num_gpus)
 
 
-def fitting_batch_gpu(kwargs: dict[str, Any], estimate: MemoryEstimate, limit_bytes: float) -> int | None:
+def fitting_batch_gpu(settings: TrainingSettings, estimate: MemoryEstimate, limit_bytes: float) -> int | None:
     """Return the most images per pass of a run that fit into some memory, None if not even one does."""
-    return max((num for num in legal_batch_gpus(kwargs) if estimate.peak_bytes(num) <= limit_bytes), default=None)
+    return max((num for num in legal_batch_gpus(settings) if estimate.peak_bytes(num) <= limit_bytes), default=None)
 
 
-def describe_memory(kwargs: dict[str, Any], dataset: DatasetInfo, device: torch.device) -> list[str]:
+def describe_memory(settings: TrainingSettings, dataset: DatasetInfo, device: torch.device) -> list[str]:
     """Describe the memory that a run needs and which ``--batch-gpu`` fits; a second line warns if it may run out."""
-    estimate = estimate_memory(kwargs, dataset, device)
+    estimate = estimate_memory(settings, dataset, device)
     if estimate is None:
         return [f"Memory:     not known for this method ({_has(device)})"]
-    fitting = fitting_batch_gpu(kwargs, estimate, limit_per_process(kwargs, device))
+    fitting = fitting_batch_gpu(settings, estimate, limit_per_process(settings, device))
     fits = "no --batch-gpu fits" if fitting is None else f"--batch-gpu up to {fitting} fits"
     lines = [f"Memory:     about {estimate.peak_bytes() / 2**30:.1f} GiB per process ({_has(device)}; {fits})"]
     if fitting is None:
         lines.append("Warning: memory may run out; lower --cbase or --cmax, or use smaller images")
-    elif fitting < kwargs["batch_gpu"]:
+    elif fitting < settings.batch_gpu:
         lines.append(f"Warning: memory may run out; --batch-gpu={fitting} fits")
     return lines
 
 
-def out_of_memory_advice(kwargs: dict[str, Any], run_dir: object) -> str:
+def out_of_memory_advice(settings: TrainingSettings, run_dir: object) -> str:
     """Return the advice for a run whose memory has run out: the next smaller ``--batch-gpu``."""
-    smaller = max((each for each in legal_batch_gpus(kwargs) if each < kwargs["batch_gpu"]), default=None)
+    smaller = max((each for each in legal_batch_gpus(settings) if each < settings.batch_gpu), default=None)
     if smaller is None:
         return "stop other programs, or start a run with a smaller --cbase; checkpoints can be continued"
     return (

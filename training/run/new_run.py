@@ -22,6 +22,7 @@ from training.run.options import NO_RESUME, RESUME_SOURCES, resolve, session_opt
 from training.run.options_file import OPTIONS_FILE, write_options
 from training.run.photographs import PhotographFlags, describe_photographs, prepare_photographs
 from training.run.prepared_run import PreparedRun
+from training.run.settings import TrainingSettings
 from training.run.stored_options import check_options
 
 RESUME_NAMES = (LATEST, NO_RESUME, *RESUME_SOURCES)
@@ -53,7 +54,8 @@ def prepare_new_run(flags: Flags) -> PreparedRun:
         print("Training options:")
         print(json.dumps(kwargs, indent=2))
         print(summary)
-        _try_resume(kwargs, dataset, flags.trust_pickle)
+        for line in preflight.try_transfer(TrainingSettings(**kwargs), dataset, flags.trust_pickle):
+            print(line)
         print("Dry run: nothing was written.")
         return PreparedRun(outdir, kwargs, is_new=True, has_work=False)
     print(summary)
@@ -120,13 +122,13 @@ def _resolve(flags: Flags, dataset: DatasetInfo, outdir: Path) -> tuple[str, dic
     """Return the description for the name of the run folder, the arguments of the training loop, and their summary."""
     device = choose_device(flags.device)
     try:
-        _description, kwargs = resolve(flags, dataset)
-        preflight.check_metric_set(kwargs, dataset.label_dim)  # first: the estimates below may take a minute
+        as_given = TrainingSettings(**resolve(flags, dataset)[1])
+        preflight.check_metric_set(as_given, dataset.label_dim)  # first: the estimates below may take a minute
         flags, lines = choose_for_cpu(flags, dataset, device)
         print("".join(f"{line}\n" for line in lines), end="")
         description, kwargs = resolve(flags, dataset)
         check_options(kwargs, preflight.INVALID_FLAGS)
-        return description, kwargs, preflight.describe_run(kwargs, dataset, outdir, device)
+        return description, kwargs, preflight.describe_run(TrainingSettings(**kwargs), dataset, outdir, device)
     except ArithmeticError as error:
         raise UserError(f"{preflight.INVALID_FLAGS}: {error}; is a number such as --kimg or --tick extreme?") from error
     except ValueError as error:
@@ -141,9 +143,3 @@ def _find_snapshot(resume: str) -> str:
             f"--resume={resume} is a folder without snapshots; give a snapshot (.pkl) or a run: G needs its D"
         )
     return found
-
-
-def _try_resume(kwargs: dict[str, Any], dataset: DatasetInfo, is_trusted: bool) -> None:
-    if "resume_pkl" in kwargs:
-        for line in preflight.try_transfer(kwargs, dataset, is_trusted):
-            print(line)

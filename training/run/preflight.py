@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -33,31 +33,31 @@ MAX_TRIED_PX = 64
 """Largest images on which augmentation is tried out; some transforms fail on the smallest ones."""
 
 
-def describe_run(kwargs: dict[str, Any], dataset: DatasetInfo, outdir: Path, device: torch.device) -> str:
+def describe_run(settings: TrainingSettings, dataset: DatasetInfo, outdir: Path, device: torch.device) -> str:
     """Describe a run in a few lines, with an estimate of its memory and disk space next to what there is.
 
     Raises:
         ValueError: Settings contradict each other or the dataset.
     """
-    num_G, num_D = check_networks(kwargs, dataset)
+    num_G, num_D = check_networks(settings, dataset)
     snapshot_gib = BYTES_PER_FLOAT * (2 * num_G + num_D) / 2**30
     checkpoint_gib = BYTES_PER_FLOAT * (4 * num_G + 3 * num_D) / 2**30
-    num_snapshots = _num_snapshots(kwargs)
+    num_snapshots = _num_snapshots(settings)
     disk_gib = 3 * checkpoint_gib + num_snapshots * snapshot_gib
     free_gib = shutil.disk_usage(existing_parent(outdir)).free / 2**30
-    method = kwargs["D_kwargs"]["class_name"].rpartition(".")[2]
+    method = settings.D_kwargs["class_name"].rpartition(".")[2]
     lines = [
         f"Images:     {dataset.num_images} of {dataset.resolution} px, {dataset.label_summary}",
         f"Networks:   G {num_G / 1e6:.1f} M parameters, D {num_D / 1e6:.1f} M ({method})",
-        f"Batch:      {kwargs['batch_size']} images, {kwargs['num_gpus']} process(es), {kwargs['batch_gpu']} per pass",
-        _describe_length(kwargs),
-        *describe_memory(kwargs, dataset, device),
+        f"Batch:      {settings.batch_size} images, {settings.num_gpus} process(es), {settings.batch_gpu} per pass",
+        _describe_length(settings),
+        *describe_memory(settings, dataset, device),
         f"Disk:       about {disk_gib:.1f} GiB for {num_snapshots} snapshots and the checkpoints, "
         f"{free_gib:.1f} GiB free",
     ]
     if disk_gib > free_gib:
         lines.append("Warning: the disk may run full; raise --snap, lower --kimg or choose another --outdir")
-    if kwargs.get("num_bf16_res") and not _is_bfloat16_fast(device):
+    if settings.num_bf16_res and not _is_bfloat16_fast(device):
         lines.append(f"Warning: bfloat16 is slower than float32 here; see {page('training.md')}")
     return "\n".join(lines)
 
@@ -70,25 +70,25 @@ def _is_bfloat16_fast(device: torch.device) -> bool:
     return capabilities.get("amx_bf16", False)
 
 
-def _describe_length(kwargs: dict[str, Any]) -> str:
-    ticks = kwargs["network_snapshot_ticks"] or math.inf
-    limit_sec = kwargs.get("time_limit_sec")
+def _describe_length(settings: TrainingSettings) -> str:
+    ticks = settings.network_snapshot_ticks or math.inf
+    limit_sec = settings.time_limit_sec
     if limit_sec is None:
-        every = f"{kwargs['kimg_per_tick'] * ticks:g} kimg"
+        every = f"{settings.kimg_per_tick * ticks:g} kimg"
     else:
         every = format_time(limit_sec / num_ticks(limit_sec) * min(ticks, num_ticks(limit_sec)))
-    return f"Length:     {describe_length(kwargs['total_kimg'], limit_sec)}; samples and a snapshot every {every}"
+    return f"Length:     {describe_length(settings.total_kimg, limit_sec)}; samples and a snapshot every {every}"
 
 
-def _num_snapshots(kwargs: dict[str, Any]) -> int:
-    if kwargs["network_snapshot_ticks"] is None:
+def _num_snapshots(settings: TrainingSettings) -> int:
+    if settings.network_snapshot_ticks is None:
         return 0
-    if kwargs.get("time_limit_sec") is not None:
-        return math.ceil(num_ticks(kwargs["time_limit_sec"]) / kwargs["network_snapshot_ticks"]) + 1
-    return math.ceil(kwargs["total_kimg"] / kwargs["kimg_per_tick"] / kwargs["network_snapshot_ticks"]) + 1
+    if settings.time_limit_sec is not None:
+        return math.ceil(num_ticks(settings.time_limit_sec) / settings.network_snapshot_ticks) + 1
+    return math.ceil(settings.total_kimg / settings.kimg_per_tick / settings.network_snapshot_ticks) + 1
 
 
-def check_networks(kwargs: dict[str, Any], dataset: DatasetInfo) -> tuple[int, int]:
+def check_networks(settings: TrainingSettings, dataset: DatasetInfo) -> tuple[int, int]:
     """Construct everything a run consists of without allocating the weights, and count the parameters of G and D.
 
     Raises:
@@ -96,21 +96,21 @@ def check_networks(kwargs: dict[str, Any], dataset: DatasetInfo) -> tuple[int, i
     """
     if dataset.resolution < MIN_TRAINING_PX:
         raise ValueError(f"images of {dataset.resolution} px are too small: training needs {MIN_TRAINING_PX} or more")
-    settings = _without_pipe(kwargs)
+    without_pipe = _without_pipe(settings)
     with META:
-        networks = construct_networks(settings, _image_shape(kwargs, dataset), META)
-        construct_loss(settings, networks, META)
-    _check_frozen_layers(kwargs, networks.D)
-    if kwargs.get("augment_kwargs") is not None and dataset.resolution <= MAX_TRIED_PX:
-        pipe = construct_class_by_name(**kwargs["augment_kwargs"])
+        networks = construct_networks(without_pipe, _image_shape(settings, dataset), META)
+        construct_loss(without_pipe, networks, META)
+    _check_frozen_layers(settings, networks.D)
+    if settings.augment_kwargs is not None and dataset.resolution <= MAX_TRIED_PX:
+        pipe = construct_class_by_name(**settings.augment_kwargs)
         with torch.random.fork_rng([]):
             pipe(torch.zeros([1, dataset.num_channels, dataset.resolution, dataset.resolution]))
     num_G, num_D = (sum(parameter.numel() for parameter in network.parameters()) for network in networks[:2])
     return num_G, num_D
 
 
-def _check_frozen_layers(kwargs: dict[str, Any], D: torch.nn.Module) -> None:
-    num_frozen = kwargs["D_kwargs"].get("block_kwargs", {}).get("freeze_layers", 0)
+def _check_frozen_layers(settings: TrainingSettings, D: torch.nn.Module) -> None:
+    num_frozen = settings.D_kwargs.get("block_kwargs", {}).get("freeze_layers", 0)
     num_layers = sum(block.num_layers for block in D.modules() if isinstance(block, DiscriminatorBlock))
     if num_frozen > num_layers:
         raise ValueError(
@@ -118,23 +118,25 @@ def _check_frozen_layers(kwargs: dict[str, Any], D: torch.nn.Module) -> None:
         )
 
 
-def _without_pipe(kwargs: dict[str, Any]) -> TrainingSettings:
+def _without_pipe(settings: TrainingSettings) -> TrainingSettings:
     """Leave out the augmentation pipe, whose filters need values, which the meta device has none of."""
-    return TrainingSettings(**{**kwargs, "augment_kwargs": None})
+    return dataclasses.replace(settings, augment_kwargs=None)
 
 
-def _image_shape(kwargs: dict[str, Any], dataset: DatasetInfo) -> ImageShape:
-    return image_shape(bool(kwargs["training_set_kwargs"].get("use_labels")), dataset)
+def _image_shape(settings: TrainingSettings, dataset: DatasetInfo) -> ImageShape:
+    return image_shape(bool(settings.training_set_kwargs.get("use_labels")), dataset)
 
 
-def try_transfer(kwargs: dict[str, Any], dataset: DatasetInfo, is_trusted: bool) -> Iterator[str]:
-    """Open the snapshot to resume from, copy its weights into networks of this run, and yield lines about it.
+def try_transfer(settings: TrainingSettings, dataset: DatasetInfo, is_trusted: bool) -> Iterator[str]:
+    """Open the snapshot to resume from, if any, copy its weights into networks of this run, and yield lines about it.
 
     Raises:
         UserError: It cannot be read, or does not fit.
     """
-    G, D, _pipe = construct_networks(_without_pipe(kwargs), _image_shape(kwargs, dataset), torch.device("cpu"))
-    for line in transfer_snapshot(kwargs["resume_pkl"], {"G": G, "D": D, "G_ema": G}, is_trusted):
+    if settings.resume_pkl is None:
+        return
+    G, D, _pipe = construct_networks(_without_pipe(settings), _image_shape(settings, dataset), torch.device("cpu"))
+    for line in transfer_snapshot(settings.resume_pkl, {"G": G, "D": D, "G_ema": G}, is_trusted):
         yield f"Resume:     {line}"
 
 
@@ -151,22 +153,22 @@ def check_metrics(metrics: Sequence[str]) -> None:
             raise UserError(f"--metrics: {error}, or none") from error
 
 
-def check_metric_set(kwargs: dict[str, Any], label_dim: int | None = None) -> None:
+def check_metric_set(settings: TrainingSettings, label_dim: int | None = None) -> None:
     """Open the images that metrics compare with, so that they do not fail in mid-training.
 
     Args:
-        kwargs: Arguments of the training loop.
+        settings: Settings of the run.
         label_dim: Width of the labels of the training set; None if it is not known.
 
     Raises:
         UserError: They are not a dataset, or their labels are not those of a conditional generator.
     """
-    if not kwargs.get("metric_set_kwargs"):
+    if not settings.metric_set_kwargs:
         return
-    is_conditional = kwargs["training_set_kwargs"].get("use_labels") and label_dim is not None
+    is_conditional = settings.training_set_kwargs.get("use_labels") and label_dim is not None
     try:
-        with open_dataset(kwargs["metric_set_kwargs"]) as metric_set:
-            if is_conditional and kwargs.get("metrics") and metric_set.label_dim != label_dim:
+        with open_dataset(settings.metric_set_kwargs) as metric_set:
+            if is_conditional and settings.metrics and metric_set.label_dim != label_dim:
                 raise UserError(
                     f"{metric_set.name} has labels of width {metric_set.label_dim}, but the generator is conditional "
                     f"on {label_dim} classes: give images with the same labels, or --metrics=none"

@@ -88,7 +88,7 @@ def test_unlabeled_images_are_counted_and_listed(tmp_path):
         ({"labels": [[3, 0]]}, r"labels\[0\]"),
         ({"labels": [["a", 0], ["b", [0]]]}, r"labels\[1\] is of another kind"),
         ({"labels": [["a", [1, 2]], ["b", [0]]]}, r"labels\[1\] is of another kind"),
-        ({"labels": [["a", 0], ["b", 0], ["a", 1]]}, "1 images are listed more than once"),
+        ({"labels": [["a", 0], ["b", 0], ["a", 1]]}, "1 of 3 images are listed more than once"),
         ({"labels": [["a", MAX_CLASSES]]}, r"labels\[0\] is class 100000, but class numbers must be below 100000"),
         ({"labels": [["a", 20230000]]}, r"labels\[0\] is class 20230000, .*number the classes 0, 1, 2"),
         ({"labels": [["a", 10**400]]}, r"labels\[0\] is class 10{96}\.\.\., but"),
@@ -193,7 +193,8 @@ def test_subfolders():
 
 def test_images_outside_subfolders_are_listed():
     with pytest.raises(
-        UserError, match=r"^1 images lie in no subfolder, which .*: 1\.png; .*dataset_tool\.py without --sub"
+        UserError,
+        match=r"^the class of an image is its subfolder, and 1 of 2 lie in none: 1\.png; .*dataset_tool\.py without",
     ):
         labels_from_subfolders(["1.png", "cat/2.png"])
 

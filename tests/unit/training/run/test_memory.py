@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from training.run.memory import (
     out_of_memory_advice,
 )
 from training.run.options import Flags, resolve
+from training.run.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 MIB = 1 << 20
@@ -26,7 +29,7 @@ MEASURED = [
 
 def run_of(resolution=32, **flags):
     dataset = DatasetInfo("cats", resolution, 500, has_labels=False)
-    return resolve(Flags(data="", **flags), dataset)[1], dataset
+    return TrainingSettings(**resolve(Flags(data="", **flags), dataset)[1]), dataset
 
 
 @pytest.mark.slow
@@ -37,8 +40,8 @@ def test_estimates_are_those_that_were_measured(resolution, flags, measured_mib)
 
 
 def test_the_images_per_pass_that_are_possible():
-    kwargs, _dataset = run_of(cfg="stylegan2", batch=24)  # groups of 4
-    assert legal_batch_gpus(kwargs) == [1, 2, 3, 4, 8, 12, 24]
+    settings, _dataset = run_of(cfg="stylegan2", batch=24)  # groups of 4
+    assert legal_batch_gpus(settings) == [1, 2, 3, 4, 8, 12, 24]
 
 
 @pytest.fixture
@@ -47,27 +50,27 @@ def small():
 
 
 def test_what_fits_follows_from_the_peak(small):
-    kwargs, dataset = small
-    estimate = estimate_memory(kwargs, dataset, CPU)
-    peaks = {num: estimate.peak_bytes(num) for num in legal_batch_gpus(kwargs)}
+    settings, dataset = small
+    estimate = estimate_memory(settings, dataset, CPU)
+    peaks = {num: estimate.peak_bytes(num) for num in legal_batch_gpus(settings)}
     assert list(peaks.values()) == sorted(peaks.values())
     assert peaks[16] == estimate.peak_bytes()
-    assert {num: fitting_batch_gpu(kwargs, estimate, limit) for num, limit in peaks.items()} == {
+    assert {num: fitting_batch_gpu(settings, estimate, limit) for num, limit in peaks.items()} == {
         num: num for num in peaks
     }
-    assert fitting_batch_gpu(kwargs, estimate, peaks[1] - 1) is None
+    assert fitting_batch_gpu(settings, estimate, peaks[1] - 1) is None
 
 
 def test_what_is_said(small, monkeypatch):
-    kwargs, dataset = small
-    estimate = estimate_memory(kwargs, dataset, CPU)
+    settings, dataset = small
+    estimate = estimate_memory(settings, dataset, CPU)
     for limit, words in (
         (estimate.peak_bytes(16), ["--batch-gpu up to 16 fits"]),
         (estimate.peak_bytes(4), ["--batch-gpu up to 4 fits", "Warning: memory may run out; --batch-gpu=4 fits"]),
         (1, ["no --batch-gpu fits", "Warning: memory may run out; lower --cbase or --cmax, or use smaller images"]),
     ):
         monkeypatch.setattr(memory, "limit_per_process", lambda *args, limit=limit: limit)
-        lines = describe_memory(kwargs, dataset, CPU)
+        lines = describe_memory(settings, dataset, CPU)
         assert len(lines) == len(words)
         assert all(word in line for word, line in zip(words, lines, strict=True))
 
@@ -78,15 +81,22 @@ def test_a_method_that_cannot_be_rehearsed(small, monkeypatch):
 
     monkeypatch.setattr(memory, "rehearse", fails)
     memory._rehearsed.cache_clear()
-    assert describe_memory(*small, CPU)[0].startswith("Memory:     not known for this method (this machine has ")
+    assert describe_memory(*small, CPU)[0].startswith("Memory:     not known for this method (")
     memory._rehearsed.cache_clear()
 
 
+def test_a_limit_below_the_memory_of_the_machine_is_told(small, monkeypatch):
+    monkeypatch.setattr(memory, "main_memory_bytes", lambda: 5 * 2**29)
+    monkeypatch.setattr(memory, "is_limited", lambda: True)
+    assert "(2.5 GiB of main memory may be used here; --batch-gpu up to 16 fits)" in describe_memory(*small, CPU)[0]
+    monkeypatch.setattr(memory, "is_limited", lambda: False)
+    assert "(this machine has 2.5 GiB of main memory; --batch-gpu up to 16 fits)" in describe_memory(*small, CPU)[0]
+
+
 def test_advice_when_memory_has_run_out():
-    kwargs, _dataset = run_of(cfg="stylegan2", batch=16)
-    kwargs["batch_gpu"] = 16
-    advice = out_of_memory_advice(kwargs, "runs/00000-cats")
+    settings, _dataset = run_of(cfg="stylegan2", batch=16)
+    advice = out_of_memory_advice(dataclasses.replace(settings, batch_gpu=16), "runs/00000-cats")
     assert "set batch_gpu to 8 in runs/00000-cats/training_options.json and continue from the last" in advice
     assert "\n" not in advice
-    kwargs["batch_gpu"] = 1
-    assert "start a run with a smaller --cbase" in out_of_memory_advice(kwargs, "runs/00000-cats")
+    single = dataclasses.replace(settings, batch_gpu=1)
+    assert "start a run with a smaller --cbase" in out_of_memory_advice(single, "runs/00000-cats")

@@ -27,7 +27,7 @@ def test_the_place_of_the_data_is_absolute(tmp_path, data, monkeypatch):
 def test_what_is_printed(tmp_path, data, capsys):
     run_dir = prepare_run(request(tmp_path, {"data": str(data), "cond": True})).run_dir
     text = capsys.readouterr().out
-    assert "24 of 16 px, 3 classes with 8 to 8 images each" in text
+    assert "24 of 16 px, 3 classes with 8 images each" in text
     assert text.endswith(f"Run folder: {run_dir} (options in {run_dir}/training_options.json)\n")
 
 

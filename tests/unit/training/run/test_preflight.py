@@ -7,10 +7,12 @@ import torch
 
 from dnnlib.util import UserError, construct_class_by_name
 from tests import tiny_snapshot
+from torch_utils.main_memory import main_memory_bytes
 from training.run import preflight
 from training.run.dataset_info import DatasetInfo
 from training.run.options import Flags, resolve
 from training.run.preflight import check_networks, describe_run, try_transfer
+from training.run.settings import TrainingSettings
 
 Usage = collections.namedtuple("Usage", "total used free")
 
@@ -18,7 +20,7 @@ Usage = collections.namedtuple("Usage", "total used free")
 def described(tmp_path, resolution=64, device="cpu", **flags):
     dataset = DatasetInfo("cats", resolution, 500, has_labels=False)
     _description, kwargs = resolve(Flags(data="cats.zip", **flags), dataset)
-    return describe_run(kwargs, dataset, tmp_path, torch.device(device))
+    return describe_run(TrainingSettings(**kwargs), dataset, tmp_path, torch.device(device))
 
 
 def number_before(unit, text):
@@ -29,7 +31,7 @@ def number_before(unit, text):
 def test_parameters_are_counted_without_making_them(cfg):
     dataset = DatasetInfo("cats", 32, 500, has_labels=False)
     _description, kwargs = resolve(Flags(data="", cfg=cfg, cbase=1024), dataset)
-    counted = check_networks(kwargs, dataset)
+    counted = check_networks(TrainingSettings(**kwargs), dataset)
     sizes = {"c_dim": 0, "img_resolution": 32, "img_channels": 3}
     networks = [construct_class_by_name(**kwargs[name], **sizes) for name in ("G_kwargs", "D_kwargs")]
     assert counted == tuple(sum(each.numel() for each in network.parameters()) for network in networks)
@@ -40,7 +42,7 @@ def test_large_networks_take_no_memory():
     dataset = DatasetInfo("faces", 1024, 500, has_labels=False)
     _description, kwargs = resolve(Flags(data="", cfg="stylegan2"), dataset)
     before = psutil.Process().memory_info().rss
-    assert check_networks(kwargs, dataset) == (30_370_060, 29_012_513)
+    assert check_networks(TrainingSettings(**kwargs), dataset) == (30_370_060, 29_012_513)
     assert psutil.Process().memory_info().rss - before < 100e6
 
 
@@ -54,7 +56,7 @@ def test_settings_that_contradict_each_other_are_found():
     dataset = DatasetInfo("cats", 32, 500, has_labels=False)
     _description, kwargs = resolve(Flags(data="", cfg="msconD", settings={"adv_weights": [1, 2]}), dataset)
     with pytest.raises(ValueError, match="need 3 weights"):
-        check_networks(kwargs, dataset)
+        check_networks(TrainingSettings(**kwargs), dataset)
 
 
 def test_memory_is_that_of_the_device(tmp_path, monkeypatch):
@@ -67,7 +69,7 @@ def test_what_is_said(tmp_path):
     assert "Images:     500 of 64 px, no labels" in text
     assert "Batch:      32 images, 2 process(es), 8 per pass" in text
     assert re.search(r"Networks:   G \d+\.\d M parameters, D \d+\.\d M \(Discriminator\)", text)
-    assert f"{psutil.virtual_memory().total / 2**30:.1f} GiB of main memory" in text
+    assert f"{main_memory_bytes() / 2**30:.1f} GiB of main memory" in text
 
 
 @pytest.mark.slow
@@ -99,9 +101,9 @@ def test_a_disk_that_may_run_full(tmp_path, monkeypatch, free, warns):
 def test_labels_are_counted():
     dataset = DatasetInfo("cats", 32, 500, has_labels=True, label_dim=7)
     _description, kwargs = resolve(Flags(data="", cbase=256, cond=True), dataset)
-    with_labels = check_networks(kwargs, dataset)
+    with_labels = check_networks(TrainingSettings(**kwargs), dataset)
     kwargs["training_set_kwargs"]["use_labels"] = False
-    without = check_networks(kwargs, dataset)
+    without = check_networks(TrainingSettings(**kwargs), dataset)
     assert with_labels[0] - without[0] == (7 + 1 + 512) * 512  # the embedding, and a wider first layer
 
 
@@ -113,7 +115,7 @@ def test_images_that_are_too_small(resolution, flags, words):
     dataset = DatasetInfo("icons", resolution, 500, has_labels=False)
     _description, kwargs = resolve(Flags(data="", cbase=256, **flags), dataset)
     with pytest.raises(ValueError, match=words):
-        check_networks(kwargs, dataset)
+        check_networks(TrainingSettings(**kwargs), dataset)
 
 
 def test_a_snapshot_to_resume_from_is_tried(tmp_path):
@@ -122,12 +124,12 @@ def test_a_snapshot_to_resume_from_is_tried(tmp_path):
     flags = Flags(data="", cbase=64, cmax=8, map_depth=2, resume=str(tmp_path / "source.pkl"))
     _description, kwargs = resolve(flags, dataset)
     kwargs["G_kwargs"].update(z_dim=8, w_dim=8)
-    lines = list(try_transfer(kwargs, dataset, is_trusted=False))
+    lines = list(try_transfer(TrainingSettings(**kwargs), dataset, is_trusted=False))
     assert [line.split(":")[1].strip() for line in lines] == ["G", "D", "G_ema"]
     assert all(re.search(r"(\d+) of \1 tensors copied$", line) for line in lines)
     kwargs["G_kwargs"].update(w_dim=16)
     with pytest.raises(UserError, match=r"^--resume=.*source.pkl: G: 'synthesis.b4.conv1.affine.weight' is"):
-        list(try_transfer(kwargs, dataset, is_trusted=False))
+        list(try_transfer(TrainingSettings(**kwargs), dataset, is_trusted=False))
 
 
 def test_the_folder_need_not_exist(tmp_path):
