@@ -84,8 +84,8 @@ def labels_from_subfolders(names: Sequence[str]) -> Labels:
     if outside:
         raise UserError(
             f"the class of an image is its subfolder, and {len(outside)} of {len(names)} lie in none: {some(outside)}; "
-            f"move them into one, or do without classes ({how_to_run('dataset_tool.py')} without --subfolders-as-labels, "
-            f"{how_to_run('train.py')} with --cond=0)"
+            f"move them into one, or do without classes ({how_to_run('dataset_tool.py')} without "
+            f"--subfolders-as-labels, {how_to_run('train.py')} with --cond=0)"
         )
     class_names = sorted({name.split("/")[0] for name in names})
     if all(name.isdecimal() and len(name) <= MAX_DIGITS for name in class_names):
