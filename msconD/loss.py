@@ -53,6 +53,7 @@ class MsConDLoss(StyleGAN2Loss):
         D: `msconD.discriminator.MsConDDiscriminator`, or its DDP wrapper.
         augment_pipe: Augments the images of the adversarial loss; with ``con_views=real`` the views are taken from
             these, else from the images as they are. None for no augmentation.
+        args: Further arguments of `StyleGAN2Loss` by position.
         kwargs: Arguments of `LossSettings` and of `StyleGAN2Loss`.
 
     Raises:
@@ -66,11 +67,12 @@ class MsConDLoss(StyleGAN2Loss):
         G_synthesis: torch.nn.Module,
         D: torch.nn.Module,
         augment_pipe: torch.nn.Module | None = None,
+        *args: Any,
         **kwargs: Any,
     ) -> None:
         own = {setting.name for setting in fields(LossSettings)} & kwargs.keys()
         self.settings = LossSettings(**{name: kwargs.pop(name) for name in own})
-        super().__init__(device, G_mapping, G_synthesis, D, augment_pipe, **kwargs)
+        super().__init__(device, G_mapping, G_synthesis, D, augment_pipe, *args, **kwargs)
         unwrapped: Any = getattr(D, "module", D)
         if not hasattr(unwrapped, "scales"):
             raise ValueError(f"D must be a MsConDDiscriminator, got a {type(unwrapped).__name__}")

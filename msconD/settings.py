@@ -67,7 +67,8 @@ class Heights(click.ParamType):
         first, _, last = text.partition("-")
         if not last:
             return sorted(int(part) for part in text.split(","))
-        heights = [1] + [2**i for i in range(3, int(last).bit_length())]
+        num_bits = int(last).bit_length()
+        heights = sorted({1, *(2**i for i in range(min(3, num_bits - 1), num_bits))})
         if (heights[0], heights[-1]) != (int(first), int(last)):
             raise ValueError
         return heights

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -136,7 +136,7 @@ class AugmentPipe(torch.nn.Module):
         hue_max: float = 1,
         saturation_std: float = 1,
         imgfilter: float = 0,
-        imgfilter_bands: Sequence[float] = (1, 1, 1, 1),
+        imgfilter_bands: Sequence[float] = [1, 1, 1, 1],
         imgfilter_std: float = 1,
         noise: float = 0,
         cutout: float = 0,
@@ -405,8 +405,13 @@ def _warp(images: torch.Tensor, inverse: torch.Tensor, lowpass: torch.Tensor) ->
     return _halve(images, lowpass).contiguous()
 
 
-Margins = tuple[int, int, int, int]
-"""Pixels to add on the left, right, top and bottom."""
+class Margins(NamedTuple):
+    """Pixels to add on each side."""
+
+    left: int
+    right: int
+    top: int
+    bottom: int
 
 
 def _margins(inverse: torch.Tensor, height: int, width: int) -> Margins:
@@ -418,7 +423,7 @@ def _margins(inverse: torch.Tensor, height: int, width: int) -> Margins:
     beyond = torch.stack([-sampled.amin(dim=[0, 2]), sampled.amax(dim=[0, 2])], dim=1) - half  # [axis, side]
     # Mirroring works for up to size - 1 pixels; what lies further out is 0.
     left, right, top, bottom = (beyond + 2 * REACH_PX).ceil().clamp(min=0).minimum(2 * half).flatten().tolist()
-    return int(left), int(right), int(top), int(bottom)
+    return Margins(int(left), int(right), int(top), int(bottom))
 
 
 def _rounded_up(margins: Margins, height: int, width: int) -> Margins:
@@ -431,7 +436,7 @@ def _rounded_up(margins: Margins, height: int, width: int) -> Margins:
         return total - second, second
 
     left, right, top, bottom = margins
-    return *round_up(left, right, width), *round_up(top, bottom, height)
+    return Margins(*round_up(left, right, width), *round_up(top, bottom, height))
 
 
 def _sampling_map(inverse: torch.Tensor, height: int, width: int, margins: Margins) -> torch.Tensor:
@@ -516,7 +521,7 @@ def _filter_each(images: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
     kernels = _send(taps.repeat_interleave(channels, dim=0)[:, None, None, :], images.device)  # [N * C, 1, 1, T]
     planes = functional.pad(images, [reach] * 4, mode="reflect").flatten(0, 1)[None]
     planes = conv2d_gradfix.conv2d(planes, kernels, groups=num_images * channels)
-    planes = conv2d_gradfix.conv2d(planes, kernels.mT, groups=num_images * channels)
+    planes = conv2d_gradfix.conv2d(planes, kernels.transpose(2, 3), groups=num_images * channels)
     return planes.reshape(num_images, channels, height, width)
 
 

@@ -46,7 +46,11 @@ def _one_label_per_row(training_set: Dataset, order: np.ndarray, columns: int, r
     for index in order:
         groups.setdefault(training_set.get_label(int(index)).tobytes(), []).append(int(index))
     ordered = [groups[key] for key in sorted(groups)]
-    return np.concatenate([np.resize(ordered[row % len(ordered)], columns) for row in range(rows)])
+    indices = list[np.ndarray]()
+    for row in range(rows):
+        num_earlier, label = divmod(row, len(ordered))  # rows of this label above go on with further images of it
+        indices.append(np.take(ordered[label], num_earlier * columns + np.arange(columns), mode="wrap"))
+    return np.concatenate(indices)
 
 
 class SampleGrid:

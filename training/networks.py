@@ -111,8 +111,8 @@ def modulated_conv2d(
     styles = _checked("styles", styles, x.shape[1], num=x.shape[0]).to(weight.dtype)
     if demodulate and x.dtype == torch.float16:  # Keeps products within range; demodulation cancels both factors.
         fan_in = weight[0].numel()
-        weight = weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * math.sqrt(fan_in))
-        styles = styles / styles.abs().amax(dim=1, keepdim=True)
+        weight = weight / (_largest(weight, [1, 2, 3]) * math.sqrt(fan_in))
+        styles = styles / _largest(styles, [1])
 
     dcoefs = None
     if demodulate:
@@ -131,6 +131,12 @@ def modulated_conv2d(
     return x * dcoefs if noise is None else fma.fma(x, dcoefs, noise.to(x.dtype))
 
 
+def _largest(x: torch.Tensor, dim: list[int]) -> torch.Tensor:
+    """Return the largest magnitude over some dimensions, or 1 where all are 0."""
+    largest = x.abs().amax(dim, keepdim=True)
+    return largest.masked_fill(largest == 0, 1)
+
+
 def _modulated_pointwise(
     x: torch.Tensor, weight: torch.Tensor, styles: torch.Tensor, dcoefs: torch.Tensor | None
 ) -> torch.Tensor:
@@ -140,7 +146,7 @@ def _modulated_pointwise(
         weight = weight * dcoefs[:, :, None]
     pixels = x.flatten(2).transpose(1, 2)  # [N, H W, I]: a view, and so is its gradient, of channels-last memory
     y = pixels @ weight.to(x.dtype).transpose(1, 2)
-    return y.transpose(1, 2).unflatten(2, x.shape[2:])
+    return y.transpose(1, 2).reshape(y.shape[0], y.shape[2], *x.shape[2:])
 
 
 def _lowest_half_resolution(img_resolution: int, num_res: int) -> int:
@@ -487,7 +493,7 @@ class SynthesisLayer(torch.nn.Module):
             x = modulation.modulate(x, styles)
             x = conv2d_resample.conv2d_resample(x, weight, self.resample_filter, **geometry)
             return modulation.epilogue(x, dcoefs, noise, strength, self.bias, **act)
-        geometry |= {"resample_filter": self.resample_filter, "conv_dtype": conv_dtype}
+        geometry.update(resample_filter=self.resample_filter, conv_dtype=conv_dtype)
         if noise is not None:
             noise = noise * self.noise_strength
         x = modulated_conv2d(x, self.weight, styles, noise, **geometry)

@@ -52,8 +52,6 @@ class TrainingSettings:
     """Augmentation pipe; None disables augmentation."""
     loss_kwargs: Kwargs = field(default_factory=dict)
     """Loss."""
-    extension_kwargs: list[Kwargs] = field(default_factory=list)
-    """Extensions of the loss."""
     metrics: list[str] = field(default_factory=list)
     """Names of the metrics to evaluate."""
     random_seed: int = 0
@@ -82,8 +80,6 @@ class TrainingSettings:
     """Iterations between two adjustments of p."""
     ada_kimg: float = 500
     """Thousands of images in which p can move by 1."""
-    ada_max_p: float | None = 1.0
-    """Upper bound of p; None for no bound."""
     total_kimg: float = 25000
     """Length of training, in thousands of real images."""
     kimg_per_tick: float = 4
@@ -128,6 +124,10 @@ class TrainingSettings:
     """'divergence' stops a run that diverges, and keeps the last checkpoint from before; None never stops early."""
     log: str | None = None
     """'wandb' sends statistics and samples to Weights & Biases, too; None writes files only."""
+    extension_kwargs: list[Kwargs] = field(default_factory=list)
+    """Extensions of the loss."""
+    ada_max_p: float | None = 1.0
+    """Upper bound of p; None for no bound."""
 
     @property
     def total_nimg(self) -> float:

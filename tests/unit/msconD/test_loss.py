@@ -294,6 +294,12 @@ def test_no_phase_waits_for_values(phase: str, con_views: str) -> None:
     assert all(parameter.grad is not None for parameter in (G if phase[0] == "G" else D).parameters())
 
 
+def test_arguments_of_stylegan2_may_be_given_by_position() -> None:
+    loss = make_loss(discriminator())
+    again = MsConDLoss(loss.device, loss.G_mapping, loss.G_synthesis, loss.D, None, 0.5, 3, con_weight=0.25)
+    assert (again.style_mixing_prob, again.r1_gamma, again.settings.con_weight) == (0.5, 3, 0.25)
+
+
 def test_state() -> None:
     loss, other = make_loss(discriminator()), make_loss(discriminator())
     run_phase(loss, "Dmain")

@@ -69,6 +69,12 @@ def test_a_label_with_few_images_fills_its_row():
     assert set(indices[rows.index(1)]) == {18, 19}
 
 
+def test_a_label_goes_on_in_its_next_row():
+    indices, labels = chosen(Numbered(90, labels=np.arange(90, dtype=np.int64) % 2))
+    assert np.unique(indices).size == 28
+    assert (indices % 2 == labels.reshape(4, 7, 2).argmax(2)).all()
+
+
 def test_labels_that_are_vectors():
     vectors = np.array([[0.5, 1.0], [-1.0, 0.0]], dtype=np.float32).repeat(10, axis=0)
     _indices, labels = chosen(Numbered(20, labels=vectors))

@@ -94,6 +94,14 @@ def test_half_precision_survives_large_and_small_factors(style: float, scale: fl
 
 
 @pytest.mark.parametrize("size", [1, 3])
+def test_half_precision_survives_factors_of_zero(size: int) -> None:
+    x, w, styles = torch.randn(2, 4, 5, 5), torch.randn(3, 4, size, size), torch.randn(2, 4)
+    w[1], styles[0] = 0, 0
+    y = modulated_conv2d(x.half(), w, styles, padding=size // 2)
+    assert_close(y.float(), modulated_conv2d(x, w, styles, padding=size // 2), rel=0.01)
+
+
+@pytest.mark.parametrize("size", [1, 3])
 def test_noise_is_added_and_left_alone(size: int) -> None:
     x, w, styles = torch.randn(2, 4, 5, 5), torch.randn(3, 4, size, size), torch.randn(2, 4)
     for shape in [(5, 5), (2, 1, 5, 5), (1, 3, 1, 1)]:
