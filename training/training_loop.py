@@ -516,14 +516,17 @@ class Trainer:
         return log_bytes
 
     def _save_last_outputs(self) -> None:
-        """Save samples and a snapshot if the run was stopped between two of them; its continuation ignores them."""
+        """Save samples and a snapshot if the run was stopped between two of them; its continuation ignores them.
+
+        Their names tell the rest, so that the next ones do not take their place.
+        """
         settings, counters = self.settings, self.counters
         if self._is_done() or counters.last_snapshot_nimg == counters.cur_nimg:
             return
         if settings.network_snapshot_ticks is not None:
-            self._save_snapshot(snapshot_name(counters.cur_nimg, self._names_need_rest()))
+            self._save_snapshot(snapshot_name(counters.cur_nimg, has_rest=True))
         if settings.image_snapshot_ticks is not None:
-            self._save_samples(grid_file_name(counters.cur_nimg, self._names_need_rest()))
+            self._save_samples(grid_file_name(counters.cur_nimg, has_rest=True))
 
     def _finish(self) -> None:
         if self.outputs is None:

@@ -38,8 +38,6 @@ class OnnxDetector:
             import onnxruntime
         except ImportError as err:
             raise UserError(f"{path} needs package onnxruntime: {how_to_install('onnx')}") from err
-        if not path.is_file():
-            raise UserError(f"--object-detector={path}: there is no such file")
         try:
             self._session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         except Exception as err:  # classes of its own, without a common base

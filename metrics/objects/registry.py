@@ -41,6 +41,19 @@ def default_object_detector(dataset_kwargs: Mapping[str, Any]) -> str:
         return SCENES if OBJECTS_FILE in names else NANODET
 
 
+def require_object_detector(name: str) -> None:
+    """Refuse what names no object detector; nothing is loaded or downloaded.
+
+    Raises:
+        UserError: There is no such detector or file.
+    """
+    if name.endswith(ONNX) and not name.startswith(TORCHVISION):
+        if not Path(name).is_file():
+            raise UserError(f"--object-detector={name[:1000]}: there is no such file")
+    elif name not in (SCENES, NANODET) and not name.startswith(TORCHVISION):
+        raise UserError(f"no object detector {name[:100]!a}: --object-detector takes {ALLOWED}")
+
+
 def load_object_detector(
     name: str, device: torch.device | str = "cpu", folder: str | None = None, verbose: bool = False
 ) -> ObjectDetector:
@@ -55,6 +68,7 @@ def load_object_detector(
     Raises:
         UserError: There is no such detector, its weights or a package are missing, or a file is damaged.
     """
+    require_object_detector(name)
     device = torch.device(device)
     if name == SCENES:
         return _scenes(device)
@@ -62,9 +76,7 @@ def load_object_detector(
         return _nanodet(find_weights(NANODET, folder, verbose), device)
     if name.startswith(TORCHVISION):
         return TorchvisionDetector(name.removeprefix(TORCHVISION), device, folder, verbose)
-    if name.endswith(ONNX):
-        return OnnxDetector(Path(name))
-    raise UserError(f"no object detector {name[:100]!a}: --object-detector takes {ALLOWED}")
+    return OnnxDetector(Path(name))
 
 
 @functools.lru_cache(maxsize=2)

@@ -77,15 +77,28 @@ class Source:
     folders_without_images: Sequence[str] = ()
 
 
-def archive_source(archive: Archive, max_images: int | None, subfolders_as_labels: bool) -> Source:
+def archive_source(
+    archive: Archive, max_images: int | None, subfolders_as_labels: bool, needs_labels: bool = True
+) -> Source:
     """Return the image files of a folder or zip.
+
+    Args:
+        archive: The files.
+        max_images: Only so many are taken.
+        subfolders_as_labels: Number the top-level folders as classes.
+        needs_labels: Refuse labels that are damaged or incomplete, instead of leaving them out.
 
     Raises:
         UserError: No images, or images without a label although others have one.
     """
     all_names = require_images(archive)
     names = all_names[:max_images]
-    labels = labels_from_subfolders(names) if subfolders_as_labels else read_labels(archive, names)
+    try:
+        labels = labels_from_subfolders(names) if subfolders_as_labels else read_labels(archive, names)
+    except UserError:
+        if needs_labels:
+            raise
+        labels = None
     ignored = ignored_files(archive)
     return Source(
         num_images=len(names),
@@ -217,8 +230,16 @@ def _draw_scene(seed: int, side_px: int, index: int, _max_px: int) -> SourceImag
     return SourceImage(Image.fromarray(pixels), objects)
 
 
-def open_source(path: Path, max_images: int | None = None, subfolders_as_labels: bool = False) -> Source:
-    """Open a source of images, whose kind follows from its name; only the first ``max_images`` are taken.
+def open_source(
+    path: Path, max_images: int | None = None, subfolders_as_labels: bool = False, needs_labels: bool = True
+) -> Source:
+    """Open a source of images, whose kind follows from its name.
+
+    Args:
+        path: The source.
+        max_images: Only so many are taken.
+        subfolders_as_labels: Number the top-level folders as classes.
+        needs_labels: Refuse labels of files that are damaged or incomplete, instead of leaving them out.
 
     Raises:
         UserError: There is no such path, it is not what its name promises, it holds no images, or images without a
@@ -226,7 +247,7 @@ def open_source(path: Path, max_images: int | None = None, subfolders_as_labels:
     """
     read_arrays = ARRAY_FILES.get(path.name)
     if read_arrays is None and not path.name.endswith("_lmdb"):
-        return archive_source(open_archive(path), max_images, subfolders_as_labels)
+        return archive_source(open_archive(path), max_images, subfolders_as_labels, needs_labels)
     if subfolders_as_labels:
         raise UserError(f"--subfolders-as-labels: {path} has no subfolders of images")
     if not path.exists():

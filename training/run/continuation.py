@@ -12,8 +12,8 @@ import torch
 from dnnlib.commands import how_to_run
 from dnnlib.util import UserError
 from torch_utils.device import choose_device
-from training.checkpoint import read_dataset_record
-from training.checkpoint_names import list_checkpoints, saved_nimg
+from training.checkpoint import find_damage, read_dataset_record
+from training.checkpoint_names import has_checkpoint, list_checkpoints, saved_nimg
 from training.data.fingerprint import is_unchanged
 from training.dataset import ImageFolderDataset
 from training.run import preflight
@@ -59,19 +59,26 @@ def prepare_continuation(flags: Flags) -> PreparedRun:
     if state is RunState.FINISHED and (end := _describe_end(run_dir, stored, kwargs, given)):
         print(end)
         return PreparedRun(run_dir, kwargs, is_new=False, has_work=False)
-    if state is RunState.DAMAGED:
+    if state is not RunState.NEW and not has_checkpoint(run_dir):
         refuse_to_start_over(run_dir)
     _check_length(run_dir, kwargs)
     _check_time(run_dir, stored, kwargs)
     _check_images(run_dir, stored, kwargs, "data" in given, choose_device(flags.device))
     print(f"Continuing {run_dir}")
     if flags.dry_run:
+        _require_intact_checkpoint(run_dir)
         print("Dry run: nothing was written.")
         return PreparedRun(run_dir, kwargs, is_new=False, has_work=False)
     if kwargs != stored:  # the next continuation needs no reminder
         with lock_run(run_dir):  # another process may have started the run meanwhile, whose options these would be
             write_options(run_dir, kwargs)
     return PreparedRun(run_dir, {**kwargs, **session_options(flags)}, is_new=False)
+
+
+def _require_intact_checkpoint(run_dir: Path) -> None:
+    """Refuse a run whose checkpoints are all damaged; only a dry run asks, as training looks for itself."""
+    if not any(find_damage(path) is None for path in reversed(list_checkpoints(run_dir))):
+        refuse_to_start_over(run_dir)
 
 
 def _read_stored(run_dir: Path, is_trusted: bool) -> dict[str, Any]:
@@ -103,7 +110,7 @@ def _without_photographs(given: Mapping[str, Any], stored: Mapping[str, Any]) ->
 
 def _with_flags(flags: Flags, stored: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with the flags given now, and warn of those without effect."""
-    preflight.check_metrics(given.get("metrics", ()))
+    preflight.check_metrics(given.get("metrics", ()), given.get("object_detector"))
     kwargs, ignored = change_options(stored, given)
     check_options(kwargs, preflight.INVALID_FLAGS)
     if flags.outdir is not None and flags.continue_run != "latest":

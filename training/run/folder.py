@@ -23,13 +23,16 @@ from pathlib import Path
 from dnnlib.util import UserError
 from training.checkpoint_names import PREFIX, has_checkpoint, has_had_checkpoint, saved_nimg
 from training.run.lock import LOCK_FILE, is_locked
-from training.run.names import SNAPSHOT_PREFIX, newest_snapshot, snapshot_name
+from training.run.names import GRIDS, INITIAL_GRID, SNAPSHOT_PREFIX, grid_file_name, newest_snapshot, snapshot_name
 from training.run.options_file import OPTIONS_FILE
 from training.run.stats_file import STATS_FILE, read_ticks
 from training.run.status import SAVED, read_status
 
-_FIRST_SNAPSHOTS = (snapshot_name(0), snapshot_name(0).removesuffix(".pkl"))
-"""What a run may have left before its first checkpoint: the snapshot of its first tick, also as a folder."""
+_FIRST_OUTPUTS = {
+    *(snapshot_name(0), snapshot_name(0).removesuffix(".pkl"), INITIAL_GRID),
+    *(grid_file_name(0, has_rest=False, is_unaveraged=is_unaveraged) for is_unaveraged in (False, True)),
+}
+"""What a run may have left before its first checkpoint: the snapshot of its first tick, also as a folder, and grids."""
 
 
 class RunState(enum.Enum):
@@ -137,7 +140,8 @@ def has_progress(run_dir: Path) -> bool:
     """
     if has_had_checkpoint(run_dir) or read_status(run_dir).get("reason") in SAVED:
         return True
-    if any(path.name not in _FIRST_SNAPSHOTS for path in run_dir.glob(f"{SNAPSHOT_PREFIX}*")):
+    outputs = [*run_dir.glob(f"{SNAPSHOT_PREFIX}*"), *run_dir.glob(GRIDS)]
+    if any(path.name not in _FIRST_OUTPUTS for path in outputs):
         return True
     if not (run_dir / STATS_FILE).is_file():
         return False

@@ -47,7 +47,7 @@ def prepare_new_run(flags: Flags) -> PreparedRun:
         raise UserError(f"--metricdata={flags.metricdata}: no such file or folder; give a folder or zip of images")
     if flags.resume is not None:
         flags = replace(flags, resume=_find_snapshot(flags.resume))
-    preflight.check_metrics(flags.metrics)
+    preflight.check_metrics(flags.metrics, flags.object_detector)
     data, dataset = _find_dataset(flags, data, outdir)
     description, kwargs, summary = _resolve(replace(flags, data=data), dataset, outdir)
     if flags.dry_run:
@@ -122,8 +122,7 @@ def _resolve(flags: Flags, dataset: DatasetInfo, outdir: Path) -> tuple[str, dic
     """Return the description for the name of the run folder, the arguments of the training loop, and their summary."""
     device = choose_device(flags.device)
     try:
-        as_given = TrainingSettings(**resolve(flags, dataset)[1])
-        preflight.check_metric_set(as_given, dataset.label_dim)  # first: the estimates below may take a minute
+        _check_as_given(resolve(flags, dataset)[1], dataset)
         flags, lines = choose_for_cpu(flags, dataset, device)
         print("".join(f"{line}\n" for line in lines), end="")
         description, kwargs = resolve(flags, dataset)
@@ -133,6 +132,14 @@ def _resolve(flags: Flags, dataset: DatasetInfo, outdir: Path) -> tuple[str, dic
         raise UserError(f"{preflight.INVALID_FLAGS}: {error}; is a number such as --kimg or --tick extreme?") from error
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def _check_as_given(kwargs: dict[str, Any], dataset: DatasetInfo) -> None:
+    """Refuse what can be refused at once: the estimates that follow may take a minute."""
+    check_options(kwargs, preflight.INVALID_FLAGS)
+    settings = TrainingSettings(**kwargs)
+    preflight.check_metric_set(settings, dataset.label_dim)
+    preflight.check_networks(settings, dataset)
 
 
 def _find_snapshot(resume: str) -> str:

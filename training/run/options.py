@@ -110,7 +110,7 @@ CHANGES: dict[str, Callable[[Any, Mapping[str, Any]], dict[str, Any]]] = {
     "metrics": lambda names, _: {"metrics": list(names)},
     "metrics_ticks": lambda ticks, _: {"metrics_ticks": ticks},
     "nobench": lambda is_off, _: {"cudnn_benchmark": not is_off},
-    "object_detector": lambda name, _: {"object_detector": name},
+    "object_detector": lambda name, _: {"object_detector": _absolute_if_file(name)},
     "snap": lambda ticks, _: {"image_snapshot_ticks": ticks, "network_snapshot_ticks": ticks},
     "tick": lambda kimg, _: {"kimg_per_tick": kimg},
     "time": lambda sec, _: {"time_limit_sec": sec},

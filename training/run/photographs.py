@@ -176,7 +176,8 @@ def _takes_folders_as_labels(source: Path) -> bool:
 
 
 def _open(source: Path, use_labels: bool) -> Source:
-    return open_source(source, subfolders_as_labels=use_labels and _takes_folders_as_labels(source))
+    is_of_folders = use_labels and _takes_folders_as_labels(source)
+    return open_source(source, subfolders_as_labels=is_of_folders, needs_labels=use_labels)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from dnnlib.commands import page
 from dnnlib.util import UserError, construct_class_by_name, format_time
 from metrics import metric_main
 from metrics.datasets import open_dataset
+from metrics.objects.registry import require_object_detector
 from training.networks import DiscriminatorBlock
 from training.run.construction import ImageShape, construct_loss, construct_networks
 from training.run.dataset_info import DatasetInfo
@@ -140,12 +141,14 @@ def try_transfer(settings: TrainingSettings, dataset: DatasetInfo, is_trusted: b
         yield f"Resume:     {line}"
 
 
-def check_metrics(metrics: Sequence[str]) -> None:
-    """Refuse metrics that do not exist.
+def check_metrics(metrics: Sequence[str], object_detector: str | None = None) -> None:
+    """Refuse metrics, and a detector of their objects, that do not exist.
 
     Raises:
         UserError: One of them does not.
     """
+    if object_detector is not None:
+        require_object_detector(object_detector)
     for metric in metrics:
         try:
             metric_main.require_metric(metric)

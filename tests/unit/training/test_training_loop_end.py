@@ -8,7 +8,15 @@ import torch
 
 from dnnlib.util import UserError
 from metrics import metric_main
-from tests.training_runs import BATCH, assert_same_outcome, newest_state, tiny_options, train_here, write_dataset
+from tests.training_runs import (
+    BATCH,
+    assert_same_outcome,
+    make_trainer,
+    newest_state,
+    tiny_options,
+    train_here,
+    write_dataset,
+)
 from training.batches import Batches
 from training.checkpoint_names import checkpoint_name, list_checkpoints
 from training.data.codec import BadImageError
@@ -43,6 +51,15 @@ def test_a_stop_leaves_samples_and_a_snapshot(tmp_path, options):
     first = ["fakes000000.png", "network-snapshot-000000.pkl"]
     last = [f"fakes000000_{stopped_at:03d}.png", f"network-snapshot-000000_{stopped_at:03d}.pkl"]
     assert pictures(tmp_path / "run") == sorted([*first, *last])
+
+
+def test_what_a_stop_leaves_is_not_written_over_later(tmp_path, options):
+    """A tick may end with as many thousands of images as the run had seen when it was stopped."""
+    trainer = make_trainer(tmp_path / "run", {**options, "total_kimg": 9})
+    trainer.counters.cur_nimg = 2016
+    trainer._save_last_outputs()
+    trainer.outputs.close()
+    assert pictures(tmp_path / "run") == ["fakes000002_016.png", "network-snapshot-000002_016.pkl"]
 
 
 def test_a_stop_at_a_snapshot_leaves_no_second_one(tmp_path, options):

@@ -30,11 +30,13 @@ def test_refuses_unknown_names():
 
 @pytest.mark.parametrize(
     ("name", "package", "advice"),
-    [("torchvision:fcos", "torchvision", r"'\.\[objects\]'"), ("x.onnx", "onnxruntime", r"'\.\[onnx\]'")],
+    [("torchvision:fcos", "torchvision", r".*\[objects\]'$"), ("x.onnx", "onnxruntime", r".*\[onnx\]'$")],
 )
-def test_missing_packages_are_one_line(name, package, advice, monkeypatch):
+def test_missing_packages_are_one_line(tmp_path, name, package, advice, monkeypatch):
+    (tmp_path / "x.onnx").touch()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=f"^{name} needs package {package}: pip install {advice}$"):
+    with pytest.raises(UserError, match=f"^{name} needs package {package}: pip install {advice}"):
         load_object_detector(name)
 
 

@@ -66,6 +66,29 @@ def test_a_run_without_its_checkpoints(run_dir):
         continued(run_dir)
 
 
+@pytest.mark.parametrize("is_dry_run", [False, True])
+def test_a_finished_run_without_its_checkpoints_is_not_made_longer(run_dir, is_dry_run):
+    (run_dir / "exit_status.json").write_text('{"reason": "finished", "kimg": 1, "total_kimg": 1}')
+    before = (run_dir / OPTIONS_FILE).read_bytes()
+    with pytest.raises(UserError, match="has trained, but has no intact checkpoint"):
+        continued(run_dir, given={"kimg": 50000}, dry_run=is_dry_run)
+    assert (run_dir / OPTIONS_FILE).read_bytes() == before
+
+
+def test_a_dry_run_reads_checkpoints(run_dir):
+    (run_dir / "training-state-000004000.safetensors").write_bytes(b"without its checksum")
+    with pytest.raises(UserError, match="has trained, but has no intact checkpoint"):
+        continued(run_dir, dry_run=True)
+
+
+def test_the_place_of_a_detector_is_absolute(run_dir, tmp_path, monkeypatch):
+    (tmp_path / "my.onnx").touch()
+    monkeypatch.chdir(tmp_path)
+    assert continued(run_dir, given={"object_detector": "my.onnx"}).kwargs["object_detector"] == str(
+        tmp_path / "my.onnx"
+    )
+
+
 def test_classes_that_options_name(run_dir):
     options = read_options(run_dir)
     options["augment_kwargs"] = {"class_name": "os.system", "command": "false"}

@@ -21,6 +21,7 @@ def test_a_run_of_a_given_time_that_is_over(tmp_path, data, capsys):
     run_dir = prepare_run(request(tmp_path, {"data": str(data), "time": 3600.0})).run_dir
     assert run_dir.name == "00000-cats-auto1-1h"
     write_status(run_dir, "finished", 12, 12)
+    (run_dir / "training-state-000012000.safetensors").touch()
     assert not continued(run_dir).has_work
     assert f"is finished: 12 kimg in 1h. To train it further: python train.py --continue={run_dir} --time=2h" in (
         capsys.readouterr().out
@@ -42,6 +43,7 @@ def test_a_run_of_a_given_time_plans_its_ticks(tmp_path, data, capsys, given):
 
 def test_a_finished_run(run_dir, capsys):
     write_status(run_dir, "finished", 25000, 25000)
+    (run_dir / "training-state-025000000.safetensors").touch()
     assert not continued(run_dir).has_work
     assert capsys.readouterr().out.endswith(f"To train it further: python train.py --continue={run_dir} --kimg=50002\n")
     assert continued(run_dir, given={"kimg": 30000}).has_work

@@ -166,9 +166,13 @@ def test_a_run_that_has_trained_does_not_start_over(tmp_path, trace):
         ("network-snapshot-000000_512.pkl", True),
         ("network-snapshot-000000.pkl", False),
         ("network-snapshot-000000", False),
+        ("fakes000000_544.png", True),
+        ("fakes000004_G.png", True),
+        ("fakes000000_G.png", False),
+        ("fakes_init.png", False),
     ],
 )
-def test_snapshots_beyond_the_first_tick_are_progress(tmp_path, name, has_trained):
+def test_outputs_beyond_the_first_tick_are_progress(tmp_path, name, has_trained):
     (tmp_path / name).touch()
     assert has_progress(tmp_path) == has_trained
     assert find_state(tmp_path) is (RunState.DAMAGED if has_trained else RunState.NEW)

@@ -54,6 +54,21 @@ def test_settings_of_a_network_are_checked_before_anything_is_written(tmp_path, 
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("detector", "said"), [("bogus", "no object detector 'bogus': "), ("no.onnx", "no.onnx: there is no such file")]
+)
+def test_a_detector_that_does_not_exist(tmp_path, data, detector, said):
+    with pytest.raises(UserError, match=said):
+        prepare_run(request(tmp_path, {"data": str(data), "object_detector": detector}, dry_run=True))
+
+
+def test_images_that_are_too_small_are_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(new_run, "choose_for_cpu", lambda *args: pytest.fail("estimates"))
+    data = write_folder(tmp_path / "icons", images(3, size=(4, 4)))
+    with pytest.raises(UserError, match="images of 4 px are too small: training needs 8 or more"):
+        prepare_run(request(tmp_path, {"data": str(data)}))
+
+
 def test_a_metric_that_does_not_exist(tmp_path, data):
     with pytest.raises(UserError, match=r"there is no metric 'fid5k'; choose from fid50k_full, .*, or none$"):
         prepare_run(request(tmp_path, {"data": str(data), "metrics": ("fid50k_full", "fid5k")}))

@@ -142,6 +142,14 @@ def test_folders_are_classes_only_if_labels_are_used(tmp_path, photos):
     assert [dataset.get_label(i).argmax() for i in range(3)] == [0, 0, 1]
 
 
+def test_labels_that_nobody_asked_for_may_be_incomplete(tmp_path):
+    files = {"a.png": encode(random_image(size=(20, 20))), "b.png": encode(random_image(size=(20, 20)))}
+    source = write_folder(tmp_path / "photos", files, labels=[["a.png", 0]])
+    assert len(ImageFolderDataset(prepared(tmp_path, source))) == 2
+    with pytest.raises(UserError, match="1 of 2 images have no label"):
+        describe_photographs(str(source), PhotographFlags(16, "center-crop"), use_labels=True)
+
+
 def test_labels_of_their_own_come_first(tmp_path):
     files = {f"{name}/0.png": encode(random_image()) for name in "abc"}
     source = write_zip(tmp_path / "photos.zip", files, [[name, i % 2] for i, name in enumerate(files)])
