@@ -38,7 +38,7 @@ def test_seeds_that_are_none(text, tmp_path):
         (["--cfgs=stylegan2", "--kimg=1", "--last-metrics=nonsense"], "there is no metric 'nonsense'"),
         (["--cfgs=stylegan2", "--kimg=1", "--metrics=,"], "--metrics is empty"),
         (["--cfgs=stylegan2+nonsense=1", "--kimg=1"], "stylegan2+nonsense=1 cannot be trained: No such option"),
-        (["--cfgs=stylegan2+lecam", "--kimg=1"], "Option '--lecam' requires an argument"),
+        (["--cfgs=stylegan2+lecam", "--kimg=1"], "cannot be trained: --lecam needs a value: give a number from 0"),
         (["--cfgs=stylegan2+con-weight=1", "--kimg=1"], "--con-weight has no effect with --cfg=stylegan2"),
         (["--cfgs=stylegan2,insgen", "--kimg=1", "--extra=--p=2"], "stylegan2 cannot be trained"),
         (["--cfgs=stylegan2", "--kimg=1", "--extra=--seed=7"], "--extra sets --seed"),
