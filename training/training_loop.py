@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dnnlib.heartbeat import heartbeat
 from dnnlib.util import UserError, construct_class_by_name, write_to_log
 from torch_utils import distributed, misc, training_stats
 from torch_utils.rng import GlobalGenerators, seed_everything
@@ -93,8 +94,10 @@ def _locked(settings: TrainingSettings) -> Iterator[None]:
 
 def _construct_trainer(settings: TrainingSettings) -> Trainer:
     """Construct a trainer; settings that do not fit, perhaps from an edited file, are errors of the user."""
+    line = "Still preparing training ..." if settings.is_main and settings.progress != "none" else None
     try:
-        return Trainer(settings)
+        with heartbeat(lambda: line):  # large networks take minutes on a CPU, with their tables of layers
+            return Trainer(settings)
     except UserError:
         raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

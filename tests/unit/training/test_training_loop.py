@@ -541,3 +541,17 @@ def test_metrics_without_their_networks_are_left_out(run_dir, options, monkeypat
     assert train_here(run_dir, options, metrics=["fid50k_full"], metrics_ticks=1, progress="plain")
     assert "Metric fid50k_full is switched off: get them" in capsys.readouterr().out
     assert not names(run_dir, "metric-*")
+
+
+@pytest.mark.parametrize(("progress", "line"), [("plain", "Still preparing training ..."), ("none", None)])
+def test_a_long_preparation_shows_signs_of_life(run_dir, options, monkeypatch, progress, line):
+    said = []
+
+    @contextlib.contextmanager
+    def heartbeat(describe):
+        said.append(describe())
+        yield
+
+    monkeypatch.setattr(training_loop, "heartbeat", heartbeat)
+    train_here(run_dir, options, progress=progress)
+    assert said == [line]
