@@ -210,6 +210,17 @@ def test_one_failure_ends_all_and_names_the_rank(monkeypatch, how, error, words)
         launch(functools.partial(fail_on_rank1, how), NUM_PROCESSES)
 
 
+def print_in_any_language(world, _init_method):
+    print("f\u00fcnf", flush=True)
+
+
+@pytest.mark.slow
+def test_started_processes_print_any_text(monkeypatch, capfd):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    launch(print_in_any_language, NUM_PROCESSES)
+    assert capfd.readouterr().out == "f\\xfcnf\n" * NUM_PROCESSES
+
+
 def wait_for_signals(folder, world, _init_method):
     got = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: got.set())
