@@ -195,7 +195,7 @@ def test_labels_in_words(write):
     files = images(3)
     numbers = [[name, 2 * i] for i, name in enumerate(files)]
     assert ImageFolderDataset(write(files, numbers), use_labels=True).label_summary == (
-        "5 classes with 1 to 1 images each, but none in 2 of them: 1, 3"
+        "5 classes with 1 image each, but none in 2 of them: 1, 3"
     )
     assert ImageFolderDataset(write(files, name="no"), use_labels=True).label_summary == "no labels"
 
