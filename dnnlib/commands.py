@@ -19,7 +19,7 @@ class Subcommand:
 
     module: str
     function: str
-    """Its click command in the module, or a function without arguments."""
+    """Its click command in the module."""
     summary: str
 
     @property

@@ -16,6 +16,12 @@ EXIT_STOPPED = 75
 """Exit status of a command that was asked to stop and can be continued (EX_TEMPFAIL)."""
 
 
+def print_any_text() -> None:
+    """From now on print what the terminal cannot show as escapes, in this process."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 @contextlib.contextmanager
 def errors_in_one_line(*others: type[Exception]) -> Iterator[None]:
     """Show user errors and those of the operating system in one line; also works as a decorator.
@@ -25,8 +31,7 @@ def errors_in_one_line(*others: type[Exception]) -> Iterator[None]:
     Args:
         others: Further errors to show so.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    print_any_text()
     shown: tuple[type[Exception], ...] = (UserError, OSError, *others)
     try:
         yield

@@ -66,9 +66,7 @@ class Subcommands(click.Group):
         from dnnlib.commands import how_to_install
 
         subcommand = known[cmd_name]
-        command = getattr(import_module(subcommand.module), subcommand.function)
-        if not isinstance(command, click.Command):
-            return click.Command(cmd_name, callback=command, help=subcommand.summary)
+        command: click.Command = getattr(import_module(subcommand.module), subcommand.function)
         names = {f"python {each.script}": f"mscond {name}" for name, each in known.items()}
         names |= {each.script: f"mscond {name}" for name, each in known.items() if each.script.endswith(".py")}
         command = renamed(command, {**names, "pip install '.[metrics]'": how_to_install("metrics")})

@@ -23,6 +23,7 @@ from urllib.parse import unquote
 import torch
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
+from dnnlib.console import print_any_text
 from dnnlib.signals import Handler, available, signal_handlers
 from dnnlib.util import UserError
 
@@ -250,6 +251,7 @@ def launch(fn: Callable[[World, str], None], num_processes: int) -> None:
 
 
 def _run_process(rank: int, fn: Callable[[World, str], None], world_size: int, folder: str) -> None:
+    print_any_text()
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(torch.get_num_threads() // world_size, 1))
     try:

@@ -11,10 +11,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import torch
 
 import torch_utils.ops
 from dnnlib.commands import how_to_install
+from dnnlib.console import errors_in_one_line
 from dnnlib.util import make_cache_dir_path
 from torch_utils.main_memory import is_limited, main_memory_bytes
 
@@ -112,8 +114,10 @@ def _version(package: str) -> str | None:
         return None
 
 
+@click.command()
+@errors_in_one_line()
 def main() -> None:
-    """Print all findings."""
+    """Print versions, devices, how operations run, and what is missing."""
     for section in (machine, packages, extras, ops, cache):
         print(section.__name__)
         for name, finding in section():

@@ -14,7 +14,7 @@ import torch
 from dnnlib.util import EasyDict, UserError
 from training.data.archive import open_archive
 from training.data.codec import BadImageError, load_image, read_image, require_images
-from training.data.labels import describe_labels, label_width, read_labels
+from training.data.labels import describe_labels, label_width, rank_labels, read_labels
 from training.data.layout import NUM_CHANNELS, ImageLayout, common_layout
 from training.data.names import shown
 from training.data.objects import Objects, read_objects
@@ -120,6 +120,15 @@ class Dataset(torch.utils.data.Dataset[tuple[np.ndarray, np.ndarray]]):
         if self.has_onehot_labels:
             return np.eye(1, self.label_dim, label, dtype=np.float32)[0]
         return label.copy()
+
+    def label_ranks(self) -> np.ndarray:
+        """Numbers in the order of the bytes of the items' labels, int64 [len(self)]; equal labels have equal ones."""
+        if type(self).get_label is not Dataset.get_label:  # a subclass with labels of its own
+            return rank_labels(map(self.get_label, range(len(self))))
+        labels = self._all_raw_labels()
+        if self.has_onehot_labels:
+            return -labels[self._raw_idx]  # the 1 of a smaller number stands further ahead
+        return rank_labels(labels)[self._raw_idx]
 
     def get_details(self, idx: int) -> EasyDict:
         """Describe item ``idx``: ``raw_idx``, ``xflip`` (bool) and ``raw_label`` (class number or vector)."""

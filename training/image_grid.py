@@ -42,14 +42,14 @@ def setup_snapshot_image_grid(
 
 
 def _one_label_per_row(training_set: Dataset, order: np.ndarray, columns: int, rows: int) -> np.ndarray:
-    groups: dict[bytes, list[int]] = {}
-    for index in order:
-        groups.setdefault(training_set.get_label(int(index)).tobytes(), []).append(int(index))
-    ordered = [groups[key] for key in sorted(groups)]
+    _, labels, counts = np.unique(training_set.label_ranks()[order], return_inverse=True, return_counts=True)
+    by_label = order[np.argsort(labels, kind="stable")]
+    begins = np.cumsum(counts) - counts
     indices = list[np.ndarray]()
     for row in range(rows):
-        num_earlier, label = divmod(row, len(ordered))  # rows of this label above go on with further images of it
-        indices.append(np.take(ordered[label], num_earlier * columns + np.arange(columns), mode="wrap"))
+        num_earlier, label = divmod(row, len(counts))  # rows of this label above go on with further images of it
+        same = by_label[begins[label] : begins[label] + counts[label]]
+        indices.append(np.take(same, num_earlier * columns + np.arange(columns), mode="wrap"))
     return np.concatenate(indices)
 
 

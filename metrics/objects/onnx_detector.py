@@ -50,6 +50,11 @@ class OnnxDetector:
                 f"{path}: an ONNX detector has one input [1, 3, H, W], the outputs {', '.join(OUTPUTS)}, and its "
                 "categories, separated by commas, as metadata 'categories'"
             )
+        if not names.isprintable():  # they are printed, and might act on the terminal
+            raise UserError(
+                f"{path}: its metadata 'categories' are {names[:200]!a}, allowed are names of printable characters, "
+                "separated by commas; export it again with such names"
+            )
         self.name = path.name
         self.categories = tuple(name.strip() for name in names.split(","))
         self.sha256 = sha256_of(path)

@@ -24,17 +24,23 @@ from training.data.zip_contents import LOCAL_HEADER, LOCAL_HEADER_MAGIC, STORED,
 METADATA_FILE = "dataset.json"
 """Labels and other facts about the images, in the top folder."""
 
+OBJECTS_FILE = "objects.json"
+"""``{"objects": {path of an image: [object, ...], ...}}``, in the top folder."""
+
+LARGE_FILES = (METADATA_FILE, OBJECTS_FILE)
+"""They grow with the number of images."""
+
 MAX_FILE_BYTES = 256 << 20
-"""Largest file that is read whole, `METADATA_FILE` aside."""
+"""Largest file that is read whole, `LARGE_FILES` aside."""
 
 MAX_UNPACKED_BYTES = 64 << 20
 """Largest compressed file in a zip, when unpacked. There is no limit on the ratio: line drawings reach 700:1."""
 
 MAX_JSON_BYTES = 1 << 30
-"""Largest `METADATA_FILE`."""
+"""Largest of the `LARGE_FILES`."""
 
 MAX_EXTRA_JSON_BYTES = 16 << 20
-"""How much larger than the whole zip its unpacked `METADATA_FILE` may be."""
+"""How much larger than the whole zip each of its `LARGE_FILES` may be when unpacked."""
 
 KEPT_METADATA = ("class_names", "resize_filter")
 """Keys of `METADATA_FILE` whose values are used, `LABELS` aside."""
@@ -151,7 +157,7 @@ class FolderArchive(Archive):
         """Read a whole file."""
         with self.open(name) as file:
             num_bytes = os.fstat(file.fileno()).st_size
-            _require_at_most(MAX_JSON_BYTES if name == METADATA_FILE else MAX_FILE_BYTES, num_bytes)
+            _require_at_most(MAX_JSON_BYTES if name in LARGE_FILES else MAX_FILE_BYTES, num_bytes)
             return file.read(num_bytes)
 
     def fingerprint(self, indices: np.ndarray | None = None) -> str:
@@ -235,7 +241,7 @@ class ZipArchive(Archive):
         return self._entries[index]
 
     def _limit_bytes(self, name: str, entry: np.void) -> int:
-        if name == METADATA_FILE:
+        if name in LARGE_FILES:
             return min(MAX_JSON_BYTES, self.path.stat().st_size + MAX_EXTRA_JSON_BYTES)
         return MAX_FILE_BYTES if entry["method"] == STORED else MAX_UNPACKED_BYTES
 

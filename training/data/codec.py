@@ -39,6 +39,9 @@ _END_OF_PICTURE = b"\xff\xd9"
 
 HEIF_EXTENSIONS = (".heic", ".heif", ".hif")
 
+RAW_EXTENSIONS = (".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw")
+"""Raw photographs, which are not decoded."""
+
 HIDDEN = "hidden"
 NOT_AN_IMAGE = "not a supported image format"
 

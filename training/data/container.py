@@ -23,9 +23,11 @@ Save = Callable[[str, BinaryIO], None]
 
 OTHER_FORMATS = (
     *(".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".lz4", ".7z", ".rar"),
-    *(".h5", ".hdf5", ".lmdb", ".mdb", ".npy", ".npz", ".parquet", ".tfrecord", ".tfrecords"),
+    *(".h5", ".hdf5", ".lmdb", ".mdb", ".npy", ".npz", ".parquet", ".tfrecord", ".tfrecords", ".zipx"),
+    *(".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
+    *(".csv", ".json", ".jsonl", ".pickle", ".pkl", ".tsv", ".txt"),
 )
-"""Extensions of other formats in which many images are kept."""
+"""Extensions of other formats: whoever gives one does not expect a folder of that name."""
 
 
 def check_dest(dest: Path, source: Path | None) -> None:

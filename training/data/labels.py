@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import array
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,15 @@ def label_width(labels: np.ndarray) -> int:
         labels: Class numbers, int64 [N], or vectors, float32 [N, D].
     """
     return int(labels.max()) + 1 if labels.dtype == np.int64 else labels.shape[1]
+
+
+def rank_labels(labels: Iterable[np.ndarray]) -> np.ndarray:
+    """Number labels in the order of their bytes from 0, int64 [N]; equal labels have equal numbers."""
+    seen: dict[bytes, int] = {}
+    numbers = np.array([seen.setdefault(label.tobytes(), len(seen)) for label in labels], np.int64)
+    ranks = np.empty(len(seen), np.int64)
+    ranks[[seen[key] for key in sorted(seen)]] = np.arange(len(seen))
+    return ranks[numbers]
 
 
 def describe_labels(labels: np.ndarray) -> str:

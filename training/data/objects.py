@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from dnnlib.util import UserError
-from training.data.archive import Archive
+from training.data.archive import OBJECTS_FILE, Archive
 from training.data.json_stream import JsonStream
 from training.data.names import comparable
-from training.data.records import OBJECTS_FILE
 
 NUM_EDGES = 4
 

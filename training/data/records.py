@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from training.data.archive import OBJECTS_FILE
 from training.data.container import Save
 from training.data.labels import LABELS_FILE, Label
 from training.data.spool import LineSpool, temporary_file
-
-OBJECTS_FILE = "objects.json"
-"""``{"objects": {path of an image: [object, ...], ...}}``."""
 
 SOURCES_FILE = "sources.jsonl"
 """One line per image: ``{"image": path in the dataset, "file": path in the source}``."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from training.data.codec import HEIF_EXTENSIONS, NOT_AN_IMAGE, RAW_EXTENSIONS
 from training.data.layout import ImageLayout
 from training.data.preparation import Resizing
 
@@ -81,6 +82,8 @@ class Report:
 
     Attributes:
         ignored: Files that are not images, by reason and extension.
+        num_heif: Number of HEIF images among them that could be read.
+        num_raw: Number of raw photographs among them.
         num_written: Number of images in the dataset.
         layout: Their common size and mode; None if there are none.
         skipped: Images left out, by reason.
@@ -95,6 +98,8 @@ class Report:
     """
 
     ignored: Groups = field(default_factory=Groups)
+    num_heif: int = 0
+    num_raw: int = 0
     num_written: int = 0
     layout: ImageLayout | None = None
     skipped: Groups = field(default_factory=Groups)
@@ -113,6 +118,8 @@ class Report:
             for name in names:
                 extension = PurePosixPath(name).suffix.lower()
                 self.ignored.add(f"{reason} {extension}", f"{reason} ({extension or 'no extension'})", name)
+                self.num_heif += reason == NOT_AN_IMAGE and extension in HEIF_EXTENSIONS
+                self.num_raw += reason == NOT_AN_IMAGE and extension in RAW_EXTENSIONS
 
     def add_skipped(self, name: str, reason: str) -> None:
         """Count an image that was left out. Reasons that differ in numbers only are the same."""

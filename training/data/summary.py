@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from dnnlib.commands import how_to_install, how_to_run
 from dnnlib.util import format_number
-from training.data.codec import HEIF_EXTENSIONS
 from training.data.labels import images_each
 from training.data.names import shown
 from training.data.report import Groups, Report
@@ -21,8 +20,6 @@ MIN_ID_CLASSES = 100
 
 MIN_CONTRAST = 64
 """A dataset whose highest and lowest pixel value differ by less is suspicious."""
-
-RAW_EXTENSIONS = {".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"}
 
 
 def plural(count: int, noun: str) -> str:
@@ -41,7 +38,10 @@ def summary(report: Report, dest: Path, bits: int) -> Iterator[str]:
     yield f"Wrote {plural(report.num_written, 'image')} ({report.layout}) to {dest}"
     yield from _classes(report)
     yield from _groups("Ignored", "file", report.ignored)
-    yield from _hints(report.ignored)
+    if report.num_heif:
+        yield f"{plural(report.num_heif, 'HEIC image')} can be read with pillow-heif: {how_to_install('heif')}"
+    if report.num_raw:
+        yield f"{plural(report.num_raw, 'raw photograph')} can be used after a conversion to JPEG or TIFF"
     yield from _groups("Skipped", "image", report.skipped)
     if report.listing is not None:
         yield f"All skipped images are listed in {report.listing}"
@@ -98,14 +98,6 @@ def _groups(verb: str, noun: str, groups: Groups) -> Iterator[str]:
 
 def _names(names: Sequence[str], count: int) -> str:
     return ", ".join(map(shown, names)) + (", ..." if count > len(names) else "")
-
-
-def _hints(ignored: Groups) -> Iterator[str]:
-    extensions = {PurePosixPath(group.names[0]).suffix.lower() for group in ignored.values()}
-    if not extensions.isdisjoint(HEIF_EXTENSIONS):
-        yield f"To read HEIC images, install pillow-heif: {how_to_install('heif')}"
-    if extensions & RAW_EXTENSIONS:
-        yield "To use raw photographs, convert them to JPEG or TIFF first"
 
 
 def _resizing(report: Report) -> Iterator[str]:

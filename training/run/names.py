@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def snapshot_kimg(name: str) -> float | None:
 
 def list_snapshots(run_dir: Path) -> list[tuple[float, Path]]:
     """List the snapshots of a run, the oldest first, each with the thousands of images in its name."""
-    found = [(snapshot_kimg(path.name), path) for path in run_dir.glob(SNAPSHOTS)]
+    found = [(snapshot_kimg(path.name), path) for path in _files(run_dir, SNAPSHOTS)]
     return sorted((kimg, path) for kimg, path in found if kimg is not None)
 
 
@@ -81,13 +82,18 @@ def find_grids(run_dir: Path) -> list[tuple[GridName, Path]]:
     grid after one iteration is left out if there are others: it looks like that before training.
     """
     found: dict[float, tuple[GridName, Path]] = {}
-    for path in sorted(run_dir.glob(GRIDS)):  # fakes000001.png comes before fakes000001_G.png
+    for path in sorted(_files(run_dir, GRIDS)):  # fakes000001.png comes before fakes000001_G.png
         name = grid_name(path.name)
         if name is not None:
             found[-1.0 if name.is_initial else name.kimg] = (name, path)
     if len(found) > 2 and -1.0 in found:
         found.pop(0.0, None)
     return [found[kimg] for kimg in sorted(found)]
+
+
+def _files(run_dir: Path, pattern: str) -> Iterator[Path]:
+    """Regular files: in a run folder from elsewhere, a pipe would be waited for."""
+    return (path for path in run_dir.glob(pattern) if path.is_file())
 
 
 def _kimg(match: re.Match[str]) -> float:

@@ -39,7 +39,7 @@ def test_help_of_a_command_names_it_as_it_is_called_here(name):
     assert result.exit_code == 0, result.output
     assert result.output.startswith(f"Usage: mscond {name} ")
     assert "python " not in result.output
-    assert name == "doctor" or result.output.endswith(f"\n  Pages of the documentation: {REPOSITORY / 'docs'}\n")
+    assert result.output.endswith(f"\n  Pages of the documentation: {REPOSITORY / 'docs'}\n")
     assert not re.search(rf"\b({SCRIPTS})", result.output)
 
 

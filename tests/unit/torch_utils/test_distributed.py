@@ -1,6 +1,7 @@
 """Two processes on the CPU; everything that does not have to fail is checked in one start of them."""
 
 import functools
+import io
 import os
 import signal
 import tempfile
@@ -208,6 +209,13 @@ def test_one_failure_ends_all_and_names_the_rank(monkeypatch, how, error, words)
     monkeypatch.setattr(distributed, "GRACE_SEC", 0.1)
     with pytest.raises(error, match=words):
         launch(functools.partial(fail_on_rank1, how), NUM_PROCESSES)
+
+
+def test_started_processes_print_any_text(monkeypatch, tmp_path):
+    terminal = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(terminal, encoding="ascii"))
+    distributed._run_process(0, lambda world, init_method: print("f\u00fcnf", flush=True), 1, str(tmp_path))
+    assert terminal.getvalue() == b"f\\xfcnf\n"
 
 
 def wait_for_signals(folder, world, _init_method):

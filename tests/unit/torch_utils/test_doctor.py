@@ -3,6 +3,7 @@ import sys
 
 import pytest
 import torch
+from click.testing import CliRunner
 from packaging.requirements import Requirement
 
 if sys.version_info >= (3, 11):
@@ -14,17 +15,28 @@ from tests.helpers import REPOSITORY
 from torch_utils import doctor
 
 
-def test_the_report_covers_versions_devices_ops_and_cache(capsys, monkeypatch, tmp_path):
+def report(**runner_kwargs):
+    result = CliRunner(**runner_kwargs).invoke(doctor.main, [], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+def test_the_report_covers_versions_devices_ops_and_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr("dnnlib.util._cache_dir", None)
-    doctor.main()
-    output = capsys.readouterr().out
+    output = report()
     findings = dict(line.split(maxsplit=1) for line in output.splitlines() if line.startswith("  "))
     assert findings["torch"] == torch.__version__
     assert findings["folder"].startswith(str(tmp_path))
     assert {"python", "cpu", "numpy", "onnx", "bias_act", "upfirdn2d"} < set(findings)
     assert "MISSING" not in output
     assert "problem" not in output
+
+
+def test_the_cache_may_have_a_name_in_any_language(monkeypatch, tmp_path):
+    monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path / "f\u00fcnf"))
+    monkeypatch.setattr("dnnlib.util._cache_dir", None)
+    assert "f\\xfcnf" in report(charset="ascii")
 
 
 def test_missing_packages_come_with_the_command_that_installs_them(monkeypatch):

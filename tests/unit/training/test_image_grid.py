@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from training import image_grid
 from training.dataset import Dataset
 from training.image_grid import SampleGrid, grid_size, setup_snapshot_image_grid
 
@@ -9,9 +10,9 @@ from training.image_grid import SampleGrid, grid_size, setup_snapshot_image_grid
 class Numbered(Dataset):
     """Image i is i everywhere."""
 
-    def __init__(self, num, labels=None, side_px=1024):
+    def __init__(self, num, labels=None, side_px=1024, **kwargs):
         self.labels = labels
-        super().__init__("numbered", [num, 3, side_px, side_px], use_labels=labels is not None)
+        super().__init__("numbered", [num, 3, side_px, side_px], use_labels=labels is not None, **kwargs)
 
     def _load_raw_image(self, raw_idx):
         return np.full(self.image_shape, raw_idx, dtype=np.uint8)
@@ -79,6 +80,59 @@ def test_labels_that_are_vectors():
     vectors = np.array([[0.5, 1.0], [-1.0, 0.0]], dtype=np.float32).repeat(10, axis=0)
     _indices, labels = chosen(Numbered(20, labels=vectors))
     assert all(len(np.unique(row, axis=0)) == 1 for row in labels.reshape(4, 7, 2))
+
+
+class Shifted(Numbered):
+    """Labels other than those it has stored."""
+
+    def get_label(self, idx):
+        return np.roll(super().get_label(idx), idx % 3)
+
+
+def grid_of_single_labels(dataset, columns, rows):
+    """Indices of the images in a grid, found by asking for one label after the other."""
+    groups = {}
+    for index in np.random.RandomState(0).permutation(len(dataset)):
+        groups.setdefault(dataset.get_label(int(index)).tobytes(), []).append(int(index))
+    ordered = [groups[key] for key in sorted(groups)]
+    starts = [divmod(row, len(ordered)) for row in range(rows)]
+    return [
+        np.take(ordered[label], earlier * columns + np.arange(columns), mode="wrap").tolist()
+        for earlier, label in starts
+    ]
+
+
+def label_sets():
+    rng = np.random.RandomState(1)
+    vectors = rng.choice(np.array([0.0, -0.0, 1, -1, 0.5, 1e-30, -1e9, 256, 3], np.float32), (9, 3))
+    return {
+        "gaps": rng.choice([0, 3, 4, 9, 300], 90),
+        "one class": np.zeros(9, np.int64),
+        "all of one class above 0": np.full(9, 5),
+        "a class each": rng.permutation(90),
+        "vectors": vectors[rng.randint(9, size=90)],
+        "vectors of one number": vectors[rng.randint(9, size=90), :1],
+        "a vector each": rng.randn(90, 5).astype(np.float32),
+        "zeros and signs": np.array([[0, 1], [1, 0], [-0.0, 1], [0, 0], [-0.0, -0.0]] * 9, np.float32),
+        "in the order of Fortran": np.asfortranarray(rng.randint(3, size=(90, 2)).astype(np.float32)),
+    }
+
+
+@pytest.mark.parametrize("kind", label_sets())
+@pytest.mark.parametrize("dataset_class", [Numbered, Shifted])
+@pytest.mark.parametrize("kwargs", [{}, {"xflip": True}, {"max_size": 7}, {"max_size": 40, "xflip": True}])
+def test_labels_are_grouped_as_if_each_were_asked_for(kind, dataset_class, kwargs):
+    dataset = dataset_class(len(label_sets()[kind]), labels=label_sets()[kind], **kwargs)
+    order = np.random.RandomState(0).permutation(len(dataset))
+    rows = image_grid._one_label_per_row(dataset, order, 7, 12).reshape(12, 7)
+    assert rows.tolist() == grid_of_single_labels(dataset, 7, 12)
+
+
+def test_no_label_is_asked_for_alone(monkeypatch):
+    """Millions of calls would take ten seconds per process."""
+    dataset = Numbered(90, labels=np.arange(90) % 3)
+    monkeypatch.setattr(Dataset, "get_label", lambda self, idx: pytest.fail("asked for a label"))
+    image_grid._one_label_per_row(dataset, np.arange(90), 7, 4)
 
 
 class Recorder(torch.nn.Module):

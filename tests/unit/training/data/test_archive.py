@@ -183,7 +183,10 @@ def test_metadata_may_be_larger_than_other_files(tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "MAX_FILE_BYTES", 9)
     monkeypatch.setattr(archive, "MAX_UNPACKED_BYTES", 9)
     for write in (write_folder, write_zip, packed_zip):
-        assert open_archive(write(tmp_path / f"{write.__name__}.zip", {"dataset.json": b'{"labels": null}'})).metadata()
+        files = {"dataset.json": b'{"labels": null}', "objects.json": b'{"objects": {}}'}
+        opened = open_archive(write(tmp_path / f"{write.__name__}.zip", files))
+        assert opened.metadata()
+        assert opened.read("objects.json") == files["objects.json"]
 
 
 def test_metadata_is_unpacked_only_if_it_is_in_proportion_to_the_zip(tmp_path, monkeypatch):

@@ -9,6 +9,9 @@ import pytest
 from dnnlib.util import UserError
 from training.data.container import OTHER_FORMATS, check_dest, create_dataset, real_path
 
+MISTAKEN = (".png", ".jpg", ".tif", ".pkl", ".txt", ".zipx", ".json", ".csv")
+"""What users have given as names of datasets."""
+
 FILES = {"00000/a.png": b"image", "dataset.json": b"{}"}
 
 
@@ -115,7 +118,7 @@ def test_what_another_process_created_meanwhile_is_kept(tmp_path, name, theirs, 
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == {tmp_path / theirs: b"theirs"}
 
 
-@pytest.mark.parametrize("extension", OTHER_FORMATS)
+@pytest.mark.parametrize("extension", sorted({*OTHER_FORMATS, *MISTAKEN}))
 def test_other_formats_are_refused(tmp_path, extension):
     for dest in (tmp_path / f"a{extension}", tmp_path / f"a{extension.upper()}"):
         with pytest.raises(UserError, match=r"cannot be written: give a name that ends in \.zip"):

@@ -8,7 +8,7 @@ from dnnlib.util import UserError
 from tests.image_files import write_folder, write_zip
 from training.data import json_stream
 from training.data.archive import open_archive
-from training.data.labels import MAX_CLASSES, describe_labels, labels_from_subfolders, read_labels
+from training.data.labels import MAX_CLASSES, describe_labels, labels_from_subfolders, rank_labels, read_labels
 from training.data.names import Names, encode_name
 
 NAMES = ["a/1.png", "a/2.png", "b/3.png"]
@@ -211,3 +211,10 @@ def test_accents_may_be_composed_or_not(tmp_path):
     for number, (listed, name) in enumerate([(composed, apart), (apart, composed)]):
         labels = read(tmp_path / str(number), {"labels": [["b.png", 0], [listed, 1]]}, [name, "b.png"])
         assert labels.as_array().tolist() == [1, 0]
+
+
+def test_ranks_are_in_the_order_of_bytes():
+    labels = np.array([[0.0, 1.0], [-0.0, 1.0], [0.0, 0.5], [0.0, 1.0]], np.float32)
+    keys = [label.tobytes() for label in labels]
+    assert rank_labels(labels).tolist() == [sorted(set(keys)).index(key) for key in keys]
+    assert len(set(rank_labels(labels))) == 3

@@ -1,5 +1,6 @@
 import collections
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from PIL import Image
 import dataset_tool
 from tests.dataset_tool_runs import content, fail, succeed
 from tests.image_files import DAMAGED, encode, images, random_image, write_folder
-from training.data.report import Report
+from training.data.codec import HIDDEN, NOT_AN_IMAGE
+from training.data.report import MAX_GROUPS, Report
 from training.data.summary import summary
 
 
@@ -32,8 +34,18 @@ def test_ignored_files_are_named_by_reason_and_extension(tmp_path, dest):
         "  2: hidden (.png): ._a.png, __MACOSX/a.png",
         "  5: not a supported image format (.heic): 0.HEIC, 1.HEIC, 2.HEIC, ...",
     ]
-    assert "To read HEIC images, install pillow-heif: pip install '.[heif]'" in lines
-    assert "To use raw photographs, convert them to JPEG or TIFF first" in lines
+    assert "5 HEIC images can be read with pillow-heif: pip install '.[heif]'" in lines
+    assert "1 raw photograph can be used after a conversion to JPEG or TIFF" in lines
+
+
+def test_what_could_be_used_is_told_among_many_kinds_of_ignored_files():
+    report = Report()
+    kinds = [f"{number}.x{number}" for number in range(MAX_GROUPS)]
+    report.add_ignored({NOT_AN_IMAGE: [*kinds, "a.HEIC", "b.hif", "c.nef", "d.cr2"], HIDDEN: ["._a.heic"]})
+    lines = list(summary(report, Path("a.zip"), 16))
+    assert "  5: other reasons: a.HEIC, b.hif, c.nef, ..." in lines
+    assert "2 HEIC images can be read with pillow-heif: pip install '.[heif]'" in lines
+    assert "2 raw photographs can be used after a conversion to JPEG or TIFF" in lines
 
 
 def test_classes_without_usable_images_are_not_numbered(tmp_path, dest):

@@ -1,7 +1,10 @@
+import os
+
 import pytest
 
 from training.run.names import (
     GridName,
+    find_grids,
     grid_file_name,
     grid_name,
     list_snapshots,
@@ -59,3 +62,15 @@ def test_snapshots_are_listed_by_number(tmp_path):
     assert [path.stem.removeprefix("network-snapshot-") for _kimg, path in list_snapshots(tmp_path)] == names
     assert [kimg for kimg, _path in list_snapshots(tmp_path)] == [0, 12, 12.008, 2e5, 999_999, 1e6, 1_000_000.512]
     assert newest_snapshot(tmp_path).name == "network-snapshot-1000000_512.pkl"
+
+
+def test_pipes_and_folders_are_not_listed(tmp_path):
+    """Reading a pipe in the folder of a run would wait forever."""
+    for folder, name in ((tmp_path / "snapshots", "network-snapshot-{}.pkl"), (tmp_path / "grids", "fakes{}.png")):
+        folder.mkdir()
+        os.mkfifo(folder / name.format("000001"))
+        (folder / name.format("000002")).mkdir()
+        (folder / name.format("000003")).touch()
+        (folder / name.format("000004")).symlink_to(name.format("000003"))
+    assert [kimg for kimg, _path in list_snapshots(tmp_path / "snapshots")] == [3, 4]
+    assert [name.kimg for name, _path in find_grids(tmp_path / "grids")] == [3, 4]

@@ -59,6 +59,15 @@ FILES = {
     "a WebP image": encode(random_image(), "WEBP"),
     "a GIF image": encode(random_image(mode="L"), "GIF"),
     "a TIFF image": encode(random_image(), "TIFF"),
+    "a BMP image": encode(random_image(), "BMP"),
+    "a JPEG 2000 image": encode(random_image(), "JPEG2000"),
+    "a JPEG XL image": b"\xff\x0a\x7f\x00",
+    "an icon (ICO)": encode(random_image(), "ICO"),
+    "a Photoshop file": b"8BPS\0\1" + bytes(6) + b"\0\3",
+    "a WAV sound": b"RIFF\x26\0\0\0WAVEfmt ",
+    "a GGUF file": b"GGUF\3\0\0\0" + bytes(16),
+    "an SQLite database": b"SQLite format 3\0\x10\0",
+    "a text file in UTF-16": "\ufeffMsConD".encode("utf-16-be"),
     "a PDF document": b"%PDF-1.7\n%\xe2\xe3",
     "a video": b"\0\0\0\x20ftypisom\0\0\2\0",
     "a Git LFS pointer": LFS,
@@ -94,6 +103,19 @@ def test_torchscript_and_lists_of_numbers():
         program = saved(script)
     assert "a zip file of weights or a program" in describe_other_file(io.BytesIO(program))
     assert "a JSON file" in describe_other_file(io.BytesIO(b"[1, 2]"))
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
+        (b"\xff\x4f\xff\x51\0\x2f", "a JPEG 2000 image"),
+        ("\ufeffMsConD".encode("utf-16-le"), "a text file in UTF-16"),
+        (b"BM: a benchmark", "a text file;"),
+    ],
+)
+def test_other_beginnings(data, kind):
+    assert str(describe_other_file(io.BytesIO(data))).startswith(kind)
 
 
 def test_half_a_character_at_the_end_of_what_is_looked_at():
@@ -135,7 +157,7 @@ def test_a_checkpoint_is_told_from_weights(tmp_path):
         assert str(describe_other_file(file)).startswith("a safetensors file")
 
 
-@pytest.mark.parametrize("data", [b"\x7fELF\x02\x01", b"\x1aE\xdf\xa3", b"\0" * 100, b"SQLite format 3\0"])
+@pytest.mark.parametrize("data", [b"\x7fELF\x02\x01", b"\x1aE\xdf\xa3", b"\0" * 100, b"fLaC\0\0\0\x22"])
 def test_what_is_unknown_is_not_called_a_damaged_pickle(data):
     with pytest.raises(UserError, match="snapshot: not a pickle; give a network snapshot"):
         load_networks(io.BytesIO(data))
