@@ -486,10 +486,11 @@ def _halve(images: torch.Tensor, lowpass: torch.Tensor) -> torch.Tensor:
     return _map_axes(images, lambda rows: _halve_rows(rows, lowpass), lambda columns: _halve_rows(columns, lowpass))
 
 
-RowMap = Callable[[torch.Tensor], torch.Tensor]
-
-
-def _map_axes(images: torch.Tensor, map_rows: RowMap, map_columns: RowMap) -> torch.Tensor:
+def _map_axes(
+    images: torch.Tensor,
+    map_rows: Callable[[torch.Tensor], torch.Tensor],
+    map_columns: Callable[[torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
     """Apply linear maps of rows ``[..., W]`` to the rows and to the columns of images."""
     images = _map_rows(images, map_rows)
     return _map_rows(images.transpose(2, 3), map_columns).transpose(2, 3)
