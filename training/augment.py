@@ -496,7 +496,7 @@ def _map_axes(
     return _map_rows(images.transpose(2, 3), map_columns).transpose(2, 3)
 
 
-def _map_rows(images: torch.Tensor, linear_map: RowMap) -> torch.Tensor:
+def _map_rows(images: torch.Tensor, linear_map: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     """Apply a linear map of rows, as a matrix if they are short: the map of the unit vectors."""
     width = images.shape[3]
     if width > MATRIX_MAX_PX:
