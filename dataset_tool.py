@@ -100,8 +100,8 @@ def main(
     megapixels; those of more than 64 are converted one at a time and take 2 GiB of memory or more.
 
     An image that cannot be used ends the run, and nothing is written. With --on-error=skip it is left out and listed
-    in DEST.skipped.jsonl, with the reason. If more images than are kept would need another size or mode than the first
-    image, the run ends all the same.
+    in DEST.skipped.jsonl, with the reason. If more images than are kept would need another size or mode, the run ends
+    all the same.
     """  # noqa: D301 (click wants the control character)
     if verify == (dest is not None):
         raise click.UsageError("give either --dest, the .zip or folder to create, or --verify, which creates none")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import psutil
 
@@ -39,11 +39,11 @@ def _groups() -> Iterator[tuple[Path, str]]:
     """Yield the folder of each group that limits memory, and the name of the file with its limit."""
     try:
         lines = OWN_GROUPS.read_text().splitlines()
-    except OSError:  # not Linux
+    except (OSError, ValueError):  # not Linux, or names that are no text
         return
     for line in lines:
-        _number, controllers, path = line.split(":", maxsplit=2)
-        inside = PurePosixPath(path).relative_to("/")
+        _number, controllers, path = (line.split(":", maxsplit=2) + ["", ""])[:3]
+        inside = path.lstrip("/")
         if not controllers:  # version 2
             yield CONTROL_GROUPS / inside, "memory.max"
         elif "memory" in controllers.split(","):

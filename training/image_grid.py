@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from training.data.labels import rank_labels
 from training.dataset import Dataset
 
 
@@ -42,7 +43,7 @@ def setup_snapshot_image_grid(
 
 
 def _one_label_per_row(training_set: Dataset, order: np.ndarray, columns: int, rows: int) -> np.ndarray:
-    _, labels, counts = np.unique(training_set.label_ranks()[order], return_inverse=True, return_counts=True)
+    _, labels, counts = np.unique(_label_ranks(training_set)[order], return_inverse=True, return_counts=True)
     by_label = order[np.argsort(labels, kind="stable")]
     begins = np.cumsum(counts) - counts
     indices = list[np.ndarray]()
@@ -51,6 +52,12 @@ def _one_label_per_row(training_set: Dataset, order: np.ndarray, columns: int, r
         same = by_label[begins[label] : begins[label] + counts[label]]
         indices.append(np.take(same, num_earlier * columns + np.arange(columns), mode="wrap"))
     return np.concatenate(indices)
+
+
+def _label_ranks(training_set: Any) -> np.ndarray:
+    if isinstance(training_set, Dataset):
+        return training_set.label_ranks()
+    return rank_labels(map(training_set.get_label, range(len(training_set))))  # a class of other origin
 
 
 class SampleGrid:

@@ -47,7 +47,7 @@ from training.run.evaluation import Evaluation
 from training.run.length import RunLength
 from training.run.lock import lock_run
 from training.run.log import Console, TickTimes, describe_pace, report_tick
-from training.run.names import INITIAL_GRID, grid_file_name, snapshot_name
+from training.run.names import INITIAL_GRID, grid_file_name, has_outputs_with_rest, snapshot_name
 from training.run.outputs import CHECKPOINT, SNAPSHOT, Outputs
 from training.run.restore import describe_dataset, find_checkpoint, restore_from
 from training.run.settings import TrainingSettings, settings_signature
@@ -458,8 +458,11 @@ class Trainer:
         return iteration_sec / self.settings.batch_size * 1000
 
     def _names_need_rest(self) -> bool:
-        """Whether the last snapshot had seen as many thousands of images, so that names must tell the rest."""
-        return self.counters.last_snapshot_nimg // 1000 == self.counters.cur_nimg // 1000
+        """Whether earlier outputs had seen as many thousands of images, so that names must tell the rest."""
+        nimg = self.counters.cur_nimg
+        # The counters do not know what a stop has left.
+        is_known = self.counters.last_snapshot_nimg // 1000 == nimg // 1000
+        return distributed.from_rank0(is_known or has_outputs_with_rest(self.run_dir, nimg))
 
     def _is_average_warm(self) -> bool:
         """Return whether the moving average has lost half of the initial weights; until then it shows little of G."""

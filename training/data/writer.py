@@ -26,9 +26,6 @@ from training.data.report import Report
 from training.data.sources import MAX_PHOTO_PX, Item, LargeImageError, Read, Source
 from training.data.spool import LineSpool, copy_content
 
-NUM_TOLERATED_MISFITS = 100
-"""By how many the images left out for their size or mode may exceed those kept before a conversion ends."""
-
 
 def write_dataset(source: Source, dest: Path, preparation: Preparation, skip_bad: bool, num_workers: int) -> Report:
     """Write all images of ``source`` to a zip or folder, which appears when it is complete.
@@ -63,7 +60,7 @@ def write_dataset(source: Source, dest: Path, preparation: Preparation, skip_bad
 
 
 class _MisfitError(BadImageError):
-    """A good image that needs other options than the ones before it."""
+    """A good image that needs another size or mode."""
 
 
 class _Prepared(NamedTuple):
@@ -132,7 +129,7 @@ class _Writer:
             first = next(iter(self.report.skipped.values()))
             where = f"{shown(first.names[0])} {first.text}"
             raise UserError(f"none of the {self._source.num_images} images can be used; the first: {where}")
-        self._check_misfits(tolerated=0)
+        self._check_misfits(self.report.num_written)
         new_numbers = self.report.drop_empty_classes() if self._source.has_own_classes else None
         self._records.save(save, self._metadata(), new_numbers)
 
@@ -186,15 +183,12 @@ class _Writer:
         if isinstance(err, _MisfitError):
             self._num_misfits += 1
             self._first_misfit = self._first_misfit or f"{shown(name)} {err}"
-            self._check_misfits(tolerated=NUM_TOLERATED_MISFITS)
+            self._check_misfits(self._source.num_images // 2)
 
-    def _check_misfits(self, tolerated: int) -> None:
+    def _check_misfits(self, max_misfits: int) -> None:
         # The first image decides on size and mode: if it is the odd one, nearly all others would be left out.
-        if self._num_misfits > self.report.num_written + tolerated:
-            raise UserError(
-                f"{self._num_misfits} images would be left out and {self.report.num_written} kept; the first of them: "
-                f"{self._first_misfit}"
-            )
+        if self._num_misfits > max_misfits:
+            raise UserError(f"more images would be left out than kept; the first of them: {self._first_misfit}")
 
     def _add(self, save: Save, index: int, item: Item, prepared: _Prepared) -> None:
         report, source = self.report, self._source

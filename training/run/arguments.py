@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
 from dnnlib.util import get_obj_by_name
@@ -56,7 +57,17 @@ def _check(arguments: Mapping[str, Any], annotations: Mapping[str, Any], where: 
 def _annotations(*classes: type) -> dict[str, Any]:
     """Return the annotations of the arguments of classes by name, with those that a class passes on to its bases."""
     origins = [base for each in classes for base in reversed(each.__mro__) if "__init__" in vars(base)]
-    return {name: hint for base in origins for name, hint in get_type_hints(vars(base)["__init__"]).items()}
+    return {name: hint for base in origins for name, hint in _hints(vars(base)["__init__"]).items()}
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations of a function, none if they name types that only type checkers import."""
+    try:
+        hints = get_type_hints(function)
+    except (AttributeError, NameError, TypeError):
+        return {}
+    defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+    return {name: hint | None if defaults.get(name, hint) is None else hint for name, hint in hints.items()}
 
 
 @functools.cache

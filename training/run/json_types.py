@@ -55,8 +55,12 @@ def _has_type(value: Any, hint: Any) -> bool:
 
 def _items(hint: Any, num: int) -> Sequence[Any]:
     """Return the types of the items of a list of a given length."""
-    items = get_args(hint) or (Any,)
-    return items if get_origin(hint) is tuple and items[-1] is not ... else items[:1] * num
+    items = get_args(hint)
+    return items if _has_fixed_length(hint) else (items[:1] or (Any,)) * num
+
+
+def _has_fixed_length(hint: Any) -> bool:
+    return get_origin(hint) is tuple and get_args(hint)[-1:] != (...,)
 
 
 def _describe(hint: Any) -> str:
@@ -64,7 +68,7 @@ def _describe(hint: Any) -> str:
     if kind in (Union, UnionType):
         return " or ".join(filter(None, map(_describe, get_args(hint))))
     if kind in (list, tuple, Sequence):
-        is_any_length = kind is not tuple or get_args(hint)[-1] is ...
         items = ", ".join(filter(None, map(_describe, _items(hint, 1))))
-        return f"a list [{items}{', ...' if is_any_length else ''}]"
+        more = "" if _has_fixed_length(hint) else ", ..."
+        return f"a list [{items}{more}]" if items else "a list"
     return _WORDS.get(kind, "")

@@ -49,6 +49,12 @@ def _number(nimg: int, has_rest: bool) -> str:
     return f"{kimg:06d}_{rest:03d}" if has_rest else f"{kimg:06d}"
 
 
+def has_outputs_with_rest(run_dir: Path, nimg: int) -> bool:
+    """Tell whether a snapshot or grid after as many thousands of images has a name that tells the rest."""
+    kimg = f"{nimg // 1000:06d}"
+    return any(run_dir.glob(f"{SNAPSHOT_PREFIX}{kimg}_*")) or any(run_dir.glob(f"fakes{kimg}_[0-9]*"))
+
+
 def snapshot_kimg(name: str) -> float | None:
     """Return the thousands of images in the name of a snapshot; None for another file."""
     match = _SNAPSHOT.fullmatch(name)

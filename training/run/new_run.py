@@ -140,6 +140,7 @@ def _check_as_given(kwargs: dict[str, Any], dataset: DatasetInfo) -> None:
     settings = TrainingSettings(**kwargs)
     preflight.check_metric_set(settings, dataset.label_dim)
     preflight.check_networks(settings, dataset)
+    preflight.check_frozen_layers(settings, dataset)
 
 
 def _find_snapshot(resume: str) -> str:

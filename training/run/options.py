@@ -187,9 +187,10 @@ def _snap(flags: Flags) -> int:
 
 def _data_kwargs(flags: Flags, dataset: DatasetInfo) -> dict[str, Any]:
     if flags.cond and not dataset.has_labels:
+        command = how_to_run("dataset_tool.py", "--source=FOLDER", "--dest=NEW.zip", "--subfolders-as-labels")
         raise ValueError(
             f"--cond=1 needs labels, but {flags.data} has no dataset.json with labels: use --cond=0, or make the "
-            f"dataset of folders of classes ({how_to_run('dataset_tool.py', '--subfolders-as-labels')})"
+            f"dataset of folders of classes ({command})"
         )
     if flags.subset is not None and not 1 <= flags.subset <= dataset.num_images:
         raise ValueError(f"--subset must be 1 to {dataset.num_images}, the images in {flags.data}, got {flags.subset}")

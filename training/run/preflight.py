@@ -101,7 +101,6 @@ def check_networks(settings: TrainingSettings, dataset: DatasetInfo) -> tuple[in
     with META:
         networks = construct_networks(without_pipe, _image_shape(settings, dataset), META)
         construct_loss(without_pipe, networks, META)
-    _check_frozen_layers(settings, networks.D)
     if settings.augment_kwargs is not None and dataset.resolution <= MAX_TRIED_PX:
         pipe = construct_class_by_name(**settings.augment_kwargs)
         with torch.random.fork_rng([]):
@@ -110,7 +109,14 @@ def check_networks(settings: TrainingSettings, dataset: DatasetInfo) -> tuple[in
     return num_G, num_D
 
 
-def _check_frozen_layers(settings: TrainingSettings, D: torch.nn.Module) -> None:
+def check_frozen_layers(settings: TrainingSettings, dataset: DatasetInfo) -> None:
+    """Refuse to freeze more layers of D than it has.
+
+    Raises:
+        ValueError: It has fewer.
+    """
+    with META:
+        D = construct_networks(_without_pipe(settings), _image_shape(settings, dataset), META).D
     num_frozen = settings.D_kwargs.get("block_kwargs", {}).get("freeze_layers", 0)
     num_layers = sum(block.num_layers for block in D.modules() if isinstance(block, DiscriminatorBlock))
     if num_frozen > num_layers:

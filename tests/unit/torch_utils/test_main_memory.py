@@ -29,6 +29,12 @@ def test_without_groups_it_is_that_of_the_machine(limit):
     assert not is_limited()
 
 
+@pytest.mark.parametrize("own", ["garbage\n", "0::\n", "0::relative/x\n"])
+def test_other_lines_say_nothing(limit, own):
+    limit(own)
+    assert main_memory_bytes() == TOTAL
+
+
 def test_a_group_without_limit(limit):
     limit("0::/\n", memory_max="max")
     assert main_memory_bytes() == TOTAL

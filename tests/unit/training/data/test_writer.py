@@ -126,14 +126,14 @@ def one_odd_first(number, _max_px):
 
 
 def half_odd(number, _max_px):
-    return SourceImage(Image.new("RGB", (4, 4) if number % 2 == 0 else (5, 4)), None)
+    return SourceImage(Image.new("RGB", (4, 4) if number >= 150 else (5, 4)), None)
 
 
-@pytest.mark.parametrize(("num_images", "num_left_out"), [(3, 2), (1000, 102)])
-def test_a_first_image_unlike_the_others_is_no_reason_to_leave_these_out(tmp_path, num_images, num_left_out):
+@pytest.mark.parametrize("num_images", [3, 200])
+def test_a_first_image_unlike_the_others_is_no_reason_to_leave_these_out(tmp_path, num_images):
     message = (
-        f"^{num_left_out} images would be left out and 1 kept; the first of them: 00000001 would be 4x4 RGB, but the "
-        "images before it are 4x4 grey: set --mode=rgb or --mode=grey$"
+        "^more images would be left out than kept; the first of them: 00000001 would be 4x4 RGB, but the images before "
+        "it are 4x4 grey: set --mode=rgb or --mode=grey$"
     )
     with pytest.raises(UserError, match=message):
         write(tmp_path / "a.zip", num_images, read=one_odd_first)

@@ -17,6 +17,27 @@ def stored(**flags):
     return json.loads(json.dumps(kwargs))
 
 
+class Foreign:
+    """A dataset of another project: one type is known to type checkers only."""
+
+    def __init__(self, path: "NotImported", size: int):  # noqa: F821
+        pass
+
+
+class Old:
+    """As annotations were once allowed."""
+
+    def __init__(self, size: int = None):  # noqa: RUF013
+        pass
+
+
+@pytest.mark.parametrize(
+    "settings", [{"class_name": f"{__name__}.Foreign", "size": "x"}, {"class_name": f"{__name__}.Old", "size": None}]
+)
+def test_classes_of_other_projects(settings):
+    check_argument_types({**stored(), "training_set_kwargs": settings}, "options.json")
+
+
 @pytest.mark.parametrize("cfg", configurations())
 def test_options_as_they_are_written(cfg):
     for aug in ("ada", *augmentations()):

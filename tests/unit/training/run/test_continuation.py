@@ -89,6 +89,13 @@ def test_the_place_of_a_detector_is_absolute(run_dir, tmp_path, monkeypatch):
     )
 
 
+def test_a_run_may_have_frozen_more_layers_than_there_are(run_dir):
+    options = read_options(run_dir)
+    options["D_kwargs"]["block_kwargs"]["freeze_layers"] = 99
+    write_options(run_dir, options)
+    continued(run_dir, dry_run=True)
+
+
 def test_classes_that_options_name(run_dir):
     options = read_options(run_dir)
     options["augment_kwargs"] = {"class_name": "os.system", "command": "false"}
