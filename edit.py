@@ -141,6 +141,8 @@ def directions(
     with progress_bar("samples of w", None):
         w = sample_w(G, of_seeds.label, samples, sample_seed)
     found = (finding.sefa(G, chosen) if method == "sefa" else finding.ganspace(w))[:num]
+    if len(found) < num:
+        options.warn(f"--num={num}: there are only {len(found)} directions, as many as w has numbers")
     settings = {"method": method, "layers": chosen, "class": class_idx, "samples": samples, "sample_seed": sample_seed}
     stored = StoredVectors("directions", found.float(), finding.deviations(w, found).float(), settings)
     outdir.mkdir(parents=True, exist_ok=True)

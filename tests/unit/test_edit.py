@@ -76,6 +76,13 @@ def test_a_class_without_effect_is_told_once_and_not_suggested(network, outdir):
     assert said.count("--class") == said.count("Warning: --class has no effect") == 1
 
 
+def test_more_directions_than_there_are(network, outdir):
+    shared = (f"--network={network[0]}", f"--outdir={outdir}")
+    output = run("directions", *shared, "--num=50", "--samples=20", "--steps=2", "--seeds=0").output
+    assert "--num=50: there are only 8 directions, as many as w has numbers" in output
+    assert len(list(outdir.glob("direction??.png"))) == 8
+
+
 def test_directions_of_projected_w(network, outdir, tmp_path):
     path, G = network
     w = np.random.RandomState(0).randn(1, G.num_ws, G.w_dim).astype(np.float32)
