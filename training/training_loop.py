@@ -25,17 +25,18 @@ from dnnlib.util import UserError, construct_class_by_name, write_to_log
 from torch_utils import distributed, misc, training_stats
 from torch_utils.rng import GlobalGenerators, seed_everything
 from training import checkpoint
-from training.ada import AdaptiveAugmentation
-from training.batches import Batches
 from training.checkpoint_names import has_checkpoint
 from training.data.grid import save_image_grid
 from training.ema import ema_beta, update_ema
 from training.image_grid import SampleGrid, setup_snapshot_image_grid
 from training.networks import bfloat16_training
 from training.round import Round
+from training.run.console import Console
 from training.run.construction import (
     ImageShape,
     Networks,
+    construct_ada,
+    construct_batches,
     construct_loss,
     construct_networks,
     construct_phases,
@@ -46,13 +47,13 @@ from training.run.counters import Counters
 from training.run.evaluation import Evaluation
 from training.run.length import RunLength
 from training.run.lock import lock_run
-from training.run.log import Console, TickTimes, describe_pace, report_tick
 from training.run.names import INITIAL_GRID, grid_file_name, has_outputs_with_rest, snapshot_name
 from training.run.outputs import CHECKPOINT, SNAPSHOT, Outputs
 from training.run.restore import describe_dataset, find_checkpoint, restore_from
 from training.run.settings import TrainingSettings, settings_signature
 from training.run.status import read_status
 from training.run.stored_options import comparable_options
+from training.run.tick_report import describe_pace, report_tick
 from training.run.time_plan import describe_length
 from training.run.watch import RunWatch
 from training.snapshots.transfer import transfer_snapshot
@@ -199,27 +200,8 @@ class Trainer:
         for network in networks_of_participants(self.loss).values():
             distributed.broadcast_(misc.params_and_buffers(network))
         self.phases = construct_phases(settings, networks, self.loss)
-        self.ada = None
-        if self.augment_pipe is not None and settings.ada_target is not None:
-            self.ada = AdaptiveAugmentation(
-                self.augment_pipe.get_buffer("p"),
-                target=settings.ada_target,
-                interval=settings.ada_interval,
-                batch_size=settings.batch_size,
-                ada_kimg=settings.ada_kimg,
-                max_p=settings.ada_max_p,
-            )
-        self.batches = Batches(
-            self.training_set,
-            batch_size=settings.batch_size,
-            batch_gpu=settings.batch_gpu,
-            z_dim=self.G.z_dim,
-            rank=settings.rank,
-            world_size=settings.num_gpus,
-            seed=settings.random_seed,
-            device=self.device,
-            data_loader_kwargs=settings.data_loader_kwargs,
-        )
+        self.ada = construct_ada(settings, self.augment_pipe)
+        self.batches = construct_batches(settings, self.training_set, self.G.z_dim, self.device)
 
     def networks(self) -> dict[str, torch.nn.Module]:
         """Return the networks by their names in snapshots."""
@@ -413,21 +395,8 @@ class Trainer:
 
     def _report_tick(self) -> None:
         counters = self.counters
-        times = TickTimes(
-            total=self._elapsed_sec(),
-            tick=counters.tick_sec,
-            maintenance=counters.maintenance_sec,
-            data_wait=counters.data_wait_sec,
-        )
-        line = report_tick(
-            counters.cur_tick,
-            counters.cur_nimg,
-            counters.cur_nimg - counters.tick_start_nimg,
-            self.length.total_nimg,
-            0.0 if self.augment_pipe is None else float(self.augment_pipe.get_buffer("p")),
-            times,
-            self.device,
-        )
+        augment_p = 0.0 if self.augment_pipe is None else float(self.augment_pipe.get_buffer("p"))
+        line = report_tick(counters, self._elapsed_sec(), self.length.total_nimg, augment_p, self.device)
         for phase in self.phases:
             seconds = phase.stopwatch.read_sec()
             training_stats.report0(f"Timing/{phase.name}", [] if seconds is None else seconds)

@@ -1,4 +1,4 @@
-"""Constructing a run from its settings: networks, then the loss with its extensions, then phases."""
+"""Constructing a run from its settings: networks, then the loss with its extensions, then phases and their inputs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 import torch
 
 from dnnlib.util import construct_class_by_name
+from training.ada import AdaptiveAugmentation
+from training.batches import Batches
+from training.dataset import Dataset
 from training.extensions import Participant
 from training.loss import Loss
 from training.phases import Phase, make_phases
@@ -106,3 +109,32 @@ def _trained(name: str, network: torch.nn.Module, loss: Loss) -> torch.nn.Module
     """Return G or D, in a list with the modules that participants train with it if there are any."""
     others = [module for each in participants(loss) for module in each.trained_with(name)]
     return torch.nn.ModuleList([network, *others]) if others else network
+
+
+def construct_ada(settings: TrainingSettings, augment_pipe: torch.nn.Module | None) -> AdaptiveAugmentation | None:
+    """Construct what adjusts the probability of augmentation; None if it is fixed, or without augmentation."""
+    if augment_pipe is None or settings.ada_target is None:
+        return None
+    return AdaptiveAugmentation(
+        augment_pipe.get_buffer("p"),
+        target=settings.ada_target,
+        interval=settings.ada_interval,
+        batch_size=settings.batch_size,
+        ada_kimg=settings.ada_kimg,
+        max_p=settings.ada_max_p,
+    )
+
+
+def construct_batches(settings: TrainingSettings, training_set: Dataset, z_dim: int, device: torch.device) -> Batches:
+    """Construct the inputs of this process."""
+    return Batches(
+        training_set,
+        batch_size=settings.batch_size,
+        batch_gpu=settings.batch_gpu,
+        z_dim=z_dim,
+        rank=settings.rank,
+        world_size=settings.num_gpus,
+        seed=settings.random_seed,
+        device=device,
+        data_loader_kwargs=settings.data_loader_kwargs,
+    )

@@ -13,8 +13,9 @@ from torch_utils import misc, training_stats
 from training import checkpoint
 from training.data.grid import save_image_grid
 from training.image_grid import SampleGrid
+from training.run.console import Console
 from training.run.counters import Counters
-from training.run.log import Console, RunLog
+from training.run.log import RunLog
 from training.run.settings import TrainingSettings
 from training.run.status import write_status
 from training.snapshots.portable import save_portable

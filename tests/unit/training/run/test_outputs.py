@@ -10,8 +10,9 @@ from training import checkpoint
 from training.dataset import ImageFolderDataset
 from training.image_grid import SampleGrid
 from training.run import outputs
+from training.run.console import Console
 from training.run.counters import Counters
-from training.run.log import Console, RunLog
+from training.run.log import RunLog
 from training.run.outputs import CHECKPOINT, SNAPSHOT, Outputs
 from training.run.settings import TrainingSettings
 
