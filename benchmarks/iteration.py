@@ -74,7 +74,7 @@ def build_iteration(flags: Flags, resolution: int, device: torch.device) -> Iter
     """
     try:
         dataset = DatasetInfo("random", resolution, NUM_IMAGES, has_labels=False)
-        settings = TrainingSettings(**resolve(flags, dataset)[1], device=device)
+        settings = TrainingSettings(**resolve(flags, dataset), device=device)
     except ValueError as error:
         raise UserError(str(error)) from error
 

@@ -116,7 +116,7 @@ def run_loop(
     """Train on random images; the statistics of each tick."""
     settings = {"cfg": "stylegan2", "fp32": True, "metrics": (), "workers": 1, **flags}
     dataset = DatasetInfo("random", side_px, NUM_IMAGES, has_labels=False)
-    _description, kwargs = resolve(Flags(data=str(write_images(folder, side_px)), **settings), dataset)
+    kwargs = resolve(Flags(data=str(write_images(folder, side_px)), **settings), dataset)
     kwargs.update(image_snapshot_ticks=None, network_snapshot_ticks=None)
     kwargs.update(total_kimg=total_kimg, kimg_per_tick=kimg_per_tick)
     run_dir = folder / f"run{side_px}"

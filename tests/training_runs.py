@@ -49,7 +49,7 @@ def tiny_options(data: Path, total_nimg: int, z_dim=8, **flags) -> dict:
     defaults = {"batch": BATCH, "cbase": 64, "cmax": 16, "map_depth": 1, "metrics": (), "workers": 0, "tick": 0.012}
     dataset = ImageFolderDataset(data, use_labels=True)
     info = DatasetInfo(dataset.name, dataset.resolution, len(dataset), dataset.has_labels)
-    _description, kwargs = resolve(Flags(data=str(data), **{**defaults, **flags}), info)
+    kwargs = resolve(Flags(data=str(data), **{**defaults, **flags}), info)
     kwargs["G_kwargs"].update({name: z_dim for name in ("z_dim", "w_dim") if name in kwargs["G_kwargs"]})
     kwargs.update(image_snapshot_ticks=None, network_snapshot_ticks=None, total_kimg=total_nimg / 1000)
     return kwargs

@@ -28,34 +28,42 @@ PROBE_SIDE = 512
 PROBE_SEC = 0.2
 
 
-def choose_for_cpu(flags: Flags, dataset: DatasetInfo, device: torch.device) -> tuple[Flags, list[str]]:
-    """Choose ``--small`` if there is no GPU and the user has not chosen a configuration.
+def choose_for_cpu(flags: Flags, device: torch.device) -> Flags:
+    """Choose ``--small`` if there is no GPU and the user has not chosen a configuration, else return the same flags."""
+    if device.type != "cpu" or CHOOSING.intersection(flags.explicit):
+        return flags
+    chosen = dataclasses.replace(flags, small=True)
+    if {"snap", "tick", "time"}.isdisjoint(flags.explicit):
+        chosen = dataclasses.replace(chosen, snap=SNAP)
+    if SCORING.isdisjoint(flags.explicit):
+        chosen = dataclasses.replace(chosen, metrics=())
+    return chosen
+
+
+def describe_choice(flags: Flags, chosen: Flags, dataset: DatasetInfo, device: torch.device) -> list[str]:
+    """Describe in lines what `choose_for_cpu` has chosen, why, and how to choose otherwise; takes up to a minute.
 
     Args:
         flags: Flags as given.
+        chosen: Flags as chosen; none are described if they are the same.
         dataset: Dataset of the run.
         device: Device of the run.
-
-    Returns:
-        The flags to use, and lines to print: what was chosen, why, and how to choose otherwise.
     """
-    if device.type != "cpu" or CHOOSING.intersection(flags.explicit):
-        return flags, []
-    chosen, shown = dataclasses.replace(flags, small=True), "--small"
-    if {"snap", "tick", "time"}.isdisjoint(flags.explicit):
-        chosen, shown = dataclasses.replace(chosen, snap=SNAP), f"{shown} --snap={SNAP}"
-    if SCORING.isdisjoint(flags.explicit):
-        chosen, shown = dataclasses.replace(chosen, metrics=()), f"{shown} --metrics=none"
+    if chosen == flags:
+        return []
+    shown = ["--small"]
+    shown += [f"--snap={chosen.snap}"] if chosen.snap != flags.snap else []
+    shown += ["--metrics=none"] if chosen.metrics != flags.metrics else []
     operations_per_sec = measure_operations_per_sec()
     lines = ["No GPU and no --cfg: rough estimates of what this machine can train"]
     for each, name in ((flags, f"--cfg={flags.cfg}"), (chosen, f"--cfg={flags.cfg} --small")):
         lines.append(f"  {name + ':':<24}{_describe_time(each, dataset, device, operations_per_sec)}")
-    lines.append(f"Chosen:     {shown}; --small=0 or --cfg={flags.cfg} trains the full width")
-    return chosen, lines
+    lines.append(f"Chosen:     {' '.join(shown)}; --small=0 or --cfg={flags.cfg} trains the full width")
+    return lines
 
 
 def _describe_time(flags: Flags, dataset: DatasetInfo, device: torch.device, operations_per_sec: float) -> str:
-    settings = TrainingSettings(**resolve(flags, dataset)[1])
+    settings = TrainingSettings(**resolve(flags, dataset))
     rehearsal = rehearsed(settings, dataset, device)
     if rehearsal is None:
         return "unknown"

@@ -13,8 +13,9 @@ from dnnlib.util import UserError
 from torch_utils.device import choose_device
 from training.data.layout import UnequalImagesError
 from training.run import preflight
-from training.run.choice import choose_for_cpu
+from training.run.choice import choose_for_cpu, describe_choice
 from training.run.dataset_info import DatasetInfo, inspect_dataset
+from training.run.description import describe_flags
 from training.run.flags import Flags
 from training.run.folder import make_run_dir
 from training.run.latest import LATEST, find_network, require_network
@@ -119,28 +120,33 @@ def _is_prepared(data: str, photographs: PhotographFlags, use_labels: bool) -> b
 
 
 def _resolve(flags: Flags, dataset: DatasetInfo, outdir: Path) -> tuple[str, dict[str, Any], str]:
-    """Return the description for the name of the run folder, the arguments of the training loop, and their summary."""
+    """Check the flags, and print what is chosen for a CPU.
+
+    Returns:
+        Description for the name of the run folder, arguments of the training loop, and their summary.
+    """
     device = choose_device(flags.device)
     try:
-        _check_as_given(resolve(flags, dataset)[1], dataset)
-        flags, lines = choose_for_cpu(flags, dataset, device)
-        print("".join(f"{line}\n" for line in lines), end="")
-        description, kwargs = resolve(flags, dataset)
-        check_options(kwargs, preflight.INVALID_FLAGS)
-        return description, kwargs, preflight.describe_run(TrainingSettings(**kwargs), dataset, outdir, device)
+        chosen = choose_for_cpu(flags, device)
+        kwargs, description = resolve(chosen, dataset), describe_flags(chosen, dataset)
+        settings = _checked(kwargs, dataset)
+        for line in describe_choice(flags, chosen, dataset, device):
+            print(line)
+        return description, kwargs, preflight.describe_run(settings, dataset, outdir, device)
     except ArithmeticError as error:
         raise UserError(f"{preflight.INVALID_FLAGS}: {error}; is a number such as --kimg or --tick extreme?") from error
     except ValueError as error:
         raise UserError(str(error)) from error
 
 
-def _check_as_given(kwargs: dict[str, Any], dataset: DatasetInfo) -> None:
-    """Refuse what can be refused at once: the estimates that follow may take a minute."""
+def _checked(kwargs: dict[str, Any], dataset: DatasetInfo) -> TrainingSettings:
+    """Refuse what can be refused at once, before estimates that may take a minute."""
     check_options(kwargs, preflight.INVALID_FLAGS)
     settings = TrainingSettings(**kwargs)
     preflight.check_metric_set(settings, dataset.label_dim)
     preflight.check_networks(settings, dataset)
     preflight.check_frozen_layers(settings, dataset)
+    return settings
 
 
 def _find_snapshot(resume: str) -> str:

@@ -24,8 +24,9 @@ from training.run.registry import (
     configurations,
     extensions,
     setting_values,
+    used_extensions,
 )
-from training.run.time_plan import UNLIMITED_KIMG, ticks_per_snapshot, time_name
+from training.run.time_plan import UNLIMITED_KIMG, ticks_per_snapshot
 
 CHANNELS_AT_FULL_WIDTH = 32768
 """channel_base of StyleGAN2's own configuration."""
@@ -47,17 +48,12 @@ NO_RESUME = "noresume"
 """The value of ``--resume`` for none."""
 
 
-def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
-    """Determine all arguments of the training loop.
-
-    Returns:
-        Description for the name of the run folder, and the arguments as JSON values.
+def resolve(flags: Flags, dataset: DatasetInfo) -> dict[str, Any]:
+    """Determine all arguments of the training loop, as JSON values.
 
     Raises:
         ValueError: Flags contradict each other or the dataset; the text names them.
     """
-    if flags.desc is not None and (not flags.desc.isprintable() or "/" in flags.desc):
-        raise ValueError(f"--desc={flags.desc[:100]!a} is part of a folder name: use printable characters without /")
     if flags.cfg not in configurations():
         raise ValueError(f"--cfg must be one of {', '.join(configurations())}, got {flags.cfg!r}")
     configuration = configurations()[flags.cfg]
@@ -94,13 +90,13 @@ def resolve(flags: Flags, dataset: DatasetInfo) -> tuple[str, dict[str, Any]]:
         kwargs["resume_pkl"] = RESUME_SOURCES.get(flags.resume) or _absolute_if_file(flags.resume)
         kwargs["ada_kimg"] = 100  # so that p catches up with a trained D
         kwargs["ema_rampup"] = None
-    options: list[Configuration | ExtensionOption] = [configuration, *_used_extensions(flags)]
+    options: list[Configuration | ExtensionOption] = [configuration, *used_extensions(flags.settings)]
     for option in options:
         if option.complete is not None:
             option.complete(kwargs)
         if option.check is not None:
             option.check(kwargs)
-    return _describe(flags, dataset), kwargs
+    return kwargs
 
 
 CHANGES: dict[str, Callable[[Any, Mapping[str, Any]], dict[str, Any]]] = {
@@ -350,14 +346,10 @@ def _refuse_unused_settings(flags: Flags, configuration: Configuration) -> None:
             raise ValueError(f"{flag_name(name)} has no effect with {given}; it belongs to {', '.join(users)}")
 
 
-def _used_extensions(flags: Flags) -> list[ExtensionOption]:
-    return [option for option in extensions().values() if option.is_used(flags.settings)]
-
-
 def _extension_kwargs(flags: Flags) -> dict[str, Any]:
     used = [
         {"class_name": option.class_name, **setting_values(option.settings_class, flags.settings)}
-        for option in _used_extensions(flags)
+        for option in used_extensions(flags.settings)
     ]
     return {"extension_kwargs": used} if used else {}
 
@@ -391,30 +383,3 @@ def _augment_kwargs(flags: Flags) -> dict[str, Any]:
     else:
         kwargs["augment_p"] = flags.p
     return kwargs
-
-
-def _describe(flags: Flags, dataset: DatasetInfo) -> str:
-    """Return what follows the number in the name of the run folder."""
-    parts = [dataset.name]
-    parts += ["cond"] * flags.cond
-    parts += [f"subset{flags.subset}"] * (flags.subset is not None)
-    parts += ["mirror"] * flags.mirror
-    parts += [f"{flags.cfg}{flags.gpus if flags.cfg == 'auto' else ''}"]
-    parts += ["small"] * flags.small
-    parts += [f"gamma{flags.gamma:g}"] if flags.gamma is not None else []
-    parts += [f"kimg{flags.kimg}"] if flags.kimg is not None else []
-    parts += [time_name(flags.time)] if flags.time is not None else []
-    parts += [f"batch{flags.batch}"] if flags.batch is not None else []
-    default_aug = configurations()[flags.cfg].aug
-    parts += [str(flags.aug)] if flags.aug != default_aug or "aug" in flags.explicit else []
-    parts += [option.name for option in _used_extensions(flags)]
-    parts += [f"p{flags.p:g}"] if flags.p is not None else []
-    parts += [f"target{flags.target:g}"] if flags.target is not None else []
-    parts += [flags.augpipe] if flags.augpipe is not None else []
-    if flags.resume is not None:
-        known = flags.resume == NO_RESUME or flags.resume in RESUME_SOURCES
-        parts += [f"{'' if flags.resume == NO_RESUME else 'resume'}{flags.resume if known else 'custom'}"]
-    parts += [f"freezed{flags.freezed}"] if flags.freezed is not None else []
-    parts += [flags.precision] if flags.precision not in (None, "fp16") else []
-    parts += [flags.desc] if flags.desc else []
-    return "-".join(parts)

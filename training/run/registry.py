@@ -166,6 +166,11 @@ def extensions() -> dict[str, ExtensionOption]:
     return _by_name("", _found("extensions"))
 
 
+def used_extensions(given: Mapping[str, Any]) -> list[ExtensionOption]:
+    """Return the extensions that the settings on the command line switch on."""
+    return [option for option in extensions().values() if option.is_used(given)]
+
+
 def _by_name(flag: str, options: Iterable[tuple[str, Option]]) -> dict[str, Option]:
     found: dict[str, Option] = {}
     origins: dict[str, str] = {}

@@ -1,6 +1,7 @@
 import pytest
 
 from training.run.dataset_info import DatasetInfo
+from training.run.description import describe_flags
 from training.run.options import Flags, resolve
 from training.run.registry import augmentations, configurations, extensions
 from training.run.roles import check_class_names
@@ -10,7 +11,7 @@ METHODS = ("insgen", "projected", "projected-fastgan")
 
 
 def options_of(dataset=IMAGES, **flags):
-    return resolve(Flags(data="", **flags), dataset)[1]
+    return resolve(Flags(data="", **flags), dataset)
 
 
 def test_everything_is_found():
@@ -158,4 +159,4 @@ def test_small_configurations_draw_no_noise():
     assert options_of(small=True)["G_kwargs"]["synthesis_kwargs"]["use_noise"] is False
     assert "use_noise" not in options_of(small=True, noise=True)["G_kwargs"]["synthesis_kwargs"]
     assert options_of(small=True, cfg="projected-fastgan")["G_kwargs"]["use_noise"] is False
-    assert resolve(Flags(data="", small=True), IMAGES)[0] == "images-auto1-small"
+    assert describe_flags(Flags(data="", small=True), IMAGES) == "images-auto1-small"

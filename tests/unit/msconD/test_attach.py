@@ -33,7 +33,7 @@ MODULES = [path for path in (REPOSITORY / "msconD").glob("*.py") if path.name no
 
 
 def options(**flags: Any) -> dict[str, Any]:
-    return copy.deepcopy(resolve(Flags(data="photos.zip", **flags), DATASET)[1])
+    return copy.deepcopy(resolve(Flags(data="photos.zip", **flags), DATASET))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)

@@ -27,7 +27,7 @@ DEFAULTS = dataclasses.asdict(DiscriminatorSettings()) | dataclasses.asdict(Loss
 
 
 def options(**flags: Any) -> dict[str, Any]:
-    return resolve(Flags(data="photos.zip", **flags), DATASET)[1]
+    return resolve(Flags(data="photos.zip", **flags), DATASET)
 
 
 def parse(name: str, text: str) -> Any:

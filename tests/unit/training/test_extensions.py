@@ -13,6 +13,7 @@ from tests.training_runs import assert_same_outcome, make_trainer, tiny_options,
 from training.extensions import Extension, Participant
 from training.run import registry
 from training.run.dataset_info import DatasetInfo
+from training.run.description import describe_flags
 from training.run.options import Flags, resolve
 from training.run.roles import check_class_names
 
@@ -44,11 +45,12 @@ def test_the_example_has_a_flag(mymethod):
     assert "logit_decay" in train.method_settings()
     assert train.setting_headings()["logit_decay"] == "Options for any --cfg"
     info = DatasetInfo("data", 32, 100, has_labels=False)
-    description, kwargs = resolve(Flags(data="", settings={"logit_decay": 0.5}), info)
+    flags = Flags(data="", settings={"logit_decay": 0.5})
+    description, kwargs = describe_flags(flags, info), resolve(flags, info)
     assert description.endswith("-logit_decay")
     assert kwargs["extension_kwargs"] == [{"class_name": "mymethod.extension.LogitDecay", "logit_decay": 0.5}]
     check_class_names({**kwargs, "training_set_kwargs": kwargs["training_set_kwargs"]}, "options", is_trusted=False)
-    assert "extension_kwargs" not in resolve(Flags(data="", settings={"logit_decay": 0.0}), info)[1], "its default"
+    assert "extension_kwargs" not in resolve(Flags(data="", settings={"logit_decay": 0.0}), info), "its default"
 
 
 @pytest.mark.parametrize("cfg", ["auto", *(pytest.param(cfg, marks=pytest.mark.slow) for cfg in ("msconD", "insgen"))])

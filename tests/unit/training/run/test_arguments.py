@@ -13,7 +13,7 @@ IN_USE = {"lecam": 0.5, "apa": True, "san": False}
 
 
 def stored(**flags):
-    _description, kwargs = resolve(Flags(data="cats.zip", **flags), DatasetInfo("cats", 64, 8, True))
+    kwargs = resolve(Flags(data="cats.zip", **flags), DatasetInfo("cats", 64, 8, True))
     return json.loads(json.dumps(kwargs))
 
 

@@ -2,12 +2,18 @@ import pytest
 import torch
 
 from training.run import choice
-from training.run.choice import choose_for_cpu
+from training.run.choice import choose_for_cpu, describe_choice
 from training.run.dataset_info import DatasetInfo
 from training.run.options import Flags, resolve
 
 DATASET = DatasetInfo("cats", 32, 500, has_labels=False)
 CPU = torch.device("cpu")
+
+
+def choose(flags):
+    """The flags that are chosen on a CPU, and the lines about them."""
+    chosen = choose_for_cpu(flags, CPU)
+    return chosen, describe_choice(flags, chosen, DATASET, CPU)
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +23,7 @@ def _known_machine(monkeypatch):
 
 
 def test_without_a_gpu_and_a_choice_it_is_small():
-    flags, lines = choose_for_cpu(Flags(data=""), DATASET, CPU)
+    flags, lines = choose(Flags(data=""))
     assert (flags.small, flags.snap, flags.metrics) == (True, 5, ())
     # 3.2e11 operations for 32 images (or 16) at a quarter of 1e11 per second: 400 (800) s per kimg
     assert lines[1:] == [
@@ -30,33 +36,33 @@ def test_without_a_gpu_and_a_choice_it_is_small():
 @pytest.mark.parametrize("name", sorted(choice.CHOOSING))
 def test_a_choice_of_the_user_stays(name):
     flags = Flags(data="", explicit=frozenset({name}))
-    assert choose_for_cpu(flags, DATASET, CPU) == (flags, [])
+    assert choose(flags) == (flags, [])
 
 
 def test_a_gpu_trains_the_full_width():
     flags = Flags(data="")
-    assert choose_for_cpu(flags, DATASET, torch.device("cuda")) == (flags, [])
+    assert choose_for_cpu(flags, torch.device("cuda")) is flags
 
 
 @pytest.mark.parametrize(("name", "snap"), [("snap", 50), ("tick", 50), ("kimg", 5)])
 def test_snapshots_are_the_users_too(name, snap):
-    flags, lines = choose_for_cpu(Flags(data="", explicit=frozenset({name})), DATASET, CPU)
+    flags, lines = choose(Flags(data="", explicit=frozenset({name})))
     assert flags.snap == snap
     assert ("--snap" in lines[-1]) == (snap == 5)
 
 
 @pytest.mark.parametrize("name", sorted(choice.SCORING))
 def test_scores_that_were_asked_for_stay(name):
-    flags, lines = choose_for_cpu(Flags(data="", metrics=("a",), explicit=frozenset({name})), DATASET, CPU)
+    flags, lines = choose(Flags(data="", metrics=("a",), explicit=frozenset({name})))
     assert flags.metrics == ("a",)
     assert "--metrics" not in lines[-1]
 
 
 def test_a_given_time():
-    flags, lines = choose_for_cpu(Flags(data="", time=3600, explicit=frozenset({"time"})), DATASET, CPU)
+    flags, lines = choose(Flags(data="", time=3600, explicit=frozenset({"time"})))
     assert lines[1] == "  --cfg=auto:             about 9 kimg in 1h 00m 00s"
-    assert resolve(flags, DATASET)[1]["network_snapshot_ticks"] == 5
-    _flags, lines = choose_for_cpu(Flags(data="", time=3600e3, explicit=frozenset({"time"})), DATASET, CPU)
+    assert resolve(flags, DATASET)["network_snapshot_ticks"] == 5
+    _flags, lines = choose(Flags(data="", time=3600e3, explicit=frozenset({"time"})))
     assert lines[1] == "  --cfg=auto:             about 9000 kimg in 41d 16h 00m"
 
 

@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 def constructed(**flags):
     flags = {"cbase": 64, "cmax": 16, "map_depth": 1, "batch": 4, "metrics": (), **flags}
-    settings = TrainingSettings(**resolve(Flags(data="x", cond=True, **flags), DatasetInfo("x", 16, 24, True))[1])
+    settings = TrainingSettings(**resolve(Flags(data="x", cond=True, **flags), DatasetInfo("x", 16, 24, True)))
     networks = construct_networks(settings, SHAPE, CPU)
     return settings, networks
 

@@ -29,7 +29,7 @@ MEASURED = [
 
 def run_of(resolution=32, **flags):
     dataset = DatasetInfo("cats", resolution, 500, has_labels=False)
-    return TrainingSettings(**resolve(Flags(data="", **flags), dataset)[1]), dataset
+    return TrainingSettings(**resolve(Flags(data="", **flags), dataset)), dataset
 
 
 @pytest.mark.slow

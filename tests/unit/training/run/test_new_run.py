@@ -63,7 +63,7 @@ def test_a_detector_that_does_not_exist(tmp_path, data, detector, said):
 
 
 def test_images_that_are_too_small_are_refused_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(new_run, "choose_for_cpu", lambda *args: pytest.fail("estimates"))
+    monkeypatch.setattr(new_run, "describe_choice", lambda *args: pytest.fail("estimates"))
     data = write_folder(tmp_path / "icons", images(3, size=(4, 4)))
     with pytest.raises(UserError, match="images of 4 px are too small: training needs 8 or more"):
         prepare_run(request(tmp_path, {"data": str(data)}))
@@ -126,7 +126,7 @@ def test_a_typo_is_told_before_photographs_are_prepared(tmp_path, photos, flags,
 def test_images_for_metrics_are_opened_before_anything_is_estimated(tmp_path, data, monkeypatch):
     flags = {"data": str(data), "metrics": ("fid50k",), "metricdata": str(tmp_path / "wide.zip")}
     write_dataset(tmp_path / "wide.zip", resolution=32)
-    monkeypatch.setattr(new_run, "choose_for_cpu", None)  # must not be called
+    monkeypatch.setattr(new_run, "describe_choice", None)  # must not be called
     with pytest.raises(UserError, match=r"^--metricdata: .* asked for resolution 16"):
         prepare_run(request(tmp_path, flags))
 

@@ -21,6 +21,7 @@ import train
 from tests.helpers import GOLDEN_DIR
 from training.run import launch
 from training.run.dataset_info import DatasetInfo
+from training.run.description import describe_flags
 from training.run.options import AUGPIPES, RESUME_SOURCES, Flags, change_options, resolve
 
 GOLDEN = GOLDEN_DIR / "options.json"
@@ -41,7 +42,7 @@ def dataset(resolution: int = 256, has_labels: bool = True) -> DatasetInfo:
 
 
 def options_of(arguments: str, resolution: int = 256) -> Options:
-    return resolve(parse(arguments), dataset(resolution))[1]
+    return resolve(parse(arguments), dataset(resolution))
 
 
 CFGS = ("auto", "stylegan2", "paper256", "paper512", "paper1024", "cifar", "msconD", "msconD-demo", "multiscale")
@@ -148,7 +149,8 @@ def outcome(resolution: int, arguments: str, baselines: dict[str, Options]) -> l
     """Description and options, as a difference from the configuration's baseline; or the message of a refusal."""
     flags = parse(arguments)
     try:
-        description, options = resolve(flags, dataset(resolution))
+        options = resolve(flags, dataset(resolution))
+        description = describe_flags(flags, dataset(resolution))
     except ValueError as error:
         return [str(error)]
     assert json.loads(json.dumps(options)) == options, "they are written as JSON"

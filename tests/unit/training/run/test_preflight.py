@@ -19,7 +19,7 @@ Usage = collections.namedtuple("Usage", "total used free")
 
 def described(tmp_path, resolution=64, device="cpu", **flags):
     dataset = DatasetInfo("cats", resolution, 500, has_labels=False)
-    _description, kwargs = resolve(Flags(data="cats.zip", **flags), dataset)
+    kwargs = resolve(Flags(data="cats.zip", **flags), dataset)
     return describe_run(TrainingSettings(**kwargs), dataset, tmp_path, torch.device(device))
 
 
@@ -30,7 +30,7 @@ def number_before(unit, text):
 @pytest.mark.parametrize("cfg", ["auto", "stylegan2", "cifar", "msconD"])
 def test_parameters_are_counted_without_making_them(cfg):
     dataset = DatasetInfo("cats", 32, 500, has_labels=False)
-    _description, kwargs = resolve(Flags(data="", cfg=cfg, cbase=1024), dataset)
+    kwargs = resolve(Flags(data="", cfg=cfg, cbase=1024), dataset)
     counted = check_networks(TrainingSettings(**kwargs), dataset)
     sizes = {"c_dim": 0, "img_resolution": 32, "img_channels": 3}
     networks = [construct_class_by_name(**kwargs[name], **sizes) for name in ("G_kwargs", "D_kwargs")]
@@ -40,7 +40,7 @@ def test_parameters_are_counted_without_making_them(cfg):
 def test_large_networks_take_no_memory():
     """Parameters of the configuration for 1024 px: 30 M each, which would be 240 MB."""
     dataset = DatasetInfo("faces", 1024, 500, has_labels=False)
-    _description, kwargs = resolve(Flags(data="", cfg="stylegan2"), dataset)
+    kwargs = resolve(Flags(data="", cfg="stylegan2"), dataset)
     before = psutil.Process().memory_info().rss
     assert check_networks(TrainingSettings(**kwargs), dataset) == (30_370_060, 29_012_513)
     assert psutil.Process().memory_info().rss - before < 100e6
@@ -54,7 +54,7 @@ def test_generators_stay_where_they_are(tmp_path):
 
 def test_settings_that_contradict_each_other_are_found():
     dataset = DatasetInfo("cats", 32, 500, has_labels=False)
-    _description, kwargs = resolve(Flags(data="", cfg="msconD", settings={"adv_weights": [1, 2]}), dataset)
+    kwargs = resolve(Flags(data="", cfg="msconD", settings={"adv_weights": [1, 2]}), dataset)
     with pytest.raises(ValueError, match="need 3 weights"):
         check_networks(TrainingSettings(**kwargs), dataset)
 
@@ -100,7 +100,7 @@ def test_a_disk_that_may_run_full(tmp_path, monkeypatch, free, warns):
 
 def test_labels_are_counted():
     dataset = DatasetInfo("cats", 32, 500, has_labels=True, label_dim=7)
-    _description, kwargs = resolve(Flags(data="", cbase=256, cond=True), dataset)
+    kwargs = resolve(Flags(data="", cbase=256, cond=True), dataset)
     with_labels = check_networks(TrainingSettings(**kwargs), dataset)
     kwargs["training_set_kwargs"]["use_labels"] = False
     without = check_networks(TrainingSettings(**kwargs), dataset)
@@ -113,7 +113,7 @@ def test_labels_are_counted():
 )
 def test_images_that_are_too_small(resolution, flags, words):
     dataset = DatasetInfo("icons", resolution, 500, has_labels=False)
-    _description, kwargs = resolve(Flags(data="", cbase=256, **flags), dataset)
+    kwargs = resolve(Flags(data="", cbase=256, **flags), dataset)
     with pytest.raises(ValueError, match=words):
         check_networks(TrainingSettings(**kwargs), dataset)
 
@@ -122,7 +122,7 @@ def test_a_snapshot_to_resume_from_is_tried(tmp_path):
     tiny_snapshot.write(tmp_path / "source.pkl")
     dataset = DatasetInfo("icons", tiny_snapshot.RESOLUTION_PX, 500, has_labels=False)
     flags = Flags(data="", cbase=64, cmax=8, map_depth=2, resume=str(tmp_path / "source.pkl"))
-    _description, kwargs = resolve(flags, dataset)
+    kwargs = resolve(flags, dataset)
     kwargs["G_kwargs"].update(z_dim=8, w_dim=8)
     lines = list(try_transfer(TrainingSettings(**kwargs), dataset, is_trusted=False))
     assert [line.split(":")[1].strip() for line in lines] == ["G", "D", "G_ema"]

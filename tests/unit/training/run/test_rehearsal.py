@@ -15,7 +15,7 @@ DATASET = DatasetInfo("cats", 32, 500, has_labels=False)
 
 def settings(**flags):
     values = {"cbase": 256, "cmax": 16, "map_depth": 1, "batch": 8, "batch_gpu": 4, **flags}
-    return TrainingSettings(**resolve(Flags(data="", **values), DATASET)[1])
+    return TrainingSettings(**resolve(Flags(data="", **values), DATASET))
 
 
 def test_watch_counts_what_is_alive():

@@ -10,7 +10,7 @@ DATASET = DatasetInfo("cats", 64, 500, has_labels=False)
 
 
 def options(**flags):
-    return resolve(Flags(data="cats.zip", **flags), DATASET)[1]
+    return resolve(Flags(data="cats.zip", **flags), DATASET)
 
 
 @pytest.mark.parametrize("cfg", configurations())

@@ -12,8 +12,7 @@ from training.run.stored_options import check_dataset_class, check_options, comp
 
 @pytest.fixture
 def options():
-    _description, kwargs = resolve(Flags(data="cats.zip"), DatasetInfo("cats", 16, 8, False))
-    return kwargs
+    return resolve(Flags(data="cats.zip"), DatasetInfo("cats", 16, 8, False))
 
 
 def check(options, path, value):
