@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from torch_utils import training_stats
+from torch_utils import distributed, training_stats
 from training.extensions import Extension, Logits
 
 
@@ -32,7 +32,7 @@ class SlicingAdversarial(Extension):
 
     def __init__(self, extended_loss: Any, batch_size: int, san: bool) -> None:
         super().__init__(extended_loss, batch_size)
-        self.layers = last_layers(getattr(self.loss.D, "module", self.loss.D))
+        self.layers = last_layers(distributed.unwrapped(self.loss.D))
         self._scores: dict[int, torch.Tensor] = {}
 
     @contextmanager

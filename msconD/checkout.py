@@ -71,15 +71,19 @@ def missing_part(checkout: Path) -> str | None:
 
 
 def signatures(source: bytes) -> dict[str, list[str]]:
-    """Return the arguments of functions and methods by name, such as ``Class.method``.
+    """Return the arguments of functions and methods, inherited ones too, by name, such as ``Class.method``.
 
     Raises:
         SyntaxError: ``source`` is not valid Python.
         ValueError: It contains null bytes.
     """
-    found = {}
+    found: dict[str, list[str]] = {}
     for node in ast.parse(source).body:
         prefix = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
+        for base in node.bases if isinstance(node, ast.ClassDef) else ():
+            owner = f"{ast.unparse(base)}."
+            methods = [name for name in found if name.startswith(owner)]
+            found.update({prefix + name.removeprefix(owner): found[name] for name in methods})
         for function in node.body if isinstance(node, ast.ClassDef) else [node]:
             if isinstance(function, ast.FunctionDef):
                 arguments = function.args

@@ -214,6 +214,11 @@ def parallel(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     return wrapped
 
 
+def unwrapped(module: torch.nn.Module) -> Any:
+    """Return the module that `parallel` has wrapped; one that it has left alone is returned as it is."""
+    return getattr(module, "module", module)
+
+
 def launch(fn: Callable[[World, str], None], num_processes: int) -> None:
     """Run ``fn(world, init_method)`` in ``num_processes`` new processes on this machine, or in this one if that is 1.
 

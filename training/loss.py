@@ -86,7 +86,22 @@ class Loss(Participant):
             gen_c: Labels to generate ``[N, c_dim]``.
             sync: Average gradients over processes: True in the last round of a batch.
             gain: Scale of every term: the interval of a lazily applied phase.
+
+        Raises:
+            ValueError: ``phase`` is not one of `PHASES`.
         """
+        if phase not in PHASES:
+            raise ValueError(f"phase must be one of {', '.join(PHASES)}, got {phase!r}")
+        train = self.train_generator if phase.startswith("G") else self.train_discriminator
+        main, reg = phase.endswith(("main", "both")), phase.endswith(("reg", "both"))
+        train(Round(real_img, real_c, gen_z, gen_c), sync, gain, main, reg)
+
+    def train_generator(self, inputs: Round, sync: bool, gain: float, main: bool, reg: bool) -> None:
+        """Add the gradients of G's main term if ``main``, and of its regularization if ``reg``."""
+        raise NotImplementedError
+
+    def train_discriminator(self, inputs: Round, sync: bool, gain: float, main: bool, reg: bool) -> None:
+        """Add the gradients of D's main terms if ``main``, and of its regularization if ``reg``."""
         raise NotImplementedError
 
     def augment(self, img: torch.Tensor) -> torch.Tensor:
@@ -118,8 +133,9 @@ class Loss(Participant):
         self.report_heads(kind, self.heads(output))
 
     def report_heads(self, kind: str, logits: Logits) -> None:
-        """Report logits of 'real' or 'fake' images."""
-        report_logits(kind, logits[1])
+        """Report logits of 'real' or 'fake' images, and their signs; those of real ones control ADA."""
+        training_stats.report(f"Loss/scores/{kind}", logits[1])
+        training_stats.report(f"Loss/signs/{kind}", logits[1].sign())
 
     def replacement(self) -> Extension | None:
         """Return the extension that replaces the adversarial loss, if there is one."""
@@ -210,45 +226,27 @@ class StyleGAN2Loss(Loss):
         with misc.ddp_sync(self.D, sync):
             return self.D(img, c)
 
-    def accumulate_gradients(
-        self,
-        phase: str,
-        real_img: torch.Tensor,
-        real_c: torch.Tensor,
-        gen_z: torch.Tensor,
-        gen_c: torch.Tensor,
-        sync: bool,
-        gain: float,
-    ) -> None:
-        """Accumulate gradients as described in `Loss`; a regularizer whose weight is 0 costs nothing.
-
-        Raises:
-            ValueError: ``phase`` is not one of `PHASES`.
-        """
-        if phase not in PHASES:
-            raise ValueError(f"phase must be one of {', '.join(PHASES)}, got {phase!r}")
-        main = phase.endswith(("main", "both"))
-        reg = phase.endswith(("reg", "both"))
+    def train_generator(self, inputs: Round, sync: bool, gain: float, main: bool, reg: bool) -> None:
+        """As in `Loss`; a path-length penalty whose weight is 0 costs nothing."""
+        reg = reg and self.pl_weight != 0
         replacement = self.replacement()
-        inputs = Round(real_img, real_c, gen_z, gen_c)
-        if phase.startswith("G"):
-            reg = reg and self.pl_weight != 0
-            if main and replacement is not None:
-                replacement.train_generator(inputs, sync and not reg, gain)
-            elif main:
-                self._generator_main(inputs, sync and not reg, gain)
-            if reg:
-                self._generator_reg(inputs, sync, gain)
-        else:
-            reg = reg and self.r1_gamma != 0
-            if replacement is not None:
-                replacement.train_discriminator(inputs, sync, gain, main, reg)
-            elif main:
-                # These gradients are averaged over processes together with those of the real images.
-                fake_loss = self._discriminator_fake(inputs, gain)
-                self._discriminator_real(inputs, sync, gain, fake_loss, reg)
-            elif reg:
-                self._discriminator_real(inputs, sync, gain, None, reg)
+        if main and replacement is not None:
+            replacement.train_generator(inputs, sync and not reg, gain)
+        elif main:
+            self._generator_main(inputs, sync and not reg, gain)
+        if reg:
+            self._generator_reg(inputs, sync, gain)
+
+    def train_discriminator(self, inputs: Round, sync: bool, gain: float, main: bool, reg: bool) -> None:
+        """As in `Loss`; R1 whose weight is 0 costs nothing."""
+        reg = reg and self.r1_gamma != 0
+        replacement = self.replacement()
+        if replacement is not None:
+            replacement.train_discriminator(inputs, sync, gain, main, reg)
+        elif main or reg:
+            # These gradients are averaged over processes together with those of the real images.
+            fake_loss = self._discriminator_fake(inputs, gain) if main else None
+            self._discriminator_real(inputs, sync, gain, fake_loss, reg)
 
     def _generator_main(self, inputs: Round, sync: bool, gain: float) -> None:
         img, _ws = self.run_G(inputs.gen_z, inputs.gen_c, sync)
@@ -304,9 +302,3 @@ class StyleGAN2Loss(Loss):
 def backward(loss: torch.Tensor, gain: float) -> None:
     """Accumulate the gradients of the mean of per-image values times ``gain``."""
     (loss.mean() * gain).backward()
-
-
-def report_logits(kind: str, logits: torch.Tensor) -> None:
-    """Report logits and their signs; those of real images control adaptive augmentation."""
-    training_stats.report(f"Loss/scores/{kind}", logits)
-    training_stats.report(f"Loss/signs/{kind}", logits.sign())

@@ -56,7 +56,7 @@ class InsGenLoss(StyleGAN2Loss):
         own = {setting.name for setting in fields(InsGenSettings)} & kwargs.keys()
         self.settings = InsGenSettings(**{name: kwargs.pop(name) for name in own})
         super().__init__(device, G_mapping, G_synthesis, D, augment_pipe, **kwargs)
-        unwrapped: Any = getattr(D, "module", D)
+        unwrapped = distributed.unwrapped(D)
         width = unwrapped.b4.fc.weight.shape[0]
         sizes = {"DHead": self.settings.rqs, "GHead": self.settings.fqs}
         self.D_ema = copy.deepcopy(unwrapped).requires_grad_(False)
@@ -75,7 +75,7 @@ class InsGenLoss(StyleGAN2Loss):
         """Move the momentum copies."""
         for head in self.head_of.values():
             head.move_momentum(self.settings.insgen_momentum)
-        online = getattr(self.D, "module", self.D)
+        online = distributed.unwrapped(self.D)
         weight = 1 - self.settings.insgen_momentum
         torch._foreach_lerp_(list(self.D_ema.parameters()), [p.detach() for p in online.parameters()], weight)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch.nn.functional import relu
 
-from torch_utils import misc, training_stats
+from torch_utils import distributed, misc, training_stats
 from training.extensions import Logits
-from training.loss import PHASES, Loss, backward
+from training.loss import Loss, backward
 from training.round import Round
 
 
@@ -35,8 +33,7 @@ class ProjectedLoss(Loss):
     ) -> None:
         self.device, self.augment_pipe = device, augment_pipe
         self.G_mapping, self.G_synthesis, self.D = G_mapping, G_synthesis, D
-        unwrapped: Any = getattr(D, "module", D)
-        unwrapped.features.pyramid.load_pretrained()
+        distributed.unwrapped(D).features.pyramid.load_pretrained()
 
     def heads(self, output: torch.Tensor) -> Logits:
         """Return the logits, [N, M]."""
@@ -62,32 +59,10 @@ class ProjectedLoss(Loss):
             logits: torch.Tensor = self.D(img, c)
         return logits
 
-    def accumulate_gradients(
-        self,
-        phase: str,
-        real_img: torch.Tensor,
-        real_c: torch.Tensor,
-        gen_z: torch.Tensor,
-        gen_c: torch.Tensor,
-        sync: bool,
-        gain: float,
-    ) -> None:
-        """As described in `Loss`; there is nothing to regularize.
-
-        Raises:
-            ValueError: ``phase`` is not one of `training.loss.PHASES`.
-        """
-        if phase not in PHASES:
-            raise ValueError(f"phase must be one of {', '.join(PHASES)}, got {phase!r}")
-        if phase.endswith("reg"):
+    def train_generator(self, inputs: Round, sync: bool, gain: float, main: bool, reg: bool) -> None:
+        """As in `Loss`; there is nothing to regularize."""
+        if not main:
             return
-        inputs = Round(real_img, real_c, gen_z, gen_c)
-        if phase.startswith("G"):
-            self._train_generator(inputs, sync, gain)
-        else:
-            self._train_discriminator(inputs, sync, gain)
-
-    def _train_generator(self, inputs: Round, sync: bool, gain: float) -> None:
         img, _ws = self.run_G(inputs.gen_z, inputs.gen_c, sync)
         logits = self.run_D(img, inputs.gen_c, sync=False)
         self.report_output("fake", logits)
@@ -95,8 +70,10 @@ class ProjectedLoss(Loss):
         training_stats.report("Loss/G/loss", loss)
         backward(loss + self.additional_terms("generated", logits, img, inputs.gen_c, inputs.gen_z), gain)
 
-    def _train_discriminator(self, inputs: Round, sync: bool, gain: float) -> None:
-        """Pass generated and real images separately: batch normalization sees one kind at a time."""
+    def train_discriminator(self, inputs: Round, sync: bool, gain: float, main: bool, reg: bool) -> None:
+        """As in `Loss`; generated and real images pass D separately: batch normalization sees one kind at a time."""
+        if not main:
+            return
         with torch.no_grad():
             fake_img, _ws = self.run_G(inputs.gen_z, inputs.gen_c, sync=False, is_for_D=True)
         fake = self.run_D(fake_img, inputs.gen_c, sync=False)

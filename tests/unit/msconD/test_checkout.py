@@ -104,3 +104,11 @@ def test_further_arguments_of_others_do_no_harm(checkout: Path) -> None:
 def test_decorated_and_keyword_only_arguments_count() -> None:
     text = b"@decorator\nclass A:\n    @other\n    def f(self, a, /, b, *c, d, **e): pass\n"
     assert signatures(text) == {"A.f": ["self", "a", "b", "d", "c", "e"]}
+
+
+def test_inherited_methods_count_unless_they_are_overridden() -> None:
+    text = b"class A:\n    def f(self, a): pass\n    def g(self, a): pass\nclass B(A):\n    def g(self): pass\n"
+    assert {name: found for name, found in signatures(text).items() if name[0] == "B"} == {
+        "B.f": ["self", "a"],
+        "B.g": ["self"],
+    }

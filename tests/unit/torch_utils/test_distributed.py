@@ -72,6 +72,7 @@ def parallel(world):
     module = torch.nn.Linear(2, 1).requires_grad_(False)
     torch.nn.init.ones_(module.weight)
     wrapped = distributed.parallel(module, CPU)
+    assert distributed.unwrapped(wrapped) is distributed.unwrapped(module) is module
     requires_grad = module.weight.requires_grad
     module.requires_grad_(True)
     wrapped(torch.full([1, 2], world.rank + 1.0)).sum().backward()
