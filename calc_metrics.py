@@ -32,8 +32,8 @@ from training.snapshots.settings import check_dataset_settings
 
 
 @dataclass
-class _Job:
-    """The work, the same for every process.
+class _Evaluation:
+    """What to evaluate, the same for every process.
 
     Attributes:
         metrics: Names of the metrics.
@@ -160,11 +160,11 @@ def calc_metrics(
     """  # noqa: D301 -- in a raw string click would not see its mark
     options: dict[str, Any] = {"seed": seed, "batch_size": batch, "cache": cache, "detector_folder": detectors}
     options["object_detector"] = object_detector
-    job = _Job(metrics, options, device_name, verbose)
+    evaluation = _Evaluation(metrics, options, device_name, verbose)
     if (network is None) == (data2 is None):
         raise click.UsageError("give either --network or --data2")
     if network is not None:
-        _add_network(job, network, data, mirror, trust_pickle)
+        _add_network(evaluation, network, data, mirror, trust_pickle)
     elif data is None:
         raise click.UsageError("--data2 needs --data, the images to compare with")
     else:
@@ -175,17 +175,19 @@ def calc_metrics(
     world = world_from_env()
     if world is None:
         check_num_processes(device_name, gpus)
-        launch(functools.partial(_run, job), gpus)
+        launch(functools.partial(_run, evaluation), gpus)
         return
     try:
-        _run(job, world, "env://")
+        _run(evaluation, world, "env://")
     finally:
         leave_world()
 
 
-def _add_network(job: _Job, network: str, data: str | None, mirror: bool | None, trust_pickle: bool) -> None:
-    """Add the network and its real images to the job."""
-    G, training_set_kwargs = load_network(network, trust_pickle, job.verbose)
+def _add_network(
+    evaluation: _Evaluation, network: str, data: str | None, mirror: bool | None, trust_pickle: bool
+) -> None:
+    """Add the network and its real images to the evaluation."""
+    G, training_set_kwargs = load_network(network, trust_pickle, evaluation.verbose)
     if data is None:
         dataset_kwargs = _training_set(network, training_set_kwargs, trust_pickle)
     else:
@@ -197,10 +199,10 @@ def _add_network(job: _Job, network: str, data: str | None, mirror: bool | None,
         with open_dataset(dataset_kwargs) as dataset:
             check_labels(G.c_dim, dataset)  # before the features of real images are computed
     pretrained_D = pretrained_part_of_D(network, trust_pickle)
-    job.options.update(G=G, dataset_kwargs=dataset_kwargs, pretrained_D=pretrained_D)
-    job.network = network
+    evaluation.options.update(G=G, dataset_kwargs=dataset_kwargs, pretrained_D=pretrained_D)
+    evaluation.network = network
     if Path(network).absolute().with_name(OPTIONS_FILE).is_file():
-        job.run_dir = Path(network).absolute().parent
+        evaluation.run_dir = Path(network).absolute().parent
 
 
 def _training_set(network: str, training_set_kwargs: dict[str, Any] | None, is_trusted: bool) -> EasyDict:
@@ -231,42 +233,42 @@ def _image_folder(path: str, **kwargs: Any) -> EasyDict:
     return EasyDict(class_name=DATASET, path=path, **kwargs)
 
 
-def _check_weights(job: _Job, world: World) -> None:
+def _check_weights(evaluation: _Evaluation, world: World) -> None:
     """Find missing weights before the work begins; one process looks for them, because it may download."""
     names = ("detector_folder", "object_detector", "dataset_kwargs")
-    arguments = {name: job.options[name] for name in names}
-    missing = metric_main.missing_weights(job.metrics, **arguments) if world.rank == 0 else {}
+    arguments = {name: evaluation.options[name] for name in names}
+    missing = metric_main.missing_weights(evaluation.metrics, **arguments) if world.rank == 0 else {}
     for metric, reason in from_rank0(missing).items():
         raise UserError(f"{metric}: {reason}")
 
 
-def _run(job: _Job, world: World, init_method: str) -> None:
-    device = choose_device(job.device_name, world.world_size, world.local_rank)
+def _run(evaluation: _Evaluation, world: World, init_method: str) -> None:
+    device = choose_device(evaluation.device_name, world.world_size, world.local_rank)
     if device.type == "cpu":
         keep_freed_memory()
     init_world(world.rank, world.world_size, device, init_method)
-    _check_weights(job, world)
+    _check_weights(evaluation, world)
     torch.backends.cudnn.allow_tf32 = False  # published values are float32
-    for metric in job.metrics:
+    for metric in evaluation.metrics:
         result = metric_main.calc_metric(
             metric,
             num_gpus=world.world_size,
             rank=world.rank,
             device=device,
-            progress=ProgressMonitor(verbose=job.verbose),
-            **job.options,
+            progress=ProgressMonitor(verbose=evaluation.verbose),
+            **evaluation.options,
         )
         if world.rank == 0:
-            metric_main.report_metric(result, job.run_dir, job.network)
+            metric_main.report_metric(result, evaluation.run_dir, evaluation.network)
     if world.rank == 0:
-        _report_files(job)
+        _report_files(evaluation)
 
 
-def _report_files(job: _Job) -> None:
-    if job.run_dir is None:
+def _report_files(evaluation: _Evaluation) -> None:
+    if evaluation.run_dir is None:
         print("Wrote no file, because this is not a snapshot in a run folder: the JSON above is the full record")
     else:
-        files = ", ".join(str(results_file(job.run_dir, metric)) for metric in job.metrics)
+        files = ", ".join(str(results_file(evaluation.run_dir, metric)) for metric in evaluation.metrics)
         print(f"Appended the full record to {files}")
     print(f"Next: compare values only if their protocols agree, see {page('metrics.md')}")
 

@@ -28,7 +28,7 @@ from training.inference.object_figure import check_images, chosen_categories, fi
 from training.inference.projected_w import load_projected_w
 from training.inference.run_video import run_dir_of
 from training.inference.sampling import in_batches, synthesize
-from training.inference.video_command import DrawingJob, write_training_video, write_walks_or_sweep
+from training.inference.video_command import Drawing, write_training_video, write_walks_or_sweep
 from training.inference.video_frames import tile
 from training.inference.video_options import VideoSettings, video_options
 
@@ -140,9 +140,9 @@ def generate_images(
     device = choose_device(device_name)
     is_moving = video is not None or (isinstance(trunc, options.Sweep) and projected_w is None)
     check_boxes(boxes, is_moving)
-    job = DrawingJob(outdir, video, grid, batch, noise_mode, device)
+    drawing = Drawing(outdir, video, grid, batch, noise_mode, device)
     if video is not None and video.is_over_training:
-        video_of_training(job, network, seeds or [], trunc, class_idx, trust_pickle)
+        video_of_training(drawing, network, seeds or [], trunc, class_idx, trust_pickle)
         return
     if projected_w is None and not seeds:
         raise click.UsageError("give --seeds or --projected-w")
@@ -152,16 +152,16 @@ def generate_images(
     latents = choose_latents(G, seeds or [], projected_w, trunc, class_idx, centers, device)
     psi = trunc if projected_w is None else 1.0
     if is_moving:
-        write_walks_or_sweep(job, G, latents, psi)
+        write_walks_or_sweep(drawing, G, latents, psi)
         return
     assert not isinstance(psi, options.Sweep)
-    write_single_images(job, G, latents, psi, boxes, object_detector, detectors)
+    write_single_images(drawing, G, latents, psi, boxes, object_detector, detectors)
     if projected_w is None and len(latents.numbers) > 1 and G.num_ws > 1:
         suggest_mixing(network, outdir, latents.numbers, flags_for_next(G, class_idx, trust_pickle))
 
 
 def write_single_images(
-    job: DrawingJob,
+    drawing: Drawing,
     G: Any,
     latents: Latents,
     psi: float,
@@ -174,18 +174,18 @@ def write_single_images(
     Raises:
         UserError: The images do not fit the grid, or too many are given for --boxes, or its detector cannot be loaded.
     """
-    numbers, outdir = latents.numbers, job.outdir
-    grid_size = None if job.grid is None else fit_grid(job.grid, len(numbers), G.img_resolution)
+    numbers, outdir = latents.numbers, drawing.outdir
+    grid_size = None if drawing.grid is None else fit_grid(drawing.grid, len(numbers), G.img_resolution)
     if boxes is not None:
         check_images(len(numbers), G.img_resolution, G.img_channels)
-    detector = None if boxes is None else load_object_detector(object_detector, job.device, detectors, verbose=True)
+    detector = None if boxes is None else load_object_detector(object_detector, drawing.device, detectors, verbose=True)
     labels = [] if detector is None else chosen_categories(str(boxes), detector)
 
     outdir.mkdir(parents=True, exist_ok=True)
     images = (
         image
-        for part in in_batches(numbers, job.batch)
-        for image in synthesize(G, latents.ws(part, psi), job.noise_mode, noise_seeds=part)
+        for part in in_batches(numbers, drawing.batch)
+        for image in synthesize(G, latents.ws(part, psi), drawing.noise_mode, noise_seeds=part)
     )
     files = [outdir / latents.name.format(number) for number in numbers]
     kept = write_images(images, files, keep=grid_size is not None or detector is not None)
@@ -218,7 +218,7 @@ def suggest_mixing(network: str, outdir: Path, numbers: Sequence[int], flags: li
 
 
 def video_of_training(
-    job: DrawingJob,
+    drawing: Drawing,
     network: str,
     seeds: list[int],
     trunc: float | options.Sweep,
@@ -229,10 +229,10 @@ def video_of_training(
     refuse("has no effect on a video over training, which takes --seeds", "projected_w", "centers")
     choose = None
     if seeds:
-        choose = functools.partial(seed_latents, seeds=seeds, trunc=trunc, class_idx=class_idx, device=job.device)
+        choose = functools.partial(seed_latents, seeds=seeds, trunc=trunc, class_idx=class_idx, device=drawing.device)
     else:
         refuse("has no effect on the grids that a run drew: give --seeds", "grid", "trunc", "class_idx", "noise_mode")
-    write_training_video(job, run_dir_of(network), choose, trunc, trust_pickle)
+    write_training_video(drawing, run_dir_of(network), choose, trunc, trust_pickle)
 
 
 def choose_latents(

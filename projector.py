@@ -196,33 +196,33 @@ def run_projection(
     label = options.choose_label(G, class_idx, device)
     targets, problems = open_targets(target, crop, G)
     features = load_features(detector, device, detectors)
-    job = Results(outdir, targets, is_collection(target), features, distance_name(detector), device)
-    keep_inputs(job.paths(pti is not None), target=target, network=network)
+    results = Results(outdir, targets, is_collection(target), features, distance_name(detector), device)
+    keep_inputs(results.paths(pti is not None), target=target, network=network)
     outdir.mkdir(parents=True, exist_ok=True)
     pixels = [each.pixels for each in targets]
     for number, image in enumerate(pixels):
-        job.write("target", number, image)
+        results.write("target", number, image)
 
     steps = (
         project_many(G, to_tensor(part, device), features, label, num_steps, seed, per_layer=w_plus)
         for part in in_batches(pixels, batch)
     )
     parts = optimize(steps, -(-len(pixels) // batch), num_steps, keeps_trajectories=save_video)
-    trajectories = write_as_they_come(job, G, parts)
+    trajectories = write_as_they_come(results, G, parts)
     ws = torch.stack([trajectory[-1] for trajectory in trajectories]).to(device).expand(-1, G.num_ws, -1)
-    job.tell("proj")
-    job.names.append("projected_w.npz")
+    results.tell("proj")
+    results.names.append("projected_w.npz")
     networks: list[Path | str] = [network]
     if pti is not None:
         settings = Tuning(pti, pti_lr, pti_locality, batch, seed)
-        networks = run_tuning(job, G, network, pixels, ws, label, settings, pti_shared, trust_pickle)
+        networks = run_tuning(results, G, network, pixels, ws, label, settings, pti_shared, trust_pickle)
     if w_plus or pti is not None or is_collection(target):
         asked = {"network": network, "detector": detector, "crop": str(crop), "class": class_idx, "w_plus": w_plus}
         tuned = {"pti": pti, "pti_lr": pti_lr, "pti_locality": pti_locality, "pti_shared": pti_shared}
-        job.write_summary({**asked, **tuned, "num_steps": num_steps, "seed": seed, "batch": batch})
+        results.write_summary({**asked, **tuned, "num_steps": num_steps, "seed": seed, "batch": batch})
     if save_video:
-        job.write_videos(G, trajectories)
-    report(job)
+        results.write_videos(G, trajectories)
+    report(results)
     suggest_drawing(networks, outdir, pti is not None, trust_pickle)
     if problems:
         raise UserError(f"left out {len(problems)} of {len(problems) + len(targets)} targets: {first_few(problems, 3)}")
@@ -236,10 +236,10 @@ def open_targets(path: Path, crop: Crop, G: Any) -> tuple[list[Target], list[str
     return targets, problems
 
 
-def report(job: Results) -> None:
+def report(results: Results) -> None:
     """Print which files were written."""
-    click.echo(f"Wrote {job.listing()} to {job.outdir}")
-    if any(name.endswith(".webp") for name in job.names):
+    click.echo(f"Wrote {results.listing()} to {results.outdir}")
+    if any(name.endswith(".webp") for name in results.names):
         click.echo(why_webp())
 
 
@@ -296,11 +296,11 @@ def optimize(
     click.echo(f"Distance {means[0]:.4f} -> {means[1]:.4f} in {num_steps} steps, {elapsed}")
 
 
-def write_as_they_come(job: Results, G: Any, parts: Iterable[Sequence[torch.Tensor]]) -> list[torch.Tensor]:
+def write_as_they_come(results: Results, G: Any, parts: Iterable[Sequence[torch.Tensor]]) -> list[torch.Tensor]:
     """Write the w and the images of each batch when they are there, so that whoever stops a long projection has them.
 
     Args:
-        job: Where the results go.
+        results: Where the results go.
         G: The generator.
         parts: The w of each target of a batch, ``[steps, 1 or L, w_dim]``.
 
@@ -311,14 +311,14 @@ def write_as_they_come(job: Results, G: Any, parts: Iterable[Sequence[torch.Tens
     for part in parts:
         trajectories += part
         ws = torch.stack([trajectory[-1] for trajectory in trajectories]).expand(-1, G.num_ws, -1)
-        write_atomic(job.outdir / "projected_w.npz", functools.partial(np.savez, w=ws.numpy()))
+        write_atomic(results.outdir / "projected_w.npz", functools.partial(np.savez, w=ws.numpy()))
         for number in range(len(trajectories) - len(part), len(trajectories)):
-            job.add("proj", number, draw(G, ws[number].to(job.device)))
+            results.add("proj", number, draw(G, ws[number].to(results.device)))
     return trajectories
 
 
 def run_tuning(
-    job: Results,
+    results: Results,
     G: Any,
     network: str,
     pixels: Sequence[np.ndarray],
@@ -338,16 +338,16 @@ def run_tuning(
     with progress_bar("tuning", len(parts) * num_tuning_steps(len(ws[parts[0]]), settings), unit="step") as progress:
         for number, part in enumerate(parts):
             tuned = copy.deepcopy(G)
-            for loss in tune(tuned, pixels[part], ws[part], job.features, label, settings):
+            for loss in tune(tuned, pixels[part], ws[part], results.features, label, settings):
                 progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
                 progress.update()
             for each in range(len(ws))[part]:  # first, since a network whose images are not finite fails here
-                job.add("tuned", each, draw(tuned, ws[each]))
-            stem = "tuned" if is_shared else job.name("tuned", number, "")
-            path = save_tuned(tuned, others, job.outdir / stem)
+                results.add("tuned", each, draw(tuned, ws[each]))
+            stem = "tuned" if is_shared else results.name("tuned", number, "")
+            path = save_tuned(tuned, others, results.outdir / stem)
             paths.append(path)
-            job.names.append(path.name)
-    job.tell("tuned")
+            results.names.append(path.name)
+    results.tell("tuned")
     return paths
 
 

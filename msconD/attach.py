@@ -6,7 +6,7 @@
 Nothing in the checkout changes. The script gets ``--cfg=stylegan2``, whose hyperparameters the method keeps, and none
 of the method's flags. When it calls ``training.training_loop.training_loop``, the method's discriminator and loss
 replace its own. Processes that the script starts begin with the module that ``__main__.__spec__`` names, which is this
-one; they find their job in the environment.
+one; they read what to attach from the environment.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from msconD.settings import BASE_CFG, DISCRIMINATOR, LOSS, MAX_BATCH_GPU, VARIAN
 BASE_BATCH = 32
 """Batch size of that configuration in the official code."""
 
-JOB_VARIABLE = "MSCOND_ATTACH"
+ENVIRONMENT_VARIABLE = "MSCOND_ATTACH"
 
 
 @dataclass(frozen=True)
-class Job:
-    """What every process of the run does."""
+class Attachment:
+    """A script of a checkout, and what the method changes in it; the same for every process of the run."""
 
     checkout: str
     script: str
@@ -46,11 +46,11 @@ class Job:
     """Additions to arguments of the training loop, by argument; empty without the method."""
 
 
-def read_arguments(checkout: Path, script: str, arguments: Sequence[str]) -> tuple[Job, list[str]]:
+def read_arguments(checkout: Path, script: str, arguments: Sequence[str]) -> tuple[Attachment, list[str]]:
     """Take the method's flags out of a command line.
 
     Returns:
-        The job, and the remaining arguments for the script.
+        The attachment, and the remaining arguments for the script.
 
     Raises:
         click.ClickException: The checkout, the script or a flag is wrong.
@@ -76,7 +76,7 @@ def read_arguments(checkout: Path, script: str, arguments: Sequence[str]) -> tup
         raise click.ClickException(f"{flag} has no effect without --cfg={' or --cfg='.join(VARIANTS)}")
     elif cfg is not None:
         others.append(f"--cfg={cfg}")
-    return Job(str(checkout.resolve()), script, changes), others
+    return Attachment(str(checkout.resolve()), script, changes), others
 
 
 def setting_types(cfg: str) -> dict[str, click.ParamType]:
@@ -144,7 +144,7 @@ def method_changes(cfg: str, given: dict[str, Any]) -> dict[str, dict[str, Any]]
     }
 
 
-def attach(job: Job) -> list[str]:
+def attach(attachment: Attachment) -> list[str]:
     """Prepare this process to run the checkout: import paths, compatibility shims and, if asked for, the method.
 
     Returns:
@@ -155,11 +155,11 @@ def attach(job: Job) -> list[str]:
     """
     home = str(Path(__file__).parents[1])
     # Whatever the checkout has is imported from there; this package, by processes yet to be started, from here.
-    sys.path[:] = [job.checkout, home, *(path for path in sys.path if path not in (home, job.checkout))]
+    sys.path[:] = [attachment.checkout, home, *(path for path in sys.path if path not in (home, attachment.checkout))]
     messages = apply_shims()
-    if job.changes:
-        wrap_training_loop(job.changes)
-        messages += [f"{name} will have {json.dumps(change)}" for name, change in job.changes.items()]
+    if attachment.changes:
+        wrap_training_loop(attachment.changes)
+        messages += [f"{name} will have {json.dumps(change)}" for name, change in attachment.changes.items()]
     return messages
 
 
@@ -193,7 +193,7 @@ def check_settings(changes: dict[str, dict[str, Any]], arguments: Sequence[str])
     """Try the settings on the script's data and batch before it makes a run folder.
 
     Args:
-        changes: As in `Job`.
+        changes: As in `Attachment`.
         arguments: Arguments of the script. What is wrong with them is left to the script to report.
 
     Raises:
@@ -251,9 +251,9 @@ def run_as_main(path: Path, arguments: Sequence[str]) -> None:
 
 def start_process() -> dict[str, Any]:
     """Prepare a worker process that the script has started, and return the globals of the script."""
-    job = Job(**json.loads(os.environ[JOB_VARIABLE]))
-    attach(job)
-    names = runpy.run_path(str(Path(job.checkout) / job.script), run_name="__mp_main__")
+    attachment = Attachment(**json.loads(os.environ[ENVIRONMENT_VARIABLE]))
+    attach(attachment)
+    names = runpy.run_path(str(Path(attachment.checkout) / attachment.script), run_name="__mp_main__")
     return names | {"__spec__": __spec__}
 
 
@@ -267,16 +267,16 @@ def main(checkout: Path, script: str, arguments: tuple[str, ...]) -> None:
     train.py also accepts --cfg=msconD and --cfg=multiscale with the flags that README.md of this package lists. What
     the code needs and current Python, PyTorch and SciPy no longer have is supplied.
     """
-    job, others = read_arguments(checkout, script, arguments)
+    attachment, others = read_arguments(checkout, script, arguments)
     try:
-        messages = attach(job)
-        if job.changes:
-            check_settings(job.changes, others)
+        messages = attach(attachment)
+        if attachment.changes:
+            check_settings(attachment.changes, others)
     except (ImportError, ValueError) as error:
         raise click.ClickException(f"{checkout}: {error}") from None
     for message in messages:
         click.echo(f"msconD.attach: {message}")
-    os.environ[JOB_VARIABLE] = json.dumps(asdict(job))
+    os.environ[ENVIRONMENT_VARIABLE] = json.dumps(asdict(attachment))
     run_as_main(checkout / script, others)
 
 

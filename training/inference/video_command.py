@@ -24,7 +24,7 @@ from training.inference.video_options import DEFAULT_FRAMES, DEFAULT_HELD_FRAMES
 
 
 @dataclass(frozen=True)
-class DrawingJob:
+class Drawing:
     """Where to write, and how to draw.
 
     Attributes:
@@ -62,25 +62,25 @@ class DrawingJob:
             click.echo(why_webp())
 
 
-def write_walks_or_sweep(job: DrawingJob, G: Any, latents: Latents, trunc: float | Sweep) -> None:
+def write_walks_or_sweep(drawing: Drawing, G: Any, latents: Latents, trunc: float | Sweep) -> None:
     """Write a video of walks, or the latents at increasing psi as a video or a picture.
 
     Raises:
         UserError: The latents do not fit the grid, or it is too large.
     """
     if isinstance(trunc, Sweep):
-        (write_sweep if job.settings is None else write_sweep_video)(job, G, latents, trunc)
+        (write_sweep if drawing.settings is None else write_sweep_video)(drawing, G, latents, trunc)
     else:
-        write_walks(job, G, latents, trunc)
+        write_walks(drawing, G, latents, trunc)
 
 
-def write_walks(job: DrawingJob, G: Any, latents: Latents, psi: float) -> None:
+def write_walks(drawing: Drawing, G: Any, latents: Latents, psi: float) -> None:
     """Write ``walk.mp4``: walks through the latents in their order, one in each cell of the grid."""
-    settings = job.settings
+    settings = drawing.settings
     assert settings is not None
-    if job.grid == "auto":
+    if drawing.grid == "auto":
         raise UserError("--video needs the number of walks: give --grid=COLUMNSxROWS, or leave it out for one walk")
-    columns, rows = job.grid or (1, 1)
+    columns, rows = drawing.grid or (1, 1)
     check_grid(columns, rows, G.img_resolution)
     parts = video_frames.split_walks(latents.numbers, columns * rows)
     num_per_key = settings.frames or DEFAULT_FRAMES
@@ -88,7 +88,7 @@ def write_walks(job: DrawingJob, G: Any, latents: Latents, psi: float) -> None:
         video_frames.walk(keys_of(latents, part, psi), num_per_key, settings.is_loop, settings.easing) for part in parts
     ]
     total = video_frames.num_frames(len(parts[0]), num_per_key, settings.is_loop)
-    job.save(job.draw(G, walks, (columns, rows), [part[0] for part in parts]), total, "walk")
+    drawing.save(drawing.draw(G, walks, (columns, rows), [part[0] for part in parts]), total, "walk")
 
 
 def keys_of(latents: Latents, numbers: Sequence[int], psi: float) -> torch.Tensor:
@@ -96,35 +96,35 @@ def keys_of(latents: Latents, numbers: Sequence[int], psi: float) -> torch.Tenso
     return torch.cat([latents.ws([number], psi) for number in numbers])
 
 
-def write_sweep(job: DrawingJob, G: Any, latents: Latents, trunc: Sweep) -> None:
+def write_sweep(drawing: Drawing, G: Any, latents: Latents, trunc: Sweep) -> None:
     """Write ``truncation.png``: a row per seed, psi increases to the right."""
-    if job.grid is not None:
+    if drawing.grid is not None:
         raise UserError("--grid: a picture of a range of psi has a row per seed and a column per psi; leave it out")
     psis = video_frames.sweep(trunc.low, trunc.high, trunc.num or DEFAULT_SWEEP, is_loop=False)
     check_grid(len(psis), len(latents.numbers), G.img_resolution)
     cells = [(number, psi) for number in latents.numbers for psi in psis]
     ws = [[latents.ws([number], psi)[0]] for number, psi in cells]
     with progress_bar("images", None):
-        [picture] = job.draw(G, ws, (len(psis), len(latents.numbers)), [number for number, _psi in cells])
-    job.outdir.mkdir(parents=True, exist_ok=True)
-    write_png(picture, job.outdir / "truncation.png")
+        [picture] = drawing.draw(G, ws, (len(psis), len(latents.numbers)), [number for number, _psi in cells])
+    drawing.outdir.mkdir(parents=True, exist_ok=True)
+    write_png(picture, drawing.outdir / "truncation.png")
     what = f"psi from {trunc.low:g} to {trunc.high:g} in {len(psis)} steps, a row per seed"
-    click.echo(f"Wrote {job.outdir / 'truncation.png'}: {what}")
+    click.echo(f"Wrote {drawing.outdir / 'truncation.png'}: {what}")
 
 
-def write_sweep_video(job: DrawingJob, G: Any, latents: Latents, trunc: Sweep) -> None:
+def write_sweep_video(drawing: Drawing, G: Any, latents: Latents, trunc: Sweep) -> None:
     """Write ``truncation.mp4``: psi increases, and falls again in a loop."""
-    settings = job.settings
+    settings = drawing.settings
     assert settings is not None
     if trunc.num is not None:
         raise UserError(
             f"--trunc={trunc.low:g}:{trunc.high:g}:{trunc.num}: a video takes the number of steps from --frames; give "
             f"--trunc={trunc.low:g}:{trunc.high:g}"
         )
-    size = fit_grid(job.grid or "auto", len(latents.numbers), G.img_resolution)
+    size = fit_grid(drawing.grid or "auto", len(latents.numbers), G.img_resolution)
     psis = video_frames.sweep(trunc.low, trunc.high, max(settings.frames or DEFAULT_FRAMES, 2), settings.is_loop)
     walks = [_over_psi(latents, number, psis) for number in latents.numbers]
-    job.save(job.draw(G, walks, size, latents.numbers), len(psis), "truncation")
+    drawing.save(drawing.draw(G, walks, size, latents.numbers), len(psis), "truncation")
 
 
 def _over_psi(latents: Latents, number: int, psis: Sequence[float]) -> Iterator[torch.Tensor]:
@@ -133,12 +133,12 @@ def _over_psi(latents: Latents, number: int, psis: Sequence[float]) -> Iterator[
 
 
 def write_training_video(
-    job: DrawingJob, run_dir: Path, choose: Callable[[Any], Latents] | None, psi: float | Sweep, trusted: bool
+    drawing: Drawing, run_dir: Path, choose: Callable[[Any], Latents] | None, psi: float | Sweep, trusted: bool
 ) -> None:
     """Write ``training.mp4``: what a run drew, or what its snapshots draw, each with its kimg.
 
     Args:
-        job: Where to write, and how to draw.
+        drawing: Where to write, and how to draw.
         run_dir: Folder of the run.
         choose: Gives the latents for the generator of a snapshot; None shows the grids of images that the run drew.
         psi: Truncation.
@@ -147,7 +147,7 @@ def write_training_video(
     Raises:
         UserError: The folder holds no such files.
     """
-    settings = job.settings
+    settings = drawing.settings
     assert settings is not None
     if isinstance(psi, Sweep):
         raise UserError("--trunc: a video over training takes one psi, not a range")
@@ -156,19 +156,19 @@ def write_training_video(
         frames = run_video.sample_frames(stages)
     else:
         stages = run_video.snapshots(run_dir)
-        frames = _snapshot_frames(job, stages, choose, psi, trusted)
+        frames = _snapshot_frames(drawing, stages, choose, psi, trusted)
     num_each = settings.frames or DEFAULT_HELD_FRAMES
     repeated = (frame for each in frames for frame in [each] * num_each)
-    job.save(repeated, num_each * len(stages), "training")
+    drawing.save(repeated, num_each * len(stages), "training")
 
 
 def _snapshot_frames(
-    job: DrawingJob, stages: Sequence[tuple[float, Path]], choose: Callable[[Any], Latents], psi: float, trusted: bool
+    drawing: Drawing, stages: Sequence[tuple[float, Path]], choose: Callable[[Any], Latents], psi: float, trusted: bool
 ) -> Iterator[np.ndarray]:
     for kimg, path in stages:
-        G = load_generator(str(path), job.device, trusted)
+        G = load_generator(str(path), drawing.device, trusted)
         latents = choose(G)
-        size = fit_grid(job.grid or "auto", len(latents.numbers), G.img_resolution)
+        size = fit_grid(drawing.grid or "auto", len(latents.numbers), G.img_resolution)
         ws = [[w] for w in keys_of(latents, latents.numbers, psi)]
-        [frame] = job.draw(G, ws, size, latents.numbers)
+        [frame] = drawing.draw(G, ws, size, latents.numbers)
         yield video_frames.captioned(frame, run_video.kimg_text(kimg))

@@ -48,18 +48,18 @@ def checkout(tmp_path: Path) -> Path:
 
 def test_the_flags_of_the_method_are_taken_out(checkout: Path) -> None:
     arguments = ["--outdir", "runs", "--scales", "1-8", "-n", "--cfg=msconD", "--con-temp=0.1", "--resume", "noresume"]
-    job, others = read_arguments(checkout, "train.py", arguments)
+    attachment, others = read_arguments(checkout, "train.py", arguments)
     assert others == ["--outdir", "runs", "-n", "--resume", "noresume", "--cfg=stylegan2"]
-    assert job.changes == method_changes("msconD", {"scales": [1, 8], "con_temp": 0.1})
-    assert job.changes["D_kwargs"]["scales"] == [1, 8]
-    assert job.changes["loss_kwargs"]["con_temp"] == 0.1
+    assert attachment.changes == method_changes("msconD", {"scales": [1, 8], "con_temp": 0.1})
+    assert attachment.changes["D_kwargs"]["scales"] == [1, 8]
+    assert attachment.changes["loss_kwargs"]["con_temp"] == 0.1
 
 
 @pytest.mark.parametrize("text", ["--cfg=auto --seed 1 --help", "--seeds 0-3 --trunc=0.5", "--cfg=unheard-of", ""])
 def test_other_command_lines_stay_as_they_are(checkout: Path, text: str) -> None:
-    job, others = read_arguments(checkout, "train.py", text.split())
+    attachment, others = read_arguments(checkout, "train.py", text.split())
     assert sorted(others) == sorted(text.split())
-    assert job.changes == {}
+    assert attachment.changes == {}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_foreign_checkout_gets_no_method_but_runs_without(checkout: Path, miss
 def test_what_shows_while_attaching_is_one_line(
     checkout: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attach, "attach", lambda job: (_ for _ in ()).throw(error))
+    monkeypatch.setattr(attach, "attach", lambda attachment: (_ for _ in ()).throw(error))
     result = CliRunner().invoke(main, [str(checkout), "train.py", "--cfg=msconD"])
     assert (result.exit_code, result.output) == (1, f"Error: {checkout}: {error}\n")
 
