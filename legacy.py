@@ -13,7 +13,7 @@ from dnnlib.click_command import Command
 from dnnlib.console import errors_in_one_line
 from dnnlib.outputs import check_replaceable_file, keep_inputs
 from dnnlib.util import UserError, open_url
-from training.run.latest import LATEST, find_network, is_checkpoint, require_network
+from training.run.lookup import LATEST, find_network, is_checkpoint, require_network
 from training.snapshots.checkpoint_networks import load_checkpoint_networks
 from training.snapshots.load import load_network_pkl
 from training.snapshots.portable import CONFIG

@@ -23,7 +23,7 @@ def main(runs: tuple[Path, ...], out: Path | None) -> None:
     in runs/.
     """
     # Here: --help must not wait for torch.
-    from training.run.latest import find_reported_run
+    from training.run.lookup import find_reported_run
     from training.run.page.run_page import MAX_RUNS, PAGE_FILE, write_comparison
 
     if len(runs) > MAX_RUNS:

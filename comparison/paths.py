@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.run.latest import find_network
+from training.run.lookup import find_network
 
 PATH_FLAGS = ("--data", "--detectors", "--metricdata", "--object-detector", "--resume")
 """Flags of train.py and calc_metrics.py that name files or folders."""

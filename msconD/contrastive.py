@@ -76,7 +76,7 @@ def multiscale_losses(
         proj2: Embeddings of the second views.
         theta1: Geometry of the first views, [N, 2, 3], see `msconD.views`.
         theta2: Geometry of the second views, [N, 2, 3].
-        settings: Its contrastive settings apply.
+        settings: Settings of the loss, of which the contrastive ones are used.
 
     Returns:
         Losses by height, scalars, and statistics by name and height.
@@ -107,7 +107,7 @@ def pixel_info_nce(
         proj1: Embeddings of the first views, float [N, E, h, h].
         proj2: Embeddings of the second views, float [N, E, h, h].
         distance: Between the cells of an image's two views, [N, P, P], see `msconD.views.cell_distances`.
-        settings: Its contrastive settings apply.
+        settings: Settings of the loss, of which the contrastive ones are used.
         gather: Appends the keys of other processes; None uses only those of this process.
 
     Returns:
@@ -145,7 +145,7 @@ def pixel_logits(
         queries: Unit vectors of the first view, [N, P, E].
         keys: Unit vectors of the other view, [N, P, E].
         distance: Between them, [N, P, P].
-        settings: Its contrastive settings apply.
+        settings: Settings of the loss, of which the contrastive ones are used.
         gather: Appends the keys of other processes.
     """
     num_queries = max(settings.con_max_anchors // len(queries), 1)

@@ -41,7 +41,7 @@ class ViewSampler:
     They do not depend on the augmentation of D's other inputs, and so keep their strength while that is weak or off.
 
     Args:
-        settings: Its contrastive settings apply.
+        settings: Settings of the loss, of which the contrastive ones are used.
         device: Where the images are.
     """
 

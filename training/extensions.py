@@ -59,6 +59,9 @@ class Extension(Participant):
         batch_size: Images per iteration, over all processes.
     """
 
+    replaces_adversarial_loss = False
+    """Whether `train_generator` and `train_discriminator` replace the adversarial terms and R1 of the loss."""
+
     def __init__(self, extended_loss: Any, batch_size: int) -> None:
         self.loss = extended_loss
         self.batch_size = batch_size
@@ -85,9 +88,6 @@ class Extension(Participant):
             it does its own terms. `training.loss.Loss.mean_over_heads` makes [N] of a term of each logit.
         """
         return None
-
-    replaces_adversarial_loss = False
-    """Whether the adversarial terms and R1 are this extension's: it has the two methods below."""
 
     def train_generator(self, inputs: Round, sync: bool, gain: float) -> None:
         """Accumulate the gradients of G's main term; arguments as in `training.loss.Loss.accumulate_gradients`."""

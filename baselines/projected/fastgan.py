@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.nn.functional import normalize
 
 from torch_utils import persistence
+from training.networks import normalize_2nd_moment
 
 NGF_AT_FULL_WIDTH = 128
 WIDTHS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 0.5, 512: 0.25, 1024: 0.125}
@@ -161,7 +162,7 @@ class FastGANMapping(torch.nn.Module):
             raise ValueError(f"latents z must have shape [N, {self.z_dim}], got {list(z.shape)}")
         if truncation_psi != 1:
             raise ValueError(f"truncation_psi={truncation_psi} needs a mean of w, which FastGAN does not have; use 1")
-        return (z * (z.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt())[:, None]
+        return normalize_2nd_moment(z)[:, None]
 
 
 @persistence.persistent_class

@@ -10,7 +10,7 @@ from PIL import Image
 
 import demo
 from tests.processes import run_script
-from training.run.latest import SHIPPED
+from training.run.lookup import SHIPPED
 from training.run.options_file import write_options
 
 

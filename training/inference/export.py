@@ -17,7 +17,7 @@ from dnnlib.util import UserError
 from training.inference import options, programs
 from training.inference.loading import load_generator
 from training.inference.sampling import can_truncate, check_truncation
-from training.run.latest import find_network
+from training.run.lookup import find_network
 from training.snapshots.portable import CONFIG, WEIGHTS, check_replaceable, load_portable, save_portable
 
 MAX_ERROR = 1e-4

@@ -16,7 +16,7 @@ from training.data.archive import open_archive
 from training.data.codec import require_images
 from training.data.labels import read_labels
 from training.data.names import comparable, some
-from training.run.latest import find_network
+from training.run.lookup import find_network
 from training.snapshots.checkpoint_networks import open_snapshot
 from training.snapshots.portable import load_portable
 

@@ -23,7 +23,7 @@ from torch_utils.out_of_memory import out_of_memory_means
 from training.inference.loading import class_number
 from training.inference.sampling import class_label
 from training.networks import NOISE_MODES
-from training.run.latest import SHIPPED, find_network, require_network
+from training.run.lookup import SHIPPED, find_network, require_network
 
 MAX_SEED = 2**32 - 1
 MAX_SHOWN_SEEDS = 5

@@ -13,7 +13,7 @@ from training.data.codec import BadImageError, load_image, open_image
 from training.data.preparation import to_8_bit
 from training.inference.video_frames import captioned
 from training.run.folder import is_run
-from training.run.latest import find_network
+from training.run.lookup import find_network
 from training.run.names import GRIDS, SNAPSHOTS, find_grids, list_snapshots
 
 MAX_SIDE_PX = 1920

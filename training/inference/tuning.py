@@ -21,7 +21,7 @@ from dnnlib.util import UserError
 from training.inference.projection import perceptual_features, squared_distances
 from training.inference.sampling import map_z
 from training.inference.targets import to_tensor
-from training.run.latest import find_network
+from training.run.lookup import find_network
 from training.snapshots.checkpoint_networks import open_snapshot
 from training.snapshots.portable import save_portable
 from training.snapshots.save import save_snapshot

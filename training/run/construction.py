@@ -14,6 +14,7 @@ from training.dataset import Dataset
 from training.extensions import Participant
 from training.loss import Loss
 from training.phases import Phase, make_phases
+from training.run.dataset_info import DatasetInfo
 from training.run.settings import TrainingSettings
 
 
@@ -24,6 +25,11 @@ class ImageShape(NamedTuple):
     """Width of labels; 0 without labels."""
     img_resolution: int
     img_channels: int
+
+
+def image_shape(settings: TrainingSettings, dataset: DatasetInfo) -> ImageShape:
+    """Return the arguments of the networks of a run whose dataset is only described."""
+    return ImageShape(dataset.label_dim if settings.uses_labels else 0, dataset.resolution, dataset.num_channels)
 
 
 class Networks(NamedTuple):

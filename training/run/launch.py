@@ -22,7 +22,7 @@ from torch_utils.out_of_memory import out_of_memory_means
 from training.run.continuation import prepare_continuation
 from training.run.flags import Flags
 from training.run.folder import has_progress
-from training.run.latest import generate_command
+from training.run.lookup import generate_command
 from training.run.memory import out_of_memory_advice
 from training.run.names import newest_snapshot
 from training.run.new_run import prepare_new_run

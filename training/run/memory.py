@@ -73,7 +73,7 @@ def estimate_memory(settings: TrainingSettings, dataset: DatasetInfo, device: to
 
 def rehearsed(settings: TrainingSettings, dataset: DatasetInfo, device: torch.device) -> Rehearsal | None:
     """Rehearse an iteration of a run; None if a method has operators that the meta device lacks."""
-    labels = {"use_labels": bool(settings.training_set_kwargs.get("use_labels"))}
+    labels = {"use_labels": settings.uses_labels}
     relevant = dataclasses.replace(settings, training_set_kwargs=labels, metric_set_kwargs=None, resume_pkl=None)
     images = dataclasses.replace(dataset, name="", num_images=0, label_summary="")
     with heartbeat(lambda: "Still estimating memory and time ..."):

@@ -18,7 +18,7 @@ from training.run.dataset_info import DatasetInfo, inspect_dataset
 from training.run.description import describe_flags
 from training.run.flags import Flags
 from training.run.folder import make_run_dir
-from training.run.latest import LATEST, find_network, require_network
+from training.run.lookup import LATEST, find_network, require_network
 from training.run.options import NO_RESUME, RESUME_SOURCES, resolve, session_options
 from training.run.options_file import OPTIONS_FILE, write_options
 from training.run.photographs import PhotographFlags, describe_photographs, prepare_photographs

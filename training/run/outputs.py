@@ -31,7 +31,7 @@ class Outputs:
     What cannot be written is said at once and, if it has not been written since, at the end (`missing`).
 
     Args:
-        settings: Of the run.
+        settings: Settings of the run.
         samples: Latents, labels and layout of the sample grids.
         console: Where to say what is not written.
         log_bytes: Length of ``stats.jsonl`` to keep, as for `RunLog`.

@@ -73,8 +73,8 @@ def prepare_photographs(data: str, flags: PhotographFlags, use_labels: bool, out
     folder = outdir.absolute() / FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
-            dest, is_ready = _place(folder, source, flags, key)
+        with _locked(folder):
+            dest, is_ready = _find_dest(folder, source, flags, key)
             if is_ready:
                 print(f"Dataset:    {dest}, prepared before from the same files of {data}")
                 return dest
@@ -181,7 +181,7 @@ def _open(source: Path, use_labels: bool) -> Source:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """Let one run at a time prepare datasets in ``folder``; the next one finds its dataset."""
     lock = filelock.FileLock(folder / ".lock")
     text = f"Waiting for another run that prepares a dataset; if there is none, delete {lock.lock_file}"
@@ -198,7 +198,7 @@ def _base_name(source: Path, flags: PhotographFlags) -> str:
     return f"{name}-{flags.size_px}px" + (f"-{flags.transform}" if flags.transform != Flags.transform else "")
 
 
-def _place(folder: Path, source: Path, flags: PhotographFlags, key: dict[str, Any]) -> tuple[Path, bool]:
+def _find_dest(folder: Path, source: Path, flags: PhotographFlags, key: dict[str, Any]) -> tuple[Path, bool]:
     """Return the path of the dataset of ``key``, or a free one for it, and whether it is complete."""
     base = _base_name(source, flags)
     for number in count(1):

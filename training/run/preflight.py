@@ -16,10 +16,10 @@ from metrics import metric_main
 from metrics.datasets import open_dataset
 from metrics.objects.registry import require_object_detector
 from training.networks import DiscriminatorBlock
-from training.run.construction import ImageShape, construct_loss, construct_networks
+from training.run.construction import construct_loss, construct_networks, image_shape
 from training.run.dataset_info import DatasetInfo
 from training.run.memory import describe_memory
-from training.run.rehearsal import META, image_shape
+from training.run.rehearsal import META
 from training.run.settings import TrainingSettings
 from training.run.time_plan import describe_length, num_ticks
 from training.snapshots.transfer import transfer_snapshot
@@ -99,7 +99,7 @@ def check_networks(settings: TrainingSettings, dataset: DatasetInfo) -> tuple[in
         raise ValueError(f"images of {dataset.resolution} px are too small: training needs {MIN_TRAINING_PX} or more")
     without_pipe = _without_pipe(settings)
     with META:
-        networks = construct_networks(without_pipe, _image_shape(settings, dataset), META)
+        networks = construct_networks(without_pipe, image_shape(settings, dataset), META)
         construct_loss(without_pipe, networks, META)
     if settings.augment_kwargs is not None and dataset.resolution <= MAX_TRIED_PX:
         pipe = construct_class_by_name(**settings.augment_kwargs)
@@ -116,7 +116,7 @@ def check_frozen_layers(settings: TrainingSettings, dataset: DatasetInfo) -> Non
         ValueError: It has fewer.
     """
     with META:
-        D = construct_networks(_without_pipe(settings), _image_shape(settings, dataset), META).D
+        D = construct_networks(_without_pipe(settings), image_shape(settings, dataset), META).D
     num_frozen = settings.D_kwargs.get("block_kwargs", {}).get("freeze_layers", 0)
     num_layers = sum(block.num_layers for block in D.modules() if isinstance(block, DiscriminatorBlock))
     if num_frozen > num_layers:
@@ -130,10 +130,6 @@ def _without_pipe(settings: TrainingSettings) -> TrainingSettings:
     return dataclasses.replace(settings, augment_kwargs=None)
 
 
-def _image_shape(settings: TrainingSettings, dataset: DatasetInfo) -> ImageShape:
-    return image_shape(bool(settings.training_set_kwargs.get("use_labels")), dataset)
-
-
 def try_transfer(settings: TrainingSettings, dataset: DatasetInfo, is_trusted: bool) -> Iterator[str]:
     """Open the snapshot to resume from, if any, copy its weights into networks of this run, and yield lines about it.
 
@@ -142,7 +138,7 @@ def try_transfer(settings: TrainingSettings, dataset: DatasetInfo, is_trusted: b
     """
     if settings.resume_pkl is None:
         return
-    G, D, _pipe = construct_networks(_without_pipe(settings), _image_shape(settings, dataset), torch.device("cpu"))
+    G, D, _pipe = construct_networks(_without_pipe(settings), image_shape(settings, dataset), torch.device("cpu"))
     for line in transfer_snapshot(settings.resume_pkl, {"G": G, "D": D, "G_ema": G}, is_trusted):
         yield f"Resume:     {line}"
 
@@ -174,7 +170,7 @@ def check_metric_set(settings: TrainingSettings, label_dim: int | None = None) -
     """
     if not settings.metric_set_kwargs:
         return
-    is_conditional = settings.training_set_kwargs.get("use_labels") and label_dim is not None
+    is_conditional = settings.uses_labels and label_dim is not None
     try:
         with open_dataset(settings.metric_set_kwargs) as metric_set:
             if is_conditional and settings.metrics and metric_set.label_dim != label_dim:

@@ -28,6 +28,7 @@ from training.run.construction import (
     construct_loss,
     construct_networks,
     construct_phases,
+    image_shape,
     networks_of_participants,
 )
 from training.run.dataset_info import DatasetInfo
@@ -74,7 +75,7 @@ def rehearse(settings: TrainingSettings, dataset: DatasetInfo, on_cpu: bool) -> 
             D_kwargs=_as_computed(settings.D_kwargs, on_cpu),
             augment_p=settings.augment_p or (TYPICAL_P if settings.has_augmentation else 0),
         )
-        shape = image_shape(bool(settings.training_set_kwargs.get("use_labels")), dataset)
+        shape = image_shape(settings, dataset)
         with META:
             networks = construct_networks(settings, shape, META)
         loss = construct_loss(settings, networks, META)
@@ -101,11 +102,6 @@ def rehearse(settings: TrainingSettings, dataset: DatasetInfo, on_cpu: bool) -> 
         pass_bytes=pass_bytes,
         flops=flops,
     )
-
-
-def image_shape(uses_labels: bool, dataset: DatasetInfo) -> ImageShape:
-    """Return the arguments of networks that depend on the data."""
-    return ImageShape(dataset.label_dim if uses_labels else 0, dataset.resolution, dataset.num_channels)
 
 
 def _always_mixing(loss: Any) -> None:

@@ -140,6 +140,11 @@ class TrainingSettings:
         return self.rank == 0
 
     @property
+    def uses_labels(self) -> bool:
+        """Whether networks are conditioned on the labels of the training set, if it has any."""
+        return bool(self.training_set_kwargs.get("use_labels"))
+
+    @property
     def has_augmentation(self) -> bool:
         """Whether images are augmented, now or as soon as p has moved."""
         return self.augment_kwargs is not None and (self.augment_p > 0 or self.ada_target is not None)

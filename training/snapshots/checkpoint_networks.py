@@ -12,7 +12,7 @@ from safetensors import safe_open
 from dnnlib.util import UserError, open_url
 from training.checkpoint import find_damage
 from training.run.arguments import check_argument_types
-from training.run.latest import is_checkpoint
+from training.run.lookup import is_checkpoint
 from training.run.options_file import OPTIONS_FILE, read_options
 from training.run.roles import check_class_names
 from training.run.stored_options import check_options

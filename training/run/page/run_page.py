@@ -18,7 +18,7 @@ from training.checkpoint_names import list_checkpoints
 from training.run.best import BEST_SNAPSHOT
 from training.run.folder import read_spent_sec
 from training.run.health.monitor import Monitor
-from training.run.latest import generate_command, is_checkpoint, newest_networks
+from training.run.lookup import generate_command, is_checkpoint, newest_networks
 from training.run.page.html import Html, document, embed_json, image, join, table, tag
 from training.run.page.names import distinct_names
 from training.run.page.pictures import Picture, sample_pictures, small_picture

@@ -7,7 +7,7 @@ import torch
 
 from dnnlib.util import UserError
 from tests.training_runs import new_run, tiny_options, train_here, write_dataset
-from training.run.latest import newest_networks
+from training.run.lookup import newest_networks
 from training.run.options_file import OPTIONS_FILE
 from training.snapshots.checkpoint_networks import load_checkpoint_networks, open_snapshot
 from training.snapshots.load import PARTS

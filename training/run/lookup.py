@@ -1,4 +1,4 @@
-"""What users may name: networks by a file, a URL, a run folder, the latest run, or a shipped generator; and runs."""
+"""Networks and runs by what users call them: a file, a URL, a run folder, the latest run, a shipped generator."""
 
 from __future__ import annotations
 
