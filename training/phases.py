@@ -7,8 +7,7 @@ iterations, scaled by the interval.
 from __future__ import annotations
 
 import inspect
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,12 +17,11 @@ import torch
 from dnnlib.util import construct_class_by_name, get_obj_by_name
 from torch_utils import training_stats
 from torch_utils.host_memory import release_free_memory
+from torch_utils.stopwatch import Stopwatch
 from training.extensions import Extension
+from training.gradients import remove_nonfinite
 from training.loss import Loss
 from training.round import Round
-
-NONFINITE_LIMIT = 1e5
-"""Infinite gradients are replaced by this value (docs/compatibility.md)."""
 
 FUSED_DEVICES = ("cpu", "cuda")
 """Devices on which PyTorch's fused optimizers are faster than the others."""
@@ -144,71 +142,3 @@ def _keep_choice_of_fused(optimizer: torch.optim.Optimizer, state: dict[str, Any
         return state
     choice = {"fused": optimizer.defaults["fused"]}
     return {**state, "param_groups": [{**group, **choice} for group in state["param_groups"]]}
-
-
-@torch.no_grad()
-def remove_nonfinite(parameters: Iterable[torch.nn.Parameter]) -> int | torch.Tensor:
-    """Replace NaN in gradients by 0 and infinities by +-`NONFINITE_LIMIT`; return how many there were.
-
-    On a GPU the number is a tensor, and the host does not wait for it.
-    """
-    parameters = [parameter for parameter in parameters if parameter.grad is not None]
-    if not parameters:
-        return 0
-    if parameters[0].device.type != "cpu":
-        return _remove_nonfinite_unread(parameters)
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norms = torch.stack(torch._foreach_norm(gradients))
-    if norms.isfinite().all():  # the usual case: a single pass over memory
-        return 0
-    count = int(sum((~gradient.isfinite()).sum() for gradient in gradients))
-    for gradient in gradients:
-        torch.nan_to_num(gradient, nan=0.0, posinf=NONFINITE_LIMIT, neginf=-NONFINITE_LIMIT, out=gradient)
-    return count
-
-
-def _remove_nonfinite_unread(parameters: list[torch.nn.Parameter]) -> torch.Tensor:
-    """The same without reading values on the host: all gradients as one flat tensor, in five kernel launches."""
-    flat = torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None])
-    clean = flat.nan_to_num(nan=0.0, posinf=NONFINITE_LIMIT, neginf=-NONFINITE_LIMIT)
-    for parameter, part in zip(parameters, clean.split([each.numel() for each in parameters]), strict=True):
-        gradient = part.view_as(parameter)
-        if parameter.is_contiguous() and parameter.dtype == gradient.dtype:
-            parameter.grad = gradient
-        elif parameter.grad is not None:
-            parameter.grad.copy_(gradient)
-    return (flat != clean).sum()  # NaN differs from every number
-
-
-class Stopwatch:
-    """Measures the time between a start and a stop on the device's own clock."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._is_cuda = device.type == "cuda"
-        self._events: list[Any] = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if self._is_cuda else []
-        self._times = [0.0, 0.0]
-        self._used = False
-
-    def start(self) -> None:
-        """Start the measurement."""
-        self._mark(0)
-
-    def stop(self) -> None:
-        """End the measurement."""
-        self._mark(1)
-        self._used = True
-
-    def _mark(self, which: int) -> None:
-        if self._is_cuda:
-            self._events[which].record()
-        else:
-            self._times[which] = time.perf_counter()
-
-    def read_sec(self) -> float | None:
-        """Return the seconds of the last measurement, None before the first; waits for the device."""
-        if not self._used:
-            return None
-        if self._is_cuda:
-            self._events[1].synchronize()
-            return float(self._events[0].elapsed_time(self._events[1])) / 1000
-        return self._times[1] - self._times[0]

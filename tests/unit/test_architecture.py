@@ -35,7 +35,7 @@ class Part:
 
 
 CORE = (
-    *("networks", "augment", "extensions", "loss", "dataset", "phases", "ada", "ema", "batches", "round"),
+    *("networks", "augment", "extensions", "loss", "dataset", "phases", "gradients", "ada", "ema", "batches", "round"),
     *("checkpoint", "checkpoint_names", "image_grid", "stop_request"),
 )
 SCRIPTS = (

@@ -13,7 +13,7 @@ from training import checkpoint, phases
 from training.augment import AugmentPipe
 from training.loss import Loss, StyleGAN2Loss
 from training.networks import Discriminator, Generator
-from training.phases import NONFINITE_LIMIT, Phase, Stopwatch, make_phases, remove_nonfinite
+from training.phases import Phase, make_phases
 from training.round import Round
 
 ADAM = {"class_name": "torch.optim.Adam", "lr": 0.002, "betas": [0.0, 0.99], "eps": 1e-8}
@@ -93,45 +93,6 @@ def test_nonfinite_gradients_are_counted_and_do_no_harm() -> None:
         collector.update()
         assert collector["Health/nonfinite_grads/Gboth"] == count
         assert all(parameter.isfinite().all() for parameter in module.parameters())
-
-
-def make_parameters(gradients: list[torch.Tensor]) -> list[torch.nn.Parameter]:
-    parameters = [torch.nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient.clone()
-    return parameters
-
-
-both_ways = pytest.mark.parametrize("clean_up", [remove_nonfinite, phases._remove_nonfinite_unread])
-"""On a CPU, and as on a GPU."""
-
-
-@both_ways
-def test_values_that_replace_nonfinite_ones(clean_up: Callable[..., int | torch.Tensor]) -> None:
-    channels_last = torch.full([2, 3, 4, 5], NAN).contiguous(memory_format=torch.channels_last)
-    channels_last[1, 2, 3, 4] = -INF
-    values = [[1.0, NAN, -2.0], [[INF], [-INF]], 3e38, [], [1.0]]
-    parameters = make_parameters([*map(torch.tensor, values), channels_last])
-    assert clean_up(parameters) == 3 + 120
-    cleaned = [parameter.grad for parameter in parameters]
-    assert [gradient.tolist() for gradient in cleaned[:2]] == [[1, 0, -2], [[1e5], [-1e5]]]
-    assert cleaned[2].item() == pytest.approx(3e38)
-    assert (cleaned[5].sum(), cleaned[5][1, 2, 3, 4]) == (-1e5, -1e5)
-    assert [gradient.stride() for gradient in cleaned] == [parameter.stride() for parameter in parameters]
-    assert NONFINITE_LIMIT == 1e5
-
-
-@both_ways
-@pytest.mark.parametrize("gradients", [[torch.ones(3)], [torch.full([4], 3e38)]], ids=["usual", "huge"])
-def test_finite_gradients_stay(gradients: list[torch.Tensor], clean_up: Callable[..., int | torch.Tensor]) -> None:
-    """Also those whose norm overflows."""
-    parameters = make_parameters(gradients)
-    assert clean_up(parameters) == 0
-    assert all(torch.equal(parameter.grad, old) for parameter, old in zip(parameters, gradients, strict=True))
-
-
-def test_without_gradients_there_is_nothing_to_remove() -> None:
-    assert remove_nonfinite([]) == remove_nonfinite([torch.nn.Parameter(torch.zeros(3))]) == 0
 
 
 def stylegan2_phases(device: torch.device) -> Callable[[], None]:
@@ -255,15 +216,6 @@ def test_parameters_without_gradients_are_left_out() -> None:
     before = module[1].weight.clone()
     phase.run(Recorder(module[0]), [make_round(1.0)])
     assert torch.equal(module[1].weight, before)
-
-
-def test_a_stopwatch_reads_nothing_before_its_first_stop() -> None:
-    stopwatch = Stopwatch(torch.device("cpu"))
-    assert stopwatch.read_sec() is None
-    stopwatch.start()
-    assert stopwatch.read_sec() is None
-    stopwatch.stop()
-    assert stopwatch.read_sec() >= 0
 
 
 def test_a_phase_measures_itself() -> None:
