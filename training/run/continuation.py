@@ -34,6 +34,7 @@ from training.run.options_file import OPTIONS_FILE, read_options, write_options
 from training.run.photographs import compare_source, is_prepared
 from training.run.prepared_run import PreparedRun
 from training.run.roles import check_class_names
+from training.run.run_summary import describe_run
 from training.run.settings import TrainingSettings
 from training.run.status import read_status
 from training.run.stored_options import check_dataset_class, check_options
@@ -173,7 +174,7 @@ def _check_images(
         _check_same_size(data, dataset)
         if is_moved:
             _check_same_images(run_dir, data["path"], stored["training_set_kwargs"].get("path"))
-        print(preflight.describe_run(TrainingSettings(**kwargs), dataset, run_dir, device))
+        print(describe_run(TrainingSettings(**kwargs), dataset, run_dir, device))
     except UserError:
         raise
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:

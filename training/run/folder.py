@@ -69,6 +69,14 @@ def make_run_dir(outdir: Path, description: str) -> Path:
         raise UserError(f"--outdir={outdir}: {error.strerror or error}; {advice}") from error
 
 
+def existing_parent(path: Path) -> Path:
+    """Return the path itself if there is such a file or folder, else the nearest of the folders above it."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
 def _numbered_folders(outdir: Path) -> list[tuple[int, Path]]:
     """List the folders of ``outdir`` whose names begin with a number."""
     return [(int(match[0]), path) for path in outdir.iterdir() if path.is_dir() and (match := _number(path))]

@@ -17,12 +17,13 @@ from training.run.choice import choose_for_cpu, describe_choice
 from training.run.dataset_info import DatasetInfo, inspect_dataset
 from training.run.description import describe_flags
 from training.run.flags import Flags
-from training.run.folder import make_run_dir
+from training.run.folder import existing_parent, make_run_dir
 from training.run.lookup import LATEST, find_network, require_network
 from training.run.options import NO_RESUME, RESUME_SOURCES, resolve, session_options
 from training.run.options_file import OPTIONS_FILE, write_options
 from training.run.photographs import PhotographFlags, describe_photographs, prepare_photographs
 from training.run.prepared_run import PreparedRun
+from training.run.run_summary import describe_run
 from training.run.settings import TrainingSettings
 from training.run.stored_options import check_options
 
@@ -72,7 +73,7 @@ def prepare_new_run(flags: Flags) -> PreparedRun:
 
 def _check_outdir(outdir: Path) -> None:
     """Make sure, as far as that can be known beforehand, that a run folder can be made; a dry run makes none."""
-    parent = preflight.existing_parent(outdir)
+    parent = existing_parent(outdir)
     if not parent.is_dir():
         raise UserError(f"--outdir={outdir}: Not a directory; choose a folder that can be written to")
     if not os.access(parent, os.W_OK):
@@ -132,7 +133,7 @@ def _resolve(flags: Flags, dataset: DatasetInfo, outdir: Path) -> tuple[str, dic
         settings = _checked(kwargs, dataset)
         for line in describe_choice(flags, chosen, dataset, device):
             print(line)
-        return description, kwargs, preflight.describe_run(settings, dataset, outdir, device)
+        return description, kwargs, describe_run(settings, dataset, outdir, device)
     except ArithmeticError as error:
         raise UserError(f"{preflight.INVALID_FLAGS}: {error}; is a number such as --kimg or --tick extreme?") from error
     except ValueError as error:
