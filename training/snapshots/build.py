@@ -16,7 +16,8 @@ from torch.overrides import TorchFunctionMode
 
 from dnnlib.util import UserError, get_obj_by_name
 from torch_utils.safe_pickle import PersistentObject, RefusedPickleError, Unknown
-from training.snapshots.settings import check_settings, translate_settings
+from training.snapshots.settings import check_settings
+from training.snapshots.stylegan3 import translate_settings
 
 MAX_UNFOLDING = 2
 """Bytes of weights per byte that the file holds: float16 becomes float32, or one stored network stands for two."""

@@ -1,20 +1,12 @@
-"""Untrusted settings of networks and datasets: limits, and translation from related projects.
-
-stylegan3 (https://github.com/NVlabs/stylegan3) with ``--cfg=stylegan2`` trains StyleGAN2 networks. Its generator takes
-the settings of the synthesis network as arguments of its own, and its defaults of clamping, half precision and
-``w_avg_beta`` differ from StyleGAN2-ADA's. Settings that a file omits are therefore taken from the stored layers
-(docs/compatibility.md).
-"""
+"""Untrusted settings of networks and datasets: limits on what they may be."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dnnlib.util import UserError
-from torch_utils.safe_pickle import PersistentObject, RefusedPickleError, Unknown
-from training.networks import Discriminator, Generator, MappingNetwork, SynthesisBlock, SynthesisNetwork
+from torch_utils.safe_pickle import RefusedPickleError, Unknown
 
 MAX_SETTINGS = 1000
 MAX_NESTING = 8
@@ -24,9 +16,6 @@ MAX_NETWORK_SIZE = 1 << 20
 """Largest number among a network's settings: channels, resolution."""
 MAX_NETWORK_LAYERS = 256
 """Largest number among the settings whose names contain "layers"."""
-
-NEUTRAL_SETTINGS = ("fused_modconv_default",)
-"""Settings of related projects that only choose between implementations of the same computation."""
 
 DATASET_SETTINGS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "class_name": ("text", lambda value: isinstance(value, str)),
@@ -102,73 +91,3 @@ def check_dataset_settings(settings: Mapping[str, Any], where: str) -> None:
 
 def _is_integer(value: Any, lowest: int, highest: int) -> bool:
     return type(value) is int and lowest <= value <= highest
-
-
-def translate_settings(
-    name: str, args: tuple[Any, ...], kwargs: dict[str, Any], state: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Translate the keyword arguments of a stored network into those of our class.
-
-    Args:
-        name: Class name of the network.
-        args: Its positional arguments.
-        kwargs: Its keyword arguments, checked.
-        state: Its stored state, which contains its layers.
-    """
-    if name == "Generator" and len(args) <= 5:
-        return _translate_generator(kwargs, state)
-    if name == "Discriminator" and len(args) <= 3:
-        blocks = list(_blocks(state))
-        return {**_precision(blocks, _default(Discriminator, "conv_clamp")), **kwargs}
-    return kwargs
-
-
-def _translate_generator(kwargs: dict[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
-    own = inspect.signature(Generator).parameters
-    groups = {group: kwargs.get(group, {}) for group in ("mapping_kwargs", "synthesis_kwargs")}
-    if not all(isinstance(group, dict) for group in groups.values()):
-        return kwargs
-    beside = {key: value for key, value in kwargs.items() if key not in own}
-    blocks = list(_blocks(_child(state, "synthesis")))
-    synthesis = {**_precision(blocks, _default(SynthesisBlock, "conv_clamp")), **groups["synthesis_kwargs"], **beside}
-    for key in NEUTRAL_SETTINGS:
-        synthesis.pop(key, None)
-    beta = _child(state, "mapping").get("w_avg_beta")
-    is_other = type(beta) is float and beta != _default(MappingNetwork, "w_avg_beta")
-    mapping = {**({"w_avg_beta": beta} if is_other else {}), **groups["mapping_kwargs"]}
-
-    translated = {key: value for key, value in kwargs.items() if key in own}
-    for group, settings in (("mapping_kwargs", mapping), ("synthesis_kwargs", synthesis)):
-        if settings or group in kwargs:
-            translated[group] = type(kwargs.get(group, {}))(settings)
-    return translated
-
-
-def _precision(blocks: list[Mapping[str, Any]], default_clamp: Any) -> dict[str, Any]:
-    """Half precision and clamping of the stored blocks, where they differ from our defaults."""
-    num_fp16_res = sum(block.get("use_fp16") is True for block in blocks)
-    clamps = [_child(block, "conv1").get("conv_clamp") for block in blocks]
-    found: dict[str, Any] = {}
-    if num_fp16_res != _default(SynthesisNetwork, "num_fp16_res"):
-        found["num_fp16_res"] = num_fp16_res
-    if clamps and type(clamps[0]) in (int, float) and clamps[0] != default_clamp:
-        found["conv_clamp"] = clamps[0]
-    return found
-
-
-def _blocks(state: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """States of the blocks of one resolution each, from 8 up, which are named ``b<resolution>``."""
-    for log2 in range(3, MAX_NETWORK_SIZE.bit_length()):
-        block = _child(state, f"b{2**log2}")
-        if block:
-            yield block
-
-
-def _child(state: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    children = state.get("_modules")
-    child = children.get(name) if isinstance(children, dict) else None
-    return child.state if isinstance(child, PersistentObject) else {}
-
-
-def _default(network_class: type, name: str) -> Any:
-    return inspect.signature(network_class).parameters[name].default
