@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import copy
 import functools
-import io
 import math
 import time
 from collections import ChainMap
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, redirect_stdout
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,28 +20,17 @@ import numpy as np
 import torch
 
 from dnnlib.heartbeat import heartbeat
-from dnnlib.util import UserError, construct_class_by_name, write_to_log
+from dnnlib.util import UserError
 from torch_utils import distributed, misc, training_stats
 from torch_utils.rng import GlobalGenerators, seed_everything
 from training import checkpoint
-from training.checkpoint_names import has_checkpoint
 from training.data.grid import save_image_grid
 from training.ema import ema_beta, update_ema
 from training.image_grid import SampleGrid, setup_snapshot_image_grid
 from training.networks import bfloat16_training
 from training.round import Round
 from training.run.console import Console
-from training.run.construction import (
-    ImageShape,
-    Networks,
-    construct_ada,
-    construct_batches,
-    construct_loss,
-    construct_networks,
-    construct_phases,
-    networks_of_participants,
-    participants,
-)
+from training.run.construction import participants
 from training.run.counters import Counters
 from training.run.evaluation import Evaluation
 from training.run.length import RunLength
@@ -55,8 +43,8 @@ from training.run.status import read_status
 from training.run.stored_options import comparable_options
 from training.run.tick_report import describe_pace, report_tick
 from training.run.time_plan import describe_length
+from training.run.training_state import TrainingState
 from training.run.watch import RunWatch
-from training.snapshots.transfer import transfer_snapshot
 from training.stop_request import listen_for_stop
 
 __all__ = ["save_image_grid", "setup_snapshot_image_grid", "training_loop"]
@@ -139,11 +127,9 @@ class Trainer:
         training_stats.init_multiprocessing(settings.rank, torch.device("cpu") if settings.num_gpus > 1 else None)
         self.stats = training_stats.Collector()
 
-        self._open_dataset()
-        self._build_networks()
-        self._build_optimization()
-        self.samples = SampleGrid(self.training_set, self.G.z_dim, self.device)
-        pretrained_D = str(getattr(self.D, "pretrained", "none"))
+        self.state = TrainingState(settings, self.device, self.console.say)
+        self.samples = SampleGrid(self.state.training_set, self.state.G.z_dim, self.device)
+        pretrained_D = str(getattr(self.state.D, "pretrained", "none"))
         self.evaluation = Evaluation(settings, self.run_dir, self.device, self.console.say, pretrained_D)
         log_bytes = self._restore()
         if self.counters.steps_per_kimg == 0:  # for all of the run, whatever its ticks become
@@ -151,85 +137,22 @@ class Trainer:
         self.outputs = None
         if settings.is_main:
             self.outputs = Outputs(settings, self.samples, self.console, log_bytes, self.counters)
-        self.watch = RunWatch(settings, self.training_set, self.samples.real_img, self.console.say)
-
-    def _open_dataset(self) -> None:
-        self.console.say("Loading training set...")
-        self.training_set = construct_class_by_name(**self.settings.training_set_kwargs)
-        labels = f"labels of width {self.training_set.label_dim}" if self.training_set.has_labels else "no labels"
-        self.console.say(f"  {len(self.training_set)} images {self.training_set.image_shape}, {labels}")
-
-    def _build_networks(self) -> None:
-        self.console.say("Constructing networks...")
-        settings, data = self.settings, self.training_set
-        shape = ImageShape(data.label_dim, data.resolution, data.num_channels)
-        self.G, self.D, self.augment_pipe = construct_networks(settings, shape, self.device)
-        self.G_ema = copy.deepcopy(self.G).eval()
-        if settings.resume_pkl is not None and settings.is_main and not has_checkpoint(self.run_dir):
-            self._transfer_from(settings.resume_pkl)  # the other processes receive rank 0's tensors
-        for network in (self.G, self.D, self.G_ema, self.augment_pipe):
-            if network is not None:
-                distributed.broadcast_(misc.params_and_buffers(network))
-        if settings.is_main and settings.progress != "none":
-            self._log_summaries()
-
-    def _transfer_from(self, resume_pkl: str) -> None:
-        self.console.say(f"Resuming from {resume_pkl}")
-        networks = {"G": self.G, "D": self.D, "G_ema": self.G_ema}
-        for line in transfer_snapshot(resume_pkl, networks, self.settings.trust_pickle):
-            self.console.say(f"  {line}")
-
-    def _log_summaries(self) -> None:
-        batch = self.settings.batch_gpu
-        z = torch.zeros([batch, self.G.z_dim], device=self.device)
-        c = torch.zeros([batch, self.G.c_dim], device=self.device)
-        tables = io.StringIO()
-        # They must not influence training: the noise is drawn from streams that are restored afterwards.
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []), redirect_stdout(tables):
-            img = misc.print_module_summary(self.G_ema, [z, c])
-            misc.print_module_summary(copy.deepcopy(self.D).eval(), [img, c])
-        write_to_log(tables.getvalue())
-
-    def _build_optimization(self) -> None:
-        settings = self.settings
-        networks = Networks(self.G, self.D, self.augment_pipe)
-        self.loss = construct_loss(
-            settings, networks, self.device, lambda module: distributed.parallel(module, self.device)
-        )
-        self.extensions = self.loss.extensions
-        for network in networks_of_participants(self.loss).values():
-            distributed.broadcast_(misc.params_and_buffers(network))
-        self.phases = construct_phases(settings, networks, self.loss)
-        self.ada = construct_ada(settings, self.augment_pipe)
-        self.batches = construct_batches(settings, self.training_set, self.G.z_dim, self.device)
-
-    def networks(self) -> dict[str, torch.nn.Module]:
-        """Return the networks by their names in snapshots."""
-        networks = {"G": self.G, "D": self.D, "G_ema": self.G_ema}
-        if self.augment_pipe is not None:
-            networks["augment_pipe"] = self.augment_pipe
-        return {**networks, **networks_of_participants(self.loss)}
+        self.watch = RunWatch(settings, self.state.training_set, self.samples.real_img, self.console.say)
 
     def stateful(self) -> dict[str, checkpoint.Stateful]:
         """Return everything that the next iteration depends on; names are those in the checkpoint."""
-        optimizers = {phase.optimizer: phase.name for phase in reversed(self.phases)}
         return {
             "counters": self.counters,
-            **{f"modules/{name}": network for name, network in self.networks().items()},
-            **{f"optimizers/{name}": optimizer for optimizer, name in optimizers.items()},
-            "batches": self.batches,
+            **self.state.stateful(),
             "grid": self.samples,
             "ranks/stats": self.stats,
-            "ranks/loss": self.loss,
-            **{f"ranks/{type(each).__name__}": each for each in self.extensions},
-            **({} if self.ada is None else {"ranks/ada": self.ada}),
             "ranks/rng": GlobalGenerators(self.device),  # last: nothing may draw numbers after it is restored
         }
 
     def run(self) -> bool:
         """Train until the end or until a stop is requested; returns whether training is complete."""
         try:
-            with closing(self.batches), listen_for_stop(self.console.say) as stop, self._console():
+            with closing(self.state.batches), listen_for_stop(self.console.say) as stop, self._console():
                 self._begin()
                 while not self._is_done() and not stop.agreed():
                     self._iterate()
@@ -272,32 +195,32 @@ class Trainer:
 
     def _iterate(self) -> None:
         """One optimizer step of every phase that is due, then the moving average and adaptive augmentation."""
-        begin_sec, begin_wait_sec = time.perf_counter(), self.batches.wait_sec
-        counters, settings = self.counters, self.settings
+        state, counters, settings = self.state, self.counters, self.settings
+        begin_sec, begin_wait_sec = time.perf_counter(), state.batches.wait_sec
         inputs = self._next_inputs()
-        for participant in participants(self.loss):
+        for participant in participants(state.loss):
             participant.begin_iteration()
-        with bfloat16_training(self.training_set.resolution, settings.num_bf16_res):
-            for phase, rounds in zip(self.phases, inputs, strict=True):
+        with bfloat16_training(state.training_set.resolution, settings.num_bf16_res):
+            for phase, rounds in zip(state.phases, inputs, strict=True):
                 if counters.batch_idx % phase.interval == 0:
-                    phase.run(self.loss, rounds)
+                    phase.run(state.loss, rounds)
         beta = ema_beta(settings.batch_size, counters.cur_nimg, settings.ema_kimg, settings.ema_rampup)
-        update_ema(self.G_ema, self.G, beta)
+        update_ema(state.G_ema, state.G, beta)
         counters.cur_nimg += settings.batch_size
         counters.batch_idx += 1
-        for participant in participants(self.loss):
+        for participant in participants(state.loss):
             participant.end_iteration(counters.batch_idx)
         self.console.advance(settings.batch_size)
-        if self.ada is not None:
-            self.ada.update(counters.batch_idx)
+        if state.ada is not None:
+            state.ada.update(counters.batch_idx)
         counters.tick_sec += time.perf_counter() - begin_sec
-        counters.data_wait_sec += self.batches.wait_sec - begin_wait_sec
+        counters.data_wait_sec += state.batches.wait_sec - begin_wait_sec
         self.length.check_time_limit(self._elapsed_sec())
 
     def _next_inputs(self) -> list[list[Round]]:
         """Return the inputs of an iteration; where images cannot be read any more, save what has been trained."""
         try:
-            return self.batches.next(len(self.phases))
+            return self.state.batches.next(len(self.state.phases))
         except UserError:
             # Nothing of this iteration has happened yet. Other processes do not know, and a checkpoint takes them all.
             if self.settings.num_gpus == 1 and self.counters.cur_nimg > 0 and not self._keeps_last_checkpoint():
@@ -341,9 +264,9 @@ class Trainer:
         """Save the samples and the snapshot that are due; returns the path of the snapshot."""
         nimg, has_rest, snapshot = self.counters.cur_nimg, self._names_need_rest(), None
         if due.samples:
-            self.watch.add_samples(self._save_samples(grid_file_name(nimg, has_rest)), self.augment_pipe)
+            self.watch.add_samples(self._save_samples(grid_file_name(nimg, has_rest)), self.state.augment_pipe)
             if self.outputs is not None and not self._is_average_warm():
-                G = copy.deepcopy(self.G).eval()
+                G = copy.deepcopy(self.state.G).eval()
                 name = grid_file_name(nimg, has_rest, is_unaveraged=True)
                 self.outputs.save_samples(name, G, nimg, "Samples of G")
         if due.snapshot:
@@ -360,7 +283,7 @@ class Trainer:
     def _evaluate(self, snapshot: Path | None, missing: list[str] | None = None) -> None:
         """Compute the metrics of a snapshot: all of them, or those that are missing."""
         cur_nimg, first_metric = self.counters.cur_nimg, self.evaluation.metrics[0]
-        values = self.evaluation.run(self.G_ema, snapshot, skip_recorded=missing is not None)
+        values = self.evaluation.run(self.state.G_ema, snapshot, skip_recorded=missing is not None)
         is_known = missing is not None and first_metric not in missing
         self.watch.add_scores(cur_nimg / 1000, values.get(first_metric, {}), snapshot, is_known)
         if self.outputs is not None:
@@ -395,12 +318,12 @@ class Trainer:
 
     def _report_tick(self) -> None:
         counters = self.counters
-        augment_p = 0.0 if self.augment_pipe is None else float(self.augment_pipe.get_buffer("p"))
-        line = report_tick(counters, self._elapsed_sec(), self.length.total_nimg, augment_p, self.device)
-        for phase in self.phases:
+        total_nimg = self.length.total_nimg
+        line = report_tick(counters, self._elapsed_sec(), total_nimg, self.state.augment_p, self.device)
+        for phase in self.state.phases:
             seconds = phase.stopwatch.read_sec()
             training_stats.report0(f"Timing/{phase.name}", [] if seconds is None else seconds)
-        training_stats.report0("Health/skipped_images", sum(distributed.gather(self.training_set.num_skipped)))
+        training_stats.report0("Health/skipped_images", sum(distributed.gather(self.state.training_set.num_skipped)))
         self.stats.update()
         alarms = self.watch.add_tick(self.stats)
         self.console.say(line + self.watch.describe())
@@ -423,7 +346,7 @@ class Trainer:
         )
 
     def _sec_per_kimg(self) -> float:
-        iteration_sec = sum((phase.stopwatch.read_sec() or 0.0) / phase.interval for phase in self.phases)
+        iteration_sec = sum((phase.stopwatch.read_sec() or 0.0) / phase.interval for phase in self.state.phases)
         return iteration_sec / self.settings.batch_size * 1000
 
     def _names_need_rest(self) -> bool:
@@ -440,10 +363,12 @@ class Trainer:
 
     def _save_samples(self, name: str) -> np.ndarray | None:
         """Save the sample grid; returns it on the main process."""
-        return None if self.outputs is None else self.outputs.save_samples(name, self.G_ema, self.counters.cur_nimg)
+        if self.outputs is None:
+            return None
+        return self.outputs.save_samples(name, self.state.G_ema, self.counters.cur_nimg)
 
     def _save_snapshot(self, name: str) -> Path:
-        networks = self.networks()
+        networks = self.state.networks()
         for key, network in networks.items():
             if key != "G_ema":
                 misc.check_ddp_consistency(network, ignore_regex=r".*\.(w_avg|running_mean|running_var)")
@@ -471,13 +396,13 @@ class Trainer:
         if self.outputs is not None:
             tree.update(log_bytes=self.outputs.log_bytes, dataset=self._dataset_record)
             tree["options"] = comparable_options(self.settings)
-            self.outputs.save_checkpoint(self.counters.cur_nimg, tree, self.networks())
+            self.outputs.save_checkpoint(self.counters.cur_nimg, tree, self.state.networks())
         self.last_checkpoint_sec = time.perf_counter()
         self.last_checkpoint_nimg = self.counters.cur_nimg
 
     @functools.cached_property
     def _dataset_record(self) -> dict[str, Any]:
-        return describe_dataset(self.training_set)
+        return describe_dataset(self.state.training_set)
 
     def _restore(self) -> int:
         """Continue from the newest checkpoint, if there is one; returns the length of its ``stats.jsonl``."""
@@ -485,7 +410,7 @@ class Trainer:
         path = distributed.from_rank0(find_checkpoint(self.run_dir, say) if self.settings.is_main else None)
         if path is None:
             return 0
-        log_bytes = restore_from(path, self.stateful(), self.training_set, self.settings, say)
+        log_bytes = restore_from(path, self.stateful(), self.state.training_set, self.settings, say)
         self.last_checkpoint_nimg = self.counters.cur_nimg
         say(f"Continuing from {path.name}: {self.counters.cur_nimg / 1000:.1f} kimg done")
         return log_bytes

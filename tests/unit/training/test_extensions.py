@@ -62,7 +62,7 @@ def test_the_example_changes_training(mymethod, data, tmp_path, cfg):
         trainer = make_trainer(tmp_path / f"{cfg}{weight}", options)
         trainer.run()
         with torch.no_grad():
-            output = trainer.D(torch.randn([8, 3, 16, 16]), torch.zeros([8, trainer.D.c_dim]))
+            output = trainer.state.D(torch.randn([8, 3, 16, 16]), torch.zeros([8, trainer.state.D.c_dim]))
         logits[weight] = float(output.abs().mean())
     assert logits[1.0] != logits[0.0]
 
@@ -108,17 +108,17 @@ def remembering(monkeypatch, data):
 def test_networks_are_trained_saved_and_restored(remembering, data, tmp_path):
     options = {**tiny_options(data, 16, aug="noaug"), **remembering}
     trainer = make_trainer(tmp_path / "whole", options)
-    (extension,) = trainer.extensions
+    (extension,) = trainer.state.loss.extensions
     before = extension.network.weight.clone()
     assert trainer.run()
     assert not torch.equal(extension.network.weight, before)
     assert extension.calls == ["begin", 1, "begin", 2, "begin", 3, "begin", 4]
-    assert "memory" in trainer.networks()
+    assert "memory" in trainer.state.networks()
     assert not train_here(tmp_path / "parts", options, abort_fn=lambda: True)
     continued = make_trainer(tmp_path / "parts", options)
-    assert 0 < float(continued.extensions[0].total) < 10
+    assert 0 < float(continued.state.loss.extensions[0].total) < 10
     assert continued.run()
-    assert float(continued.extensions[0].total) == 10
+    assert float(continued.state.loss.extensions[0].total) == 10
     assert_same_outcome(tmp_path / "parts", tmp_path / "whole")
 
 

@@ -163,7 +163,7 @@ def phase_gradients(run_dir: Path, options: dict[str, Any]) -> list[torch.Tensor
     finally:
         assert trainer.outputs is not None
         trainer.outputs.close()
-        trainer.batches.close()
+        trainer.state.batches.close()
     return found
 
 

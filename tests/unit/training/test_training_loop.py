@@ -141,26 +141,26 @@ def test_regularization_is_lazy(run_dir, data, monkeypatch):
 def test_average_follows_the_generator(run_dir, options):
     """After the first iteration: G's weights lerped from those it began with, G's buffers copied."""
     trainer = make_trainer(run_dir, {**options, "total_kimg": 0.004, "ema_rampup": None})
-    initial = {name: tensor.clone() for name, tensor in trainer.G.state_dict().items()}
+    initial = {name: tensor.clone() for name, tensor in trainer.state.G.state_dict().items()}
     trainer.run()
     beta = ema_beta(BATCH, 0, options["ema_kimg"], None)
-    for name, value in trainer.G_ema.named_parameters():
-        expected = initial[name].lerp(trainer.G.get_parameter(name), 1 - beta)
+    for name, value in trainer.state.G_ema.named_parameters():
+        expected = initial[name].lerp(trainer.state.G.get_parameter(name), 1 - beta)
         torch.testing.assert_close(value.detach(), expected, rtol=1e-5, atol=1e-6)
-    assert torch.equal(trainer.G_ema.mapping.w_avg, trainer.G.mapping.w_avg)
+    assert torch.equal(trainer.state.G_ema.mapping.w_avg, trainer.state.G.mapping.w_avg)
 
 
 def test_augmentation_adapts_every_four_iterations(run_dir, data):
     trainer = make_trainer(run_dir, tiny_options(data, 44, aug="ada", target=0.0))
     seen = []
-    update = trainer.ada.update
+    update = trainer.state.ada.update
 
     def watch(batch_idx):
-        before = float(trainer.augment_pipe.p)
+        before = float(trainer.state.augment_pipe.p)
         update(batch_idx)
-        seen.append((batch_idx, float(trainer.augment_pipe.p) != before))
+        seen.append((batch_idx, float(trainer.state.augment_pipe.p) != before))
 
-    trainer.ada.update = watch
+    trainer.state.ada.update = watch
     trainer.run()
     assert [batch_idx for batch_idx, _moved in seen] == list(range(1, 12))
     assert {batch_idx for batch_idx, moved in seen if moved} <= {4, 8}
@@ -226,7 +226,7 @@ def test_the_seed_matters(tmp_path, data):
 def test_the_grid_of_real_images(run_dir, data, options):
     train_here(run_dir, {**options, "total_kimg": 0.004})
     with open_trainer(run_dir.with_name("other"), options) as trainer:
-        dataset = [image for image, _label in trainer.training_set]
+        dataset = [image for image, _label in trainer.state.training_set]
     pixels = np.asarray(Image.open(run_dir / "reals.png"))
     columns, rows = 4, 3
     assert pixels.shape == (rows * 16, columns * 16, 3)
@@ -269,7 +269,7 @@ def test_networks_come_from_a_snapshot(run_dir, data, snapshot):
         source = legacy.load_network_pkl(file)
     with open_trainer(run_dir, options) as trainer:
         for name in ("G", "D", "G_ema"):
-            tensors = getattr(trainer, name).state_dict()
+            tensors = getattr(trainer.state, name).state_dict()
             assert all(torch.equal(tensors[key], value) for key, value in source[name].state_dict().items())
         assert trainer.counters.cur_nimg == 0
 
@@ -471,7 +471,7 @@ def test_a_damaged_image_is_replaced_reported_and_counted(run_dir, tmp_path, cap
     files = dict.fromkeys(names, encode(random_image(size=(16, 16))))
     options = tiny_options(write_zip(tmp_path / "data.zip", files), 44)
     with open_trainer(tmp_path / "look", options) as trainer:
-        index = next(iter(trainer.batches._sampler))
+        index = next(iter(trainer.state.batches._sampler))
     files[names[index]] = files[names[index]][:-40]
     write_zip(tmp_path / "data.zip", files)
     assert train_here(run_dir, options)

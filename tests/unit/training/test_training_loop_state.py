@@ -28,18 +28,19 @@ LEFT_OUT = {"settings", "console", "outputs", "evaluation", "watch", "_listens"}
 """Attributes that hold options, open files, and what is remembered of a regular expression."""
 
 DERIVED = {
-    "from the options": """phases.interval phases.optimizer.param_groups.betas phases._frees_memory
-        loss.style_mixing_prob loss.r1_gamma loss.pl_batch_shrink loss.pl_decay loss.pl_weight
-        ada._target ada._interval ada._step ada._max_p
-        batches._batch_size batches._batch_gpu batches._share batches._z_dim
-        stats._keep_previous ada._signs._keep_previous
-        batches._sampler._rank batches._sampler._num_replicas batches._sampler._order.window
-        length._settings watch._stop_on""",
-    "from the options of msconD": """loss.settings loss.adv_weights loss.con_scale_weights
-        loss.views.recolor..p loss.views.recolor..Hz_geom loss.views.recolor..Hz_fbank""",
+    "from the options": """state.phases.interval state.phases.optimizer.param_groups.betas state.phases._frees_memory
+        state.loss.style_mixing_prob state.loss.r1_gamma
+        state.loss.pl_batch_shrink state.loss.pl_decay state.loss.pl_weight
+        state.ada._target state.ada._interval state.ada._step state.ada._max_p
+        state.batches._batch_size state.batches._batch_gpu state.batches._share state.batches._z_dim
+        stats._keep_previous state.ada._signs._keep_previous
+        state.batches._sampler._rank state.batches._sampler._num_replicas state.batches._sampler._order.window
+        length._settings state._settings watch._stop_on""",
+    "from the options of msconD": """state.loss.settings state.loss.adv_weights state.loss.con_scale_weights
+        state.loss.views.recolor..p state.loss.views.recolor..Hz_geom state.loss.views.recolor..Hz_fbank""",
     "from the dataset": "samples.size samples.real_img _dataset_record",
-    "clocks": """start_sec last_checkpoint_sec batches.wait_sec length._is_time_up
-        phases.stopwatch._is_cuda phases.stopwatch._used phases.stopwatch._times""",
+    "clocks": """start_sec last_checkpoint_sec state.batches.wait_sec length._is_time_up
+        state.phases.stopwatch._is_cuda state.phases.stopwatch._used state.phases.stopwatch._times""",
 }
 """Numbers and tensors of a trainer that need not be in a state, and why."""
 
@@ -192,17 +193,17 @@ def test_a_value_that_is_forgotten_is_noticed(stopped, restored):
     """The test above can fail: numbers, tensors, also in the hands of others."""
     trainer, _options, _numbers = stopped
     for each in (trainer, restored):
-        each.loss.num_calls = 3
-        each.ada.memory = {"last": [torch.zeros(2)]}
-        each.G.synthesis.hidden = torch.zeros(2)
+        each.state.loss.num_calls = 3
+        each.state.ada.memory = {"last": [torch.zeros(2)]}
+        each.state.G.synthesis.hidden = torch.zeros(2)
     fixed_paths = spoil_and_restore(restored, trainer.run_dir)
     forgotten = not_restored(trainer, restored, fixed_paths)
-    assert forgotten >= {"loss.num_calls", "ada.memory.last", "G.synthesis.hidden"}
+    assert forgotten >= {"state.loss.num_calls", "state.ada.memory.last", "state.G.synthesis.hidden"}
 
 
 def test_what_processes_exchange_lies_on_the_cpu(stopped, monkeypatch):
     """A pickled CUDA tensor would take memory on the device of its owner, or fail where that does not exist."""
     trainer, _options, _numbers = stopped
     tensor = mock.create_autospec(torch.Tensor, instance=True)
-    monkeypatch.setattr(trainer.loss, "state_dict", lambda: {"x": tensor})
+    monkeypatch.setattr(trainer.state.loss, "state_dict", lambda: {"x": tensor})
     assert checkpoint.collect(trainer.stateful())["ranks"][0]["loss"] == {"x": tensor.cpu.return_value}
