@@ -13,7 +13,8 @@ import torch
 from dnnlib.click_command import Command
 from dnnlib.click_types import NameList
 from dnnlib.commands import page
-from dnnlib.util import EasyDict, UserError
+from dnnlib.errors import UserError
+from dnnlib.util import EasyDict
 from metrics import metric_main
 from metrics.datasets import open_dataset
 from metrics.generated import check_labels

@@ -16,7 +16,7 @@ from dnnlib.click_command import Command
 from dnnlib.click_types import NumberList
 from dnnlib.commands import how_to_run
 from dnnlib.console import EXIT_STOPPED, errors_in_one_line
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from train import main as train
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import torch
 from dnnlib.click_command import Command
 from dnnlib.click_types import FiniteRange, NumberList
 from dnnlib.commands import how_to_run
+from dnnlib.errors import UserError
 from dnnlib.flags import refuse
 from dnnlib.progress import progress_bar
-from dnnlib.util import UserError
 from torch_utils.device import choose_device
 from training.data.grid import write_png
 from training.data.names import shown

@@ -17,10 +17,11 @@ from dnnlib.atomic import write_atomic
 from dnnlib.click_command import Command
 from dnnlib.click_types import FiniteRange
 from dnnlib.commands import how_to_install
+from dnnlib.errors import UserError
 from dnnlib.flags import refuse
+from dnnlib.formatting import format_time
 from dnnlib.outputs import keep_inputs
 from dnnlib.progress import progress_bar
-from dnnlib.util import UserError, format_time
 from metrics.detectors import EFFLITE1, VGG16
 from metrics.metric_utils import get_feature_detector
 from torch_utils.device import choose_device

@@ -10,8 +10,8 @@ import torch
 
 from dnnlib.click_command import Command
 from dnnlib.click_types import NumberList
+from dnnlib.errors import UserError
 from dnnlib.progress import progress_bar
-from dnnlib.util import UserError
 from torch_utils.device import choose_device
 from training.data.grid import write_png
 from training.inference import options

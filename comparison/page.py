@@ -12,7 +12,7 @@ from comparison.plan import Plan
 from comparison.summary import PLUS_MINUS, Cell, Comparison, MethodResult
 from comparison.tables import AT_EQUAL_IMAGES, Table, Tables
 from comparison.words import verdicts
-from dnnlib.util import format_kimg, format_number, format_time
+from dnnlib.formatting import format_kimg, format_number, format_time
 from metrics.direction import is_higher_better
 from training.run.page.charts import NUM_COLORS
 from training.run.page.html import Html, document, table, tag

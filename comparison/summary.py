@@ -13,7 +13,7 @@ from comparison.plan import Plan
 from comparison.records import Point, ScoredRun, read_run
 from comparison.runner import describe
 from comparison.statistics import Spread, spread, value_at
-from dnnlib.util import format_number
+from dnnlib.formatting import format_number
 from metrics.direction import is_higher_better
 from training.run.stats_file import SAME_KIMG, Series
 

@@ -19,7 +19,7 @@ from comparison.summary import (
     sec_per_kimg,
     second_half,
 )
-from dnnlib.util import format_kimg, format_time
+from dnnlib.formatting import format_kimg, format_time
 from metrics.direction import is_higher_better
 from training.run.health.history import DIVERSITY
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from comparison.statistics import Spread, difference, ratio_std_error
 from comparison.summary import Cell, Comparison, second_half
-from dnnlib.util import format_number
+from dnnlib.formatting import format_number
 from metrics.direction import is_higher_better
 
 

@@ -24,10 +24,10 @@ FAULTS: dict[str, Fault] = {
         "dnnlib/atomic.py", "            temp.unlink()\n", "            pass\n", ("tests/unit/dnnlib/test_atomic.py",)
     ),
     "errors inside a module look like a missing module": Fault(
-        "dnnlib/util.py",
+        "dnnlib/object_names.py",
         'if err.name is None or not (module_name + ".").startswith(err.name + "."):',
         "if err.name is None:",
-        ("tests/unit/dnnlib/test_util.py",),
+        ("tests/unit/dnnlib/test_object_names.py",),
     ),
     # package
     "modules of the package import those of the user": Fault(
@@ -37,13 +37,13 @@ FAULTS: dict[str, Fault] = {
         ("tests/unit/package/test_modules.py",),
     ),
     "classes are looked up among the user's": Fault(
-        "dnnlib/util.py",
+        "dnnlib/object_names.py",
         "return HOME + module_name if is_below else module_name",
         "return module_name",
         ("tests/unit/package/test_modules.py",),
     ),
     "files name classes as the package does": Fault(
-        "dnnlib/util.py",
+        "dnnlib/object_names.py",
         "cls.__module__.removeprefix(HOME)",
         "cls.__module__",
         ("tests/unit/package/test_generator.py",),

@@ -10,10 +10,9 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-import dnnlib.util
 import projector
 from dnnlib.download import DownloadError
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from generate import generate_images
 from metrics import detectors
 from projector import run_projection
@@ -30,8 +29,8 @@ def _small_and_offline(tmp_path, monkeypatch):
     def download(*_args, **_kwargs):
         raise DownloadError("no network")
 
-    monkeypatch.setattr(dnnlib.util, "download", download)
-    monkeypatch.setattr(dnnlib.util, "_cache_dir", str(tmp_path / "cache"))
+    monkeypatch.setattr("dnnlib.urls.download", download)
+    monkeypatch.setattr("dnnlib.cache_folder._cache_dir", str(tmp_path / "cache"))
     monkeypatch.delenv(detectors.FOLDER_VARIABLE, raising=False)
     monkeypatch.setenv(detectors.TRUST_VARIABLE, "0")
     monkeypatch.setattr(detectors, "DETECTORS", dict(detectors.DETECTORS))

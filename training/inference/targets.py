@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dnnlib.util import UserError, format_number
+from dnnlib.errors import UserError
+from dnnlib.formatting import format_number
 from metrics.detectors import EFFLITE1, VGG16
 from training.data.archive import open_archive
 from training.data.codec import BadImageError, load_image, open_image, read_image, require_images
