@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from comparison.run_values import second_half
 from comparison.statistics import Spread, difference, ratio_std_error
-from comparison.summary import Cell, Comparison, second_half
+from comparison.summary import Cell, Comparison
 from dnnlib.formatting import format_number
 from metrics.direction import is_higher_better
 

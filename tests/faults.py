@@ -158,7 +158,7 @@ FAULTS: dict[str, Fault] = {
         "comparison/summary.py",
         "if point.kimg > start_kimg - self.tolerance_kimg\n            and all(",
         "if all(",
-        ("tests/unit/comparison/test_summary.py",),
+        ("tests/unit/comparison/test_run_values.py",),
     ),
     "threads of the user are ignored": Fault(
         "comparison/executors.py",
