@@ -90,22 +90,8 @@ class _Job:
     metavar="NAME",
     help=f"Detector of the object metrics: {OBJECT_DETECTORS}.  [default: scenes or nanodet, by the images]",
 )
-@click.option(
-    "--seed",
-    metavar="INT",
-    type=click.IntRange(0, generator_options.MAX_SEED),
-    default=0,
-    show_default=True,
-    help="Random seed.",
-)
-@click.option(
-    "--batch",
-    metavar="INT",
-    type=click.IntRange(min=1),
-    default=64,
-    show_default=True,
-    help="Batch size; it does not affect the results.",
-)
+@generator_options.seed_option()
+@generator_options.batch_option(default=64, help="Batch size; it does not affect the results.")
 @click.option(
     "--cache",
     metavar="BOOL",

@@ -39,7 +39,7 @@ NUM_DEFAULT_STYLES = 7
 @options.trunc_option
 @options.class_option
 @options.noise_mode_option
-@options.batch_option
+@options.batch_option()
 @options.device_option
 @options.trust_option
 @options.errors_in_one_line()

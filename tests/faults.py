@@ -552,9 +552,9 @@ FAULTS: dict[str, Fault] = {
         ("tests/unit/training/data/test_writer.py",),
     ),
     "projections are written at the end": Fault(
-        "projector.py",
-        "for part in parts:\n        trajectories",
-        "for part in list(parts):\n        trajectories",
+        "training/inference/projection_command.py",
+        "for part in optimize(steps, len(batches), settings.num_steps, settings.keeps_trajectories):\n",
+        "for part in list(optimize(steps, len(batches), settings.num_steps, settings.keeps_trajectories)):\n",
         ("tests/unit/test_projector.py",),
     ),
     "a run that diverged suggests to repeat it": Fault(

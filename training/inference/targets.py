@@ -191,6 +191,6 @@ def mean_distances(each: list[dict[str, float]]) -> dict[str, float]:
     return {key: sum(values[key] for values in each) / len(each) for key in each[0]}
 
 
-def in_words(values: dict[str, float]) -> str:
-    """Distances as a text."""
+def format_distances(values: dict[str, float]) -> str:
+    """Write distances with their names."""
     return ", ".join(f"{key} {format_number(value)}" for key, value in values.items())

@@ -22,24 +22,24 @@ def grey(value):
 
 
 @pytest.fixture
-def job(tmp_path):
+def results(tmp_path):
     targets = [Target(f"{i}.png", grey(i), (0, 0, 4)) for i in range(3)]
-    job = Results(tmp_path, targets, True, Mean(), "mean", CPU)
+    results = Results(tmp_path, targets, True, Mean(), "mean", CPU)
     for number, target in enumerate(targets):
-        job.write("target", number, target.pixels)
-        job.add("proj", number, grey(100 + number))
-    return job
+        results.write("target", number, target.pixels)
+        results.add("proj", number, grey(100 + number))
+    return results
 
 
-def test_files_of_the_first_target_are_listed_whatever_their_suffix(job):
-    job.names += ["proj00.mp4", "proj01.mp4", "projected_w.npz"]
-    assert job.listing() == "target00.png, proj00.png, proj00.mp4, projected_w.npz, ..."
+def test_files_of_the_first_target_are_listed_whatever_their_suffix(results):
+    results.names += ["proj00.mp4", "proj01.mp4", "projected_w.npz"]
+    assert results.listing() == "target00.png, proj00.png, proj00.mp4, projected_w.npz, ..."
 
 
-def test_what_was_found_is_measured_and_compared(job, tmp_path, capsys):
-    job.tell("proj")
+def test_what_was_found_is_measured_and_compared(results, tmp_path, capsys):
+    results.print_distances("proj")
     assert capsys.readouterr().out == "proj.png differs from its target: pixels 100, mean 0.4614, mean of 3\n"
-    job.write_summary({"seed": 1})
+    results.write_summary({"seed": 1})
     summary = json.loads((tmp_path / "distances.json").read_text())
     assert [row["proj"]["pixels"] for row in summary["targets"]] == [100, 100, 100]
     with Image.open(tmp_path / "comparison.png") as image:
@@ -47,14 +47,14 @@ def test_what_was_found_is_measured_and_compared(job, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("limit", ["side", "area", "rows"])
-def test_a_comparison_that_would_be_too_large_shows_the_first_targets(job, tmp_path, monkeypatch, limit):
+def test_a_comparison_that_would_be_too_large_shows_the_first_targets(results, tmp_path, monkeypatch, limit):
     if limit == "side":
         monkeypatch.setattr(grid_size, "MAX_GRID_PX", 2 * 4 + 3)
     elif limit == "area":
         monkeypatch.setattr(grid_size, "MAX_GRID_AREA_PX", 2 * 2 * 4**2 + 3)
     else:
         monkeypatch.setattr(projection_results, "MAX_COMPARED", 2)
-    job.write_summary({})
+    results.write_summary({})
     with Image.open(tmp_path / "comparison.png") as image:
         assert np.asarray(image)[::4, ::4].tolist() == [[0, 100], [1, 101]]
     assert len(json.loads((tmp_path / "distances.json").read_text())["targets"]) == 3
@@ -62,8 +62,8 @@ def test_a_comparison_that_would_be_too_large_shows_the_first_targets(job, tmp_p
 
 def test_images_that_are_not_compared_are_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(projection_results, "MAX_COMPARED", 2)
-    job = Results(tmp_path, [], True, Mean(), "mean", CPU)
+    results = Results(tmp_path, [], True, Mean(), "mean", CPU)
     for number in range(5):
-        job.write("target", number, grey(number))
-    assert len(job.compared["target"]) == 2
+        results.write("target", number, grey(number))
+    assert len(results.compared["target"]) == 2
     assert (tmp_path / "target04.png").is_file()
