@@ -13,7 +13,8 @@ import torch
 from dnnlib.click_command import Command
 from dnnlib.click_types import NameList
 from dnnlib.commands import page
-from dnnlib.util import EasyDict, UserError
+from dnnlib.errors import UserError
+from dnnlib.util import EasyDict
 from metrics import metric_main
 from metrics.datasets import open_dataset
 from metrics.generated import check_labels
@@ -89,22 +90,8 @@ class _Evaluation:
     metavar="NAME",
     help=f"Detector of the object metrics: {OBJECT_DETECTORS}.  [default: scenes or nanodet, by the images]",
 )
-@click.option(
-    "--seed",
-    metavar="INT",
-    type=click.IntRange(0, generator_options.MAX_SEED),
-    default=0,
-    show_default=True,
-    help="Random seed.",
-)
-@click.option(
-    "--batch",
-    metavar="INT",
-    type=click.IntRange(min=1),
-    default=64,
-    show_default=True,
-    help="Batch size; it does not affect the results.",
-)
+@generator_options.seed_option()
+@generator_options.batch_option(default=64, help="Batch size; it does not affect the results.")
 @click.option(
     "--cache",
     metavar="BOOL",

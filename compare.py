@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnnlib.click_command import Command
-from dnnlib.click_types import NumberList
+from dnnlib.click_types import MAX_SEED, NumberList
 from dnnlib.commands import how_to_run
 from dnnlib.console import EXIT_STOPPED, errors_in_one_line
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from train import main as train
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ MAX_SEEDS = 1000
 
 def parse_seeds(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
     """Read a list of seeds and ranges of seeds, such as 0,2,5-7."""
-    seeds = NumberList(2**32 - 1).convert(value, param, ctx)
+    seeds = NumberList(MAX_SEED).convert(value, param, ctx)
     if len(set(seeds)) < len(seeds) or len(seeds) > MAX_SEEDS:
         raise click.BadParameter(f"expected up to {MAX_SEEDS} different numbers, got {value[:100]!a}")
     return tuple(seeds)

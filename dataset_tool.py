@@ -10,9 +10,9 @@ import click
 
 from dnnlib.click_command import Command
 from dnnlib.console import errors_in_one_line
+from dnnlib.errors import UserError
 from dnnlib.flags import refuse
 from dnnlib.heartbeat import heartbeat
-from dnnlib.util import UserError
 from training.data.container import check_dest
 from training.data.preparation import MAX_BITS, MODES, RESIZE_FILTERS, TRANSFORMS, Preparation
 from training.data.sources import Source, open_source, scenes_source

@@ -17,7 +17,7 @@ import PIL.ImageDraw
 from dnnlib.click_command import Command
 from dnnlib.commands import how_to_run
 from dnnlib.console import EXIT_STOPPED
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics.results import read_snapshot_results, results_file
 from training.data.grid import write_png
 from training.inference.options import errors_in_one_line

@@ -12,9 +12,9 @@ import torch
 from dnnlib.click_command import Command
 from dnnlib.click_types import FiniteRange, NumberList
 from dnnlib.commands import how_to_run
+from dnnlib.errors import UserError
 from dnnlib.flags import refuse
 from dnnlib.progress import progress_bar
-from dnnlib.util import UserError
 from torch_utils.device import choose_device
 from training.data.grid import write_png
 from training.data.names import shown
@@ -34,10 +34,19 @@ DIRECTIONS_FILE = "directions.safetensors"
 CENTERS_FILE = "centers.safetensors"
 MAX_SAMPLES = 1_000_000
 
-sample_seed_option = click.option(
-    "--sample-seed", type=click.IntRange(0, options.MAX_SEED), metavar="INT", default=0, show_default=True,
-    help="Random seed of the samples.",
-)  # fmt: skip
+sample_seed_option = options.seed_option(name="--sample-seed", help="Random seed of the samples.")
+
+
+def samples_option(default: int, minimum: int) -> options.Option:
+    """Return ``--samples``."""
+    return click.option(
+        "--samples",
+        type=click.IntRange(minimum, MAX_SAMPLES),
+        metavar="INT",
+        default=default,
+        show_default=True,
+        help="Number of samples of w.",
+    )
 
 
 @click.group()
@@ -83,19 +92,12 @@ def edit() -> None:
 @click.option(
     "--steps", type=click.IntRange(2, 999), metavar="INT", default=7, show_default=True, help="Images per row."
 )
-@click.option(
-    "--samples",
-    type=click.IntRange(2, MAX_SAMPLES),
-    metavar="INT",
-    default=10_000,
-    show_default=True,
-    help="Number of samples of w.",
-)
+@samples_option(default=10_000, minimum=2)
 @sample_seed_option
 @options.trunc_option
 @options.class_option
 @options.noise_mode_option
-@options.batch_option
+@options.batch_option()
 @options.device_option
 @options.trust_option
 @options.errors_in_one_line()
@@ -178,17 +180,10 @@ def edited(
 @click.option(
     "--num", type=click.IntRange(1, 4096), metavar="INT", default=64, show_default=True, help="Number of centers."
 )
-@click.option(
-    "--samples",
-    type=click.IntRange(1, MAX_SAMPLES),
-    metavar="INT",
-    default=60_000,
-    show_default=True,
-    help="Number of samples of w.",
-)
+@samples_option(default=60_000, minimum=1)
 @sample_seed_option
 @options.class_option
-@options.batch_option
+@options.batch_option()
 @options.device_option
 @options.trust_option
 @options.errors_in_one_line()

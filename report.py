@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from dnnlib.console import errors_in_one_line
+from dnnlib.errors import UserError
 from dnnlib.outputs import check_replaceable_file
-from dnnlib.util import UserError
 
 
 @click.command()

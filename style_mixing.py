@@ -10,8 +10,8 @@ import torch
 
 from dnnlib.click_command import Command
 from dnnlib.click_types import NumberList
+from dnnlib.errors import UserError
 from dnnlib.progress import progress_bar
-from dnnlib.util import UserError
 from torch_utils.device import choose_device
 from training.data.grid import write_png
 from training.inference import options
@@ -39,7 +39,7 @@ NUM_DEFAULT_STYLES = 7
 @options.trunc_option
 @options.class_option
 @options.noise_mode_option
-@options.batch_option
+@options.batch_option()
 @options.device_option
 @options.trust_option
 @options.errors_in_one_line()

@@ -9,7 +9,8 @@ import click
 
 from dnnlib.click_command import Command
 from dnnlib.console import EXIT_STOPPED, errors_in_one_line
-from dnnlib.util import Logger, UserError
+from dnnlib.errors import UserError
+from dnnlib.logger import Logger
 from training.run.flags import Flags, flag_name, flag_options
 from training.run.registry import AnyOption, augmentations, configurations, extensions
 

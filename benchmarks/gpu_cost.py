@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.iteration import Iteration, build_iteration, parse_flags
 from benchmarks.meter import META, Call, Meter, Wait
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from torch_utils.ops.kernels import NAMESPACE
 from torch_utils.training_stats import Collector
 from training.phases import Phase

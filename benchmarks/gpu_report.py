@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dnnlib.util import format_number
+from dnnlib.formatting import format_number
 
 Outcomes = Mapping[str, Mapping[str, Any]]
 """By name of the part: its ``result``, or its ``error``."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from train import main as train_command
 from train import read_flags
 from training.extensions import Participant

@@ -18,7 +18,7 @@ import numpy as np
 import PIL.Image
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics.detectors import NANODET
 from metrics.objects.crops import countable, cut, min_side_px
 from metrics.objects.protocol import ObjectDetector

@@ -19,9 +19,11 @@ import numpy as np
 
 from comparison.methods import Method
 from comparison.plan import read_plan
+from comparison.records import RunValue
+from comparison.run_values import mean_statistic, second_half
 from comparison.statistics import half_width
-from comparison.summary import Comparison, RunValue, collect, mean_statistic, second_half
-from dnnlib.util import format_number
+from comparison.summary import Comparison, collect
+from dnnlib.formatting import format_number
 
 CFG = "msconD"
 BASE = {"con-max-anchors": "64", "proj-dim": "32"}

@@ -10,7 +10,7 @@ import numpy as np
 from comparison.records import Point
 from comparison.statistics import spread, value_at
 from comparison.summary import Comparison, MethodResult
-from dnnlib.util import format_number
+from dnnlib.formatting import format_number
 from training.run.page.charts import Line, chart
 from training.run.page.html import Html, tag
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from comparison.jobs import LOG
 from dnnlib.commands import how_to_install
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 
 
 class Handle(Protocol):

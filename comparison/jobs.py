@@ -17,7 +17,7 @@ from typing import Any, get_origin, get_type_hints
 from comparison.paths import with_absolute_paths
 from comparison.snapshots import scored_snapshots
 from dnnlib.atomic import write_atomic
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics.results import read_results, read_snapshot_results, results_file, results_files
 from training.run.folder import RunState, find_state
 from training.run.options_file import OPTIONS_FILE

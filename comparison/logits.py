@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from comparison.records import ScoredRun
-from comparison.summary import Cell, MethodResult, RunValue, mean_of_series
-from dnnlib.util import format_number
+from comparison.records import RunValue, ScoredRun
+from comparison.run_values import mean_of_series
+from comparison.summary import Cell, MethodResult
+from dnnlib.formatting import format_number
 from training.run.heights import logit_heights, logits
 from training.run.page.charts import Line, chart
 from training.run.page.html import Html, tag

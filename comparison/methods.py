@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.run.flags import OWN_AUGMENTATIONS
 from training.run.registry import augmentations, configurations
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
 from comparison.curves import score_charts
+from comparison.elements import number_cell, records_anchor, section
 from comparison.logits import logit_charts
+from comparison.objects import is_object_score, objects_section
 from comparison.pictures import boxes, samples
 from comparison.plan import Plan
-from comparison.summary import PLUS_MINUS, Cell, Comparison, MethodResult
-from comparison.tables import AT_EQUAL_IMAGES, Table, Tables
+from comparison.summary import PLUS_MINUS, Comparison, MethodResult
+from comparison.tables import Table, Tables
 from comparison.words import verdicts
-from dnnlib.util import format_kimg, format_number, format_time
-from metrics.direction import is_higher_better
-from training.run.page.charts import NUM_COLORS
+from dnnlib.formatting import format_kimg, format_number, format_time
 from training.run.page.html import Html, document, table, tag
 from training.run.stats_file import STATS_FILE
 
@@ -43,25 +43,21 @@ def page(plan: Plan, comparison: Comparison, tables: Tables) -> Html:
         tag("p", _setting(plan)),
         _states(comparison),
         *(_score_section(comparison, *each) for each in tables.scores.items() if not is_object_score(each[0])),
-        _objects(comparison, tables.scores),
-        _section("Cost", _table(tables.cost)),
+        objects_section(comparison, tables.scores),
+        section("Cost", _table(tables.cost)),
         _logits(comparison, tables.gaps),
-        _section("Diversity of samples", _table(tables.diversity)) if tables.diversity else None,
+        section("Diversity of samples", _table(tables.diversity)) if tables.diversity else None,
         boxes(comparison),
         samples(comparison, next(iter(plan.jobs.values())).dataset["resolution"]),
-        _section("How to read this", *(tag("p", paragraph) for paragraph in READING)),
-        _section("Records", *(_records(plan, result) for result in comparison.methods)),
+        section("How to read this", *(tag("p", paragraph) for paragraph in READING)),
+        section("Records", *(_records(plan, result) for result in comparison.methods)),
     ]
-    return document(_title(plan), *(section for section in sections if section))
+    return document(_title(plan), *filter(None, sections))
 
 
 def _title(plan: Plan) -> str:
     num, dataset = len(plan.methods), next(iter(plan.jobs.values())).dataset
     return f"{num} method{'s' * (num > 1)} on {dataset['name']}"
-
-
-def _section(title: str, *content: str) -> Html:
-    return tag("section", tag("h2", title), *content)
 
 
 def _setting(plan: Plan) -> str:
@@ -85,18 +81,7 @@ def _states(comparison: Comparison) -> Html | None:
         for result in comparison.methods
         for seed, state in result.states.items()
     ]
-    return _section("Not complete", tag("ul", *items)) if items else None
-
-
-def _cell(result: MethodResult, cell: Cell, is_timing: bool = False) -> Html:
-    content: str = cell.text
-    if cell.values:
-        content = tag("a", cell.text, href=f"#{_anchor(result)}", title=cell.sources)
-    return tag("td", content, data_timing=is_timing, data_records=cell.sources)
-
-
-def _anchor(result: MethodResult) -> str:
-    return f"records-{result.method.folder}"
+    return section("Not complete", tag("ul", *items)) if items else None
 
 
 def _table(found: Table) -> Html:
@@ -106,7 +91,10 @@ def _table(found: Table) -> Html:
         [
             row.result.name,
             *([str(row.num_seeds)] if has_seeds else []),
-            *(_cell(row.result, cell, column.is_timing) for cell, column in zip(row.cells, found.columns, strict=True)),
+            *(
+                number_cell(row.result, cell, column.is_timing)
+                for cell, column in zip(row.cells, found.columns, strict=True)
+            ),
         ]
         for row in found.rows
     ]
@@ -115,7 +103,7 @@ def _table(found: Table) -> Html:
 
 def _score_section(comparison: Comparison, score: str, found: Table) -> Html:
     sentences = [tag("li", sentence) for sentence in verdicts(comparison, score)]
-    return _section(
+    return section(
         score,
         _table(found),
         *_marks(comparison, score),
@@ -142,74 +130,6 @@ def _marks(comparison: Comparison, score: str) -> Iterator[Html]:
         yield tag("p", f"This score favors {', '.join(favored)}, {words}.", class_="note")
 
 
-def is_object_score(score: str) -> bool:
-    """Whether a score concerns objects of a category."""
-    return score.startswith(("okd", "ofd", "objects"))
-
-
-def _objects(comparison: Comparison, tables: Mapping[str, Table]) -> Html | None:
-    """Figure 1 of the supplement: distances of objects, a row for each category."""
-    scores = [score for score in comparison.scores if is_object_score(score)]
-    if not scores:
-        return None
-    parts = [
-        tag(
-            "p",
-            "As figure 1 of the supplement: distances between the real and the generated objects of a category, which "
-            "one detector found in both, after as many images as all runs have seen. Counts of objects stand with "
-            "them, since a generator that paints few objects can paint those well.",
-        ),
-        *(
-            table_of_kind
-            for kind in dict.fromkeys(score.partition("_")[0] for score in scores)
-            for table_of_kind in _objects_of_kind(
-                comparison.methods,
-                {score: tables[score].column(AT_EQUAL_IMAGES) for score in scores if score.startswith(kind)},
-            )
-        ),
-    ]
-    return _section("Objects by category", *parts)
-
-
-def _objects_of_kind(methods: Sequence[MethodResult], found: Mapping[str, list[Cell]]) -> Iterator[Html]:
-    yield from _object_bars(methods, {score: found[score] for score in found if is_higher_better(score) is False})
-    yield from _object_counts(methods, {score: found[score] for score in found if is_higher_better(score) is None})
-
-
-def _object_bars(methods: Sequence[MethodResult], found: Mapping[str, list[Cell]]) -> Iterator[Html]:
-    means = [cell.spread.mean for cells in found.values() for cell in cells if cell.spread is not None]
-    longest = max(means, default=0)
-    if longest > 0:
-        rows = [[score, *_bars(methods, cells, longest)] for score, cells in found.items()]
-        header = ["score", *(result.name for result in methods)]
-        yield table(
-            header,
-            rows,
-            f"{next(iter(found)).partition('_')[0]}, lower is better; the bars of this table are drawn to one scale",
-        )
-
-
-def _bars(methods: Sequence[MethodResult], cells: Sequence[Cell], longest: float) -> Iterator[Html]:
-    for color, (result, cell) in enumerate(zip(methods, cells, strict=True)):
-        yield _bar(color, result, cell, longest)
-
-
-def _bar(color: int, result: MethodResult, cell: Cell, longest: float) -> Html:
-    if cell.spread is None:
-        return tag("td", "-")
-    width = max(100 * cell.spread.mean / longest, 0)
-    rect = tag("rect", width=f"{width:.1f}%", height="100%")
-    bar = tag("svg", rect, class_=f"bar color-{color % NUM_COLORS}", aria_hidden="true")
-    inner = _cell(result, cell)
-    return Html(inner.removesuffix("</td>") + bar + "</td>")
-
-
-def _object_counts(methods: Sequence[MethodResult], found: Mapping[str, list[Cell]]) -> Iterator[Html]:
-    if found:
-        rows = [[score, *map(_cell, methods, cells)] for score, cells in found.items()]
-        yield table(["value", *(result.name for result in methods)], rows, "Objects per image")
-
-
 def _logits(comparison: Comparison, gaps: Table | None) -> Html | None:
     """Figure 2 of the supplement, and the distance between its two curves in numbers."""
     charts = [found for result in comparison.methods if (found := logit_charts(result)) is not None]
@@ -219,7 +139,7 @@ def _logits(comparison: Comparison, gaps: Table | None) -> Html | None:
         "As figure 2 of the supplement: what the discriminator says of real and of generated images at each scale, "
         "mean and deviation over the images of a tick, for the first seed of each method."
     )
-    return _section("Logits by scale", _table(gaps) if gaps else "", tag("p", text), *charts)
+    return section("Logits by scale", _table(gaps) if gaps else "", tag("p", text), *charts)
 
 
 def _link(file: str) -> Html:
@@ -257,7 +177,7 @@ def _records(plan: Plan, result: MethodResult) -> Html:
         "details",
         tag("summary", result.method.label),
         # The anchor is within: browsers open what they jump into.
-        tag("p", "train.py ", tag("code", " ".join(job.flags)), id=_anchor(result)),
+        tag("p", "train.py ", tag("code", " ".join(job.flags)), id=records_anchor(result)),
         tag("ul", *stats),
         table(header, rows, f"All scores of {result.method.label}"),
     )

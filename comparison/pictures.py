@@ -13,8 +13,8 @@ import PIL.Image
 from comparison.jobs import BOXES, SAMPLES
 from comparison.samples import DAMAGED, real_images
 from comparison.summary import Comparison, MethodResult
+from dnnlib.formatting import format_number
 from dnnlib.jsonl import finite
-from dnnlib.util import format_number
 from training.run.json_files import read_json_object
 from training.run.page.html import Html, image, join, tag
 

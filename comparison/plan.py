@@ -12,7 +12,7 @@ from comparison.jobs import MANIFEST, Job, find_run, read_job, write_job
 from comparison.methods import Method, check_common, parse_methods
 from comparison.paths import with_absolute_paths
 from dnnlib.atomic import write_atomic
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 
 PLAN_FILE = "comparison.json"
 CheckFlags = Callable[[str, Sequence[str], str, Path], None]

@@ -14,8 +14,8 @@ from comparison.methods import Method
 from comparison.plan import PLAN_FILE, Plan
 from comparison.samples import real_images
 from dnnlib.atomic import write_atomic
+from dnnlib.errors import UserError
 from dnnlib.jsonl import read_lines
-from dnnlib.util import UserError
 from metrics.results import results_files
 from training.data.grid import write_png
 from training.run.json_files import read_small_file

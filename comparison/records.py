@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +64,10 @@ class ScoredRun:
     def series(self) -> dict[str, Series]:
         """Statistics by name, read when they are asked for."""
         return read_series(self.folder)
+
+
+RunValue = Callable[[ScoredRun], "tuple[float, str] | None"]
+"""Finds a number of a run and where it stands; None if the run does not have it."""
 
 
 def read_run(seed: int, run_dir: Path, root: Path, metrics: list[str]) -> ScoredRun:

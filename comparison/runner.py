@@ -13,8 +13,9 @@ import click
 from comparison.executors import Executor, Handle
 from comparison.jobs import LOG, Job, find_run, is_done, trained_kimg
 from comparison.snapshots import scored_snapshots
+from dnnlib.errors import UserError
+from dnnlib.formatting import format_kimg, format_time
 from dnnlib.signals import available, signal_handlers
-from dnnlib.util import UserError, format_kimg, format_time
 from metrics.results import read_snapshot_results, results_file
 
 POLL_SEC = 0.5

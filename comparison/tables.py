@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from comparison.logits import logit_gaps
-from comparison.summary import (
-    Cell,
-    Comparison,
-    MethodResult,
-    RunValue,
+from comparison.records import RunValue
+from comparison.run_values import (
     at_kimg,
     at_sec,
     best,
@@ -19,7 +16,8 @@ from comparison.summary import (
     sec_per_kimg,
     second_half,
 )
-from dnnlib.util import format_kimg, format_time
+from comparison.summary import Cell, Comparison, MethodResult
+from dnnlib.formatting import format_kimg, format_time
 from metrics.direction import is_higher_better
 from training.run.health.history import DIVERSITY
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from comparison.run_values import second_half
 from comparison.statistics import Spread, difference, ratio_std_error
-from comparison.summary import Cell, Comparison, second_half
-from dnnlib.util import format_number
+from comparison.summary import Cell, Comparison
+from dnnlib.formatting import format_number
 from metrics.direction import is_higher_better
 
 

@@ -32,8 +32,8 @@ from comparison.jobs import (
 from comparison.snapshots import TICKS_PER_SNAPSHOT, scored_snapshots
 from dnnlib.atomic import write_atomic
 from dnnlib.console import EXIT_STOPPED
+from dnnlib.errors import UserError
 from dnnlib.signals import available, signal_handlers
-from dnnlib.util import UserError
 from training.run.lock import is_locked
 from training.run.options_file import read_options
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+MAX_SEED = 2**32 - 1
+"""Largest seed of NumPy's ``RandomState``."""
 MAX_NUMBERS = 1_000_000
 """Length limit of a list of numbers: a range such as 0-4294967295 would exhaust the memory."""
 MAX_DIGITS = 100

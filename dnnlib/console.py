@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import click
 
+from dnnlib.errors import UserError
 from dnnlib.os_errors import describe_os_error
-from dnnlib.util import UserError
 
 EXIT_STOPPED = 75
 """Exit status of a command that was asked to stop and can be continued (EX_TEMPFAIL)."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+from dnnlib.formatting import printable
+
 _PERMISSION = "permission denied; change its permissions, or choose another place"
 _TOO_MANY = "too many files are open; close other programs, or raise the limit (ulimit -n)"
 _FULL = "no space is left; free some, or choose another place"
@@ -33,5 +35,4 @@ def describe_os_error(error: OSError) -> str:
     meaning = _MEANINGS[error.errno]
     if error.filename is None:
         return meaning
-    name = str(error.filename)
-    return f"{name if name.isprintable() else ascii(name)} cannot be read or written: {meaning}"
+    return f"{printable(str(error.filename))} cannot be read or written: {meaning}"

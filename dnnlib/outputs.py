@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 
 
 def check_replaceable_file(path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import dnnlib
+from dnnlib.cache_folder import make_cache_dir_path
 from metrics.feature_stats import FeatureStats
 
 _FORMAT = 1
@@ -18,7 +18,7 @@ def stats_path(**key: Any) -> Path:
     """Return the path of the file for statistics that ``key`` (plain JSON values) determines."""
     text = json.dumps({"format": _FORMAT, **key}, sort_keys=True)
     name = hashlib.sha256(text.encode()).hexdigest()[:32]
-    return Path(dnnlib.make_cache_dir_path("metrics", f"{name}.npz"))
+    return Path(make_cache_dir_path("metrics", f"{name}.npz"))
 
 
 def load_stats(path: Path | None, stats_kwargs: dict[str, Any]) -> FeatureStats | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from dnnlib.util import construct_class_by_name
+from dnnlib.object_names import construct_class_by_name
 
 
 @contextmanager

@@ -30,10 +30,11 @@ from pathlib import Path
 
 import torch
 
-import dnnlib
+from dnnlib.cache_folder import make_cache_dir_path
 from dnnlib.commands import how_to_install
+from dnnlib.errors import UserError
 from dnnlib.file_content import content_fault, sha256_of
-from dnnlib.util import UserError
+from dnnlib.urls import is_url, open_url
 from metrics.dinov2 import DinoV2
 from metrics.efficientnet import EfficientNetLite1
 from metrics.nanodet import NanoDetFeatures
@@ -143,7 +144,7 @@ def get_detector(name: str) -> Detector:
     """Look up a detector by its name, or describe a TorchScript file given by its path or https URL."""
     if name in DETECTORS:
         return DETECTORS[name]
-    if not dnnlib.util.is_url(name) and not Path(name).is_file():
+    if not is_url(name) and not Path(name).is_file():
         raise UserError(
             f"no detector '{name}': give {', '.join(DETECTORS)}, or the path or https URL of a TorchScript file"
         )
@@ -173,13 +174,13 @@ def find_file(detector: Detector, folder: str | None = None, verbose: bool = Fal
     """Find the weights of a detector that need not be in the table; see `find_weights`."""
     folder = folder or os.environ.get(FOLDER_VARIABLE)
     local = Path(folder, detector.file_name) if folder else None
-    cache_dir = dnnlib.make_cache_dir_path("detectors")
+    cache_dir = make_cache_dir_path("detectors")
     try:
         if folder and not Path(folder).is_dir():
             raise UserError(f"there is no folder {folder}")
         sha256 = detector.sha256 if local is None else _pinned_sha256(local, detector.sha256)
         source = str(local) if local and local.is_file() else _source(detector)
-        weights = Path(dnnlib.util.open_url(source, cache_dir, verbose=verbose, return_filename=True, sha256=sha256))
+        weights = Path(open_url(source, cache_dir, verbose=verbose, return_filename=True, sha256=sha256))
     except (UserError, OSError) as err:
         place = f"a folder and pass it as --detectors or ${FOLDER_VARIABLE}"
         hint = f"or put {detector.file_name}{detector.by_hand} into {place}"
@@ -201,7 +202,7 @@ def trust_torchscript() -> None:
 
 def _is_known(source: str, weights: Path) -> bool:
     """Whether a file is what a publisher in the table offers: by its sha256, or because its URL was downloaded."""
-    is_published = dnnlib.util.is_url(source) and any(source == known.source for known in DETECTORS.values())
+    is_published = is_url(source) and any(source == known.source for known in DETECTORS.values())
     return is_published or any(weights_sha256(weights) == known.sha256 for known in DETECTORS.values())
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 
 PATCH_PX = 14
 INPUT_PX = 224

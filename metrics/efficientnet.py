@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from dnnlib.commands import how_to_install
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 
 RESOLUTION_PX = 240
 

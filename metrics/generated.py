@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 
 
 def shard(num_items: int, batch_size: int, num_gpus: int = 1, rank: int = 0) -> Iterator[list[int]]:

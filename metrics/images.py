@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics.datasets import open_dataset
 from metrics.generated import generate_batch, shard, to_rgb
 from metrics.options import MetricOptions

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics import metric_utils
 from metrics.detectors import INCEPTION
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TypeVar
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from torch_utils import distributed
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics import metric_utils
 from metrics.detectors import INCEPTION
 

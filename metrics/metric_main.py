@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-import dnnlib
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
+from dnnlib.formatting import format_time
+from dnnlib.util import EasyDict
 from metrics.catalog import CATEGORY_METRICS, FEATURE_METRICS, OBJECT_METRICS, ObjectMetric
 from metrics.detectors import EFFLITE1, find_weights, trained_on
 from metrics.joint_failure import result_of_rank0
@@ -130,7 +131,7 @@ def _unknown_categories(detector: ObjectDetector, categories: dict[str, str | No
     return reasons
 
 
-def calc_metric(metric: str, **kwargs: Any) -> dnnlib.EasyDict:
+def calc_metric(metric: str, **kwargs: Any) -> EasyDict:
     """Compute a metric; with several processes all of them call this and get the same result.
 
     Args:
@@ -151,13 +152,13 @@ def calc_metric(metric: str, **kwargs: Any) -> dnnlib.EasyDict:
     results = result_of_rank0(functools.partial(compute, opts), opts.num_gpus)
     _record_discriminator(opts)
     total_sec = time.monotonic() - start
-    return dnnlib.EasyDict(
-        results=dnnlib.EasyDict({name: float(value) for name, value in results.items()}),
+    return EasyDict(
+        results=EasyDict({name: float(value) for name, value in results.items()}),
         metric=metric,
         total_time=total_sec,
-        total_time_str=dnnlib.util.format_time(total_sec),
+        total_time_str=format_time(total_sec),
         num_gpus=opts.num_gpus,
-        protocol=dnnlib.EasyDict(opts.protocol, **_environment(opts)),
+        protocol=EasyDict(opts.protocol, **_environment(opts)),
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 
 NUM_CATEGORIES = 80
 NUM_BINS = 11

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-import dnnlib
+from dnnlib.util import EasyDict
 from metrics.progress import ProgressMonitor
 
 
@@ -53,8 +53,8 @@ class MetricOptions:
         pretrained_D: str = "unknown",
     ) -> None:
         self.G = G
-        self.G_kwargs = dnnlib.EasyDict(G_kwargs or {})
-        self.dataset_kwargs = dnnlib.EasyDict(dataset_kwargs or {})
+        self.G_kwargs = EasyDict(G_kwargs or {})
+        self.dataset_kwargs = EasyDict(dataset_kwargs or {})
         self.num_gpus = num_gpus
         self.rank = rank
         default_device = f"cuda:{rank}" if torch.cuda.is_available() else "cpu"
@@ -63,7 +63,7 @@ class MetricOptions:
         self.cache = cache
         self.seed = seed
         self.detector_folder = detector_folder
-        self.gen_dataset_kwargs = None if gen_dataset_kwargs is None else dnnlib.EasyDict(gen_dataset_kwargs)
+        self.gen_dataset_kwargs = None if gen_dataset_kwargs is None else EasyDict(gen_dataset_kwargs)
         self.batch_size = batch_size
         self.object_detector = object_detector
         self.pretrained_D = pretrained_D

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dnnlib.atomic import append_line
+from dnnlib.formatting import format_number
 from dnnlib.jsonl import finite, read_lines
-from dnnlib.util import format_number
 
 
 class Record(NamedTuple):

@@ -24,10 +24,10 @@ FAULTS: dict[str, Fault] = {
         "dnnlib/atomic.py", "            temp.unlink()\n", "            pass\n", ("tests/unit/dnnlib/test_atomic.py",)
     ),
     "errors inside a module look like a missing module": Fault(
-        "dnnlib/util.py",
+        "dnnlib/object_names.py",
         'if err.name is None or not (module_name + ".").startswith(err.name + "."):',
         "if err.name is None:",
-        ("tests/unit/dnnlib/test_util.py",),
+        ("tests/unit/dnnlib/test_object_names.py",),
     ),
     # package
     "modules of the package import those of the user": Fault(
@@ -37,13 +37,13 @@ FAULTS: dict[str, Fault] = {
         ("tests/unit/package/test_modules.py",),
     ),
     "classes are looked up among the user's": Fault(
-        "dnnlib/util.py",
+        "dnnlib/object_names.py",
         "return HOME + module_name if is_below else module_name",
         "return module_name",
         ("tests/unit/package/test_modules.py",),
     ),
     "files name classes as the package does": Fault(
-        "dnnlib/util.py",
+        "dnnlib/object_names.py",
         "cls.__module__.removeprefix(HOME)",
         "cls.__module__",
         ("tests/unit/package/test_generator.py",),
@@ -158,7 +158,7 @@ FAULTS: dict[str, Fault] = {
         "comparison/summary.py",
         "if point.kimg > start_kimg - self.tolerance_kimg\n            and all(",
         "if all(",
-        ("tests/unit/comparison/test_summary.py",),
+        ("tests/unit/comparison/test_run_values.py",),
     ),
     "threads of the user are ignored": Fault(
         "comparison/executors.py",
@@ -552,9 +552,9 @@ FAULTS: dict[str, Fault] = {
         ("tests/unit/training/data/test_writer.py",),
     ),
     "projections are written at the end": Fault(
-        "projector.py",
-        "for part in parts:\n        trajectories",
-        "for part in list(parts):\n        trajectories",
+        "training/inference/projection_command.py",
+        "for part in optimize(steps, len(batches), settings.num_steps, settings.keeps_trajectories):\n",
+        "for part in list(optimize(steps, len(batches), settings.num_steps, settings.keeps_trajectories)):\n",
         ("tests/unit/test_projector.py",),
     ),
     "a run that diverged suggests to repeat it": Fault(

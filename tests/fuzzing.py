@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from dnnlib.commands import how_to_run
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 
 
 def choose_device(name: str, num_gpus: int = 1, local_rank: int = 0) -> torch.device:

@@ -24,8 +24,8 @@ import torch
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from dnnlib.console import print_any_text
+from dnnlib.errors import UserError
 from dnnlib.signals import Handler, available, signal_handlers
-from dnnlib.util import UserError
 
 T = TypeVar("T")
 

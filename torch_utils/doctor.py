@@ -15,9 +15,9 @@ import click
 import torch
 
 import torch_utils.ops
+from dnnlib.cache_folder import make_cache_dir_path
 from dnnlib.commands import how_to_install
 from dnnlib.console import errors_in_one_line
-from dnnlib.util import make_cache_dir_path
 from torch_utils.main_memory import is_limited, main_memory_bytes
 
 Finding = tuple[str, str]

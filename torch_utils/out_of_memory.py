@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 
 _SIGNS = (
     *("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "STATUS_ALLOC_FAILED"),

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import IO, Any, cast
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 
 MAX_OPCODES = 1_000_000
 MAX_ARGUMENTS = 16

@@ -17,7 +17,8 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from dnnlib.util import EasyDict, UserError
+from dnnlib.errors import UserError
+from dnnlib.util import EasyDict
 from torch_utils import persistence
 from torch_utils.pickle_machine import (
     MAX_NAME_CHARS,

@@ -93,7 +93,7 @@ class Batches:
             ) from error
         except UserError as error:
             # From a worker process it arrives as a traceback whose last line is the message.
-            raise UserError(str(error).splitlines()[-1].removeprefix("dnnlib.util.UserError: ")) from error
+            raise UserError(str(error).splitlines()[-1].removeprefix(f"{UserError.__module__}.UserError: ")) from error
         self._sampler.advance(self._batch_size)
         self.wait_sec += time.perf_counter() - begin
         real_img = img.to(self._device, non_blocking=True).to(torch.float32) / 127.5 - 1

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics import cache
 from metrics.detectors import EFFLITE1
 from metrics.efficientnet import RESOLUTION_PX

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from dnnlib.commands import how_to_install
+from dnnlib.errors import UserError
 from dnnlib.file_content import sha256_of
-from dnnlib.util import UserError
 from metrics.objects.protocol import Detections
 
 OUTPUTS = ("boxes", "scores", "labels")

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from dnnlib.errors import UserError
 from dnnlib.file_content import sha256_of
-from dnnlib.util import UserError
 from metrics.datasets import open_dataset
 from metrics.detectors import DETECTORS, NANODET, find_weights, weights_sha256
 from metrics.nanodet import NanoDet

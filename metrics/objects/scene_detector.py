@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics.objects.boxes import suppress_duplicates
 from metrics.objects.protocol import Detections
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dnnlib.commands import how_to_install
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics.detectors import Detector, find_file, weights_sha256
 from metrics.objects.protocol import Detections
 

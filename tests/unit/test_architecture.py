@@ -152,7 +152,7 @@ def test_imports_run_downward_and_in_no_circle(sources):
 
 def test_lazy_imports_are_read(sources):
     found = {name for _line, name in imports("train.py", sources["train.py"])}
-    assert {"dnnlib.util.UserError", "training.run.launch.train_run"} <= found
+    assert {"dnnlib.errors.UserError", "training.run.launch.train_run"} <= found
 
 
 @pytest.mark.parametrize(

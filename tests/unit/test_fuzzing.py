@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.fuzzing import fuzz, limit_cpu, mutate, num_rounds, refusal_allowed, run_bounded
 
 

@@ -10,17 +10,16 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-import dnnlib.util
 import projector
 from dnnlib.download import DownloadError
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from generate import generate_images
 from metrics import detectors
 from projector import run_projection
 from tests import tiny_snapshot
 from tests.image_files import random_image
 from tests.unit.metrics import tiny
-from training.inference import projection_results
+from training.inference import projection_command, projection_results
 from training.inference.loading import load_generator
 from training.inference.projection import Steps
 
@@ -30,8 +29,8 @@ def _small_and_offline(tmp_path, monkeypatch):
     def download(*_args, **_kwargs):
         raise DownloadError("no network")
 
-    monkeypatch.setattr(dnnlib.util, "download", download)
-    monkeypatch.setattr(dnnlib.util, "_cache_dir", str(tmp_path / "cache"))
+    monkeypatch.setattr("dnnlib.urls.download", download)
+    monkeypatch.setattr("dnnlib.cache_folder._cache_dir", str(tmp_path / "cache"))
     monkeypatch.delenv(detectors.FOLDER_VARIABLE, raising=False)
     monkeypatch.setenv(detectors.TRUST_VARIABLE, "0")
     monkeypatch.setattr(detectors, "DETECTORS", dict(detectors.DETECTORS))
@@ -102,7 +101,7 @@ def test_conditional_grey_network(tmp_path, target, outdir):
 
 
 def test_video_has_a_maximum_of_frames(monkeypatch):
-    monkeypatch.setattr(projector, "MAX_FRAMES", 3)
+    monkeypatch.setattr(projection_command, "MAX_FRAMES", 3)
     monkeypatch.setattr(projection_results, "draw", lambda G, w: np.full([2, 2, 3], int(w), np.uint8))
     trajectories = optimized([steps(10, of=2), steps(10, of=1)], keeps_trajectories=True)
     assert len(trajectories) == 3
@@ -111,7 +110,7 @@ def test_video_has_a_maximum_of_frames(monkeypatch):
 
 
 def optimized(parts, keeps_trajectories):
-    return [each for part in projector.optimize(parts, len(parts), 10, keeps_trajectories) for each in part]
+    return [each for part in projection_command.optimize(parts, len(parts), 10, keeps_trajectories) for each in part]
 
 
 def steps(num, of):
@@ -155,7 +154,7 @@ def test_targets_become_float32_batch_by_batch(tmp_path, folder, outdir, monkeyp
         events.append(len(targets))
         return steps()
 
-    monkeypatch.setattr(projector, "project_many", project)
+    monkeypatch.setattr(projection_command, "project_many", project)
     arguments = ("--detector=tiny", "--num-steps=1", "--batch=2", "--save-video=0")
     assert run(tmp_path / "snapshot.pkl", folder, outdir, *arguments).exit_code == 0
     assert events == [2, "projected", 1, "projected"]
@@ -164,7 +163,7 @@ def test_targets_become_float32_batch_by_batch(tmp_path, folder, outdir, monkeyp
 def test_what_is_projected_is_written_when_it_is_there(tmp_path, folder, outdir, monkeypatch):
     """Whoever stops a projection of many targets has those that are done."""
     tiny_snapshot.write(tmp_path / "snapshot.pkl")
-    project_many, calls = projector.project_many, []
+    project_many, calls = projection_command.project_many, []
 
     def project(*args, **kwargs):
         calls.append(args)
@@ -172,7 +171,7 @@ def test_what_is_projected_is_written_when_it_is_there(tmp_path, folder, outdir,
             raise KeyboardInterrupt
         return project_many(*args, **kwargs)
 
-    monkeypatch.setattr(projector, "project_many", project)
+    monkeypatch.setattr(projection_command, "project_many", project)
     arguments = ("--detector=tiny", "--num-steps=1", "--batch=2", "--save-video=0")
     assert run(tmp_path / "snapshot.pkl", folder, outdir, *arguments).exit_code != 0
     assert sorted(path.name for path in outdir.glob("proj*")) == ["proj00.png", "proj01.png", "projected_w.npz"]
@@ -193,7 +192,7 @@ def test_a_tuned_network_and_its_image_are_written_when_they_are_there(tmp_path,
         tuned.append(G)
         return iter(())
 
-    monkeypatch.setattr(projector, "tune", tune)
+    monkeypatch.setattr(projection_command, "tune", tune)
     arguments = ("--detector=tiny", "--num-steps=1", "--save-video=0", "--pti=1", "--trust-pickle")
     result = run(tmp_path / "snapshot.pkl", folder, outdir, *arguments)
     assert result.output.splitlines()[-1] == "Error: tuning diverged"

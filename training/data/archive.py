@@ -15,7 +15,7 @@ from typing import IO, Any, BinaryIO
 
 import numpy as np
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.data.file_tree import list_files
 from training.data.json_stream import JsonStream
 from training.data.names import Names, encode_name, shown

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from dnnlib.errors import UserError
 from dnnlib.file_content import content_fault
-from dnnlib.util import UserError
 
 MAX_UNPACKED_BYTES = 1 << 30
 """Most bytes unpacked from one file; the largest real one, CIFAR-10, has 186 MB."""

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dnnlib.commands import how_to_install
+from dnnlib.errors import UserError
 from dnnlib.file_content import placeholder
-from dnnlib.util import UserError
 from training.data.archive import METADATA_FILE, Archive
 from training.data.names import Names, shown, some
 

@@ -13,8 +13,8 @@ from types import FrameType
 from typing import BinaryIO
 
 from dnnlib.atomic import write_atomic
+from dnnlib.errors import UserError
 from dnnlib.signals import available, signal_handlers
-from dnnlib.util import UserError
 from training.data.spool import copy_content, temporary_file
 from training.data.stored_zip import StoredZip
 

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.data.names import is_hidden
 
 NOT_REGULAR = "not a regular file"

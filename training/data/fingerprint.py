@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.data.archive import METADATA_FILE, Archive, FolderArchive, ZipArchive
 from training.data.names import Names
 

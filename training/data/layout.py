@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from dnnlib.commands import how_to_run
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.data.archive import Archive
 from training.data.codec import BadImageError, open_image
 from training.data.names import shown

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.data.archive import OBJECTS_FILE, Archive
 from training.data.json_stream import JsonStream
 from training.data.names import comparable

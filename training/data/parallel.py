@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.data.codec import BadImageError
 from training.data.layout import MIN_RESOLUTION_PX, is_resolution
 

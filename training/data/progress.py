@@ -7,9 +7,9 @@ import time
 from collections.abc import Generator, Iterable
 from typing import TypeVar
 
+from dnnlib.formatting import format_time
 from dnnlib.heartbeat import INTERVAL_SEC, heartbeat
 from dnnlib.progress import progress_bar
-from dnnlib.util import format_time
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from dnnlib.commands import how_to_install
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.data.archive import Archive, open_archive
 from training.data.array_files import read_cifar10, read_mnist
 from training.data.codec import BadImageError, ignored_files, load_image, open_image, read_image, require_images

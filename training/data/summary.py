@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dnnlib.commands import how_to_install, how_to_run
-from dnnlib.util import format_number
+from dnnlib.formatting import format_number
 from training.data.labels import images_each
 from training.data.names import shown
 from training.data.report import Groups, Report

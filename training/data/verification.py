@@ -6,8 +6,8 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
 
+from dnnlib.errors import UserError
 from dnnlib.heartbeat import heartbeat
-from dnnlib.util import UserError
 from training.data.archive import Archive, open_archive
 from training.data.codec import BadImageError, load_image, read_image, require_images
 from training.data.labels import read_labels

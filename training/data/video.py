@@ -14,7 +14,7 @@ from PIL import Image
 
 from dnnlib.atomic import write_atomic
 from dnnlib.commands import how_to_install
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 
 FRAMES_PER_SEC = 20
 MAX_GIF_FPS = 50

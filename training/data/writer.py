@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dnnlib.atomic import write_atomic
+from dnnlib.errors import UserError
 from dnnlib.heartbeat import heartbeat
-from dnnlib.util import UserError
 from training.data.codec import MAX_IMAGE_PX, BadImageError, encode_uncompressed_png
 from training.data.container import Save, create_dataset, real_path
 from training.data.layout import ImageLayout

@@ -16,8 +16,8 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from dnnlib.errors import UserError
 from dnnlib.file_content import placeholder
-from dnnlib.util import UserError
 from training.data.names import Names, encode_name
 
 STORED, DEFLATED = 0, 8

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.inference.sampling import check_layers
 
 

@@ -21,9 +21,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import torch
 
+from dnnlib.click_types import MAX_SEED
 from training.data.grid import encode_png
 from training.inference.directions import move
-from training.inference.options import MAX_SEED
 from training.inference.sampling import can_truncate, map_seeds, synthesize
 from training.inference.stored import StoredVectors
 from training.run.page.html import embed_json

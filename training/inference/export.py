@@ -12,8 +12,8 @@ import torch
 
 from dnnlib.click_command import Command
 from dnnlib.click_types import NameList
+from dnnlib.errors import UserError
 from dnnlib.outputs import keep_inputs
-from dnnlib.util import UserError
 from training.inference import options, programs
 from training.inference.loading import load_generator
 from training.inference.sampling import can_truncate, check_truncation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 
 Grid = tuple[int, int] | Literal["auto"]
 """(columns, rows), or 'auto' for an approximately square grid."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.data.archive import open_archive
 from training.data.codec import require_images
 from training.data.labels import read_labels

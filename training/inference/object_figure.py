@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics.objects.crops import countable, min_side_px
 from metrics.objects.protocol import Detections, ObjectDetector
 

@@ -6,7 +6,7 @@ import contextlib
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import click
 import torch
 
 from dnnlib import console
-from dnnlib.click_types import MAX_DIGITS, FiniteFloat, NumberList
+from dnnlib.click_types import MAX_DIGITS, MAX_SEED, FiniteFloat, NumberList
 from dnnlib.commands import how_to_run
 from metrics.detectors import trust_torchscript
 from torch_utils.distributed import ProcessError
@@ -25,7 +25,6 @@ from training.inference.sampling import class_label
 from training.networks import NOISE_MODES
 from training.run.lookup import SHIPPED, find_network, require_network
 
-MAX_SEED = 2**32 - 1
 MAX_SHOWN_SEEDS = 5
 DEFAULT_SWEEP, MAX_SWEEP = 7, 1000
 """Images per seed of a range of psi."""
@@ -134,9 +133,6 @@ noise_mode_option = click.option(
     show_default=True,
     help="Noise mode: fixed noise maps, random ones per image, or none.",
 )
-batch_option = click.option(
-    "--batch", type=click.IntRange(min=1), metavar="INT", default=1, show_default=True, help="Batch size."
-)
 device_option = click.option(
     "--device",
     "device_name",
@@ -161,6 +157,24 @@ trust_detectors_option = click.option(
     expose_value=False,
     help="Allow TorchScript feature networks of unknown origin to execute code. Only for files whose author you trust.",
 )
+
+
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+"""Adds an option to a command."""
+
+
+def batch_option(default: int = 1, help: str = "Batch size.") -> Option:
+    """Return ``--batch``, whose default depends on the command."""
+    return click.option(
+        "--batch", type=click.IntRange(min=1), metavar="INT", default=default, show_default=True, help=help
+    )
+
+
+def seed_option(default: int = 0, name: str = "--seed", help: str = "Random seed.") -> Option:
+    """Return an option for the seed of everything random in a command."""
+    return click.option(
+        name, type=click.IntRange(0, MAX_SEED), metavar="INT", default=default, show_default=True, help=help
+    )
 
 
 def warn(text: str) -> None:

@@ -18,7 +18,7 @@ import torch
 
 from dnnlib.atomic import write_atomic
 from dnnlib.commands import how_to_install
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.inference.sampling import can_truncate
 
 OUTPUTS = {"mapping": "ws", "synthesis": "img"}

@@ -10,8 +10,8 @@ from typing import IO, Any
 import numpy as np
 import torch
 
+from dnnlib.errors import UserError
 from dnnlib.file_content import content_fault
-from dnnlib.util import UserError
 
 MAX_W_BYTES = 1 << 29
 """Limit of an array of projected w: 14 000 float32 ws of 18 x 512. A compressed file can promise any size."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -18,9 +19,10 @@ from training.data.grid import write_png
 from training.data.video import write_video
 from training.inference.grid_size import max_rows
 from training.inference.sampling import synthesize
-from training.inference.targets import Target, distances, in_words, mean_distances
+from training.inference.targets import Target, distances, format_distances, mean_distances
 from training.inference.video_frames import counted, tile
 
+W_FILE = "projected_w.npz"
 MAX_COMPARED = 64
 """Rows of comparison.png: the first targets, fewer if images are large."""
 
@@ -64,8 +66,17 @@ class Results:
         if is_tuned:
             kinds += [("tuned", ".png"), ("tuned", ".pkl"), ("tuned", "")]  # the last two: a network, as file or folder
         names = [self.name(kind, i, suffix) for i in range(len(self.targets)) for kind, suffix in kinds]
-        shared = ["projected_w.npz", "distances.json", "comparison.png", *["tuned.pkl", "tuned"] * is_tuned]
+        shared = [W_FILE, "distances.json", "comparison.png", *["tuned.pkl", "tuned"] * is_tuned]
         return [self.outdir / name for name in [*names, *shared]]
+
+    def write_targets(self) -> None:
+        """Write the images of all targets."""
+        for number, target in enumerate(self.targets):
+            self.write("target", number, target.pixels)
+
+    def write_ws(self, ws: torch.Tensor) -> None:
+        """Write the w of the targets that are done, ``[N, L, w_dim]``."""
+        write_atomic(self.outdir / W_FILE, functools.partial(np.savez, w=ws.numpy()))
 
     def write(self, kind: str, number: int, image: np.ndarray) -> None:
         """Write an image of a target; they come in the order of the targets."""
@@ -80,11 +91,11 @@ class Results:
         found = distances(image, self.targets[number].pixels, self.features, self.distance, self.device)
         self.distances.setdefault(kind, []).append(found)
 
-    def tell(self, kind: str) -> None:
+    def print_distances(self, kind: str) -> None:
         """Print the mean distances of the results from the targets."""
         found = self.distances[kind]
         of_all = f", mean of {len(found)}" if len(found) > 1 else ""
-        click.echo(f"{kind}.png differs from its target: {in_words(mean_distances(found))}{of_all}")
+        click.echo(f"{kind}.png differs from its target: {format_distances(mean_distances(found))}{of_all}")
 
     def write_summary(self, settings: dict[str, Any]) -> None:
         """Write ``distances.json`` and ``comparison.png``: a row per target."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.data.codec import BadImageError, load_image, open_image
 from training.data.preparation import to_8_bit
 from training.inference.video_frames import captioned

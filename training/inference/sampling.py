@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics.generated import ItemNoise, to_uint8
 
 T = TypeVar("T")

@@ -14,8 +14,8 @@ import torch
 
 from dnnlib.atomic import write_atomic
 from dnnlib.commands import how_to_run
+from dnnlib.errors import UserError
 from dnnlib.file_content import content_fault
-from dnnlib.util import UserError
 
 MAX_FILE_BYTES = 1 << 26
 MAX_SETTINGS_BYTES = 1 << 16

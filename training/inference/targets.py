@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dnnlib.util import UserError, format_number
+from dnnlib.errors import UserError
+from dnnlib.formatting import format_number
 from metrics.detectors import EFFLITE1, VGG16
 from training.data.archive import open_archive
 from training.data.codec import BadImageError, load_image, open_image, read_image, require_images
@@ -190,6 +191,6 @@ def mean_distances(each: list[dict[str, float]]) -> dict[str, float]:
     return {key: sum(values[key] for values in each) / len(each) for key in each[0]}
 
 
-def in_words(values: dict[str, float]) -> str:
-    """Distances as a text."""
+def format_distances(values: dict[str, float]) -> str:
+    """Write distances with their names."""
     return ", ".join(f"{key} {format_number(value)}" for key, value in values.items())

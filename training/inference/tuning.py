@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.inference.projection import perceptual_features, squared_distances
 from training.inference.sampling import map_z
 from training.inference.targets import to_tensor

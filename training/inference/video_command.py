@@ -11,8 +11,8 @@ import click
 import numpy as np
 import torch
 
+from dnnlib.errors import UserError
 from dnnlib.progress import progress_bar
-from dnnlib.util import UserError
 from training.data.grid import write_png
 from training.data.video import played_fps, why_webp, write_video
 from training.inference import run_video, video_frames

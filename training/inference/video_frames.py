@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.inference.sampling import synthesize
 
 EASINGS = ("linear", "smooth", "spline")

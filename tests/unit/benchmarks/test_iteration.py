@@ -8,7 +8,7 @@ import torch
 
 from benchmarks import iteration
 from benchmarks.iteration import build_iteration, parse_flags
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training import networks
 
 TINY = ("--cfg=paper256", "--cbase=64", "--map-depth=2", "--batch-gpu=4", "--mbstd-group=4")

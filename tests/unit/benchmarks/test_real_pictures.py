@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from benchmarks import real_pictures
 from benchmarks.real_pictures import main, moved, people_crops, street_tiles, tiles
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics.objects.protocol import Detections
 
 

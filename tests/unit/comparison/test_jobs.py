@@ -18,7 +18,7 @@ from comparison.jobs import (
 )
 from comparison.plan import read_plan
 from comparison.snapshots import scored_snapshots
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.unit.comparison.fake_runs import METRICS, make_job, score_line, write_comparison, write_run
 
 

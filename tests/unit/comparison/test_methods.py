@@ -3,7 +3,7 @@
 import pytest
 
 from comparison.methods import Method, check_common, is_pretrained, parse_methods
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 
 
 @pytest.mark.parametrize(

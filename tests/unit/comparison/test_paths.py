@@ -1,7 +1,7 @@
 import pytest
 
 from comparison.paths import with_absolute_paths
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.run.options_file import write_options
 
 

@@ -11,7 +11,7 @@ from comparison.plan import PLAN_FILE, read_plan
 from comparison.publication import copy_records, without_paths
 from comparison.report import write_report
 from comparison.samples import COLUMNS, ROWS
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.unit.comparison.fake_runs import RESOLUTION, make_job, write_comparison, write_run
 from training.data.grid import write_png
 from training.run.status import write_status

@@ -12,7 +12,7 @@ from comparison import runner
 from comparison.executors import LocalExecutor, SubmititExecutor, job_command
 from comparison.jobs import LOG
 from comparison.runner import InterruptedRunsError, run_all
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.unit.comparison.fake_runs import make_job, write_run
 
 SLEEP = "import pathlib, sys, time; pathlib.Path(sys.argv[1], 'began').touch(); time.sleep(60)"

@@ -13,8 +13,8 @@ import pytest
 from comparison import samples, work
 from comparison.jobs import write_job
 from dnnlib.atomic import append_line
+from dnnlib.errors import UserError
 from dnnlib.jsonl import read_lines
-from dnnlib.util import UserError
 from tests.unit.comparison.fake_runs import make_job
 
 FAKE_TRAIN = """

@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from dnnlib.console import errors_in_one_line
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 
 
 @pytest.mark.parametrize("error", [UserError("no images"), PermissionError("no images"), KeyError("no images")])

@@ -19,7 +19,8 @@ import pytest
 import trustme
 
 from dnnlib import download as download_module
-from dnnlib.util import UserError, open_url
+from dnnlib.errors import UserError
+from dnnlib.urls import open_url
 
 CONTENT = bytes(range(256)) * 20
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

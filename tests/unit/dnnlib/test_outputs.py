@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from dnnlib.errors import UserError
 from dnnlib.outputs import check_replaceable_file, keep_inputs
-from dnnlib.util import UserError
 
 
 def test_only_files_are_replaced(tmp_path):

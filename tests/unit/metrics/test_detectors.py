@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import dnnlib
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics import detectors
 from metrics.detectors import (
     DETECTORS,
@@ -32,7 +32,7 @@ def downloads(monkeypatch, tmp_path):
         calls.append((url, cache_dir, sha256))
         return str(tmp_path / "downloaded")
 
-    monkeypatch.setattr(dnnlib.util, "open_url", open_url)
+    monkeypatch.setattr(detectors, "open_url", open_url)
     return calls
 
 
@@ -214,7 +214,7 @@ def test_files_that_cannot_be_read_are_missing_weights(tmp_path, monkeypatch):
     def unreadable(*args, **kwargs):
         raise PermissionError("Permission denied: x")
 
-    monkeypatch.setattr(dnnlib.util, "open_url", unreadable)
+    monkeypatch.setattr(detectors, "open_url", unreadable)
     with pytest.raises(UserError, match=r"no weights for detector vgg16: Permission denied: x; or put vgg16\.pt"):
         find_weights(VGG16)
 
@@ -223,7 +223,7 @@ def test_missing_weights_are_one_line_that_says_what_to_do(monkeypatch):
     def offline(*args, **kwargs):
         raise UserError("cannot download it. Offline? Put the file at /cache/x")
 
-    monkeypatch.setattr(dnnlib.util, "open_url", offline)
+    monkeypatch.setattr(detectors, "open_url", offline)
     with pytest.raises(UserError) as info:
         find_weights(INCEPTION)
     assert str(info.value) == (

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics.dinov2 import POSITIONS, DinoV2
 
 WIDTH, DEPTH, HEADS = 12, 2, 3

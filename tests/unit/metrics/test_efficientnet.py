@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics.detectors import EFFLITE1, find_weights
 from metrics.efficientnet import EfficientNetLite1
 from metrics.frechet_inception_distance import frechet_distance, gaussian_from_features

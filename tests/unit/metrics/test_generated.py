@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from dnnlib.util import UserError, construct_class_by_name
+from dnnlib.errors import UserError
+from dnnlib.object_names import construct_class_by_name
 from metrics.generated import ItemNoise, draw_labels, generate_batch, item_rng, shard, to_rgb, to_uint8
 from tests import image_files
 from tests.unit.metrics import tiny

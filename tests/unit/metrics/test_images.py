@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dnnlib.util import construct_class_by_name
+from dnnlib.object_names import construct_class_by_name
 from metrics.generated import generate_batch
 from metrics.images import generated_images, real_images
 from metrics.options import MetricOptions

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics import detectors, metric_main, metric_utils, perceptual_path_length
 from metrics.catalog import FeatureMetric
 from metrics.detectors import DINOV2, EFFLITE1, INCEPTION, NANODET, VGG16

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from dnnlib.util import UserError, construct_class_by_name
+from dnnlib.errors import UserError
+from dnnlib.object_names import construct_class_by_name
 from metrics import metric_main, metric_utils
 from metrics.frechet_inception_distance import compute_fid
 from metrics.images import prepared_generator

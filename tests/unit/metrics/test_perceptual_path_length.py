@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics import perceptual_path_length
 from metrics.generated import item_rng
 from metrics.metric_utils import MetricOptions

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from torch_utils.device import choose_device
 
 

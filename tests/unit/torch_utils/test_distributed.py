@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from torch_utils import distributed, misc, training_stats
 from torch_utils.distributed import World, init_world, launch, world_from_env
 

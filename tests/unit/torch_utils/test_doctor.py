@@ -23,7 +23,7 @@ def report(**runner_kwargs):
 
 def test_the_report_covers_versions_devices_ops_and_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr("dnnlib.util._cache_dir", None)
+    monkeypatch.setattr("dnnlib.cache_folder._cache_dir", None)
     output = report()
     findings = dict(line.split(maxsplit=1) for line in output.splitlines() if line.startswith("  "))
     assert findings["torch"] == torch.__version__
@@ -35,7 +35,7 @@ def test_the_report_covers_versions_devices_ops_and_cache(monkeypatch, tmp_path)
 
 def test_the_cache_may_have_a_name_in_any_language(monkeypatch, tmp_path):
     monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path / "f\u00fcnf"))
-    monkeypatch.setattr("dnnlib.util._cache_dir", None)
+    monkeypatch.setattr("dnnlib.cache_folder._cache_dir", None)
     assert "f\\xfcnf" in report(charset="ascii")
 
 

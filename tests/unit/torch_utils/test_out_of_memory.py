@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from torch_utils.out_of_memory import out_of_memory_means
 
 

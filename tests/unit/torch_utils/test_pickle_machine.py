@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.fuzzing import fuzz, num_rounds, refusal_allowed, run_bounded
 from tests.greedy_pickles import BASE_BYTES, MEMORY_PER_FILE_BYTE, all_greedy_pickles
 from tests.malicious_pickles import MARK, all_malicious_pickles, call, name, put

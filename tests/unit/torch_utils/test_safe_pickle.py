@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from dnnlib.util import EasyDict, UserError
+from dnnlib.errors import UserError
+from dnnlib.util import EasyDict
 from tests.malicious_pickles import (
     LIVE_CALLS,
     MARK,

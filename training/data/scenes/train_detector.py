@@ -18,6 +18,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dnnlib.atomic import write_atomic
+from dnnlib.click_types import MAX_SEED
 from dnnlib.progress import progress_bar
 from metrics.objects.accuracy import MIN_IOU, TrueObjects
 from metrics.objects.boxes import matches
@@ -142,7 +143,7 @@ def save_weights(net: SceneNet, path: Path) -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=WEIGHTS, help="The file to write")
 @click.option("--scenes", "num_scenes", type=click.IntRange(min=BATCH), default=6_000, show_default=True)
 @click.option("--steps", type=click.IntRange(min=1), default=6_000, show_default=True, help="Batches of 24 images")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
 def main(out: Path, num_scenes: int, steps: int, seed: int) -> None:
     """Train the scene detector on drawn scenes and their true boxes."""
     torch.set_num_threads(1)  # sums in another order would give other weights

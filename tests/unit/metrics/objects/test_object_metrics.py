@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import dnnlib
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics import metric_main
 from metrics.catalog import ObjectMetric
 from metrics.frechet_inception_distance import frechet_distance, gaussian_from_features

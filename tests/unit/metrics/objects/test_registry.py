@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics import detectors, nanodet
 from metrics.objects import nanodet_detector, registry
 from metrics.objects.nanodet_detector import best_boxes

@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.image_files import images, packed_zip, write_folder, write_zip
 from training.data import archive, names, zip_contents
 from training.data.archive import open_archive

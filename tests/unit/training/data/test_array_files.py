@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.fuzzing import check_memory, fuzz, num_rounds, run_bounded
 from tests.image_files import CLASSES, DIGITS, cifar_batches, idx, write_cifar, write_mnist
 from training.data import array_files

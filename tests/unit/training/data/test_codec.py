@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.image_files import (
     encode,
     png_header,

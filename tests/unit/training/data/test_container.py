@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.data.container import OTHER_FORMATS, check_dest, create_dataset, real_path
 
 MISTAKEN = (".png", ".jpg", ".tif", ".pkl", ".txt", ".zipx", ".json", ".csv")

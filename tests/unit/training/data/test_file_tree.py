@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.image_files import write_folder
 from training.data.file_tree import BROKEN_LINK, LISTED_TWICE, NOT_REGULAR, UNREADABLE, list_files
 

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.image_files import images, packed_zip, write_folder, write_zip
 from training.data import fingerprint
 from training.data.archive import open_archive

@@ -4,7 +4,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.image_files import write_folder, write_zip
 from training.data import json_stream
 from training.data.archive import open_archive

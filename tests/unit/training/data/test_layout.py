@@ -1,6 +1,6 @@
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.image_files import encode, images, random_image, write_folder, write_zip
 from training.data import layout
 from training.data.archive import open_archive

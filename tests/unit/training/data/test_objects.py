@@ -3,7 +3,7 @@ import tracemalloc
 
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests import image_files
 from training.data.archive import open_archive
 from training.data.objects import read_objects

@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.data.parallel import MAX_WORKERS_PER_CORE, TASKS_AHEAD, ordered_map
 
 

@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.image_files import encode, random_image, write_folder, write_zip
 from training.data.codec import BadImageError
 from training.data.sources import LargeImageError, open_source

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.image_files import DAMAGED, encode, images, random_image, write_folder, write_zip
 from training.data.container import check_dest
 from training.data.verification import verify

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.data import video
 from training.data.video import write_video
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.data.codec import BadImageError
 from training.data.labels import Labels
 from training.data.preparation import Preparation

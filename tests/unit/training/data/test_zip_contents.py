@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.image_files import LFS_POINTER
 from training.data import archive, zip_contents
 from training.data.archive import open_archive

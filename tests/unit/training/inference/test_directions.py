@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests import tiny_snapshot
 from training.inference import directions
 from training.inference.sampling import class_label, map_seeds

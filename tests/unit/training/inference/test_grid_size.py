@@ -1,6 +1,6 @@
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.inference.grid_size import check_grid
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import ImageDraw
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics.objects.protocol import Detections
 from training.inference.object_figure import COLUMNS, check_images, chosen_categories, find_objects, object_figure
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests import tiny_snapshot
 from tests.image_files import LFS_POINTER
 from training.inference.projected_w import load_projected_w

@@ -37,7 +37,7 @@ def test_files_of_the_first_target_are_listed_whatever_their_suffix(results):
 
 
 def test_what_was_found_is_measured_and_compared(results, tmp_path, capsys):
-    results.tell("proj")
+    results.print_distances("proj")
     assert capsys.readouterr().out == "proj.png differs from its target: pixels 100, mean 0.4614, mean of 3\n"
     results.write_summary({"seed": 1})
     summary = json.loads((tmp_path / "distances.json").read_text())

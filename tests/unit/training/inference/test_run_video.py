@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.inference import run_video
 from training.inference.video_frames import CAPTION_PX
 

@@ -5,7 +5,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests import tiny_snapshot
 from training.inference import stored
 from training.inference.stored import StoredVectors, load_vectors, save_vectors

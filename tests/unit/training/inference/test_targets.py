@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.image_files import random_image
 from training.inference import targets
 from training.inference.targets import (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests import tiny_snapshot
 from training.inference import run_video, tuning
 from training.inference.loading import load_generator, pretrained_part_of_D

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests import tiny_snapshot
 from training.inference.sampling import synthesize
 from training.inference.video_frames import EASINGS, captioned, draw_frames, num_frames, split_walks, sweep, tile, walk

@@ -3,7 +3,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics.objects.accuracy import TrueObjects
 from metrics.objects.scene_detector import CATEGORIES, WEIGHTS, load_scene_net
 from training.data.scenes import evaluate_detector, train_detector

@@ -1,0 +1,20 @@
+"""The folder of downloads and of other files that can be made again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_cache_dir: str | None = None
+
+
+def set_cache_dir(path: str | os.PathLike[str]) -> None:
+    """Keep downloads and other reusable files under ``path`` from now on."""
+    global _cache_dir
+    _cache_dir = os.fspath(path)
+
+
+def make_cache_dir_path(*paths: str) -> str:
+    """Join ``paths`` to the cache folder: `set_cache_dir`, else $DNNLIB_CACHE_DIR, else ``~/.cache/dnnlib``."""
+    root = _cache_dir or os.environ.get("DNNLIB_CACHE_DIR") or Path.home() / ".cache" / "dnnlib"
+    return str(Path(root, *paths))
