@@ -35,7 +35,7 @@ from training.run.counters import Counters
 from training.run.evaluation import Evaluation
 from training.run.length import RunLength
 from training.run.lock import lock_run
-from training.run.names import INITIAL_GRID, grid_file_name, has_outputs_with_rest, snapshot_name
+from training.run.names import INITIAL_GRID, grid_file_name, has_exact_names, snapshot_name
 from training.run.outputs import CHECKPOINT, SNAPSHOT, Outputs
 from training.run.restore import describe_dataset, find_checkpoint, restore_from
 from training.run.settings import TrainingSettings, settings_signature
@@ -262,15 +262,15 @@ class Trainer:
 
     def _save_outputs(self, due: Due) -> Path | None:
         """Save the samples and the snapshot that are due; returns the path of the snapshot."""
-        nimg, has_rest, snapshot = self.counters.cur_nimg, self._names_need_rest(), None
+        nimg, is_exact, snapshot = self.counters.cur_nimg, self._needs_exact_names(), None
         if due.samples:
-            self.watch.add_samples(self._save_samples(grid_file_name(nimg, has_rest)), self.state.augment_pipe)
+            self.watch.add_samples(self._save_samples(grid_file_name(nimg, is_exact)), self.state.augment_pipe)
             if self.outputs is not None and not self._is_average_warm():
                 G = copy.deepcopy(self.state.G).eval()
-                name = grid_file_name(nimg, has_rest, is_unaveraged=True)
+                name = grid_file_name(nimg, is_exact, is_unaveraged=True)
                 self.outputs.save_samples(name, G, nimg, "Samples of G")
         if due.snapshot:
-            snapshot = self._save_snapshot(snapshot_name(nimg, has_rest))
+            snapshot = self._save_snapshot(snapshot_name(nimg, is_exact))
         if due.samples or due.snapshot:
             self.counters.last_snapshot_nimg = nimg
         return snapshot
@@ -349,12 +349,12 @@ class Trainer:
         iteration_sec = sum((phase.stopwatch.read_sec() or 0.0) / phase.interval for phase in self.state.phases)
         return iteration_sec / self.settings.batch_size * 1000
 
-    def _names_need_rest(self) -> bool:
-        """Whether earlier outputs had seen as many thousands of images, so that names must tell the rest."""
+    def _needs_exact_names(self) -> bool:
+        """Whether earlier outputs had seen as many thousands of images, so that only exact names tell them apart."""
         nimg = self.counters.cur_nimg
         # The counters do not know what a stop has left.
         is_known = self.counters.last_snapshot_nimg // 1000 == nimg // 1000
-        return distributed.from_rank0(is_known or has_outputs_with_rest(self.run_dir, nimg))
+        return distributed.from_rank0(is_known or has_exact_names(self.run_dir, nimg))
 
     def _is_average_warm(self) -> bool:
         """Return whether the moving average has lost half of the initial weights; until then it shows little of G."""
@@ -418,15 +418,15 @@ class Trainer:
     def _save_last_outputs(self) -> None:
         """Save samples and a snapshot if the run was stopped between two of them; its continuation ignores them.
 
-        Their names tell the rest, so that the next ones do not take their place.
+        Their names are exact, so that the next ones do not take their place.
         """
         settings, counters = self.settings, self.counters
         if self._is_done() or counters.last_snapshot_nimg == counters.cur_nimg:
             return
         if settings.network_snapshot_ticks is not None:
-            self._save_snapshot(snapshot_name(counters.cur_nimg, has_rest=True))
+            self._save_snapshot(snapshot_name(counters.cur_nimg, is_exact=True))
         if settings.image_snapshot_ticks is not None:
-            self._save_samples(grid_file_name(counters.cur_nimg, has_rest=True))
+            self._save_samples(grid_file_name(counters.cur_nimg, is_exact=True))
 
     def _finish(self) -> None:
         if self.outputs is None:
