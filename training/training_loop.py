@@ -39,8 +39,8 @@ from training.run.names import INITIAL_GRID, grid_file_name, has_exact_names, sn
 from training.run.outputs import CHECKPOINT, SNAPSHOT, Outputs
 from training.run.restore import describe_dataset, find_checkpoint, restore_from
 from training.run.settings import TrainingSettings, settings_signature
+from training.run.settings_changes import comparable_options
 from training.run.status import read_status
-from training.run.stored_options import comparable_options
 from training.run.tick_report import describe_pace, report_tick
 from training.run.time_plan import describe_length
 from training.run.training_state import TrainingState
