@@ -558,7 +558,7 @@ FAULTS: dict[str, Fault] = {
         ("tests/unit/test_projector.py",),
     ),
     "a run that diverged suggests to repeat it": Fault(
-        "training/run/page/run_page.py",
+        "training/run/page/next_commands.py",
         'if run.state == "diverged":',
         'if run.state == "":',
         ("tests/unit/training/test_training_loop_watch.py",),
