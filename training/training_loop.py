@@ -161,12 +161,11 @@ class Trainer:
                         if self._is_aborted():
                             break
                 if not (self.watch.must_stop() or self._keeps_last_checkpoint()):
-                    self._save_checkpoint_unless_saved()
+                    self._save_checkpoint()
                     self._save_last_outputs()
                 self._finish()
         except KeyboardInterrupt:  # the second Ctrl-C
-            self._write_status("interrupted")
-            self.watch.write_page()
+            self._write_status_and_page("interrupted")
             raise
         finally:
             if self.outputs is not None:
@@ -224,7 +223,7 @@ class Trainer:
         except UserError:
             # Nothing of this iteration has happened yet. Other processes do not know, and a checkpoint takes them all.
             if self.settings.num_gpus == 1 and self.counters.cur_nimg > 0 and not self._keeps_last_checkpoint():
-                self._save_checkpoint_unless_saved()
+                self._save_checkpoint()
             raise
 
     def _end_tick(self) -> None:
@@ -241,12 +240,11 @@ class Trainer:
         self.counters.unscored_snapshot = snapshot.name if due.metrics and snapshot is not None else ""
         # Before the metrics: they may take longer than a job manager waits for a run to stop.
         if (is_done or due.metrics or self._is_checkpoint_old()) and not self._keeps_last_checkpoint():
-            self._save_checkpoint_unless_saved()
+            self._save_checkpoint()
         if due.metrics:
             self._evaluate(snapshot)
         if due.samples or due.snapshot or due.metrics:
-            self._write_status("running")  # progress, and the planned length of a run of a given time
-            self.watch.write_page()
+            self._write_status_and_page("running")  # progress, and the planned length of a run of a given time
         self.counters.maintenance_sec = time.perf_counter() - begin_sec
 
     def _due(self, is_done: bool) -> Due:
@@ -385,12 +383,10 @@ class Trainer:
         """Return whether the last checkpoint stays the newest because training diverges."""
         return self.last_checkpoint_nimg >= 0 and self.watch.is_diverging()
 
-    def _save_checkpoint_unless_saved(self) -> None:
-        """Save a checkpoint unless the last one is of this iteration; every process must call this."""
-        if self.last_checkpoint_nimg != self.counters.cur_nimg:
-            self._save_checkpoint()
-
     def _save_checkpoint(self) -> None:
+        """Save a checkpoint unless the last one is of this iteration; every process must call this."""
+        if self.last_checkpoint_nimg == self.counters.cur_nimg:
+            return
         self.counters.total_sec = self._elapsed_sec()
         tree = checkpoint.collect(self.stateful())
         if self.outputs is not None:
@@ -433,21 +429,22 @@ class Trainer:
             return
         self.outputs.close()
         if self.watch.has_diverged:
-            self._write_status("diverged")
-            self.watch.write_page()
+            self._write_status_and_page("diverged")
             raise UserError(self.watch.describe_divergence())
         missing = self.outputs.missing(CHECKPOINT, *([SNAPSHOT] if self._is_done() else []))
         if missing is not None:
-            self._write_status("unsaved")
-            self.watch.write_page()
+            self._write_status_and_page("unsaved")
             raise UserError(f"{self.run_dir}: training has ended without {missing}")
-        self._write_status("finished" if self._is_done() else "stopped")
-        self.watch.write_page()
+        self._write_status_and_page("finished" if self._is_done() else "stopped")
 
     def _write_status(self, reason: str, **details: Any) -> None:
         if self.outputs is not None:
             kimg, total_kimg = self.counters.cur_nimg / 1000, self.length.total_nimg / 1000
             self.outputs.write_status(reason, kimg, total_kimg, **details, **self.watch.describe_warnings())
+
+    def _write_status_and_page(self, reason: str) -> None:
+        self._write_status(reason)
+        self.watch.write_page()
 
     def _elapsed_sec(self) -> float:
         return time.perf_counter() - self.start_sec
