@@ -29,4 +29,4 @@ def _planned_names(run_dir: Path) -> set[str] | None:
     due = [nimg for number, nimg in ticks if number is not None and number % TICKS_PER_SNAPSHOT == 0]
     if read_status(run_dir).get("reason") == "finished":
         due.append(ticks[-1][1])
-    return {snapshot_name(nimg, has_rest) for nimg in due for has_rest in (False, True)}
+    return {snapshot_name(nimg, is_exact) for nimg in due for is_exact in (False, True)}

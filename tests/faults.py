@@ -448,8 +448,8 @@ FAULTS: dict[str, Fault] = {
     ),
     "a timed run hides its length": Fault(
         "training/training_loop.py",
-        '            self._write_status("running")  # progress, and the planned length of a run of a given time\n',
-        "",
+        'self._write_status_and_page("running")  # progress',
+        "self.watch.write_page()  # progress",
         ("tests/unit/training/test_training_loop_end.py",),
     ),
     "images per pass ignore the GPUs": Fault(
@@ -558,7 +558,7 @@ FAULTS: dict[str, Fault] = {
         ("tests/unit/test_projector.py",),
     ),
     "a run that diverged suggests to repeat it": Fault(
-        "training/run/page/run_page.py",
+        "training/run/page/next_commands.py",
         'if run.state == "diverged":',
         'if run.state == "":',
         ("tests/unit/training/test_training_loop_watch.py",),

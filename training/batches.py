@@ -79,6 +79,20 @@ class Batches:
 
     def next(self, num_phases: int) -> list[list[Round]]:
         """Return the inputs of one iteration: for each phase the same real images, and its own latents, in rounds."""
+        img, c = self._next_images()
+        real_img = img.to(self._device, non_blocking=True).to(torch.float32) / 127.5 - 1
+        real_c = c.to(self._device, non_blocking=True)
+        gen_z = torch.randn([num_phases * self._share, self._z_dim], device=self._device)
+        gen_c = self._random_labels(num_phases * self._share)
+        latents = zip(gen_z.split(self._share), gen_c.split(self._share), strict=True)
+        return [self._rounds(real_img, real_c, z, c) for z, c in latents]
+
+    def _rounds(self, *inputs: torch.Tensor) -> list[Round]:
+        """Divide the inputs of a phase, in the order of `Round`, into its rounds."""
+        return [Round(*parts) for parts in zip(*(each.split(self._batch_gpu) for each in inputs), strict=True)]
+
+    def _next_images(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Wait for the next images of this process, uint8 ``[N, C, H, W]``, and their labels."""
         begin = time.perf_counter()
         if self._iterator is None:  # not earlier: a checkpoint may have moved the sampler
             self._iterator = iter(self._loader)
@@ -96,23 +110,7 @@ class Batches:
             raise UserError(str(error).splitlines()[-1].removeprefix(f"{UserError.__module__}.UserError: ")) from error
         self._sampler.advance(self._batch_size)
         self.wait_sec += time.perf_counter() - begin
-        real_img = img.to(self._device, non_blocking=True).to(torch.float32) / 127.5 - 1
-        real_c = c.to(self._device, non_blocking=True)
-        gen_z = torch.randn([num_phases * self._share, self._z_dim], device=self._device)
-        gen_c = self._random_labels(num_phases * self._share)
-        return [
-            [
-                Round(*parts)
-                for parts in zip(
-                    real_img.split(self._batch_gpu),
-                    real_c.split(self._batch_gpu),
-                    phase_z.split(self._batch_gpu),
-                    phase_c.split(self._batch_gpu),
-                    strict=True,
-                )
-            ]
-            for phase_z, phase_c in zip(gen_z.split(self._share), gen_c.split(self._share), strict=True)
-        ]
+        return img, c
 
     def _random_labels(self, num: int) -> torch.Tensor:
         indices = np.random.randint(len(self._training_set), size=num)

@@ -58,13 +58,29 @@ def path_lengths(img: torch.Tensor, ws: torch.Tensor) -> torch.Tensor:
 
 
 class Loss(Participant):
-    """Interface of a loss for the training loop, and of its parts for extensions."""
+    """Interface of a loss for the training loop, and of its parts for extensions.
+
+    Args:
+        device: Where the networks are.
+        G_mapping: Mapping network, or its DDP wrapper.
+        G_synthesis: Synthesis network, or its DDP wrapper.
+        D: Discriminator, or its DDP wrapper.
+        augment_pipe: Applied to the input of D; None for no augmentation.
+    """
 
     extensions: Sequence[Extension] = ()
     """Extensions of this loss; `training.run.construction.construct_loss` sets them."""
 
-    augment_pipe: torch.nn.Module | None = None
-    """Augmentation of D's input; None for none."""
+    def __init__(
+        self,
+        device: torch.device,
+        G_mapping: torch.nn.Module,
+        G_synthesis: torch.nn.Module,
+        D: torch.nn.Module,
+        augment_pipe: torch.nn.Module | None = None,
+    ) -> None:
+        self.device, self.augment_pipe = device, augment_pipe
+        self.G_mapping, self.G_synthesis, self.D = G_mapping, G_synthesis, D
 
     def accumulate_gradients(
         self,
@@ -107,6 +123,12 @@ class Loss(Participant):
     def augment(self, img: torch.Tensor) -> torch.Tensor:
         """Augment images ``[N, C, H, W]`` for D, if there is an augmentation."""
         return img if self.augment_pipe is None else self.augment_pipe(img)
+
+    def run_D(self, img: torch.Tensor, c: torch.Tensor, sync: bool) -> Any:
+        """Discriminator output for augmented images: logits ``[N, 1]``, or what `heads` finds them in."""
+        img = self.augment(img)
+        with misc.ddp_sync(self.D, sync):
+            return self.D(img, c)
 
     def heads(self, output: Any) -> Logits:
         """Return the logits, with their graph, in what D returned for N images: those of StyleGAN2 are all of it."""
@@ -188,8 +210,7 @@ class StyleGAN2Loss(Loss):
         pl_decay: float = 0.01,
         pl_weight: float = 2,
     ) -> None:
-        self.device, self.augment_pipe = device, augment_pipe
-        self.G_mapping, self.G_synthesis, self.D = G_mapping, G_synthesis, D
+        super().__init__(device, G_mapping, G_synthesis, D, augment_pipe)
         self.r1_gamma, self.style_mixing_prob = r1_gamma, style_mixing_prob
         self.pl_weight, self.pl_decay, self.pl_batch_shrink = pl_weight, pl_decay, pl_batch_shrink
         self.pl_mean = torch.zeros([], device=device)
@@ -219,12 +240,6 @@ class StyleGAN2Loss(Loss):
         cutoff = int(torch.randint(1, ws.shape[1], []))
         other = self.G_mapping(torch.randn_like(z), c, skip_w_avg_update=True)
         return torch.cat([ws[:, :cutoff], other[:, cutoff:]], dim=1)
-
-    def run_D(self, img: torch.Tensor, c: torch.Tensor, sync: bool) -> Any:
-        """Discriminator output for augmented images: logits ``[N, 1]``, or what `heads` finds them in."""
-        img = self.augment(img)
-        with misc.ddp_sync(self.D, sync):
-            return self.D(img, c)
 
     def train_generator(self, inputs: Round, sync: bool, gain: float, main: bool, reg: bool) -> None:
         """As in `Loss`; a path-length penalty whose weight is 0 costs nothing."""

@@ -35,12 +35,12 @@ from training.run.counters import Counters
 from training.run.evaluation import Evaluation
 from training.run.length import RunLength
 from training.run.lock import lock_run
-from training.run.names import INITIAL_GRID, grid_file_name, has_outputs_with_rest, snapshot_name
+from training.run.names import INITIAL_GRID, grid_file_name, has_exact_names, snapshot_name
 from training.run.outputs import CHECKPOINT, SNAPSHOT, Outputs
 from training.run.restore import describe_dataset, find_checkpoint, restore_from
 from training.run.settings import TrainingSettings, settings_signature
+from training.run.settings_changes import comparable_options
 from training.run.status import read_status
-from training.run.stored_options import comparable_options
 from training.run.tick_report import describe_pace, report_tick
 from training.run.time_plan import describe_length
 from training.run.training_state import TrainingState
@@ -161,12 +161,11 @@ class Trainer:
                         if self._is_aborted():
                             break
                 if not (self.watch.must_stop() or self._keeps_last_checkpoint()):
-                    self._save_checkpoint_unless_saved()
+                    self._save_checkpoint()
                     self._save_last_outputs()
                 self._finish()
         except KeyboardInterrupt:  # the second Ctrl-C
-            self._write_status("interrupted")
-            self.watch.write_page()
+            self._write_status_and_page("interrupted")
             raise
         finally:
             if self.outputs is not None:
@@ -224,7 +223,7 @@ class Trainer:
         except UserError:
             # Nothing of this iteration has happened yet. Other processes do not know, and a checkpoint takes them all.
             if self.settings.num_gpus == 1 and self.counters.cur_nimg > 0 and not self._keeps_last_checkpoint():
-                self._save_checkpoint_unless_saved()
+                self._save_checkpoint()
             raise
 
     def _end_tick(self) -> None:
@@ -241,12 +240,11 @@ class Trainer:
         self.counters.unscored_snapshot = snapshot.name if due.metrics and snapshot is not None else ""
         # Before the metrics: they may take longer than a job manager waits for a run to stop.
         if (is_done or due.metrics or self._is_checkpoint_old()) and not self._keeps_last_checkpoint():
-            self._save_checkpoint_unless_saved()
+            self._save_checkpoint()
         if due.metrics:
             self._evaluate(snapshot)
         if due.samples or due.snapshot or due.metrics:
-            self._write_status("running")  # progress, and the planned length of a run of a given time
-            self.watch.write_page()
+            self._write_status_and_page("running")  # progress, and the planned length of a run of a given time
         self.counters.maintenance_sec = time.perf_counter() - begin_sec
 
     def _due(self, is_done: bool) -> Due:
@@ -262,15 +260,15 @@ class Trainer:
 
     def _save_outputs(self, due: Due) -> Path | None:
         """Save the samples and the snapshot that are due; returns the path of the snapshot."""
-        nimg, has_rest, snapshot = self.counters.cur_nimg, self._names_need_rest(), None
+        nimg, is_exact, snapshot = self.counters.cur_nimg, self._needs_exact_names(), None
         if due.samples:
-            self.watch.add_samples(self._save_samples(grid_file_name(nimg, has_rest)), self.state.augment_pipe)
+            self.watch.add_samples(self._save_samples(grid_file_name(nimg, is_exact)), self.state.augment_pipe)
             if self.outputs is not None and not self._is_average_warm():
                 G = copy.deepcopy(self.state.G).eval()
-                name = grid_file_name(nimg, has_rest, is_unaveraged=True)
+                name = grid_file_name(nimg, is_exact, is_unaveraged=True)
                 self.outputs.save_samples(name, G, nimg, "Samples of G")
         if due.snapshot:
-            snapshot = self._save_snapshot(snapshot_name(nimg, has_rest))
+            snapshot = self._save_snapshot(snapshot_name(nimg, is_exact))
         if due.samples or due.snapshot:
             self.counters.last_snapshot_nimg = nimg
         return snapshot
@@ -349,12 +347,12 @@ class Trainer:
         iteration_sec = sum((phase.stopwatch.read_sec() or 0.0) / phase.interval for phase in self.state.phases)
         return iteration_sec / self.settings.batch_size * 1000
 
-    def _names_need_rest(self) -> bool:
-        """Whether earlier outputs had seen as many thousands of images, so that names must tell the rest."""
+    def _needs_exact_names(self) -> bool:
+        """Whether earlier outputs had seen as many thousands of images, so that only exact names tell them apart."""
         nimg = self.counters.cur_nimg
         # The counters do not know what a stop has left.
         is_known = self.counters.last_snapshot_nimg // 1000 == nimg // 1000
-        return distributed.from_rank0(is_known or has_outputs_with_rest(self.run_dir, nimg))
+        return distributed.from_rank0(is_known or has_exact_names(self.run_dir, nimg))
 
     def _is_average_warm(self) -> bool:
         """Return whether the moving average has lost half of the initial weights; until then it shows little of G."""
@@ -385,12 +383,10 @@ class Trainer:
         """Return whether the last checkpoint stays the newest because training diverges."""
         return self.last_checkpoint_nimg >= 0 and self.watch.is_diverging()
 
-    def _save_checkpoint_unless_saved(self) -> None:
-        """Save a checkpoint unless the last one is of this iteration; every process must call this."""
-        if self.last_checkpoint_nimg != self.counters.cur_nimg:
-            self._save_checkpoint()
-
     def _save_checkpoint(self) -> None:
+        """Save a checkpoint unless the last one is of this iteration; every process must call this."""
+        if self.last_checkpoint_nimg == self.counters.cur_nimg:
+            return
         self.counters.total_sec = self._elapsed_sec()
         tree = checkpoint.collect(self.stateful())
         if self.outputs is not None:
@@ -418,36 +414,37 @@ class Trainer:
     def _save_last_outputs(self) -> None:
         """Save samples and a snapshot if the run was stopped between two of them; its continuation ignores them.
 
-        Their names tell the rest, so that the next ones do not take their place.
+        Their names are exact, so that the next ones do not take their place.
         """
         settings, counters = self.settings, self.counters
         if self._is_done() or counters.last_snapshot_nimg == counters.cur_nimg:
             return
         if settings.network_snapshot_ticks is not None:
-            self._save_snapshot(snapshot_name(counters.cur_nimg, has_rest=True))
+            self._save_snapshot(snapshot_name(counters.cur_nimg, is_exact=True))
         if settings.image_snapshot_ticks is not None:
-            self._save_samples(grid_file_name(counters.cur_nimg, has_rest=True))
+            self._save_samples(grid_file_name(counters.cur_nimg, is_exact=True))
 
     def _finish(self) -> None:
         if self.outputs is None:
             return
         self.outputs.close()
         if self.watch.has_diverged:
-            self._write_status("diverged")
-            self.watch.write_page()
+            self._write_status_and_page("diverged")
             raise UserError(self.watch.describe_divergence())
         missing = self.outputs.missing(CHECKPOINT, *([SNAPSHOT] if self._is_done() else []))
         if missing is not None:
-            self._write_status("unsaved")
-            self.watch.write_page()
+            self._write_status_and_page("unsaved")
             raise UserError(f"{self.run_dir}: training has ended without {missing}")
-        self._write_status("finished" if self._is_done() else "stopped")
-        self.watch.write_page()
+        self._write_status_and_page("finished" if self._is_done() else "stopped")
 
     def _write_status(self, reason: str, **details: Any) -> None:
         if self.outputs is not None:
             kimg, total_kimg = self.counters.cur_nimg / 1000, self.length.total_nimg / 1000
             self.outputs.write_status(reason, kimg, total_kimg, **details, **self.watch.describe_warnings())
+
+    def _write_status_and_page(self, reason: str) -> None:
+        self._write_status(reason)
+        self.watch.write_page()
 
     def _elapsed_sec(self) -> float:
         return time.perf_counter() - self.start_sec

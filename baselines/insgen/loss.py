@@ -31,37 +31,23 @@ class InsGenLoss(StyleGAN2Loss):
     """StyleGAN2's loss with instance discrimination.
 
     Args:
-        device: Where the networks are.
-        G_mapping: Mapping network, or its DDP wrapper.
-        G_synthesis: Synthesis network, or its DDP wrapper.
-        D: `baselines.insgen.discriminator.InsGenDiscriminator`, or its DDP wrapper.
-        augment_pipe: As for `StyleGAN2Loss`.
+        args: As for `StyleGAN2Loss`; D is a `baselines.insgen.discriminator.InsGenDiscriminator`, or its DDP wrapper.
         final_p: The probability of ``augment_pipe`` grows linearly to it; None leaves it alone.
         final_p_iteration: The iteration after which it stays there.
         kwargs: Arguments of `InsGenSettings` and of `StyleGAN2Loss`.
     """
 
-    def __init__(
-        self,
-        device: torch.device,
-        G_mapping: torch.nn.Module,
-        G_synthesis: torch.nn.Module,
-        D: torch.nn.Module,
-        augment_pipe: torch.nn.Module | None = None,
-        final_p: float | None = None,
-        final_p_iteration: int = 1,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *args: Any, final_p: float | None = None, final_p_iteration: int = 1, **kwargs: Any) -> None:
         self.final_p, self.final_p_iteration = final_p, final_p_iteration
         own = {setting.name for setting in fields(InsGenSettings)} & kwargs.keys()
         self.settings = InsGenSettings(**{name: kwargs.pop(name) for name in own})
-        super().__init__(device, G_mapping, G_synthesis, D, augment_pipe, **kwargs)
-        unwrapped = distributed.unwrapped(D)
-        width = unwrapped.b4.fc.weight.shape[0]
+        super().__init__(*args, **kwargs)
+        D = distributed.unwrapped(self.D)
+        width = D.b4.fc.weight.shape[0]
         sizes = {"DHead": self.settings.rqs, "GHead": self.settings.fqs}
-        self.D_ema = copy.deepcopy(unwrapped).requires_grad_(False)
-        self.head_of = {name: ContrastiveHead(width, int(size or 1)).to(device) for name, size in sizes.items()}
-        self._online = {name: distributed.parallel(head.online, device) for name, head in self.head_of.items()}
+        self.D_ema = copy.deepcopy(D).requires_grad_(False)
+        self.head_of = {name: ContrastiveHead(width, int(size or 1)).to(self.device) for name, size in sizes.items()}
+        self._online = {name: distributed.parallel(head.online, self.device) for name, head in self.head_of.items()}
 
     def networks(self) -> dict[str, torch.nn.Module]:
         """Return the heads and the momentum copy of D, under the names that InsGen's own snapshots use."""

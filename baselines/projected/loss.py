@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.nn.functional import relu
 
@@ -15,25 +17,14 @@ class ProjectedLoss(Loss):
     """D: mean relu(1 - D(x)) + mean relu(1 + D(G(z))); G: -mean D(G(z)).
 
     Args:
-        device: Where the networks are.
-        G_mapping: Mapping network, or its DDP wrapper.
-        G_synthesis: Synthesis network, or its DDP wrapper.
-        D: `baselines.projected.discriminator.ProjectedDiscriminator`, or its DDP wrapper. It is given the weights of
-            its feature network.
-        augment_pipe: Applied to the input of D; None for no augmentation.
+        args: As for `Loss`; D is a `baselines.projected.discriminator.ProjectedDiscriminator`, or its DDP wrapper, and
+            is given the weights of its feature network.
+        kwargs: Likewise.
     """
 
-    def __init__(
-        self,
-        device: torch.device,
-        G_mapping: torch.nn.Module,
-        G_synthesis: torch.nn.Module,
-        D: torch.nn.Module,
-        augment_pipe: torch.nn.Module | None = None,
-    ) -> None:
-        self.device, self.augment_pipe = device, augment_pipe
-        self.G_mapping, self.G_synthesis, self.D = G_mapping, G_synthesis, D
-        distributed.unwrapped(D).features.pyramid.load_pretrained()
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        distributed.unwrapped(self.D).features.pyramid.load_pretrained()
 
     def heads(self, output: torch.Tensor) -> Logits:
         """Return the logits, [N, M]."""
@@ -51,13 +42,6 @@ class ProjectedLoss(Loss):
             ws = self.G_mapping(z, c, skip_w_avg_update=not is_for_D)
         with misc.ddp_sync(self.G_synthesis, sync):
             return self.G_synthesis(ws), ws
-
-    def run_D(self, img: torch.Tensor, c: torch.Tensor, sync: bool) -> torch.Tensor:
-        """Discriminator output for augmented images: logits [N, M]."""
-        img = self.augment(img)
-        with misc.ddp_sync(self.D, sync):
-            logits: torch.Tensor = self.D(img, c)
-        return logits
 
     def train_generator(self, inputs: Round, sync: bool, gain: float, main: bool, reg: bool) -> None:
         """As in `Loss`; there is nothing to regularize."""

@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 from training.run.augpipes import AUGPIPES, DEFAULT_AUGPIPE
+from training.run.flag_types import Duration, Metrics, SnapshotFormats
 from training.run.registry import augmentations, configurations
-from training.run.time_plan import parse_time
 
 OWN_AUGMENTATIONS = ("noaug", "ada", "fixed")
 """Values of ``--aug`` that belong to no method."""
@@ -27,45 +27,6 @@ PRECISIONS = ("fp16", "bf16", "fp32")
 
 STRETCH = "stretch"
 """The value of ``--transform`` for neither cropping nor bands."""
-
-
-class Metrics(click.ParamType):
-    """A comma list of names; 'none' is the empty one."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Split the list; whether the metrics exist is checked by those who know them."""
-        if not isinstance(value, str):
-            return tuple(value)
-        return () if value.lower() == "none" else tuple(name.strip() for name in value.split(",") if name.strip())
-
-
-class SnapshotFormats(click.ParamType):
-    """A comma list of formats; the pickle is what every other script reads, so it is always there."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Split the list and check it."""
-        formats = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else tuple(value)
-        if not {"pkl"} <= set(formats) <= {"pkl", "safetensors"}:
-            self.fail(f"expected pkl or pkl,safetensors, got {value!r}", param, ctx)
-        return formats
-
-
-class Duration(click.ParamType):
-    """A time such as 8h, in seconds."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the seconds."""
-        try:
-            return parse_time(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
 
 COUNT = click.IntRange(min=1)
 POSITIVE = click.FloatRange(min=0, min_open=True)

@@ -30,7 +30,7 @@ from training.run.status import SAVED, read_status
 
 _FIRST_OUTPUTS = {
     *(snapshot_name(0), snapshot_name(0).removesuffix(".pkl"), INITIAL_GRID),
-    *(grid_file_name(0, has_rest=False, is_unaveraged=is_unaveraged) for is_unaveraged in (False, True)),
+    *(grid_file_name(0, is_exact=False, is_unaveraged=is_unaveraged) for is_unaveraged in (False, True)),
 }
 """What a run may have left before its first checkpoint: the snapshot of its first tick, also as a folder, and grids."""
 

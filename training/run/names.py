@@ -28,29 +28,28 @@ class GridName:
     """Whether it was drawn by G instead of its moving average, which shows little at first."""
 
 
-def snapshot_name(nimg: int, has_rest: bool = False) -> str:
+def snapshot_name(nimg: int, is_exact: bool = False) -> str:
     """Return the name of a snapshot.
 
     Args:
         nimg: Images seen.
-        has_rest: Whether the name tells the last three digits of ``nimg`` too, because the snapshot before had seen as
-            many thousands of images.
+        is_exact: Whether the name has all digits of ``nimg``, not only those of the thousands.
     """
-    return f"{SNAPSHOT_PREFIX}{_number(nimg, has_rest)}.pkl"
+    return f"{SNAPSHOT_PREFIX}{_number(nimg, is_exact)}.pkl"
 
 
-def grid_file_name(nimg: int, has_rest: bool, is_unaveraged: bool = False) -> str:
+def grid_file_name(nimg: int, is_exact: bool, is_unaveraged: bool = False) -> str:
     """Return the name of a sample grid; the arguments are those of `snapshot_name` and of `GridName`."""
-    return f"fakes{_number(nimg, has_rest)}{'_G' if is_unaveraged else ''}.png"
+    return f"fakes{_number(nimg, is_exact)}{'_G' if is_unaveraged else ''}.png"
 
 
-def _number(nimg: int, has_rest: bool) -> str:
+def _number(nimg: int, is_exact: bool) -> str:
     kimg, rest = divmod(nimg, 1000)
-    return f"{kimg:06d}_{rest:03d}" if has_rest else f"{kimg:06d}"
+    return f"{kimg:06d}_{rest:03d}" if is_exact else f"{kimg:06d}"
 
 
-def has_outputs_with_rest(run_dir: Path, nimg: int) -> bool:
-    """Tell whether a snapshot or grid after as many thousands of images has a name that tells the rest."""
+def has_exact_names(run_dir: Path, nimg: int) -> bool:
+    """Tell whether a snapshot or grid after as many thousands of images has an exact name."""
     kimg = f"{nimg // 1000:06d}"
     return any(run_dir.glob(f"{SNAPSHOT_PREFIX}{kimg}_*")) or any(run_dir.glob(f"fakes{kimg}_[0-9]*"))
 

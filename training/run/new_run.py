@@ -37,16 +37,7 @@ def prepare_new_run(flags: Flags) -> PreparedRun:
     Raises:
         UserError: The run cannot be started; one line says why and what to do.
     """
-    data, outdir = flags.data, flags.outdir
-    if data is None or outdir is None:
-        raise UserError("a new run needs --outdir and --data; --continue=RUN continues an old one")
-    if not data:
-        raise UserError("--data is empty: give a folder or zip of images")
-    _check_outdir(outdir)
-    for flag, path in (("--data", data), ("--metricdata", flags.metricdata)):
-        _check_outside(outdir, flag, path)
-    if flags.metricdata is not None and not Path(flags.metricdata).exists():
-        raise UserError(f"--metricdata={flags.metricdata}: no such file or folder; give a folder or zip of images")
+    data, outdir = _checked_places(flags)
     if flags.resume is not None:
         flags = replace(flags, resume=_find_snapshot(flags.resume))
     preflight.check_metrics(flags.metrics, flags.object_detector)
@@ -61,14 +52,35 @@ def prepare_new_run(flags: Flags) -> PreparedRun:
         print("Dry run: nothing was written.")
         return PreparedRun(outdir, kwargs, is_new=True, has_work=False)
     print(summary)
+    run_dir = _make_run_dir(outdir, description, kwargs)
+    print(f"Run folder: {run_dir} (options in {run_dir / OPTIONS_FILE})")
+    return PreparedRun(run_dir, {**kwargs, **session_options(flags)}, is_new=True)
+
+
+def _checked_places(flags: Flags) -> tuple[str, Path]:
+    """Return ``--data`` and ``--outdir``, checked together with ``--metricdata`` as far as nothing need be opened."""
+    data, outdir = flags.data, flags.outdir
+    if data is None or outdir is None:
+        raise UserError("a new run needs --outdir and --data; --continue=RUN continues an old one")
+    if not data:
+        raise UserError("--data is empty: give a folder or zip of images")
+    _check_outdir(outdir)
+    for flag, path in (("--data", data), ("--metricdata", flags.metricdata)):
+        _check_outside(outdir, flag, path)
+    if flags.metricdata is not None and not Path(flags.metricdata).exists():
+        raise UserError(f"--metricdata={flags.metricdata}: no such file or folder; give a folder or zip of images")
+    return data, outdir
+
+
+def _make_run_dir(outdir: Path, description: str, kwargs: dict[str, Any]) -> Path:
+    """Make a run folder that holds its options; without them there is none."""
     run_dir = make_run_dir(outdir, description)
     try:
         write_options(run_dir, kwargs)
     except UserError:
         shutil.rmtree(run_dir, ignore_errors=True)
         raise
-    print(f"Run folder: {run_dir} (options in {run_dir / OPTIONS_FILE})")
-    return PreparedRun(run_dir, {**kwargs, **session_options(flags)}, is_new=True)
+    return run_dir
 
 
 def _check_outdir(outdir: Path) -> None:
@@ -130,7 +142,7 @@ def _resolve(flags: Flags, dataset: DatasetInfo, outdir: Path) -> tuple[str, dic
     try:
         chosen = choose_for_cpu(flags, device)
         kwargs, description = resolve(chosen, dataset), describe_flags(chosen, dataset)
-        settings = _checked(kwargs, dataset)
+        settings = _checked_settings(kwargs, dataset)
         for line in describe_choice(flags, chosen, dataset, device):
             print(line)
         return description, kwargs, describe_run(settings, dataset, outdir, device)
@@ -140,7 +152,7 @@ def _resolve(flags: Flags, dataset: DatasetInfo, outdir: Path) -> tuple[str, dic
         raise UserError(str(error)) from error
 
 
-def _checked(kwargs: dict[str, Any], dataset: DatasetInfo) -> TrainingSettings:
+def _checked_settings(kwargs: dict[str, Any], dataset: DatasetInfo) -> TrainingSettings:
     """Refuse what can be refused at once, before estimates that may take a minute."""
     check_options(kwargs, preflight.INVALID_FLAGS)
     settings = TrainingSettings(**kwargs)

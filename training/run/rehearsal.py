@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from torch_utils import misc
+from training.loss import Loss
 from training.networks import bfloat16_training
+from training.phases import Phase
 from training.round import Round
 from training.run.construction import (
     ImageShape,
@@ -81,17 +82,10 @@ def rehearse(settings: TrainingSettings, dataset: DatasetInfo, on_cpu: bool) -> 
         loss = construct_loss(settings, networks, META)
         phases = construct_phases(settings, networks, loss)
         _always_mixing(loss)
-        pass_bytes, flops = 0, 0.0
-        rounds = [_inputs(settings, shape, networks.G.z_dim)]
+        inputs = _inputs(settings, shape, networks.G.z_dim)
         with bfloat16_training(dataset.resolution, settings.num_bf16_res):
-            for phase in phases:
-                with _watched() as watch:
-                    # Up to the optimizer step, which takes no memory that lasts.
-                    phase.accumulate_gradients(loss, rounds)
-                    phase.optimizer.zero_grad(set_to_none=True)
-                pass_bytes = max(pass_bytes, watch.peak_bytes)
-                num_rounds = settings.batch_size // settings.num_gpus // settings.batch_gpu
-                flops += watch.flops * num_rounds / phase.interval
+            passes = [_rehearse_pass(phase, loss, inputs) for phase in phases]
+    num_rounds = settings.batch_size // settings.num_gpus // settings.batch_gpu
     trained = [_num_bytes(list(phase.module.parameters())) for phase in (phases[0], phases[-1])]
     G_ema = networks.G  # as large
     kept = [G_ema, *filter(None, networks), *networks_of_participants(loss).values()]
@@ -99,9 +93,17 @@ def rehearse(settings: TrainingSettings, dataset: DatasetInfo, on_cpu: bool) -> 
         weight_bytes=_num_bytes([tensor for network in kept for tensor in misc.params_and_buffers(network)]),
         optimizer_bytes=2 * sum(trained),
         gradient_bytes=max(trained),
-        pass_bytes=pass_bytes,
-        flops=flops,
+        pass_bytes=max(watch.peak_bytes for watch in passes),
+        flops=sum(watch.flops * num_rounds / phase.interval for phase, watch in zip(phases, passes, strict=True)),
     )
+
+
+def _rehearse_pass(phase: Phase, loss: Loss, inputs: Round) -> _Watch:
+    """Run a phase for one round, up to the optimizer step, which takes no memory that lasts."""
+    with (watch := _Watch()):
+        phase.accumulate_gradients(loss, [inputs])
+        phase.optimizer.zero_grad(set_to_none=True)
+    return watch
 
 
 def _always_mixing(loss: Any) -> None:
@@ -129,13 +131,6 @@ def _inputs(settings: TrainingSettings, shape: ImageShape, z_dim: int) -> Round:
 
 def _num_bytes(tensors: Sequence[torch.Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
-
-
-@contextmanager
-def _watched() -> Iterator[_Watch]:
-    watch = _Watch()
-    with watch:
-        yield watch
 
 
 class _Watch(TorchDispatchMode):

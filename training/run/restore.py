@@ -13,7 +13,7 @@ from training import checkpoint
 from training.data.fingerprint import describe_content, describe_doubt, is_unchanged
 from training.run.folder import refuse_to_start_over
 from training.run.settings import TrainingSettings
-from training.run.stored_options import comparable_options, describe_changes
+from training.run.settings_changes import comparable_options, describe_changes
 
 
 def find_checkpoint(run_dir: Path, say: Callable[[str], None]) -> Path | None:

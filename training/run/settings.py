@@ -25,6 +25,9 @@ POSITIVE = {
 }
 """Settings that must be greater than 0; other numbers must not be negative."""
 
+NOT_STORED = ("run_dir", "rank", "device", "abort_fn", "progress_fn")
+"""Settings of a process, which are not stored with the run."""
+
 
 @dataclass(frozen=True)
 class TrainingSettings:

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import fields
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from dnnlib.util import UserError, get_obj_by_name
-from training.data.names import shown
-from training.run.flags import Flags
-from training.run.options import session_options
 from training.run.roles import DATASET
-from training.run.settings import TrainingSettings, check_stored_settings
+from training.run.settings import NOT_STORED, check_stored_settings
 from training.snapshots.settings import check_dataset_settings, check_settings
-
-NOT_STORED = ("run_dir", "rank", "device", "abort_fn", "progress_fn")
-"""Arguments of the training loop that depend on the process."""
-
-CHECKPOINTED_OPTIONS = ("G_opt_kwargs", "D_opt_kwargs", "augment_p", "resume_pkl")
-"""Arguments whose changes have no effect on a continued run, because its checkpoint holds their results."""
-
-MAX_SHOWN_CHANGES = 8
 
 MAX_LATENT_SIZE = 1 << 14
 """Largest z_dim and w_dim; the sample grid alone keeps 1024 latents."""
@@ -114,49 +101,3 @@ def check_dataset_class(name: str, where: str) -> None:
     found = get_obj_by_name(name)
     if not (isinstance(found, type) and issubclass(found, torch.utils.data.Dataset)):
         raise UserError(f"{where}: {name[:100]!a} is not a dataset class, a subclass of torch.utils.data.Dataset")
-
-
-def comparable_options(settings: TrainingSettings) -> dict[str, Any]:
-    """Return the settings that a checkpoint keeps, as JSON values, to compare them with later ones."""
-    left_out = {*NOT_STORED, *session_options(Flags())}
-    options = {each.name: getattr(settings, each.name) for each in fields(settings) if each.name not in left_out}
-    return cast(dict[str, Any], json.loads(json.dumps(options, default=str)))
-
-
-def describe_changes(before: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """Describe in one line the settings that have changed since a checkpoint was saved.
-
-    Args:
-        before: What `comparable_options` returned when the checkpoint was saved. Settings that it lacks, as older
-            versions had fewer, are not compared.
-        now: What it returns now.
-
-    Returns:
-        The line; None if they are equal.
-    """
-    old = dict(_leaves(before))
-    new = dict(_leaves({name: value for name, value in now.items() if name in before}))
-    changed = [name for name in sorted({*old, *new}) if not (name in old and name in new and old[name] == new[name])]
-    if not changed:
-        return None
-    few = [f"{shown(name)} {_brief(old, name)} -> {_brief(new, name)}" for name in changed[:MAX_SHOWN_CHANGES]]
-    line = f"Settings that have changed since the checkpoint: {', '.join(few)}"
-    if len(changed) > MAX_SHOWN_CHANGES:
-        line += f" and {len(changed) - MAX_SHOWN_CHANGES} more"
-    ineffective = sorted({name.split(".")[0] for name in changed} & {*CHECKPOINTED_OPTIONS})
-    return f"{line}; no effect: {', '.join(ineffective)}, which the checkpoint holds" if ineffective else line
-
-
-def _leaves(options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield single values and lists by dotted names."""
-    pending: list[tuple[str, Any]] = [(str(name), value) for name, value in options.items()]
-    while pending:
-        name, value = pending.pop()
-        if isinstance(value, dict) and value:
-            pending += [(f"{name}.{key}", item) for key, item in value.items()]
-        else:
-            yield name, value
-
-
-def _brief(leaves: dict[str, Any], name: str) -> str:
-    return shown(json.dumps(leaves[name])) if name in leaves else "unset"

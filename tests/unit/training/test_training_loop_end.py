@@ -61,9 +61,9 @@ def test_what_a_stop_leaves_is_not_written_over_later(tmp_path, options):
     trainer.outputs.close()
     assert pictures(tmp_path / "run") == ["fakes000002_016.png", "network-snapshot-000002_016.pkl"]
     trainer.counters.cur_nimg = 2560
-    assert trainer._names_need_rest()  # without it the older snapshot would seem newer
+    assert trainer._needs_exact_names()  # without it the older snapshot would seem newer
     trainer.counters.cur_nimg = 3000
-    assert not trainer._names_need_rest()
+    assert not trainer._needs_exact_names()
 
 
 def test_a_stop_at_a_snapshot_leaves_no_second_one(tmp_path, options):

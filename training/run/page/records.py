@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,17 @@ class RunRecords:
     @property
     def resolution(self) -> int | None:
         """Side of the images in pixels, if it is known."""
-        settings = self.options.get("training_set_kwargs")
-        resolution = settings.get("resolution") if isinstance(settings, dict) else None
+        resolution = self.settings("training_set_kwargs").get("resolution")
         return resolution if type(resolution) is int and resolution > 0 else None
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """Return the arguments of a class, such as 'training_set_kwargs'; empty if there are none."""
+        found = self.options.get(name)
+        return found if isinstance(found, dict) else {}
+
+    def flat_options(self) -> Iterator[tuple[str, str]]:
+        """Yield all options by dotted names."""
+        return _flat(self.options)
 
     @property
     def sec_per_kimg(self) -> float | None:
@@ -163,6 +172,14 @@ def _read_all_scores(run_dir: Path, max_points: int) -> dict[str, list[tuple[flo
 def _with_the_last(points: list[tuple[float, float]], max_points: int) -> list[tuple[float, float]]:
     step = math.ceil(len(points) / max_points)
     return points[(len(points) - 1) % step :: step]
+
+
+def _flat(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in options.items():
+        if isinstance(value, dict) and len(prefix) < 100:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"[:200], str(value)[:200]
 
 
 def updated_sec(run_dir: Path) -> float:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from dnnlib.atomic import write_atomic
-from dnnlib.commands import how_to_run
 from dnnlib.jsonl import finite
 from dnnlib.util import format_kimg, format_number, format_time
-from training.checkpoint_names import list_checkpoints
-from training.run.best import BEST_SNAPSHOT
 from training.run.folder import read_spent_sec
 from training.run.health.monitor import Monitor
-from training.run.lookup import generate_command, is_checkpoint, newest_networks
 from training.run.page.html import Html, document, embed_json, image, join, table, tag
 from training.run.page.names import distinct_names
+from training.run.page.next_commands import next_commands
 from training.run.page.pictures import Picture, sample_pictures, small_picture
 from training.run.page.records import MAX_POINTS, REPORTED_RUNNING, UNREPORTED, RunRecords, read_records, updated_sec
 from training.run.page.run_charts import (
@@ -31,17 +27,8 @@ from training.run.page.run_charts import (
     score_section,
     training_section,
 )
-from training.run.time_plan import flag_to_train_longer
 
 PAGE_FILE = "report.html"
-CHEAP_METRIC = "fd1k_efflite1"
-"""Suggested for runs without metrics of their own; a CPU computes it in minutes."""
-SIZE_FLAGS = {
-    "--cbase": "G_kwargs.synthesis_kwargs.channel_base",
-    "--cmax": "G_kwargs.synthesis_kwargs.channel_max",
-    "--map-depth": "G_kwargs.mapping_kwargs.num_layers",
-}
-"""Flags of ``train.py`` without which networks of another run may not fit, and the options that they set."""
 MAX_RUNS = 12
 MIN_POINTS = 60
 MAX_PICTURE_BYTES = 5 << 20
@@ -232,84 +219,13 @@ def _picture(picture: Picture, alt: str) -> Html:
 
 
 def _commands(run: RunRecords) -> Html:
-    items = [tag("div", tag("dt", what), tag("dd", tag("code", command))) for what, command in commands(run)]
+    items = [tag("div", tag("dt", what), tag("dd", tag("code", command))) for what, command in next_commands(run)]
     return tag("section", tag("h2", "Commands"), tag("dl", *items, class_="commands"))
-
-
-def commands(run: RunRecords) -> Iterator[tuple[str, str]]:
-    """Yield purposes, and the command for each."""
-    newest, best = newest_networks(run.folder), run.folder / BEST_SNAPSHOT
-    has_labels = bool(_settings(run, "training_set_kwargs").get("use_labels"))
-    if run.state == "diverged":  # continued as it is, it would diverge again
-        saved = list_checkpoints(run.folder)[-1:]
-        yield (
-            "Start another run (with its --cfg and other settings)",
-            how_to_run("train.py", *_starting_from(run, *saved)),
-        )
-    elif run.can_continue:
-        limit_sec = finite(run.options.get("time_limit_sec"))
-        total_kimg = finite(run.options.get("total_kimg")) or run.total_kimg  # not the length that --time has planned
-        spent_sec = read_spent_sec(run.folder)
-        is_longer = run.state == "finished"
-        longer = [flag_to_train_longer(run.kimg, total_kimg, limit_sec, spent_sec)] if is_longer else []
-        command = how_to_run("train.py", f"--continue={run.folder}", *longer)
-        yield "Train further" if longer else "Continue", command
-    elif newest is not None and not is_checkpoint(str(newest)):
-        command = how_to_run("train.py", *_starting_from(run, newest))
-        yield "Start another run from its networks (with its --cfg)", command
-    if newest is not None:
-        yield "Generate images", generate_command(newest, has_labels)
-        yield "Score", how_to_run("calc_metrics.py", f"--network={newest}", *_scoring(run))
-    if best.is_file():
-        yield "Generate images with the best snapshot", generate_command(best, has_labels)
-    yield "Compare with another run", how_to_run("report.py", str(run.folder), "OTHER_RUN", "--out=comparison.html")
-    if any(run.folder.glob("events.out.tfevents.*")):
-        yield "All statistics", f"tensorboard {shlex.quote(f'--logdir={run.folder}')}"
-
-
-def _starting_from(run: RunRecords, *networks: Path) -> Iterator[str]:
-    """Yield the flags of a new run on the same images, except ``--cfg``, which the options do not tell.
-
-    Args:
-        run: The old run.
-        networks: What it starts from, if anything.
-    """
-    dataset, options = _settings(run, "training_set_kwargs"), dict(_flat(run.options))
-    yield f"--outdir={run.folder.absolute().parent}"
-    yield f"--data={dataset.get('path', 'DATA')}"
-    if dataset.get("use_labels"):
-        yield "--cond=1"
-    yield from (f"{flag}={options[name]}" for flag, name in SIZE_FLAGS.items() if name in options)
-    yield from (f"--resume={each}" for each in networks)
-
-
-def _scoring(run: RunRecords) -> Iterator[str]:
-    """Yield the flags with which a run scores itself, if it does."""
-    metrics = run.options.get("metrics")
-    known = metrics if isinstance(metrics, list) and metrics else [CHEAP_METRIC]
-    yield f"--metrics={','.join(map(str, known))}"
-    if (path := _settings(run, "metric_set_kwargs").get("path")) is not None:
-        yield f"--metricdata={path}"
-    if (detector := run.options.get("object_detector")) is not None:
-        yield f"--object-detector={detector}"
-
-
-def _settings(run: RunRecords, name: str) -> dict[str, Any]:
-    found = run.options.get(name)
-    return found if isinstance(found, dict) else {}
 
 
 def _options(run: RunRecords) -> Html | None:
     if not run.options:
         return None
-    rows = [[name, str(value)] for name, value in sorted(_flat(run.options))]
+    rows = [[name, value] for name, value in sorted(run.flat_options())]
     content = table(["option", "value"], rows, "Arguments of the training loop")
     return tag("section", tag("h2", "Options"), tag("details", tag("summary", f"All {len(rows)} options"), content))
-
-
-def _flat(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in options.items():
-        if isinstance(value, dict) and len(prefix) < 100:
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"[:200], str(value)[:200]

@@ -48,7 +48,7 @@ def test_grids(name, said):
 @pytest.mark.parametrize("nimg", [0, 64, 12_500, 999_999_999, 1_000_000_000])
 def test_names_are_read_as_they_are_written(nimg):
     assert snapshot_kimg(snapshot_name(nimg)) == nimg // 1000
-    assert snapshot_kimg(snapshot_name(nimg, has_rest=True)) == nimg / 1000
+    assert snapshot_kimg(snapshot_name(nimg, is_exact=True)) == nimg / 1000
     for is_unaveraged in (False, True):
         name = grid_name(grid_file_name(nimg, True, is_unaveraged))
         assert name == GridName(nimg / 1000, False, is_unaveraged)

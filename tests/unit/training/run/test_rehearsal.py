@@ -19,7 +19,7 @@ def settings(**flags):
 
 
 def test_watch_counts_what_is_alive():
-    with torch.device("meta"), rehearsal._watched() as watch:
+    with torch.device("meta"), rehearsal._Watch() as watch:
         a = torch.empty(1000)
         b = a + a  # 8000 bytes alive
         del a
@@ -33,7 +33,7 @@ def test_watch_counts_what_is_alive():
 
 
 def test_watch_counts_operations():
-    with torch.device("meta"), rehearsal._watched() as watch:
+    with torch.device("meta"), rehearsal._Watch() as watch:
         _ = torch.empty(3, 4) @ torch.empty(4, 5)
     assert watch.flops == 2 * 3 * 4 * 5
 

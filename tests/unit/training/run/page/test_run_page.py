@@ -16,10 +16,11 @@ from dnnlib.util import UserError
 from tests.fake_run import write_run
 from training.run.lock import lock_run
 from training.run.names import find_grids
+from training.run.page.next_commands import next_commands
 from training.run.page.pictures import CACHE_FOLDER, describe_grid, sample_pictures, small_picture
 from training.run.page.records import read_curves, read_records, updated_sec
 from training.run.page.run_charts import MAX_METHOD_CHARTS
-from training.run.page.run_page import MAX_RUNS, PAGE_FILE, commands, run_page, write_comparison, write_run_page
+from training.run.page.run_page import MAX_RUNS, PAGE_FILE, run_page, write_comparison, write_run_page
 
 CHECKPOINT = "training-state-000100000.safetensors"
 RESUME = "Start another run from its networks (with its --cfg)"
@@ -101,14 +102,14 @@ def test_the_time_left_of_a_run_of_a_given_time(run_dir):
 
 
 def test_commands_can_be_pasted(run_dir):
-    found = dict(commands(read_records(run_dir)))
+    found = dict(next_commands(read_records(run_dir)))
     assert shlex.split(found["Train further"])[-2:] == [f"--continue={run_dir}", "--kimg=202"]
     network = f"--network={run_dir}/network-snapshot-000100.pkl"
     assert network in shlex.split(found["Generate images"])
     assert shlex.split(found["Score"])[-2:] == [network, "--metrics=fid50k_full"]
     assert "All statistics" not in found
     (run_dir / "events.out.tfevents.1").touch()
-    command = dict(commands(read_records(run_dir)))["All statistics"]
+    command = dict(next_commands(read_records(run_dir)))["All statistics"]
     assert shlex.split(command) == ["tensorboard", f"--logdir={run_dir}"]
 
 
@@ -122,7 +123,7 @@ def test_commands_follow_the_options_of_the_run(run_dir):
         total_kimg=1e6,
     )
     records.total_kimg = records.kimg  # as planned when the time was over
-    found = {what: shlex.split(command) for what, command in commands(records)}
+    found = {what: shlex.split(command) for what, command in next_commands(records)}
     assert "--class=0" in found["Generate images"]
     assert found["Score"][-2:] == ["--metricdata=held out.zip", "--object-detector=scenes"]
     assert found["Train further"][-1] == "--time=2h"
@@ -131,7 +132,7 @@ def test_commands_follow_the_options_of_the_run(run_dir):
 def test_a_run_without_metrics_is_scored_by_a_cheap_one(run_dir):
     records = read_records(run_dir)
     records.options["metrics"] = []
-    assert "--metrics=fd1k_efflite1" in dict(commands(records))["Score"]
+    assert "--metrics=fd1k_efflite1" in dict(next_commands(records))["Score"]
 
 
 def test_states_and_time_left(tmp_path):
@@ -153,7 +154,7 @@ def test_states_and_time_left(tmp_path):
 def state_and_commands(folder):
     records = read_records(folder)
     (state,) = re.findall("<dt>State</dt><dd>(.*?)</dd>", run_page([records]))
-    return state, {what: shlex.split(command) for what, command in commands(records)}
+    return state, {what: shlex.split(command) for what, command in next_commands(records)}
 
 
 def test_only_runs_with_a_checkpoint_can_be_continued(tmp_path):
