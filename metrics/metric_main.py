@@ -15,13 +15,14 @@ from dnnlib.errors import UserError
 from dnnlib.formatting import format_time
 from dnnlib.util import EasyDict
 from metrics.catalog import CATEGORY_METRICS, FEATURE_METRICS, OBJECT_METRICS, ObjectMetric
-from metrics.detectors import EFFLITE1, find_weights, trained_on
+from metrics.detectors import EFFLITE1, trained_on
 from metrics.joint_failure import result_of_rank0
 from metrics.metric_utils import MetricOptions
 from metrics.objects.object_metrics import find_category
 from metrics.objects.protocol import ObjectDetector
 from metrics.objects.registry import default_object_detector, load_object_detector
 from metrics.results import report_metric
+from metrics.weights import find_weights
 from torch_utils.out_of_memory import out_of_memory_means
 
 __all__ = ["calc_metric", "is_valid_metric", "list_valid_metrics", "register_metric", "report_metric"]
