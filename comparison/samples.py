@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 
-from dnnlib.atomic import write_atomic
+from comparison.picture_records import read_record, write_record
 from torch_utils.device import choose_device
 from training.data.grid import write_png
 from training.inference.loading import load_generator
@@ -32,9 +31,8 @@ def draw_samples(snapshot: Path, path: Path, device_name: str = "auto") -> None:
         path: The PNG file.
         device_name: ``auto``, or the name of a device.
     """
-    record_path = path.with_suffix(".json")
     record = {"snapshot_pkl": snapshot.name, "seeds": [0, COLUMNS * ROWS - 1], "truncation_psi": TRUNCATION_PSI}
-    if path.is_file() and record_path.is_file() and record_path.read_bytes() == _written(record):
+    if path.is_file() and read_record(path) == record:
         return
     device = choose_device(device_name)
     G = load_generator(str(snapshot), device)
@@ -43,11 +41,7 @@ def draw_samples(snapshot: Path, path: Path, device_name: str = "auto") -> None:
     label = class_label(G, 0 if G.c_dim else None, device)
     img = synthesize(G, map_seeds(G, range(COLUMNS * ROWS), label, psi))
     write_png(tile(list(img), COLUMNS), path)
-    write_atomic(record_path, _written(record))
-
-
-def _written(record: dict[str, object]) -> bytes:
-    return (json.dumps(record) + "\n").encode()
+    write_record(path, record)
 
 
 def real_images(reals: Path, resolution: int) -> np.ndarray | None:
