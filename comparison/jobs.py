@@ -155,7 +155,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def is_trained(run_dir: Path | None, kimg: int) -> bool:
-    """Whether a run is finished and at least so long; the lock is asked last, as others may be waiting for it."""
+    """Whether a run is finished and at least this long; the lock is asked last, as others may be waiting for it."""
     if run_dir is None or read_status(run_dir).get("kimg", 0) < kimg:
         return False
     return find_state(run_dir) is RunState.FINISHED

@@ -22,7 +22,7 @@ TRUNCATION_PSI = 0.7
 
 
 def draw_samples(snapshot: Path, path: Path, device_name: str = "auto") -> None:
-    """Draw the images of seeds 0, 1, ... row by row; beside the file, a record says of what and how.
+    """Draw the images of seeds 0, 1, ... row by row; a record beside the file says how they were drawn.
 
     The record is written last: where it names this snapshot, nothing is done.
 

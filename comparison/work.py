@@ -1,4 +1,4 @@
-"""The process of one run: train it, score its snapshots, draw samples of the last one; each only as far as missing."""
+"""The process of one run: train it, score its snapshots, draw samples of the last one; what is done is skipped."""
 
 from __future__ import annotations
 
@@ -151,8 +151,8 @@ def _train(folder: Path, job: Job, child: _Child) -> Path:
         remove_leftovers(folder)
         status = child.run(train_command(folder, run_dir, job))
         run_dir = find_run(folder)
-        is_anothers = run_dir is not None and is_locked(run_dir)  # one that was left behind has been faster
-        if not is_anothers and (status != 0 or not is_trained(run_dir, job.kimg)):
+        is_trained_elsewhere = run_dir is not None and is_locked(run_dir)  # by a process of an earlier command
+        if not is_trained_elsewhere and (status != 0 or not is_trained(run_dir, job.kimg)):
             raise UserError(f"train.py ended with exit status {status}")
     assert run_dir is not None
     return run_dir
@@ -195,7 +195,7 @@ def _draw(folder: Path, run_dir: Path, job: Job, generate: Script) -> None:
 
 
 def _draw_boxes(snapshot: Path, path: Path, detector: str, more_flags: list[str], generate: Script) -> None:
-    """Draw figure 3 of the supplement; a record beside it says of what and how, also if nothing was found."""
+    """Draw figure 3 of the supplement; a record beside it says how it was drawn, also if nothing was found."""
     record = {"snapshot_pkl": snapshot.name, "seeds": [0, NUM_BOXED - 1], "object_detector": detector}
     if read_record(path) == record:
         return

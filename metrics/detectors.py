@@ -1,4 +1,4 @@
-"""Feature networks: which there are, and how they are called.
+"""The feature networks, and how they are called.
 
 Every detector has the interface of NVIDIA's TorchScript files: ``detector(img, **kwargs)`` takes images [N, 3, H, W]
 with values in 0..255, uint8 or floating point, and returns float32 [N, D]. The keywords in use are

@@ -152,7 +152,7 @@ def _collect(stream: JsonStream, where: str) -> _Collector | None:
 
 
 class _Collector:
-    """Collects labels as numbers, and of the paths their 64-bit hashes, which nobody can make collide.
+    """Collects labels as numbers, and paths as 64-bit hashes, which nobody can make collide.
 
     Attributes:
         num_entries: Number of entries so far.

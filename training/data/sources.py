@@ -27,7 +27,7 @@ ARRAY_FILES = {"cifar-10-python.tar.gz": read_cifar10, "train-images-idx3-ubyte.
 """Readers of images and labels, by the name of the file as downloaded."""
 
 MAX_PHOTO_PX = 256 << 20
-"""Most pixels of a photograph; decoding it takes 1 GiB of memory, and cropping it as much again."""
+"""Maximum number of pixels of a photograph; decoding it takes 1 GiB of memory, and cropping it as much again."""
 
 
 class LargeImageError(BadImageError):
@@ -84,7 +84,7 @@ def archive_source(
 
     Args:
         archive: The files.
-        max_images: Only so many are taken.
+        max_images: Maximum number of images.
         subfolders_as_labels: Number the top-level folders as classes.
         needs_labels: Refuse labels that are damaged or incomplete, instead of leaving them out.
 
@@ -237,7 +237,7 @@ def open_source(
 
     Args:
         path: The source.
-        max_images: Only so many are taken.
+        max_images: Maximum number of images.
         subfolders_as_labels: Number the top-level folders as classes.
         needs_labels: Refuse labels of files that are damaged or incomplete, instead of leaving them out.
 
