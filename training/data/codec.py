@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from dnnlib.commands import how_to_install
 from dnnlib.errors import UserError
 from dnnlib.file_content import placeholder
-from training.data.archive import METADATA_FILE, Archive
+from training.data.archive_base import METADATA_FILE, Archive
 from training.data.names import Names, shown, some
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "TGA", "JPEG2000", "AVIF")

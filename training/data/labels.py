@@ -12,7 +12,7 @@ import numpy as np
 
 from dnnlib.commands import how_to_run
 from dnnlib.errors import UserError
-from training.data.archive import LABELS, METADATA_FILE, Archive
+from training.data.archive_base import LABELS, METADATA_FILE, Archive
 from training.data.json_stream import JsonStream
 from training.data.names import MAX_SHOWN_CHARS, MAX_SHOWN_NAMES, comparable, shown, some
 

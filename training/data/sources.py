@@ -16,7 +16,8 @@ from PIL import Image
 
 from dnnlib.commands import how_to_install
 from dnnlib.errors import UserError
-from training.data.archive import Archive, open_archive
+from training.data.archive import open_archive
+from training.data.archive_base import Archive
 from training.data.array_files import read_cifar10, read_mnist
 from training.data.codec import BadImageError, ignored_files, load_image, open_image, read_image, require_images
 from training.data.labels import Labels, labels_from_subfolders, read_labels

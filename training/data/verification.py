@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from dnnlib.errors import UserError
 from dnnlib.heartbeat import heartbeat
-from training.data.archive import Archive, open_archive
+from training.data.archive import open_archive
+from training.data.archive_base import Archive
 from training.data.codec import BadImageError, load_image, read_image, require_images
 from training.data.labels import read_labels
 from training.data.layout import ImageLayout, preparation_command
