@@ -12,7 +12,7 @@ import PIL.Image
 
 from comparison.jobs import BOXES, SAMPLES
 from comparison.picture_records import read_record
-from comparison.samples import DAMAGED, real_images
+from comparison.samples import DAMAGED, REALS_FILE, real_images
 from comparison.summary import Comparison, MethodResult
 from dnnlib.formatting import format_number
 from dnnlib.jsonl import finite
@@ -88,7 +88,7 @@ def _embedded(picture: PIL.Image.Image, alt: str, caption: str) -> Html:
 
 def _reals(comparison: Comparison, resolution: int) -> Html | None:
     for run in (run for result in comparison.methods for run in result.runs):
-        reals = run.folder / "reals.png"
+        reals = run.folder / REALS_FILE
         pixels: np.ndarray | None = real_images(reals, resolution) if reals.is_file() else None
         if pixels is not None:
             return _embedded(PIL.Image.fromarray(pixels), "Grid of real images", "Real images of the training set")

@@ -13,7 +13,7 @@ from comparison.jobs import BOXES, MANIFEST, SAMPLES, find_run
 from comparison.methods import Method
 from comparison.picture_records import record_file
 from comparison.plan import PLAN_FILE, Plan
-from comparison.samples import real_images
+from comparison.samples import REALS_FILE, real_images
 from dnnlib.atomic import write_atomic
 from dnnlib.errors import UserError
 from dnnlib.json_file import write_json
@@ -27,8 +27,6 @@ from training.run.status import OF_THE_MACHINE, STATUS_FILE
 
 COPY = "is_copy"
 """A key of the plan."""
-REALS_FILE = "reals.png"
-
 
 Places = dict[Path, tuple[Method, Path]]
 """By the folder of a run: its method as the copy names it, and the folder in the copy."""

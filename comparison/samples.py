@@ -15,6 +15,8 @@ from training.inference.sampling import can_truncate, class_label, map_seeds, sy
 from training.inference.video_frames import tile
 
 COLUMNS, ROWS = 8, 4
+REALS_FILE = "reals.png"
+"""Real images in the folder of a run."""
 DAMAGED = (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError)
 """What Pillow raises for files that are no pictures."""
 TRUNCATION_PSI = 0.7
@@ -45,7 +47,7 @@ def draw_samples(snapshot: Path, path: Path, device_name: str = "auto") -> None:
 
 
 def real_images(reals: Path, resolution: int) -> np.ndarray | None:
-    """Cut as many images as samples have out of the ``reals.png`` of a run; None if there are too few, or damaged."""
+    """Cut as many images as samples have out of the `REALS_FILE` of a run; None if there are too few, or damaged."""
     try:
         with PIL.Image.open(reals) as image:
             pixels = np.asarray(image.convert("RGB"))
