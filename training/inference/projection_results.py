@@ -17,9 +17,10 @@ from dnnlib.json_file import write_json
 from dnnlib.progress import progress_bar
 from training.data.grid import write_png
 from training.data.video import write_video
+from training.inference.distances import distances, format_distances, mean_distances
 from training.inference.grid_size import max_rows
 from training.inference.sampling import synthesize
-from training.inference.targets import Target, distances, format_distances, mean_distances
+from training.inference.targets import Target
 from training.inference.video_frames import counted, tile
 
 W_FILE = "projected_w.npz"
