@@ -7,6 +7,7 @@ import functools
 import io
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,28 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 MAX_SEEDS = 1000
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Values of the flags; ``--help`` says what they mean."""
+
+    data: str | None
+    cfgs: str | None
+    seeds: tuple[int, ...]
+    kimg: int | None
+    snapshot_kimg: int | None
+    metrics: tuple[str, ...]
+    last_metrics: tuple[str, ...]
+    small: bool
+    scales: tuple[str, ...]
+    extra: tuple[str, ...]
+    score_extra: tuple[str, ...]
+    jobs: int
+    slurm: str | None
+    slurm_extra: tuple[str, ...]
+    draw: bool
+    records: Path | None
 
 
 def parse_seeds(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
@@ -181,7 +204,7 @@ def work(folder: Path, parent: int | None) -> None:
 @click.option("--run-job", type=click.Path(exists=True, path_type=Path), hidden=True)
 @click.option("--parent", type=int, hidden=True)
 @errors_in_one_line()
-def main(run_job: Path | None, parent: int | None, outdir: Path | None, **flags: Any) -> None:
+def main(run_job: Path | None, parent: int | None, outdir: Path | None, **values: Any) -> None:
     """Train several methods with several seeds, score them, and show the results on one page.
 
     \b
@@ -200,22 +223,22 @@ def main(run_job: Path | None, parent: int | None, outdir: Path | None, **flags:
         raise UserError("--outdir is missing: the folder of the comparison")
     from comparison.plan import read_plan
 
-    outdir = outdir.absolute()
-    if flags["draw"] and flags["records"] is not None:
+    outdir, flags = outdir.absolute(), Flags(**values)
+    if flags.draw and flags.records is not None:
         raise UserError("--draw and --records: choose one; the copy of the records is drawn, too")
-    if flags["slurm_extra"] and flags["slurm"] is None:
+    if flags.slurm_extra and flags.slurm is None:
         raise UserError("--slurm-extra has no effect without --slurm; add it, or leave both out")
-    if flags["draw"]:
+    if flags.draw:
         for path in draw(read_plan(outdir), {}):
             click.echo(f"Wrote {path}")
         return
-    if flags["records"] is not None:
-        publish(outdir, flags["records"])
+    if flags.records is not None:
+        publish(outdir, flags.records)
         return
-    plan = make_plan(outdir, **flags)
+    plan = make_plan(outdir, flags)
     if plan.left_out:
         click.echo(f"Not on the page, because --cfgs and --seeds do not name them: {', '.join(plan.left_out)}")
-    compare(plan, **flags)
+    compare(plan, flags)
 
 
 def publish(outdir: Path, dest: Path) -> None:
@@ -233,7 +256,7 @@ def publish(outdir: Path, dest: Path) -> None:
     click.echo(f"Wrote {len(files) + 2} files to {dest}; to draw its page again: {again}")
 
 
-def make_plan(outdir: Path, data: str | None, cfgs: str | None, kimg: int | None, **flags: Any) -> Plan:
+def make_plan(outdir: Path, flags: Flags) -> Plan:
     """Check everything, then write the manifests of all runs.
 
     Raises:
@@ -241,38 +264,39 @@ def make_plan(outdir: Path, data: str | None, cfgs: str | None, kimg: int | None
     """
     from comparison.plan import plan_runs
 
-    if data is None or cfgs is None or kimg is None:
+    if flags.data is None or flags.cfgs is None or flags.kimg is None:
         raise UserError("give --data, --cfgs and --kimg; or --draw to draw what there is in --outdir")
-    if not flags["metrics"]:
+    if not flags.metrics:
         raise UserError("--metrics is empty: name at least one, such as fd1k_efflite1")
-    check_metrics([*flags["metrics"], *flags["last_metrics"]], flags["score_extra"], data)
+    check_metrics([*flags.metrics, *flags.last_metrics], flags.score_extra, flags.data)
     return plan_runs(
         outdir,
-        data=str(Path(data).absolute()),
-        cfgs=cfgs,
-        scales=flags["scales"],
-        seeds=flags["seeds"],
-        kimg=kimg,
-        snapshot_kimg=flags["snapshot_kimg"],
-        metrics=flags["metrics"],
-        last_metrics=flags["last_metrics"],
-        flags=["--small"] * flags["small"] + list(flags["extra"]),
-        score_flags=list(flags["score_extra"]),
+        data=str(Path(flags.data).absolute()),
+        cfgs=flags.cfgs,
+        scales=flags.scales,
+        seeds=flags.seeds,
+        kimg=flags.kimg,
+        snapshot_kimg=flags.snapshot_kimg,
+        metrics=flags.metrics,
+        last_metrics=flags.last_metrics,
+        flags=["--small"] * flags.small + list(flags.extra),
+        score_flags=list(flags.score_extra),
         check=check_flags,
     )
 
 
-def compare(plan: Plan, jobs: int, slurm: str | None, slurm_extra: Sequence[str], **_flags: Any) -> None:
+def compare(plan: Plan, flags: Flags) -> None:
     """Do what is missing, and draw."""
     from comparison.executors import Executor, LocalExecutor, SubmititExecutor, job_command, num_cores
     from comparison.runner import InterruptedRunsError, run_all
 
     script = Path(__file__).absolute()
-    executor: Executor = LocalExecutor(max(num_cores() // jobs, 1))
-    if slurm is not None:
-        parameters = {name: int(value) if value.isdecimal() else value for name, value in map(_split, slurm_extra)}
-        executor = SubmititExecutor(plan.outdir / "slurm", slurm, parameters)
-    num_at_once = len(plan.jobs) if slurm == "slurm" else jobs
+    executor: Executor = LocalExecutor(max(num_cores() // flags.jobs, 1))
+    if flags.slurm is not None:
+        pairs = map(_split, flags.slurm_extra)
+        parameters = {name: int(value) if value.isdecimal() else value for name, value in pairs}
+        executor = SubmititExecutor(plan.outdir / "slurm", flags.slurm, parameters)
+    num_at_once = len(plan.jobs) if flags.slurm == "slurm" else flags.jobs
     try:
         failures = run_all(
             plan.jobs,

@@ -106,14 +106,14 @@ def check_own(run_dir: Path, data: Path) -> None:
         raise UserError(f"{run_dir} is not a run of this demo, which trains on {data}: choose another --outdir")
 
 
-def require_files(run_dir: Path, what: str, found: list[Path], least: int) -> list[Path]:
+def require_files(run_dir: Path, what: str, found: list[Path], minimum: int) -> list[Path]:
     """Return the files of a run that the demo shows.
 
     Raises:
-        UserError: There are fewer than ``least``.
+        UserError: There are fewer than ``minimum``.
     """
-    if len(found) < least:
-        needed = f"the demo needs at least {least}; start again in another --outdir"
+    if len(found) < minimum:
+        needed = f"the demo needs at least {minimum}; start again in another --outdir"
         raise UserError(f"{run_dir}: files {what}: {len(found)}, {needed}")
     return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from metrics.objects.registry import load_object_detector
 from torch_utils.device import choose_device
 from training.data.grid import write_png
 from training.inference import options
-from training.inference.grid_size import Grid, fit_grid
+from training.inference.grid_size import Grid, GridSize, fit_grid
 from training.inference.latents import Latents, ProjectedLatents, flags_for_next, seed_latents
 from training.inference.loading import load_generator
 from training.inference.object_figure import check_images, chosen_categories, find_objects, object_figure
@@ -31,21 +30,6 @@ from training.inference.sampling import in_batches, synthesize
 from training.inference.video_command import Drawing, write_training_video, write_walks_or_sweep
 from training.inference.video_frames import tile
 from training.inference.video_options import VideoSettings, video_options
-
-
-class GridSize(click.ParamType):
-    """``COLUMNSxROWS``, or ``auto`` for an approximately square grid."""
-
-    name = "COLUMNSxROWS|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Grid:
-        """Check the numbers."""
-        if value == "auto":
-            return "auto"
-        columns, _, rows = str(value).partition("x")
-        if not all(re.fullmatch("[1-9][0-9]{0,8}", side) for side in (columns, rows)):
-            self.fail(f"{str(value)[:100]!a}: give COLUMNSxROWS, such as 6x4, or auto", param, ctx)
-        return int(columns), int(rows)
 
 
 @click.command(cls=Command)

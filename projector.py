@@ -18,32 +18,13 @@ from torch_utils.device import choose_device
 from training.data.names import first_few
 from training.data.video import why_webp
 from training.inference import options
+from training.inference.crop import Crop, CropType
+from training.inference.distances import distance_name
 from training.inference.loading import load_generator
 from training.inference.projection_command import Projection, last_ws, load_features, project_targets, tune_networks
 from training.inference.projection_results import W_FILE, Results
-from training.inference.targets import (
-    Crop,
-    Target,
-    distance_name,
-    is_collection,
-    keep_apart,
-    parse_crop,
-    read_targets,
-)
+from training.inference.targets import Target, is_collection, keep_apart, read_targets
 from training.inference.tuning import LEARNING_RATE, Tuning, other_networks
-
-
-class CropType(click.ParamType):
-    """``center``, ``pad`` or ``LEFT,TOP,SIDE``."""
-
-    name = "center|pad|LEFT,TOP,SIDE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Crop:
-        """Return the crop."""
-        crop = value if isinstance(value, Crop) else parse_crop(str(value))
-        if crop is None:
-            self.fail(f"{str(value)[:100]!a}: give center, pad or LEFT,TOP,SIDE in pixels", param, ctx)
-        return crop
 
 
 @click.command(cls=Command)

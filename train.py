@@ -84,7 +84,7 @@ def main(ctx: click.Context, **_values: Any) -> None:
     Each run creates a numbered folder in --outdir. Ctrl-C or SIGTERM saves a checkpoint and stops; --continue resumes
     training exactly where it stopped. --resume starts a new run from the networks of a snapshot (transfer learning).
     """  # noqa: D301 -- click needs the control character
-    from metrics.detectors import trust_torchscript
+    from metrics.weights import trust_torchscript
     from torch_utils.distributed import ProcessError
     from training.run.launch import train_run  # here: --help must not wait for torch
 

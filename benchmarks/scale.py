@@ -25,7 +25,8 @@ import psutil
 from torch.utils.data import DataLoader
 
 from torch_utils.misc import InfiniteSampler
-from training.data.archive import METADATA_FILE, open_archive
+from training.data.archive import open_archive
+from training.data.archive_base import METADATA_FILE
 from training.data.codec import encode_uncompressed_png
 from training.data.spool import temporary_file
 from training.data.stored_zip import StoredZip

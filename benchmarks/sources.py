@@ -11,7 +11,7 @@ import torch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_CODE = "torch_utils/"
-"""Code of many users: its caller is told too."""
+"""Code of many users: its caller is named too."""
 OUTSIDE = ("benchmarks/", "tests/", ".venv/", "torch_utils/ops/kernels.py")
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from comparison.paths import with_absolute_paths
+from comparison.picture_records import record_file
 from comparison.snapshots import scored_snapshots
-from dnnlib.atomic import write_atomic
 from dnnlib.errors import UserError
+from dnnlib.json_file import write_json
 from metrics.results import read_results, read_snapshot_results, results_file, results_files
 from training.run.folder import RunState, find_state
 from training.run.options_file import OPTIONS_FILE
@@ -97,7 +98,7 @@ def write_job(folder: Path, job: Job) -> Job:
             metrics=_united(before.metrics, job.metrics),
             last_metrics=_united(before.last_metrics, job.last_metrics),
         )
-    write_atomic(folder / MANIFEST, (json.dumps(asdict(job), indent=1) + "\n").encode())
+    write_json(folder / MANIFEST, asdict(job), indent=1)
     return job
 
 
@@ -154,7 +155,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def is_trained(run_dir: Path | None, kimg: int) -> bool:
-    """Whether a run is finished and at least so long; the lock is asked last, as others may be waiting for it."""
+    """Whether a run is finished and at least this long; the lock is asked last, as others may be waiting for it."""
     if run_dir is None or read_status(run_dir).get("kimg", 0) < kimg:
         return False
     return find_state(run_dir) is RunState.FINISHED
@@ -178,7 +179,7 @@ def is_done(folder: Path, job: Job) -> bool:
     if any(missing_scores(run_dir, job)):
         return False
     pictures = [SAMPLES] + [BOXES] * (object_detector(run_dir, job) is not None)
-    is_drawn = all((folder / name).with_suffix(".json").is_file() for name in pictures)
+    is_drawn = all(record_file(folder / name).is_file() for name in pictures)
     return is_drawn or not scored_snapshots(run_dir)
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import PIL.Image
 
 from comparison.jobs import BOXES, SAMPLES
-from comparison.samples import DAMAGED, real_images
+from comparison.picture_records import read_record
+from comparison.samples import DAMAGED, REALS_FILE, real_images
 from comparison.summary import Comparison, MethodResult
 from dnnlib.formatting import format_number
 from dnnlib.jsonl import finite
-from training.run.json_files import read_json_object
 from training.run.page.html import Html, image, join, tag
 
 MAX_SIDE_PX = 1024
@@ -39,7 +39,7 @@ def samples(comparison: Comparison, resolution: int) -> Html | None:
 
 def _samples_of(result: MethodResult, comparison: Comparison) -> Html | None:
     for seed, folder in result.folders.items():
-        record = _read_record(folder / SAMPLES)
+        record = _usable_record(folder / SAMPLES)
         if record is None:
             continue
         caption = (
@@ -60,8 +60,8 @@ def _last_scores(result: MethodResult, seed: int, scores: Sequence[str]) -> Iter
             yield join("; ", shown)
 
 
-def _read_record(path: Path) -> dict[str, Any] | None:
-    record = read_json_object(path.with_suffix(".json"))
+def _usable_record(path: Path) -> dict[str, Any] | None:
+    record = read_record(path)
     if record is None or not path.is_file():
         return None
     seeds, psi, snapshot = (record.get(name) for name in ("seeds", "truncation_psi", "snapshot_pkl"))
@@ -88,7 +88,7 @@ def _embedded(picture: PIL.Image.Image, alt: str, caption: str) -> Html:
 
 def _reals(comparison: Comparison, resolution: int) -> Html | None:
     for run in (run for result in comparison.methods for run in result.runs):
-        reals = run.folder / "reals.png"
+        reals = run.folder / REALS_FILE
         pixels: np.ndarray | None = real_images(reals, resolution) if reals.is_file() else None
         if pixels is not None:
             return _embedded(PIL.Image.fromarray(pixels), "Grid of real images", "Real images of the training set")

@@ -11,8 +11,8 @@ from typing import Any
 from comparison.jobs import MANIFEST, Job, find_run, read_job, write_job
 from comparison.methods import Method, check_common, parse_methods
 from comparison.paths import with_absolute_paths
-from dnnlib.atomic import write_atomic
 from dnnlib.errors import UserError
+from dnnlib.json_file import write_json
 
 PLAN_FILE = "comparison.json"
 CheckFlags = Callable[[str, Sequence[str], str, Path], None]
@@ -102,7 +102,7 @@ def _left_out(outdir: Path, jobs: Collection[Path]) -> tuple[str, ...]:
 def _write_plan(plan: Plan) -> None:
     folders = [folder.relative_to(plan.outdir).as_posix() for folder in plan.jobs]
     named = {"cfgs": [method.label for method in plan.methods], "folders": folders}
-    write_atomic(plan.outdir / PLAN_FILE, (json.dumps(named, indent=1) + "\n").encode())
+    write_json(plan.outdir / PLAN_FILE, named, indent=1)
 
 
 def _known_snapshot_kimg(outdir: Path) -> int | None:

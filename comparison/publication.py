@@ -11,10 +11,12 @@ from typing import Any
 
 from comparison.jobs import BOXES, MANIFEST, SAMPLES, find_run
 from comparison.methods import Method
+from comparison.picture_records import record_file
 from comparison.plan import PLAN_FILE, Plan
-from comparison.samples import real_images
+from comparison.samples import REALS_FILE, real_images
 from dnnlib.atomic import write_atomic
 from dnnlib.errors import UserError
+from dnnlib.json_file import write_json
 from dnnlib.jsonl import read_lines
 from metrics.results import results_files
 from training.data.grid import write_png
@@ -25,8 +27,6 @@ from training.run.status import OF_THE_MACHINE, STATUS_FILE
 
 COPY = "is_copy"
 """A key of the plan."""
-REALS_FILE = "reals.png"
-
 
 Places = dict[Path, tuple[Method, Path]]
 """By the folder of a run: its method as the copy names it, and the folder in the copy."""
@@ -55,7 +55,7 @@ def copy_records(plan: Plan, dest: Path) -> list[Path]:
         "folders": [str(target.relative_to(dest)) for _method, target in places.values()],
         COPY: True,
     }
-    files = [_write(dest / PLAN_FILE, (json.dumps(named, indent=1) + "\n").encode())]
+    files = [_write_json(dest / PLAN_FILE, named)]
     for folder, (method, target) in places.items():
         files.append(_copy_json(folder / MANIFEST, target / MANIFEST, method=method.label))
         if (run_dir := find_run(folder)) is not None:
@@ -101,7 +101,9 @@ def _copy_run(run_dir: Path, target: Path) -> Iterator[Path]:
         lines = dict(_shown_lines(path))
         # A damaged line leaves an empty one: the numbers of lines are what the page refers to.
         text = "".join(lines.get(number, "") + "\n" for number in range(1, max(lines, default=0) + 1))
-        yield _write(target / path.name, text.encode())
+        target.mkdir(parents=True, exist_ok=True)
+        write_atomic(target / path.name, text.encode())
+        yield target / path.name
 
 
 def _shown_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -115,7 +117,7 @@ def _copy_pictures(plan: Plan, places: Places) -> Iterator[Path]:
     for method in plan.methods:
         for name in (SAMPLES, BOXES):
             folder = next((each for each in plan.of(method) if (each / name).is_file()), None)
-            if folder is not None and (record := (folder / name).with_suffix(".json")).is_file():
+            if folder is not None and (record := record_file(folder / name)).is_file():
                 _method, target = places[folder]
                 yield _copy(folder / name, target / name)
                 yield _copy_json(record, target / record.name)
@@ -145,13 +147,12 @@ def _copy_json(source: Path, target: Path, left_out: Sequence[str] = (), **chang
         raise UserError(f"{source} cannot be read ({str(error)[:100]!a})") from error
     if isinstance(content, dict):
         content = {key: value for key, value in {**content, **changes}.items() if key not in left_out}
-    shown = without_paths(content)
-    return _write(target, (json.dumps(shown, indent=1) + "\n").encode())
+    return _write_json(target, without_paths(content))
 
 
-def _write(target: Path, content: bytes) -> Path:
+def _write_json(target: Path, value: Any) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(target, content)
+    write_json(target, value, indent=1)
     return target
 
 

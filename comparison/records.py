@@ -126,7 +126,7 @@ def _read_marks(records: ScoredRun, record: Record) -> None:
 
 
 def _tick_of(ticks: list[StatsLine], kimg: float) -> StatsLine | None:
-    """Find the tick that ended with a snapshot; its name tells the images seen, usually without the last thousand."""
+    """Find the tick that ended with a snapshot; its name has the images seen in thousands, usually rounded down."""
     candidates = [tick for tick in ticks if kimg <= tick.kimg + 1e-6 < math.floor(kimg) + 1]
     due = [tick for tick in candidates if tick.number % TICKS_PER_SNAPSHOT == 0]
     return next(iter(due or candidates), None)

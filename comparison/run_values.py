@@ -17,7 +17,7 @@ def at_kimg(score: str, kimg: float) -> RunValue:
 
 
 def at_sec(score: str, sec: float) -> RunValue:
-    """Return a score after so much training time, interpolated likewise."""
+    """Return a score after a training time, interpolated likewise."""
     return lambda run: _interpolated(run.scores.get(score, []), sec, lambda point: point.train_sec)
 
 

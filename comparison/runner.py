@@ -1,4 +1,4 @@
-"""Works through the runs of a comparison, some at once, and tells how far they are."""
+"""Works through the runs of a comparison, some at once, and reports their progress."""
 
 from __future__ import annotations
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 
-from dnnlib.atomic import write_atomic
+from comparison.picture_records import read_record, write_record
 from torch_utils.device import choose_device
 from training.data.grid import write_png
 from training.inference.loading import load_generator
@@ -16,6 +15,8 @@ from training.inference.sampling import can_truncate, class_label, map_seeds, sy
 from training.inference.video_frames import tile
 
 COLUMNS, ROWS = 8, 4
+REALS_FILE = "reals.png"
+"""Real images in the folder of a run."""
 DAMAGED = (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError)
 """What Pillow raises for files that are no pictures."""
 TRUNCATION_PSI = 0.7
@@ -23,7 +24,7 @@ TRUNCATION_PSI = 0.7
 
 
 def draw_samples(snapshot: Path, path: Path, device_name: str = "auto") -> None:
-    """Draw the images of seeds 0, 1, ... row by row; beside the file, a record says of what and how.
+    """Draw the images of seeds 0, 1, ... row by row; a record beside the file says how they were drawn.
 
     The record is written last: where it names this snapshot, nothing is done.
 
@@ -32,9 +33,8 @@ def draw_samples(snapshot: Path, path: Path, device_name: str = "auto") -> None:
         path: The PNG file.
         device_name: ``auto``, or the name of a device.
     """
-    record_path = path.with_suffix(".json")
     record = {"snapshot_pkl": snapshot.name, "seeds": [0, COLUMNS * ROWS - 1], "truncation_psi": TRUNCATION_PSI}
-    if path.is_file() and record_path.is_file() and record_path.read_bytes() == _written(record):
+    if path.is_file() and read_record(path) == record:
         return
     device = choose_device(device_name)
     G = load_generator(str(snapshot), device)
@@ -43,15 +43,11 @@ def draw_samples(snapshot: Path, path: Path, device_name: str = "auto") -> None:
     label = class_label(G, 0 if G.c_dim else None, device)
     img = synthesize(G, map_seeds(G, range(COLUMNS * ROWS), label, psi))
     write_png(tile(list(img), COLUMNS), path)
-    write_atomic(record_path, _written(record))
-
-
-def _written(record: dict[str, object]) -> bytes:
-    return (json.dumps(record) + "\n").encode()
+    write_record(path, record)
 
 
 def real_images(reals: Path, resolution: int) -> np.ndarray | None:
-    """Cut as many images as samples have out of the ``reals.png`` of a run; None if there are too few, or damaged."""
+    """Cut as many images as samples have out of the `REALS_FILE` of a run; None if there are too few, or damaged."""
     try:
         with PIL.Image.open(reals) as image:
             pixels = np.asarray(image.convert("RGB"))

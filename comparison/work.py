@@ -1,9 +1,8 @@
-"""The process of one run: train it, score its snapshots, draw samples of the last one; each only as far as missing."""
+"""The process of one run: train it, score its snapshots, draw samples of the last one; what is done is skipped."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import shutil
@@ -29,8 +28,8 @@ from comparison.jobs import (
     read_job,
     remove_leftovers,
 )
+from comparison.picture_records import read_record, write_record
 from comparison.snapshots import TICKS_PER_SNAPSHOT, scored_snapshots
-from dnnlib.atomic import write_atomic
 from dnnlib.console import EXIT_STOPPED
 from dnnlib.errors import UserError
 from dnnlib.signals import available, signal_handlers
@@ -152,8 +151,8 @@ def _train(folder: Path, job: Job, child: _Child) -> Path:
         remove_leftovers(folder)
         status = child.run(train_command(folder, run_dir, job))
         run_dir = find_run(folder)
-        is_anothers = run_dir is not None and is_locked(run_dir)  # one that was left behind has been faster
-        if not is_anothers and (status != 0 or not is_trained(run_dir, job.kimg)):
+        is_trained_elsewhere = run_dir is not None and is_locked(run_dir)  # by a process of an earlier command
+        if not is_trained_elsewhere and (status != 0 or not is_trained(run_dir, job.kimg)):
             raise UserError(f"train.py ended with exit status {status}")
     assert run_dir is not None
     return run_dir
@@ -196,11 +195,9 @@ def _draw(folder: Path, run_dir: Path, job: Job, generate: Script) -> None:
 
 
 def _draw_boxes(snapshot: Path, path: Path, detector: str, more_flags: list[str], generate: Script) -> None:
-    """Draw figure 3 of the supplement; a record beside it says of what and how, also if nothing was found."""
-    record_path = path.with_suffix(".json")
+    """Draw figure 3 of the supplement; a record beside it says how it was drawn, also if nothing was found."""
     record = {"snapshot_pkl": snapshot.name, "seeds": [0, NUM_BOXED - 1], "object_detector": detector}
-    written = (json.dumps(record) + "\n").encode()
-    if record_path.is_file() and record_path.read_bytes() == written:
+    if read_record(path) == record:
         return
     folder = path.with_suffix("")
     flags = [f"--seeds=0-{NUM_BOXED - 1}", "--boxes", f"--object-detector={detector}"]
@@ -209,4 +206,4 @@ def _draw_boxes(snapshot: Path, path: Path, detector: str, more_flags: list[str]
     if (folder / BOXES).is_file():
         (folder / BOXES).replace(path)
     shutil.rmtree(folder)
-    write_atomic(record_path, written)
+    write_record(path, record)

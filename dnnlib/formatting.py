@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def format_number(value: float, digits: int = 4) -> str:
-    """Write a number with so many digits, or with all of its whole part up to 15, without a power of ten."""
+    """Write a number with ``digits`` digits, or all of its whole part up to 15, without a power of ten."""
     is_long = 10**digits - 0.5 <= abs(value) < 1e15
     return f"{value:.0f}" if is_long else f"{value:.{digits}g}"
 

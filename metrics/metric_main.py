@@ -1,4 +1,4 @@
-"""The metrics by name: which there are, what they need, and their values."""
+"""The metrics by name: what they need, and their values."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from dnnlib.errors import UserError
 from dnnlib.formatting import format_time
 from dnnlib.util import EasyDict
 from metrics.catalog import CATEGORY_METRICS, FEATURE_METRICS, OBJECT_METRICS, ObjectMetric
-from metrics.detectors import EFFLITE1, find_weights, trained_on
+from metrics.detectors import EFFLITE1, trained_on
 from metrics.joint_failure import result_of_rank0
 from metrics.metric_utils import MetricOptions
 from metrics.objects.object_metrics import find_category
 from metrics.objects.protocol import ObjectDetector
 from metrics.objects.registry import default_object_detector, load_object_detector
 from metrics.results import report_metric
+from metrics.weights import find_weights
 from torch_utils.out_of_memory import out_of_memory_means
 
 __all__ = ["calc_metric", "is_valid_metric", "list_valid_metrics", "register_metric", "report_metric"]
@@ -70,7 +71,7 @@ def require_metric(metric: str) -> None:
     """Make sure that there is a metric of this name.
 
     Raises:
-        UserError: There is none; the line names those that there are.
+        UserError: There is none; the message lists all that exist.
     """
     _find(metric)
 
@@ -88,7 +89,7 @@ def missing_weights(
 ) -> dict[str, str]:
     """Find the metrics that cannot be computed here: weights are missing, or no detector knows their category.
 
-    Weights are downloaded now if possible, not in mid-training.
+    Weights are downloaded now if possible, not in the middle of training.
 
     Args:
         metrics: Names out of `list_valid_metrics`.
@@ -100,23 +101,30 @@ def missing_weights(
         For each of these metrics one line that says what is missing and what to do.
     """
     wanted = {metric: _find(metric) for metric in metrics}
+    missing = _missing_features(wanted, detector_folder)
+    categories = {
+        name: metric.category for name, metric in wanted.items() if metric.needs_objects and name not in missing
+    }
+    if not categories or not (object_detector or dataset_kwargs):
+        return missing
+    try:
+        detector_name = object_detector or default_object_detector(dataset_kwargs or {})
+        detector = load_object_detector(detector_name, folder=detector_folder, verbose=True)
+    except UserError as err:
+        return {**missing, **dict.fromkeys(categories, str(err))}
+    return {**missing, **_unknown_categories(detector, categories)}
+
+
+def _missing_features(metrics: dict[str, _Metric], folder: str | None) -> dict[str, str]:
+    """Return the metrics whose feature network has no weights here, with a line for each."""
     reasons: dict[str | None, str] = {}
-    for detector in dict.fromkeys(one.detector for one in wanted.values()):
+    for detector in dict.fromkeys(metric.detector for metric in metrics.values()):
         try:
             if detector is not None:
-                find_weights(detector, detector_folder, verbose=True)
+                find_weights(detector, folder, verbose=True)
         except UserError as err:
             reasons[detector] = str(err)
-    missing = {metric: reasons[one.detector] for metric, one in wanted.items() if one.detector in reasons}
-    of_objects = [metric for metric, one in wanted.items() if one.needs_objects and metric not in missing]
-    if of_objects and (object_detector or dataset_kwargs):
-        try:
-            name = object_detector or default_object_detector(dataset_kwargs or {})
-            looks_for = load_object_detector(name, folder=detector_folder, verbose=True)
-        except UserError as err:
-            return {**missing, **dict.fromkeys(of_objects, str(err))}
-        missing |= _unknown_categories(looks_for, {metric: wanted[metric].category for metric in of_objects})
-    return missing
+    return {name: reasons[metric.detector] for name, metric in metrics.items() if metric.detector in reasons}
 
 
 def _unknown_categories(detector: ObjectDetector, categories: dict[str, str | None]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from metrics.images import Batch, generated_images, real_images
 from metrics.joint_failure import entered_together, fails_together, in_step
 from metrics.options import MetricOptions
 from metrics.progress import ProgressMonitor
+from metrics.weights import find_weights, weights_sha256
 from torch_utils.distributed import from_rank0, rank0_first
 
 __all__ = [
@@ -55,7 +56,7 @@ def get_feature_detector(
         UserError: Its weights are missing, or are a program that is not trusted; one line that says what to do.
     """
     with fails_together(num_gpus), rank0_first() if num_gpus > 1 else nullcontext():
-        weights = detectors.find_weights(url, folder, verbose)
+        weights = find_weights(url, folder, verbose)
     with fails_together(num_gpus):
         return detectors.load_detector(detectors.get_detector(url), weights, torch.device(device))
 
@@ -65,7 +66,7 @@ def prepare_detector(opts: MetricOptions, url: str) -> torch.nn.Module:
     folder = opts.detector_folder
     detector = get_feature_detector(url, opts.device, opts.num_gpus, opts.rank, opts.progress.verbose, folder)
     with fails_together(opts.num_gpus):
-        sha256 = detectors.weights_sha256(detectors.find_weights(url, folder))
+        sha256 = weights_sha256(find_weights(url, folder))
     opts.protocol.update(detector=detectors.get_detector(url).name, detector_sha256=sha256)
     return detector
 

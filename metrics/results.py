@@ -1,4 +1,4 @@
-"""Results of metrics in a run folder, a line of JSON each (docs/metrics.md): written, read, and told in one line."""
+"""Results of metrics in a run folder, a line of JSON each (docs/metrics.md): written, read and summarized."""
 
 from __future__ import annotations
 

@@ -96,8 +96,8 @@ FAULTS: dict[str, Fault] = {
     ),
     "categories are checked after training": Fault(
         "metrics/metric_main.py",
-        "        missing |= _unknown_categories(",
-        "        _unknown_categories(",
+        "return {**missing, **_unknown_categories(detector, categories)}",
+        "return missing",
         ("tests/unit/metrics/test_metric_main.py",),
     ),
     "options are written before the images are compared": Fault(

@@ -18,7 +18,7 @@ def main_memory_bytes() -> int:
 
 
 def is_limited() -> bool:
-    """Whether that is less than the machine has."""
+    """Whether these processes may use less memory than the machine has."""
     return main_memory_bytes() < int(psutil.virtual_memory().total)
 
 

@@ -149,7 +149,7 @@ LIKELY_DIFFERENCES = (
     "the networks differ, most likely in resolution, channels (--cbase, --cmax), mapping depth (--cfg, --map-depth) or "
     "number of classes"
 )
-"""What to say of networks whose tensors have different shapes."""
+"""What to say about networks whose tensors have different shapes."""
 
 
 def copy_params_and_buffers(

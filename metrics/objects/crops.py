@@ -92,15 +92,16 @@ class CropSample:
 
     def merge(self, others: list[CropSample]) -> None:
         """Take the crops of other processes too; an image that two of them saw counts once."""
-        places = {one.place for one in self.kept}
-        for one in (one for other in others for one in other.kept):
-            if one.place not in places:
-                places.add(one.place)
-                self._keep(one)
+        places = {kept.place for kept in self.kept}
+        for other in others:
+            for kept in other.kept:
+                if kept.place not in places:
+                    places.add(kept.place)
+                    self._keep(kept)
 
     def best(self, num: int) -> list[torch.Tensor]:
         """Return a random part of the sample, always in the same order."""
-        return [one.crop for one in sorted(self.kept, reverse=True)[:num]]
+        return [kept.crop for kept in sorted(self.kept, reverse=True)[:num]]
 
-    def _keep(self, one: _Kept) -> None:
-        (heapq.heappush if len(self.kept) < self.max_crops else heapq.heappushpop)(self.kept, one)
+    def _keep(self, kept: _Kept) -> None:
+        (heapq.heappush if len(self.kept) < self.max_crops else heapq.heappushpop)(self.kept, kept)

@@ -120,7 +120,7 @@ def object_distance(
             real_crop_features(opts, features, real.sample, suffix)[:num_crops],
             crop_features(opts, features, gen.sample.best(num_crops), "generated objects"),
         )
-    per_image = {f"{name}_{side}_per_image": one.per_image(label) for side, one in (("real", real), ("fake", gen))}
+    per_image = {f"{name}_{side}_per_image": found.per_image(label) for side, found in (("real", real), ("fake", gen))}
     return {name: value, **per_image}
 
 
@@ -170,12 +170,12 @@ def surveys(
     opts.protocol.update(object_threshold=THRESHOLD)
     opts.protocol.update(object_min_side_px=min_side_px(detector, *opts.protocol["real_shape"][1:]))
     wanted = {detector.categories[label]} if label is not None else set(detector.categories)
-    for side, one in (("real", real), ("gen", gen)):
-        shown = {category: x for category, x in one.accuracies.items() if category in wanted}
+    for side, surveyed in (("real", real), ("gen", gen)):
+        shown = {category: accuracy for category, accuracy in surveyed.accuracies.items() if category in wanted}
         if shown:
             opts.protocol[f"object_detector_accuracy_{side}"] = {
-                category: {"recall": x.recall, "precision": x.precision if x.num_boxes else None}
-                for category, x in shown.items()
+                category: {"recall": accuracy.recall, "precision": accuracy.precision if accuracy.num_boxes else None}
+                for category, accuracy in shown.items()
             }
     return real, gen
 

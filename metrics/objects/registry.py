@@ -12,13 +12,14 @@ import torch
 from dnnlib.errors import UserError
 from dnnlib.file_content import sha256_of
 from metrics.datasets import open_dataset
-from metrics.detectors import DETECTORS, NANODET, find_weights, weights_sha256
+from metrics.detectors import DETECTORS, NANODET
 from metrics.nanodet import NanoDet
 from metrics.objects.nanodet_detector import NanoDetDetector
 from metrics.objects.onnx_detector import OnnxDetector
 from metrics.objects.protocol import ObjectDetector
 from metrics.objects.scene_detector import WEIGHTS, SceneDetector, load_scene_net
 from metrics.objects.torchvision_detector import TorchvisionDetector
+from metrics.weights import find_weights, weights_sha256
 
 SCENES = "scenes"
 TORCHVISION = "torchvision:"

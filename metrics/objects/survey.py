@@ -86,8 +86,8 @@ def _joined(parts: list[tuple[dict[int, np.ndarray], CropSample, dict[str, Accur
     totals: dict[str, Accuracy] = {}
     for counts, _sample, accuracies in parts:
         seen.update(counts)
-        for category, one in accuracies.items():
-            totals[category] = Accuracy(*map(sum, zip(totals.get(category, Accuracy()), one, strict=True)))
+        for category, counted in accuracies.items():
+            totals[category] = Accuracy(*map(sum, zip(totals.get(category, Accuracy()), counted, strict=True)))
     sample = parts[0][1]
     sample.merge([other for _seen, other, _accuracies in parts[1:]])
     return Survey(len(seen), np.sum(list(seen.values()), axis=0), sample, totals)
@@ -95,7 +95,9 @@ def _joined(parts: list[tuple[dict[int, np.ndarray], CropSample, dict[str, Accur
 
 def _by_category(accuracies: list[Accuracy], detector: ObjectDetector) -> dict[str, Accuracy]:
     """Leave out the categories without true objects: their names may differ from those of the detector."""
-    return {name: one for name, one in zip(detector.categories, accuracies, strict=True) if one.num_true}
+    return {
+        category: counted for category, counted in zip(detector.categories, accuracies, strict=True) if counted.num_true
+    }
 
 
 def true_objects(dataset: Any, index: int, categories: tuple[str, ...]) -> TrueObjects | None:
@@ -104,6 +106,7 @@ def true_objects(dataset: Any, index: int, categories: tuple[str, ...]) -> TrueO
     objects: list[Mapping[str, Any]] | None = None if get_objects is None else get_objects(index)
     if objects is None:
         return None
-    known = [one for one in objects if one["category"] in categories]
-    boxes = torch.tensor([one["box"] for one in known], dtype=torch.float32).reshape(-1, 4)
-    return TrueObjects(boxes, torch.tensor([categories.index(one["category"]) for one in known], dtype=torch.int64))
+    known = [each for each in objects if each["category"] in categories]
+    boxes = torch.tensor([each["box"] for each in known], dtype=torch.float32).reshape(-1, 4)
+    labels = torch.tensor([categories.index(each["category"]) for each in known], dtype=torch.int64)
+    return TrueObjects(boxes, labels)

@@ -10,8 +10,9 @@ import torch
 
 from dnnlib.commands import how_to_install
 from dnnlib.errors import UserError
-from metrics.detectors import Detector, find_file, weights_sha256
+from metrics.detectors import Detector
 from metrics.objects.protocol import Detections
+from metrics.weights import find_file, weights_sha256
 
 
 class TorchvisionDetector:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from metrics import detectors
+from metrics import weights
 from tests import tiny_snapshot
 
 
@@ -11,8 +11,8 @@ def own_cache(tmp_path, monkeypatch):
     """An empty cache of downloads and statistics, and no detectors of the user's."""
     monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr("dnnlib.cache_folder._cache_dir", None)
-    monkeypatch.delenv(detectors.FOLDER_VARIABLE, raising=False)
-    monkeypatch.setenv(detectors.TRUST_VARIABLE, "0")
+    monkeypatch.delenv(weights.FOLDER_VARIABLE, raising=False)
+    monkeypatch.setenv(weights.TRUST_VARIABLE, "0")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from dnnlib.download import DownloadError
 from dnnlib.errors import UserError
 from generate import generate_images
 from metrics import detectors
+from metrics.weights import FOLDER_VARIABLE, TRUST_VARIABLE
 from projector import run_projection
 from tests import tiny_snapshot
 from tests.image_files import random_image
@@ -31,8 +32,8 @@ def _small_and_offline(tmp_path, monkeypatch):
 
     monkeypatch.setattr("dnnlib.urls.download", download)
     monkeypatch.setattr("dnnlib.cache_folder._cache_dir", str(tmp_path / "cache"))
-    monkeypatch.delenv(detectors.FOLDER_VARIABLE, raising=False)
-    monkeypatch.setenv(detectors.TRUST_VARIABLE, "0")
+    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    monkeypatch.setenv(TRUST_VARIABLE, "0")
     monkeypatch.setattr(detectors, "DETECTORS", dict(detectors.DETECTORS))
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     weights = tmp_path / "tiny.txt"

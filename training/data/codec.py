@@ -17,18 +17,18 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from dnnlib.commands import how_to_install
 from dnnlib.errors import UserError
 from dnnlib.file_content import placeholder
-from training.data.archive import METADATA_FILE, Archive
+from training.data.archive_base import METADATA_FILE, Archive
 from training.data.names import Names, shown, some
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "TGA", "JPEG2000", "AVIF")
 """Formats that are decoded, besides HEIF. Pillow knows more; EPS, for one, would start Ghostscript."""
 
 MAX_IMAGE_PX = 64 << 20
-"""Most pixels of an image that is decoded, unless the caller sets another limit."""
+"""Maximum number of pixels of an image that is decoded, unless the caller sets another limit."""
 
 MAX_SCANNED_PX = 1 << 32
-"""Most pixels times scans of a JPEG, progressive or not; they take 1.7 s to decode (docs/benchmarks.md). Encoders write
-up to 14 scans, but a file of 600 KB may contain thousands."""
+"""Maximum number of pixels times scans of a JPEG, progressive or not; they take 1.7 s to decode (docs/benchmarks.md).
+Encoders write up to 14 scans, but a file of 600 KB may contain thousands."""
 
 _JPEG_SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xd9-\xdd\xe0-\xef\xfe]")
 """Markers that libjpeg reads a length behind, and the end of the picture. It passes over others or gives up at them, so
@@ -94,7 +94,7 @@ def open_image(file: IO[bytes], max_px: int | None = None) -> Image.Image:
 
     Args:
         file: Seekable; needed until the pixels are decoded.
-        max_px: Most pixels it may have. Default: `MAX_IMAGE_PX`.
+        max_px: Maximum number of pixels. Default: `MAX_IMAGE_PX`.
 
     Raises:
         BadImageError: Not one of `FORMATS`, or too many pixels.

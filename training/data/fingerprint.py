@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dnnlib.errors import UserError
-from training.data.archive import METADATA_FILE, Archive, FolderArchive, ZipArchive
+from training.data.archive_base import METADATA_FILE, Archive
+from training.data.folder_archive import FolderArchive
 from training.data.names import Names
+from training.data.zip_archive import ZipArchive
 
 T = TypeVar("T")
 NUM_SAMPLED = 64

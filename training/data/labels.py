@@ -12,7 +12,7 @@ import numpy as np
 
 from dnnlib.commands import how_to_run
 from dnnlib.errors import UserError
-from training.data.archive import LABELS, METADATA_FILE, Archive
+from training.data.archive_base import LABELS, METADATA_FILE, Archive
 from training.data.json_stream import JsonStream
 from training.data.names import MAX_SHOWN_CHARS, MAX_SHOWN_NAMES, comparable, shown, some
 
@@ -152,7 +152,7 @@ def _collect(stream: JsonStream, where: str) -> _Collector | None:
 
 
 class _Collector:
-    """Collects labels as numbers, and of the paths their 64-bit hashes, which nobody can make collide.
+    """Collects labels as numbers, and paths as 64-bit hashes, which nobody can make collide.
 
     Attributes:
         num_entries: Number of entries so far.

@@ -11,7 +11,7 @@ from PIL import Image
 
 from dnnlib.commands import how_to_run
 from dnnlib.errors import UserError
-from training.data.archive import Archive
+from training.data.archive_base import Archive
 from training.data.codec import BadImageError, open_image
 from training.data.names import shown
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dnnlib.errors import UserError
-from training.data.archive import OBJECTS_FILE, Archive
+from training.data.archive_base import OBJECTS_FILE, Archive
 from training.data.json_stream import JsonStream
 from training.data.names import comparable
 

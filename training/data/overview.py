@@ -8,13 +8,13 @@ OVERVIEW_PX = (896, 512)
 """Largest width and height of an overview."""
 TILE_PX = 128
 """Largest side of an image in it."""
-LEAST_TILE_PX = 64
-"""Smaller images take this much room each, so that there are few of them, enlarged."""
+MIN_TILE_PX = 64
+"""Room for a smaller image, so that an overview shows few of them and can be enlarged."""
 
 
 def overview_size(columns: int, rows: int, width_px: int, height_px: int) -> tuple[int, int]:
     """Return how many (columns, rows) of a grid of images of this size an overview shows, from the upper left on."""
-    side_px = min(max(width_px, height_px, LEAST_TILE_PX), TILE_PX)
+    side_px = min(max(width_px, height_px, MIN_TILE_PX), TILE_PX)
     return min(columns, OVERVIEW_PX[0] // side_px), min(rows, OVERVIEW_PX[1] // side_px)
 
 

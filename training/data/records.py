@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from training.data.archive import OBJECTS_FILE
+from training.data.archive_base import OBJECTS_FILE
 from training.data.container import Save
 from training.data.labels import LABELS_FILE, Label
 from training.data.spool import LineSpool, temporary_file

@@ -90,7 +90,7 @@ class Report:
         listing: File that names all of them; None if there are none.
         class_counts: Number of images by class number; empty if labels are vectors or missing.
         class_names: Names of the classes, if they are known.
-        folders_without_images: Folders that are not classes because no image of theirs can be used.
+        folders_without_images: Folders that are not classes because none of their images can be used.
         enlarged: Images that were enlarged.
         stretched: Images whose aspect ratio changed.
         values: Range of the 8-bit pixel values in the dataset.

@@ -16,7 +16,8 @@ from PIL import Image
 
 from dnnlib.commands import how_to_install
 from dnnlib.errors import UserError
-from training.data.archive import Archive, open_archive
+from training.data.archive import open_archive
+from training.data.archive_base import Archive
 from training.data.array_files import read_cifar10, read_mnist
 from training.data.codec import BadImageError, ignored_files, load_image, open_image, read_image, require_images
 from training.data.labels import Labels, labels_from_subfolders, read_labels
@@ -27,7 +28,7 @@ ARRAY_FILES = {"cifar-10-python.tar.gz": read_cifar10, "train-images-idx3-ubyte.
 """Readers of images and labels, by the name of the file as downloaded."""
 
 MAX_PHOTO_PX = 256 << 20
-"""Most pixels of a photograph; decoding it takes 1 GiB of memory, and cropping it as much again."""
+"""Maximum number of pixels of a photograph; decoding it takes 1 GiB of memory, and cropping it as much again."""
 
 
 class LargeImageError(BadImageError):
@@ -84,7 +85,7 @@ def archive_source(
 
     Args:
         archive: The files.
-        max_images: Only so many are taken.
+        max_images: Maximum number of images.
         subfolders_as_labels: Number the top-level folders as classes.
         needs_labels: Refuse labels that are damaged or incomplete, instead of leaving them out.
 
@@ -237,7 +238,7 @@ def open_source(
 
     Args:
         path: The source.
-        max_images: Only so many are taken.
+        max_images: Maximum number of images.
         subfolders_as_labels: Number the top-level folders as classes.
         needs_labels: Refuse labels of files that are damaged or incomplete, instead of leaving them out.
 

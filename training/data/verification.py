@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from dnnlib.errors import UserError
 from dnnlib.heartbeat import heartbeat
-from training.data.archive import Archive, open_archive
+from training.data.archive import open_archive
+from training.data.archive_base import Archive
 from training.data.codec import BadImageError, load_image, read_image, require_images
 from training.data.labels import read_labels
 from training.data.layout import ImageLayout, preparation_command
@@ -18,7 +19,7 @@ from training.data.progress import show_progress
 from training.data.summary import plural
 
 
-def verify(path: str, num_workers: int, tell: Callable[[str], None]) -> int:
+def verify(path: str, num_workers: int, report: Callable[[str], None]) -> int:
     """Decode every image of a folder or zip and return how many there are.
 
     Images that differ from the first one are bad as well, unless the first one cannot be trained on itself: such a
@@ -27,7 +28,7 @@ def verify(path: str, num_workers: int, tell: Callable[[str], None]) -> int:
     Args:
         path: The folder or zip.
         num_workers: Number of processes that decode images.
-        tell: Receives one line for each bad image.
+        report: Receives one line for each bad image.
 
     Raises:
         UserError: There are no images, the zip is refused, labels are faulty, images are bad, or they are not prepared.
@@ -42,7 +43,7 @@ def verify(path: str, num_workers: int, tell: Callable[[str], None]) -> int:
         fault = layouts.add(result) if isinstance(result, ImageLayout) else str(result)
         if fault is not None:
             num_bad += 1
-            tell(f"{shown(name)} {fault}")
+            report(f"{shown(name)} {fault}")
     bad = f"{plural(num_bad, 'bad image')} among {len(names)}" if num_bad else None
     if layouts.first is not None and not layouts.first.is_trainable:
         advice = "; ".join(filter(None, [str(layouts), bad, layouts.advice(archive)]))

@@ -1,8 +1,8 @@
 """A page with sliders for directions in W, served to browsers on this machine.
 
 Nothing that a request says is stored or executed: there are two addresses, ``/`` and ``/image``, and no files are
-served. Requests that other web pages cause are refused by what browsers say of them: their ``Sec-Fetch-Site``, and the
-name of this server in ``Host``, which would be another after DNS rebinding.
+served. Requests that other web pages cause are refused by what browsers say about them: their ``Sec-Fetch-Site``, and
+the name of this server in ``Host``, which would be another after DNS rebinding.
 """
 
 from __future__ import annotations

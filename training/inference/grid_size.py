@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+import re
+from typing import Any, Literal
+
+import click
 
 from dnnlib.errors import UserError
 
@@ -15,6 +18,21 @@ MAX_GRID_PX = 1 << 16
 
 MAX_GRID_AREA_PX = 1 << 30
 """Limit of its area, since it is drawn in memory: 3 GiB in RGB."""
+
+
+class GridSize(click.ParamType):
+    """``COLUMNSxROWS``, or ``auto`` for an approximately square grid."""
+
+    name = "COLUMNSxROWS|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Grid:
+        """Check the numbers."""
+        if value == "auto":
+            return "auto"
+        columns, _, rows = str(value).partition("x")
+        if not all(re.fullmatch("[1-9][0-9]{0,8}", side) for side in (columns, rows)):
+            self.fail(f"{str(value)[:100]!a}: give COLUMNSxROWS, such as 6x4, or auto", param, ctx)
+        return int(columns), int(rows)
 
 
 def max_rows(columns: int, resolution_px: int) -> int:

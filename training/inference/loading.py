@@ -1,4 +1,4 @@
-"""Loading of generators, and what their files say of the training set."""
+"""Loading of generators, and what their files say about the training set."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 def load_network(network: str, trusted: bool = False, verbose: bool = True) -> tuple[Any, dict[str, Any] | None]:
     """Load a generator on the CPU, and what its file says about its training set.
 
-    The log tells what was repaired in the network and what else the file contains.
+    The log says what was repaired in the network and what else the file contains.
 
     Args:
         network: Snapshot, by path or https URL; checkpoint (``training-state-*.safetensors``) in its run folder; what

@@ -17,7 +17,7 @@ import torch
 from dnnlib import console
 from dnnlib.click_types import MAX_DIGITS, MAX_SEED, FiniteFloat, NumberList
 from dnnlib.commands import how_to_run
-from metrics.detectors import trust_torchscript
+from metrics.weights import trust_torchscript
 from torch_utils.distributed import ProcessError
 from torch_utils.out_of_memory import out_of_memory_means
 from training.inference.loading import class_number

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,12 +13,14 @@ import numpy as np
 import torch
 
 from dnnlib.atomic import write_atomic
+from dnnlib.json_file import write_json
 from dnnlib.progress import progress_bar
 from training.data.grid import write_png
 from training.data.video import write_video
+from training.inference.distances import distances, format_distances, mean_distances
 from training.inference.grid_size import max_rows
 from training.inference.sampling import synthesize
-from training.inference.targets import Target, distances, format_distances, mean_distances
+from training.inference.targets import Target
 from training.inference.video_frames import counted, tile
 
 W_FILE = "projected_w.npz"
@@ -106,7 +107,7 @@ class Results:
         ]
         means = {kind: mean_distances(values) for kind, values in self.distances.items()}
         summary = {**settings, "mean": means, "targets": rows}
-        write_atomic(self.outdir / "distances.json", (json.dumps(summary, indent=2) + "\n").encode())
+        write_json(self.outdir / "distances.json", summary, indent=2)
         kinds = self.compared.values()
         num_rows = min(len(self.targets), MAX_COMPARED, max_rows(len(kinds), self.targets[0].pixels.shape[0]))
         cells = [images[i] for i in range(num_rows) for images in kinds]

@@ -1,9 +1,8 @@
-"""Targets of a projection: images of any size, cropped as asked, and their distances from the results."""
+"""Targets of a projection: images of any size, cropped as asked."""
 
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,62 +13,13 @@ import torch
 from PIL import Image
 
 from dnnlib.errors import UserError
-from dnnlib.formatting import format_number
-from metrics.detectors import EFFLITE1, VGG16
 from training.data.archive import open_archive
 from training.data.codec import BadImageError, load_image, open_image, read_image, require_images
 from training.data.names import first_few, shown
 from training.data.preparation import Preparation
-from training.inference.projection import perceptual_features, squared_distances
+from training.inference.crop import PAD, Crop
 
 MAX_TARGETS = 1000
-
-CENTER, PAD = "center", "pad"
-
-_NAMES = {EFFLITE1: "perceptual (efflite)", VGG16: "LPIPS (VGG16)"}
-
-
-def distance_name(detector: str) -> str:
-    """Name of the distance in a feature network: LPIPS only for the network that was calibrated for it."""
-    return _NAMES.get(detector) or f"perceptual ({shown(Path(detector).stem)})"
-
-
-@dataclass(frozen=True)
-class Crop:
-    """The square of an image that is projected.
-
-    Attributes:
-        how: `CENTER`, the largest square in the middle; `PAD`, the whole image with black bands; or ``'box'``.
-        box: (left, top, side) in pixels of the upright image, for ``'box'``.
-    """
-
-    how: str
-    box: tuple[int, int, int] = (0, 0, 0)
-
-    def __str__(self) -> str:
-        return ",".join(map(str, self.box)) if self.how == "box" else self.how
-
-    def square(self, width_px: int, height_px: int) -> tuple[int, int, int]:
-        """Return (left, top, side) within an image; with `PAD`, it begins outside.
-
-        Raises:
-            BadImageError: The box is not inside the image.
-        """
-        if self.how == "box":
-            left, top, side = self.box
-            if left + side > width_px or top + side > height_px:
-                raise BadImageError(f"has {width_px}x{height_px} pixels: the square --crop={self} is not inside it")
-            return self.box
-        side = min(width_px, height_px) if self.how == CENTER else max(width_px, height_px)
-        return int((width_px - side) / 2), int((height_px - side) / 2), side
-
-
-def parse_crop(text: str) -> Crop | None:
-    """Read ``center``, ``pad`` or ``LEFT,TOP,SIDE``; None if it is none of them."""
-    if text in (CENTER, PAD):
-        return Crop(text)
-    match = re.fullmatch(r"(\d{1,6}),(\d{1,6}),([1-9]\d{0,5})", text, re.ASCII)
-    return None if match is None else Crop("box", (int(match[1]), int(match[2]), int(match[3])))
 
 
 @dataclass(frozen=True)
@@ -163,34 +113,3 @@ def prepared(
 def to_tensor(images: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
     """Images, uint8 ``[H, W, C]``, as a batch ``[N, C, H, W]``, float32 in 0..255."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(device, torch.float32)
-
-
-def distances(
-    image: np.ndarray, target: np.ndarray, detector: torch.nn.Module, name: str, device: torch.device
-) -> dict[str, float]:
-    """Distances of two uint8 images ``[H, W, C]``.
-
-    Args:
-        image: One image.
-        target: The other image.
-        detector: Feature network.
-        name: Name of the distance in it, see `distance_name`.
-        device: Device of the feature network.
-
-    Returns:
-        ``'pixels'``, the root of the mean squared difference, 0..255; and the squared distance of the features.
-    """
-    error = float(np.sqrt(np.mean((image.astype(np.float64) - target) ** 2)))
-    with torch.no_grad():
-        features = [perceptual_features(detector, to_tensor([each], device)) for each in (image, target)]
-    return {"pixels": error, name: squared_distances(*features).item()}
-
-
-def mean_distances(each: list[dict[str, float]]) -> dict[str, float]:
-    """Mean of every distance over several images."""
-    return {key: sum(values[key] for values in each) / len(each) for key in each[0]}
-
-
-def format_distances(values: dict[str, float]) -> str:
-    """Write distances with their names."""
-    return ", ".join(f"{key} {format_number(value)}" for key, value in values.items())

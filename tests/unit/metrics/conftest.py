@@ -1,6 +1,7 @@
 import pytest
 
 from metrics import detectors
+from metrics.weights import weights_sha256
 from tests.unit.metrics import tiny
 
 
@@ -14,7 +15,7 @@ def tiny_weights(tmp_path, monkeypatch):
     """Register the tiny detector for one test; returns its weights file."""
     monkeypatch.setattr(detectors, "DETECTORS", dict(detectors.DETECTORS))
     detectors.load_detector.cache_clear()
-    detectors.weights_sha256.cache_clear()
+    weights_sha256.cache_clear()
     weights = tmp_path / "tiny.txt"
     weights.write_text("1.0")
     tiny.register_detector(weights)

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 
 from dnnlib.errors import UserError
-from metrics.detectors import EFFLITE1, find_weights
+from metrics.detectors import EFFLITE1
 from metrics.efficientnet import EfficientNetLite1
 from metrics.frechet_inception_distance import frechet_distance, gaussian_from_features
 from metrics.metric_utils import get_feature_detector
+from metrics.weights import find_weights
 from tests.helpers import assert_close
 
 

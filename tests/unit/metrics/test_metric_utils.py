@@ -134,7 +134,7 @@ def change_image(real, weights):
 
 def change_detector(real, weights):
     weights.write_text("2.0")
-    metric_utils.detectors.weights_sha256.cache_clear()
+    metric_utils.weights_sha256.cache_clear()
     metric_utils.detectors.load_detector.cache_clear()
 
 

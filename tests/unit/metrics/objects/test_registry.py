@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from dnnlib.errors import UserError
-from metrics import detectors, nanodet
+from dnnlib.file_content import sha256_of
+from metrics import nanodet
 from metrics.objects import nanodet_detector, registry
 from metrics.objects.nanodet_detector import best_boxes
 from metrics.objects.registry import default_object_detector, load_object_detector
@@ -67,10 +68,10 @@ def test_nanodet_boxes_are_in_pixels_of_the_image(monkeypatch):
 def test_nanodet_by_name(tmp_path, monkeypatch):
     path = tmp_path / "nanodet.bin"
     path.write_bytes((np.random.RandomState(0).randn(nanodet._NUM_BYTES // 2) * 0.03).astype("<f2").tobytes())
-    (tmp_path / "nanodet.bin.sha256").write_text(detectors.sha256_of(path))  # a pin of the user's own
+    (tmp_path / "nanodet.bin.sha256").write_text(sha256_of(path))  # a pin of the user's own
     detector = load_object_detector("nanodet", folder=str(tmp_path))
     assert (detector.name, len(detector.categories)) == ("nanodet", 80)
-    assert detector.sha256 == detectors.sha256_of(path)
+    assert detector.sha256 == sha256_of(path)
     assert load_object_detector("nanodet", folder=str(tmp_path)) is detector
 
 
@@ -92,7 +93,7 @@ def torchvision(monkeypatch, tmp_path):
     """A stand-in for the package; the weights are in ``tmp_path``."""
     path = tmp_path / "fcos_coco.pth"
     torch.save({"scale": torch.full([1], 2.0)}, path)
-    sha256 = detectors.sha256_of(path)
+    sha256 = sha256_of(path)
     path = path.rename(tmp_path / f"fcos_coco-{sha256[:8]}.pth")
     meta = {"categories": ["__background__", "cat", "dog"]}
     weights = SimpleNamespace(DEFAULT=SimpleNamespace(url=f"https://example.com/{path.name}", meta=meta))

@@ -10,7 +10,7 @@ import pytest
 
 from dnnlib.errors import UserError
 from tests.image_files import images, packed_zip, write_folder, write_zip
-from training.data import archive, names, zip_contents
+from training.data import archive_base, folder_archive, names, zip_archive, zip_contents
 from training.data.archive import open_archive
 
 FILES = {"b/2.txt": b"two", "a.txt": b"one", "b/1.txt": b"1"}
@@ -77,7 +77,7 @@ def test_a_forked_process_opens_a_handle_of_its_own(tmp_path, monkeypatch):
 def test_a_process_reads_the_table_of_contents_once(tmp_path, monkeypatch):
     files = open_archive(write_zip(tmp_path / "files.zip", FILES))
     copy = pickle.dumps(files)
-    monkeypatch.setattr(archive, "read_contents", None)
+    monkeypatch.setattr(zip_archive, "read_contents", None)
     monkeypatch.setattr("os.getpid", lambda: -1)
     assert files.read("a.txt") == pickle.loads(copy).read("a.txt") == b"one"
     files.close()
@@ -95,7 +95,7 @@ MANY = {f"{number % 3}/\u00e4{number}.txt": str(number).encode() for number in r
 
 @pytest.mark.parametrize("files", [{}, {"a.txt": b"one"}, FILES, {**FILES, ".hidden": b"x"}, MANY], ids=len)
 def test_fingerprint(tmp_path, files, monkeypatch):
-    monkeypatch.setattr(archive, "_ROWS_PER_CHUNK", 2)
+    monkeypatch.setattr(archive_base, "_ROWS_PER_CHUNK", 2)
     monkeypatch.setattr(names, "_NAMES_PER_CHUNK", 3)
     monkeypatch.setattr(zip_contents, "_NAMES_PER_CHUNK", 3)
     (tmp_path / "files").mkdir()
@@ -108,8 +108,8 @@ def test_fingerprint(tmp_path, files, monkeypatch):
 def test_fingerprint_of_a_folder_is_computed_again_only_after_changes(tmp_path, monkeypatch):
     folder = write_folder(tmp_path / "files", FILES)
     read = []
-    crc32 = archive._crc32
-    monkeypatch.setattr(archive, "_crc32", lambda path: read.append(path) or crc32(path))
+    crc32 = folder_archive._crc32
+    monkeypatch.setattr(folder_archive, "_crc32", lambda path: read.append(path) or crc32(path))
     before = open_archive(folder).fingerprint()
     assert open_archive(folder).fingerprint() == before
     assert len(read) == 3
@@ -170,9 +170,16 @@ def test_line_drawings_are_no_bombs(tmp_path):
     assert files.read("a.png") == bytes(8 << 20)
 
 
-@pytest.mark.parametrize(("write", "limit"), [(write_zip, "FILE"), (packed_zip, "UNPACKED"), (write_folder, "FILE")])
-def test_files_above_the_limit_are_not_read(tmp_path, monkeypatch, write, limit):
-    monkeypatch.setattr(archive, f"MAX_{limit}_BYTES", 1 << 20)
+@pytest.mark.parametrize(
+    ("write", "module", "limit"),
+    [
+        (write_zip, zip_archive, "MAX_FILE_BYTES"),
+        (packed_zip, zip_archive, "MAX_UNPACKED_BYTES"),
+        (write_folder, folder_archive, "MAX_FILE_BYTES"),
+    ],
+)
+def test_files_above_the_limit_are_not_read(tmp_path, monkeypatch, write, module, limit):
+    monkeypatch.setattr(module, limit, 1 << 20)
     files = open_archive(write(tmp_path / "x.zip", {"a.png": bytes(1 << 20), "b.png": bytes((1 << 20) + 1)}))
     assert len(files.read("a.png")) == 1 << 20
     with pytest.raises(OSError, match=r"has 1\.0 MiB, allowed are 1\.0"):
@@ -180,8 +187,9 @@ def test_files_above_the_limit_are_not_read(tmp_path, monkeypatch, write, limit)
 
 
 def test_metadata_may_be_larger_than_other_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "MAX_FILE_BYTES", 9)
-    monkeypatch.setattr(archive, "MAX_UNPACKED_BYTES", 9)
+    for module in (folder_archive, zip_archive):
+        monkeypatch.setattr(module, "MAX_FILE_BYTES", 9)
+    monkeypatch.setattr(zip_archive, "MAX_UNPACKED_BYTES", 9)
     for write in (write_folder, write_zip, packed_zip):
         files = {"dataset.json": b'{"labels": null}', "objects.json": b'{"objects": {}}'}
         opened = open_archive(write(tmp_path / f"{write.__name__}.zip", files))
@@ -190,7 +198,7 @@ def test_metadata_may_be_larger_than_other_files(tmp_path, monkeypatch):
 
 
 def test_metadata_is_unpacked_only_if_it_is_in_proportion_to_the_zip(tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "MAX_EXTRA_JSON_BYTES", 1000)
+    monkeypatch.setattr(zip_archive, "MAX_EXTRA_JSON_BYTES", 1000)
     content = b'{"labels": null}' + b" " * 100_000
     with pytest.raises(UserError, match=r"dataset\.json cannot be read as JSON: has 0\.1 MiB, allowed are 0\.0"):
         open_archive(packed_zip(tmp_path / "x.zip", {"dataset.json": content})).metadata()
@@ -211,8 +219,8 @@ def lying_zip(path, data, stated_bytes):
 @pytest.mark.parametrize("stated_bytes", [0, 9, 2303, 2305])
 def test_reads_no_more_than_the_declared_size(tmp_path, monkeypatch, stated_bytes):
     unpacked = []
-    inflate = archive._inflate
-    monkeypatch.setattr(archive, "_inflate", lambda *args: unpacked.append(inflate(*args)) or unpacked[-1])
+    inflate = zip_archive._inflate
+    monkeypatch.setattr(zip_archive, "_inflate", lambda *args: unpacked.append(inflate(*args)) or unpacked[-1])
     path = lying_zip(tmp_path / "x.zip", bytes(range(256)) * 9, stated_bytes)
     for method in ("read", "open"):
         with pytest.raises(OSError, match="CRC"):

@@ -1,18 +1,13 @@
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from dnnlib.errors import UserError
 from tests.image_files import random_image
 from training.inference import targets
+from training.inference.crop import Crop, parse_crop
 from training.inference.targets import (
-    Crop,
-    distance_name,
-    distances,
     is_collection,
-    mean_distances,
-    parse_crop,
     read_targets,
 )
 
@@ -93,22 +88,3 @@ def test_folders_and_zips_are_collections(tmp_path):
 def test_networks_of_other_channels_are_refused(photo):
     with pytest.raises(UserError, match="1 or 3 color channels, this one has 4"):
         read_targets(photo[0], Crop("center"), 8, 4)
-
-
-def test_only_the_calibrated_network_is_called_lpips():
-    assert distance_name("vgg16") == "LPIPS (VGG16)"
-    assert distance_name("efficientnet_lite1") == "perceptual (efflite)"
-    assert distance_name("/home/me/mine\x1b.pt") == r"perceptual ('mine\x1b')"
-
-
-class Mean(torch.nn.Module):
-    def forward(self, img, resize_images, return_lpips):
-        return img.mean(dim=(2, 3)) / 255
-
-
-def test_distances():
-    a, b = np.zeros([4, 4, 3], np.uint8), np.full([4, 4, 3], 51, np.uint8)
-    b[:2] = 0
-    found = distances(a, b, Mean(), "mean", torch.device("cpu"))
-    assert found == {"pixels": pytest.approx(51 / 2**0.5), "mean": pytest.approx(3 * 0.1**2, rel=1e-4)}
-    assert mean_distances([{"a": 1, "b": 2}, {"a": 3, "b": 6}]) == {"a": 2, "b": 4}

@@ -1,0 +1,162 @@
+"""What folders and zips of files have in common: names, contents, facts about the images in them."""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from dnnlib.errors import UserError
+from training.data.json_stream import JsonStream
+from training.data.names import Names, encode_name
+
+METADATA_FILE = "dataset.json"
+"""Labels and other facts about the images, in the top folder."""
+
+OBJECTS_FILE = "objects.json"
+"""``{"objects": {path of an image: [object, ...], ...}}``, in the top folder."""
+
+LARGE_FILES = (METADATA_FILE, OBJECTS_FILE)
+"""They grow with the number of images."""
+
+MAX_FILE_BYTES = 256 << 20
+"""Largest file that is read whole, `LARGE_FILES` aside."""
+
+MAX_JSON_BYTES = 1 << 30
+"""Largest of the `LARGE_FILES`."""
+
+KEPT_METADATA = ("class_names", "resize_filter")
+"""Keys of `METADATA_FILE` whose values are used, `LABELS` aside."""
+
+LABELS = "labels"
+
+_ROWS_PER_CHUNK = 1 << 12
+
+
+class Archive(abc.ABC):
+    """Named files that any number of processes can read: it may be pickled, and inherited by a fork.
+
+    Attributes:
+        path: The folder or zip.
+        names: Path of every file in it, with forward slashes, sorted.
+        ignored: Paths of links and special files that are not among ``names``, by the reason.
+    """
+
+    def __init__(self, path: Path, names: Names, ignored: dict[str, list[str]]) -> None:
+        self.path = path
+        self.names = names
+        self.ignored = ignored
+
+    @abc.abstractmethod
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file for reading; it can seek. Its checksum is not verified.
+
+        Raises:
+            OSError: It is missing or damaged.
+        """
+
+    @abc.abstractmethod
+    def read(self, name: str) -> bytes:
+        """Read a whole file.
+
+        Raises:
+            OSError: It is missing, damaged or too large.
+        """
+
+    @abc.abstractmethod
+    def _sizes_and_checksums(self, indices: np.ndarray) -> Iterator[tuple[str, int, int]]:
+        """Name, size in bytes and CRC-32 of the files at some positions in ``names``, in order."""
+
+    @abc.abstractmethod
+    def sizes_and_newest_ns(self, indices: np.ndarray) -> tuple[np.ndarray, int]:
+        """Sizes in bytes of the files at some positions in ``names``, and when the latest of them was written.
+
+        Nothing is read but what the file system or the table of contents says; times are in ns since 1970.
+
+        Raises:
+            UserError: A file is missing.
+        """
+
+    def fingerprint(self, indices: np.ndarray | None = None) -> str:
+        """Hash the names and contents of files; the same files give the same hash in a folder and in a zip.
+
+        A zip is answered from its table of contents; a folder is read through, once per process while it stays as it
+        is.
+
+        Args:
+            indices: Positions in ``names``, which must ascend; all by default.
+
+        Raises:
+            UserError: A file cannot be read.
+        """
+        return hash_rows("", self._sizes_and_checksums(np.arange(len(self.names)) if indices is None else indices))
+
+    def metadata(self, read_labels: Callable[[JsonStream], Any] = JsonStream.skip) -> dict[str, Any]:
+        """Parse `METADATA_FILE`, {} where there is none.
+
+        Args:
+            read_labels: Takes the value of "labels", however long, and returns what stands for it in the result.
+
+        Returns:
+            The labels and the values of `KEPT_METADATA`, as far as they are there.
+
+        Raises:
+            UserError: It cannot be read, or is not a JSON object.
+        """
+        if METADATA_FILE not in self.names:
+            return {}
+        where = f"{self.path}: {METADATA_FILE}"
+        try:
+            return _parse_metadata(JsonStream(self.read(METADATA_FILE)), read_labels, where)
+        except UserError:
+            raise
+        except (OSError, ValueError, RecursionError) as err:
+            raise UserError(f"{where} cannot be read as JSON: {err}") from err
+
+    def close(self) -> None:
+        """Close open files; the next read opens them again."""
+        return
+
+
+def _parse_metadata(stream: JsonStream, read_labels: Callable[[JsonStream], Any], where: str) -> dict[str, Any]:
+    if stream.next_char() != "{":
+        stream.skip()
+        stream.end()
+        raise UserError(f'{where} holds no object, allowed is {{"labels": [[path, label], ...]}}')
+    content: dict[str, Any] = {}
+    for key in stream.object_keys():
+        if key == LABELS:
+            content[key] = read_labels(stream)
+        elif key in KEPT_METADATA:
+            content[key] = stream.value()
+        else:
+            stream.skip()
+    stream.end()
+    return content
+
+
+def require_at_most(limit_bytes: int, num_bytes: int) -> None:
+    """Refuse a file that is too large.
+
+    Raises:
+        OSError: It has more than ``limit_bytes``.
+    """
+    if num_bytes > limit_bytes:
+        raise OSError(f"has {num_bytes / 2**20:.1f} MiB, allowed are {limit_bytes / 2**20:.1f}")
+
+
+def hash_rows(prefix: str, rows: Iterator[tuple[str, int, int]]) -> str:
+    """SHA-256 of ``prefix`` and of the JSON of all rows, written in parts."""
+    digest = hashlib.sha256(encode_name(prefix))
+    separator = "["
+    while chunk := list(itertools.islice(rows, _ROWS_PER_CHUNK)):
+        digest.update(f"{separator}{json.dumps(chunk)[1:-1]}".encode())
+        separator = ", "
+    digest.update(b"]" if separator != "[" else b"[]")
+    return digest.hexdigest()
