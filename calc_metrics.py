@@ -71,9 +71,12 @@ class _Evaluation:
     "--data",
     "--metricdata",
     metavar="PATH",
+    type=click.Path(),
     help="Real images, folder or zip, such as held-out ones.  [default: the training set]",
 )
-@click.option("--data2", metavar="PATH", help="Evaluate these images, folder or zip, instead of a network.")
+@click.option(
+    "--data2", metavar="PATH", type=click.Path(), help="Evaluate these images, folder or zip, instead of a network."
+)
 @click.option(
     "--mirror",
     metavar="BOOL",

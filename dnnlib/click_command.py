@@ -6,11 +6,15 @@ import click
 
 
 class Command(click.Command):
-    """A command that names what is allowed, by an example, where a value is missing or is no number."""
+    """A command that names what is allowed, by an example, where a value is missing or is no number.
+
+    An empty path is refused: it would mean the current folder, where a variable of the shell was not set.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the command line; errors of flags that take a number or a boolean are reworded."""
         last = args[-1:]  # parsing consumes the list
+        self._refuse_empty_paths(ctx, args)
         try:
             return super().parse_args(ctx, args)
         except click.BadOptionUsage as error:
@@ -26,6 +30,13 @@ class Command(click.Command):
             if advice is None or not is_other_type:
                 raise
             raise click.BadParameter(f"{value}: {advice}", ctx, error.param) from error
+
+    def _refuse_empty_paths(self, ctx: click.Context, args: list[str]) -> None:
+        paths = {name: param for param in self.params if isinstance(param.type, click.Path) for name in param.opts}
+        for word, following in zip(args, [*args[1:], None], strict=False):
+            name, is_joined, value = word.partition("=")
+            if name in paths and (value if is_joined else following) == "":
+                raise click.BadParameter("it is empty; give a path, or leave the flag out", ctx, paths[name])
 
 
 def _advice(param: click.Parameter) -> str | None:

@@ -12,9 +12,14 @@ from typing import Any
 Handler = Callable[[int, FrameType | None], Any] | int
 """A function, or ``signal.SIG_IGN`` or ``signal.SIG_DFL``."""
 
+JOB_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGHUP")
+"""Names of the signals by which job managers, limits of CPU time and closed terminals announce the end of a process.
+
+Not every system has them all."""
+
 
 def available(*names: str) -> list[signal.Signals]:
-    """Return those of the named signals that this operating system has; Windows lacks SIGHUP and SIGUSR1."""
+    """Return those of the named signals that this operating system has; Windows lacks most."""
     return [signal.Signals[name] for name in names if hasattr(signal, name)]
 
 

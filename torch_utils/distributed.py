@@ -25,7 +25,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from dnnlib.console import print_any_text
 from dnnlib.errors import UserError
-from dnnlib.signals import Handler, available, signal_handlers
+from dnnlib.signals import JOB_SIGNALS, Handler, available, signal_handlers
 
 T = TypeVar("T")
 
@@ -222,7 +222,7 @@ def unwrapped(module: torch.nn.Module) -> Any:
 def launch(fn: Callable[[World, str], None], num_processes: int) -> None:
     """Run ``fn(world, init_method)`` in ``num_processes`` new processes on this machine, or in this one if that is 1.
 
-    As soon as one fails the others are stopped. SIGTERM, SIGUSR1 and SIGHUP to this process reach all of them, and so
+    As soon as one fails the others are stopped. `dnnlib.signals.JOB_SIGNALS` to this process reach all of them, and so
     does the first SIGINT, as SIGTERM.
 
     Args:
@@ -290,4 +290,4 @@ def _forwarded_signals(pids: list[int], interrupted: threading.Event) -> Abstrac
 
     # On Windows Ctrl-C always reaches the children, and SIGTERM would end them at once.
     handlers: dict[int, Handler] = {signal.SIGINT: signal.SIG_IGN if os.name == "nt" else interrupt}
-    return signal_handlers(handlers | dict.fromkeys(available("SIGTERM", "SIGUSR1", "SIGHUP"), forward))
+    return signal_handlers(handlers | dict.fromkeys(available(*JOB_SIGNALS), forward))

@@ -22,6 +22,18 @@ from training.dataset import Dataset
 from training.round import Round
 from training.stop_request import STOP_SIGNALS
 
+_DIED = "a process that loads images has died, perhaps for lack of (shared) memory"
+_TOO_MANY_FILES = "the processes that load images may not open as many files as they need (see ulimit -n)"
+WORKER_FAILURES = {
+    "DataLoader worker": _DIED,
+    "shared memory": _DIED,
+    "Too many open files": _TOO_MANY_FILES,
+    "ancdata": _TOO_MANY_FILES,  # a descriptor that was sent to this process could not be opened
+    "Resource temporarily unavailable": "no more processes can be started (see ulimit -u)",
+    "start new thread": "no more threads can be started (see ulimit -u)",
+}
+"""What PyTorch's errors about worker processes contain, and what has happened."""
+
 
 class Batches:
     """Endless batches for one process; all processes share one order of images, which can be continued exactly.
@@ -94,17 +106,15 @@ class Batches:
     def _next_images(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Wait for the next images of this process, uint8 ``[N, C, H, W]``, and their labels."""
         begin = time.perf_counter()
-        if self._iterator is None:  # not earlier: a checkpoint may have moved the sampler
-            self._iterator = iter(self._loader)
         try:
+            if self._iterator is None:  # not earlier: a checkpoint may have moved the sampler
+                self._iterator = iter(self._loader)
             img, c = next(self._iterator)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error) and "shared memory" not in str(error):
+        except (OSError, RuntimeError) as error:
+            cause = next((cause for sign, cause in WORKER_FAILURES.items() if sign in str(error)), None)
+            if cause is None:
                 raise
-            raise UserError(
-                f"a process that loads images has died, perhaps for lack of (shared) memory: use --workers=0 "
-                f"({str(error).splitlines()[0]})"
-            ) from error
+            raise UserError(f"{cause}: use --workers=0 ({str(error).splitlines()[0]})") from error
         except UserError as error:
             # From a worker process it arrives as a traceback whose last line is the message.
             raise UserError(str(error).splitlines()[-1].removeprefix(f"{UserError.__module__}.UserError: ")) from error

@@ -177,8 +177,8 @@ def find_damage(path: Path) -> str | None:
         OSError: It cannot be read now, as when a network drive is gone, which says nothing about its content.
     """
     try:
-        expected = _checksum_path(path).read_text(encoding="ascii").strip()
-        return None if sha256_of(path) == expected else f"{path} does not match its checksum"
+        words = _checksum_path(path).read_text(encoding="ascii").split()  # sha256sum adds the name of the file
+        return None if words[:1] == [sha256_of(path)] else f"{path} does not match its checksum"
     except UnicodeError as error:
         return f"{path} cannot be read: {error}"
     except OSError as error:

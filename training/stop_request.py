@@ -1,4 +1,4 @@
-"""Requests to stop: SIGTERM, SIGUSR1, SIGHUP or Ctrl-C set a flag that the loop checks between two iterations."""
+"""Requests to stop: Ctrl-C and the signals of job managers set a flag that the loop checks between two iterations."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from dnnlib.signals import available, signal_handlers
+from dnnlib.signals import JOB_SIGNALS, available, signal_handlers
 from torch_utils.distributed import any_process
 
-STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
-"""Names of the signals; Windows has fewer."""
+STOP_SIGNALS = ("SIGINT", *JOB_SIGNALS)
 
 
 class StopRequest:

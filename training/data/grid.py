@@ -19,7 +19,7 @@ def save_image_grid(
     Args:
         img: ``[columns * rows, C, H, W]`` with 1 or 3 channels, in row-major order.
         fname: The file.
-        drange: Values that become black and white; values in between are rounded to 8 bits.
+        drange: Values that become black and white; values in between are rounded to 8 bits, nan becomes black.
         grid_size: (columns, rows).
 
     Raises:
@@ -32,7 +32,7 @@ def save_image_grid(
         raise ValueError(f"img must be [{columns * rows}, 1 or 3, H, W] for {grid_size=}, got {list(img.shape)}")
     _num, channels, height, width = img.shape
     pixels = (np.asarray(img, dtype=np.float32) - low) * (255 / (high - low))
-    pixels = np.rint(pixels).clip(0, 255).astype(np.uint8)
+    pixels = np.nan_to_num(np.rint(pixels)).clip(0, 255).astype(np.uint8)
     canvas = pixels.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
     write_png(canvas.reshape(rows * height, columns * width, channels), fname)
 

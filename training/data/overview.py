@@ -22,14 +22,14 @@ def overview(img: np.ndarray, columns: int) -> np.ndarray:
     """Return the upper left of a grid, large images scaled down, uint8 ``[H, W, C]``.
 
     Args:
-        img: The images row by row, float32 ``[N, C, H, W]`` of about [-1, 1].
+        img: The images row by row, float32 ``[N, C, H, W]`` of about [-1, 1]; nan is black.
         columns: Number of images in a row.
     """
     num, channels, height, width = img.shape
     shown_columns, shown_rows = overview_size(columns, num // columns, width, height)
     factor = -(-max(height, width) // TILE_PX)
     tiles = img.reshape(num // columns, columns, channels, height, width)[:shown_rows, :shown_columns]
-    tiles = tiles[..., : height // factor * factor, : width // factor * factor].clip(-1, 1)
+    tiles = np.nan_to_num(tiles[..., : height // factor * factor, : width // factor * factor], nan=-1).clip(-1, 1)
     tiles = tiles.reshape(*tiles.shape[:3], height // factor, factor, width // factor, factor).mean(axis=(4, 6))
     canvas = tiles.transpose(0, 3, 1, 4, 2).reshape(shown_rows * (height // factor), -1, channels)
     return np.rint((canvas + 1) * 127.5).astype(np.uint8)

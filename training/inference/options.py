@@ -148,7 +148,10 @@ trust_option = click.option(
     help="Allow the snapshot to execute code. Only for files whose author you trust.",
 )
 detectors_option = click.option(
-    "--detectors", metavar="DIR", help="Folder to search first for the weights of feature networks."
+    "--detectors",
+    metavar="DIR",
+    type=click.Path(),
+    help="Folder to search first for the weights of feature networks.",
 )
 trust_detectors_option = click.option(
     "--trust-detectors",

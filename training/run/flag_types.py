@@ -18,7 +18,8 @@ class Metrics(click.ParamType):
         """Split the list; whether the metrics exist is checked by those who know them."""
         if not isinstance(value, str):
             return tuple(value)
-        return () if value.lower() == "none" else tuple(name.strip() for name in value.split(",") if name.strip())
+        names = () if value.lower() == "none" else (name.strip() for name in value.split(","))
+        return tuple(dict.fromkeys(filter(None, names)))  # each once: computing one again would only take time
 
 
 class SnapshotFormats(click.ParamType):

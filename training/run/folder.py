@@ -93,8 +93,8 @@ def find_run_dir(run: str, outdir: Path | None) -> Path:
         UserError: There is no such run.
     """
     if run != "latest":
-        if not is_run(Path(run)):
-            raise UserError(f"--continue={run}: not a run folder, {OPTIONS_FILE} is missing; give a folder or 'latest'")
+        if not run or not is_run(Path(run)):
+            raise UserError(f"--continue={run}: {_describe_no_run(run)}")
         return Path(run)
     if outdir is None:
         raise UserError("--continue=latest needs --outdir, the folder that holds the runs")
@@ -102,6 +102,18 @@ def find_run_dir(run: str, outdir: Path | None) -> Path:
     if not runs:
         raise UserError(f"--continue=latest: no run in {outdir}; start one without --continue")
     return next((path for path in reversed(runs) if has_progress(path)), runs[-1])
+
+
+def _describe_no_run(name: str) -> str:
+    """Say why a name is not that of a run folder, and what may have been meant."""
+    if not name:
+        return "it is empty; give a run folder, or 'latest' with --outdir"
+    path = Path(name)
+    if is_run(path.parent) and path.exists():
+        return f"a file of a run; give its folder, {path.parent}"
+    if path.is_dir() and any(map(is_run, runs_by_age(path))):
+        return f"a folder of runs; give one of them, or --continue=latest --outdir={name}"
+    return f"not a run folder, {OPTIONS_FILE} is missing; give a folder or 'latest'"
 
 
 def is_run(path: Path) -> bool:

@@ -41,10 +41,21 @@ class RunLog:
         path = run_dir / STATS_FILE
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by `close`)
         self._file.truncate(min(num_bytes, self.num_bytes))
+        self._end_line(path)
         self._steps_per_kimg = steps_per_kimg
         self._curves: list[EventFiles | WandbRun] = [EventFiles(run_dir, self._step(cur_nimg))]
         if other == "wandb":
             self._curves.append(WandbRun(run_dir))
+
+    def _end_line(self, path: Path) -> None:
+        """End a line that was cut, as in a file that was edited meanwhile: the next tick needs one of its own."""
+        if self.num_bytes == 0:
+            return
+        with open(path, "rb") as file:
+            file.seek(-1, os.SEEK_END)
+            is_ended = file.read() == b"\n"
+        if not is_ended:
+            self._file.write(b"\n")
 
     def _step(self, cur_nimg: int) -> int:
         return cur_nimg * self._steps_per_kimg // 1000

@@ -59,6 +59,8 @@ def require_network(network: str, flag: str, names: Sequence[str] = (LATEST, *SH
         UserError: There is no such file or folder, and no such name.
     """
     path = Path(network)
+    if not network:
+        raise UserError(f"{flag} is empty: give a snapshot (.pkl), a run folder, or an https URL")
     if network in (LATEST, *SHIPPED, *names) or is_url(network, allow_file_urls=True) or path.exists():
         return
     is_like_path = path.name != network or path.suffix

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -12,6 +14,7 @@ from dnnlib.click_command import Command
 @click.option("--rate", type=click.FloatRange(0, 1, min_open=True))
 @click.option("--name")
 @click.option("--fast", is_flag=True)
+@click.option("--outdir", "-o", type=click.Path(file_okay=False, path_type=Path))
 def command(**values):
     click.echo(values)
 
@@ -28,12 +31,20 @@ def command(**values):
         (["--rate=x"], "Invalid value for '--rate': 'x': give a number above 0 to 1"),
         (["--name"], "Option '--name' requires an argument."),
         (["--fast=1"], "Option '--fast' does not take a value."),
+        (["--outdir="], "Invalid value for '--outdir' / '-o': it is empty; give a path, or leave the flag out"),
+        (["--outdir", ""], "Invalid value for '--outdir' / '-o': it is empty; give a path, or leave the flag out"),
+        (["-o", "", "--fast"], "Invalid value for '--outdir' / '-o': it is empty; give a path, or leave the flag out"),
     ],
 )
 def test_errors_say_what_is_allowed(arguments, said):
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == f"Error: {said}"
+
+
+def test_only_paths_must_not_be_empty():
+    result = CliRunner().invoke(command, ["--name=", "--outdir=.", "--name", ""])
+    assert (result.exit_code, "'name': ''" in result.output) == (0, True)
 
 
 def test_what_is_allowed_is_taken():

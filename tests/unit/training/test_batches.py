@@ -1,3 +1,4 @@
+import errno
 import itertools
 import multiprocessing
 import os
@@ -37,7 +38,7 @@ class Survivor(Numbered):
     """Whoever loads an image has got all signals that ask a run to stop; image i is their number."""
 
     def _load_raw_image(self, raw_idx):
-        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
         for signum in signals:
             os.kill(os.getpid(), signum)
         return np.full([1, 4, 4], len(signals), dtype=np.uint8)
@@ -147,9 +148,49 @@ def test_a_problem_with_the_data_is_one_line_wherever_it_is_met(make, num_worker
     assert str(caught.value) == "numbered: too many images are damaged"
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            RuntimeError("DataLoader worker (pid 5) is killed by signal: Killed.\nMore"),
+            "a process that loads images has",
+        ),
+        (
+            RuntimeError("Too many open files. Communication with the workers is no longer"),
+            "may not open as many files",
+        ),
+        (RuntimeError("received 0 items of ancdata"), "may not open as many files"),
+        (OSError(errno.EMFILE, "Too many open files"), "may not open as many files"),
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "no more processes can be started"),
+        (RuntimeError("can't start new thread"), "no more threads can be started"),
+    ],
+)
+def test_lack_of_what_workers_need_is_one_line_with_the_way_out(make, monkeypatch, error, said):
+    class Failing:
+        def __iter__(self):
+            raise error
+
+    batches = make(num_workers=1)
+    monkeypatch.setattr(batches, "_loader", Failing())
+    with pytest.raises(UserError, match=rf"^.*{said}.*: use --workers=0 \(.*\)$"):
+        batches.next(1)
+
+
+def test_other_errors_stay_what_they_are(make, monkeypatch):
+    batches = make()
+
+    def fail():
+        raise RuntimeError("something else")
+        yield
+
+    monkeypatch.setattr(batches, "_loader", fail())
+    with pytest.raises(RuntimeError, match=r"^something else$"):
+        batches.next(1)
+
+
 @pytest.mark.slow
 def test_workers_leave_stopping_to_the_main_process(make):
-    assert indices(make(Survivor(), num_workers=1)) == [3, 3, 3, 3]
+    assert indices(make(Survivor(), num_workers=1)) == [5, 5, 5, 5]
 
 
 def test_workers_end_with_the_process_whoever_holds_them(make):

@@ -174,6 +174,12 @@ def test_every_flipped_bit_of_the_checksum_is_detected(two_states):
         assert_falls_back(two_states, newest)
 
 
+def test_a_checksum_may_be_made_by_sha256sum(two_states):
+    newest = two_states / state_name(8)
+    newest.with_suffix(".sha256").write_text(f"{sha256_of(newest)}  {newest.name}\n")
+    assert checkpoint.find_newest_checkpoint(two_states) == (newest, [])
+
+
 @pytest.mark.parametrize("checksum", [None, b"", b"0" * 64, b"\xff\xfe"])
 def test_a_state_without_its_checksum_does_not_count(two_states, checksum):
     newest = two_states / state_name(8)

@@ -6,7 +6,8 @@ import pytest
 
 from training.stop_request import listen_for_stop
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+JOB_SIGNALS = [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGHUP]
+SIGNALS = [signal.SIGINT, *JOB_SIGNALS]
 
 
 def handlers():
@@ -22,7 +23,7 @@ def test_a_signal_is_a_request(signum):
         assert stop.agreed()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("signum", JOB_SIGNALS)
 def test_job_managers_may_repeat_themselves(signum):
     with listen_for_stop() as stop:
         for _ in range(3):

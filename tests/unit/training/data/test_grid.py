@@ -36,9 +36,11 @@ def test_images_that_make_no_grid_are_refused(tmp_path, shape):
 
 def test_values_are_rounded_within_the_range(tmp_path):
     step = 2 / 255
-    values = np.array([-3, -1, -1 + 0.49 * step, -1 + 0.51 * step, 0.99 * step / 2, 1, 7], dtype=np.float32)
+    nan, inf = np.nan, np.inf
+    values = [-3, -1, -1 + 0.49 * step, -1 + 0.51 * step, 0.99 * step / 2, 1, 7, nan, inf, -inf]
+    values = np.array(values, dtype=np.float32)
     image = saved(tmp_path / "grid.png", values.reshape(1, 1, 1, -1), (-1, 1), (1, 1))
-    assert np.asarray(image).ravel().tolist() == [0, 0, 0, 1, 128, 255, 255]
+    assert np.asarray(image).ravel().tolist() == [0, 0, 0, 1, 128, 255, 255, 0, 255, 0]
 
 
 def test_an_image_is_replaced_in_one_step(tmp_path, monkeypatch):

@@ -27,3 +27,8 @@ def test_overview_of_large_images():
     assert found[0, 128].tolist() == [255, 0, 0]
     assert found[128, 0].tolist() == [0, 128, 0]  # the average of two columns
     assert found[0, 0].tolist() == found[255, 255].tolist() == [0, 0, 0]
+
+
+def test_what_a_diverged_generator_draws_is_black():
+    found = overview(np.full([1, 3, 8, 8], np.nan, np.float32), columns=1)
+    assert found.max() == 0

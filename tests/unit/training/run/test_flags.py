@@ -21,7 +21,7 @@ def test_defaults_are_those_of_the_declarations():
     ("argument", "name", "value"),
     [
         ("--metrics=None", "metrics", ()),
-        ("--metrics= a, b,", "metrics", ("a", "b")),
+        ("--metrics= a, b,a,", "metrics", ("a", "b")),
         ("--snap-format=safetensors, pkl", "snap_format", ("safetensors", "pkl")),
         ("--time=1d12h", "time", 129600),
         ("--small", "small", True),

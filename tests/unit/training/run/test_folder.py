@@ -134,6 +134,27 @@ def test_not_a_run(tmp_path):
         find_run_dir(str(tmp_path), None)
 
 
+def test_what_may_have_been_meant_instead_of_a_run(tmp_path):
+    run_dir = tmp_path / "00000-a"
+    run_dir.mkdir()
+    (run_dir / OPTIONS_FILE).touch()
+    (run_dir / "network-snapshot-000001.pkl").touch()
+    for name in (OPTIONS_FILE, "network-snapshot-000001.pkl"):
+        with pytest.raises(UserError, match=f"a file of a run; give its folder, {re.escape(str(run_dir))}$"):
+            find_run_dir(str(run_dir / name), None)
+    with pytest.raises(UserError, match=r"a folder of runs; give one of them, or --continue=latest --outdir="):
+        find_run_dir(str(tmp_path), None)
+    with pytest.raises(UserError, match="not a run folder"):
+        find_run_dir(str(run_dir / "network-snapshot-000002.pkl"), None)
+
+
+def test_an_empty_name_is_not_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / OPTIONS_FILE).touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^--continue=: it is empty; give a run folder"):
+        find_run_dir("", None)
+
+
 def test_states_of_a_run(tmp_path):
     assert find_state(tmp_path) is RunState.NEW
     (tmp_path / "stats.jsonl").write_text("{}\n")  # the first tick: nothing is lost by starting again

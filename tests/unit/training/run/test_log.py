@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from dnnlib.jsonl import read_lines
 from torch_utils import training_stats
 from training.run.log import RunLog
 
@@ -50,6 +51,22 @@ def test_going_on_drops_the_lines_of_ticks_that_will_run_again(tmp_path, stats):
     log.close()
     assert [each["Loss/x"]["mean"] for each in lines(tmp_path)] == [1, 3]
     assert num_bytes == len((tmp_path / "stats.jsonl").read_text().splitlines(keepends=True)[0])
+
+
+@pytest.mark.parametrize("num_lost", [1, 20])
+def test_a_file_that_was_cut_or_edited_costs_no_further_tick(tmp_path, stats, num_lost):
+    log = RunLog(tmp_path, 0, 0)
+    for mean in (1, 2):
+        write(log, stats, 4 * mean, mean)
+    num_bytes = log.num_bytes
+    log.close()
+    with open(tmp_path / "stats.jsonl", "r+b") as file:
+        file.truncate(num_bytes - num_lost)
+    log = RunLog(tmp_path, num_bytes, 8)
+    write(log, stats, 12, 3)
+    log.close()
+    means = [line["Loss/x"]["mean"] for _number, line in read_lines(tmp_path / "stats.jsonl")]
+    assert means == ([1, 2, 3] if num_lost == 1 else [1, 3])
 
 
 def test_a_file_that_was_lost_begins_anew(tmp_path, stats):

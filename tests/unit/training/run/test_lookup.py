@@ -87,6 +87,8 @@ def test_what_names_nothing_is_refused(tmp_path, monkeypatch):
     for network in ("latest", *SHIPPED, "https://example.com/net.pkl", str(tmp_path)):
         require_network(network, "--network")
     require_network("noresume", "--resume", names=["noresume"])
+    with pytest.raises(UserError, match=r"^--resume is empty: give a snapshot"):
+        require_network("", "--resume")
     with pytest.raises(
         UserError, match=r"^--network=lates: no such file or folder \(known names: latest, scenes32\); give"
     ):
