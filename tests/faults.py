@@ -376,7 +376,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "mean of w moves without decay": Fault(
         "training/networks.py",
-        "w.mean(dim=0).lerp(self.w_avg, self.w_avg_beta)",
+        "w.mean(dim=0, dtype=self.w_avg.dtype).lerp(self.w_avg, self.w_avg_beta)",
         "w.mean(dim=0)",
         ("tests/unit/training/test_networks.py", "tests/unit/training/test_network_layers.py"),
     ),

@@ -52,9 +52,38 @@ def images(count, **kwargs):
     return {f"{seed // 3}/{seed:03d}.png": encode(random_image(seed, **kwargs)) for seed in range(count)}
 
 
+def tiff_of_zeros_that_are_white(values):
+    """A TIFF of 16-bit grey values [H, W] whose largest value is black (PhotometricInterpretation 0 of TIFF 6.0)."""
+    data = np.asarray(values, "<u2").tobytes()
+    height, width = np.shape(values)
+    tags = {
+        256: width,
+        257: height,
+        258: 16,
+        259: 1,
+        262: 0,
+        273: 8 + 2 + 12 * 9 + 4,
+        277: 1,
+        278: height,
+        279: len(data),
+    }
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + data
+
+
 def png_header(width, height):
     """A PNG that claims a size and holds next to nothing."""
-    chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"")))
+    return _png(width, height, color_type=2, rows=b"")
+
+
+def png_without_palette(side):
+    """A PNG whose pixels are numbers of colors that it does not have."""
+    return _png(side, side, color_type=3, rows=bytes((1 + side) * side))
+
+
+def _png(width, height, color_type, rows):
+    header = struct.pack(">IIBBBBB", width, height, 8, color_type, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )

@@ -126,7 +126,7 @@ def modulated_conv2d(
         x, weight.to(conv_dtype or x.dtype), resample_filter, up=up, down=down, padding=padding, flip_weight=flip_weight
     )
     if dcoefs is None:
-        return x if noise is None else x.add_(noise.to(x.dtype))
+        return x if noise is None else x + noise.to(x.dtype)
     dcoefs = dcoefs.to(x.dtype)[:, :, None, None]
     return x * dcoefs if noise is None else fma.fma(x, dcoefs, noise.to(x.dtype))
 
@@ -416,7 +416,7 @@ class MappingNetwork(torch.nn.Module):
 
     def _update_w_avg(self, w: torch.Tensor) -> None:
         if self.num_ws is not None and self.w_avg_beta is not None and w.shape[0] > 0:
-            self.w_avg.copy_(w.mean(dim=0).lerp(self.w_avg, self.w_avg_beta))
+            self.w_avg.copy_(w.mean(dim=0, dtype=self.w_avg.dtype).lerp(self.w_avg, self.w_avg_beta))
 
     def _truncate(self, ws: torch.Tensor, psi: float, cutoff: int | None) -> torch.Tensor:
         if isinstance(psi, (int, float)) and psi == 1:

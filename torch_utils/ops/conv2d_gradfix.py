@@ -28,8 +28,8 @@ IntPair = int | tuple[int, int] | list[int]
 def no_weight_gradients() -> Iterator[None]:
     """Within this context, backward passes leave out the gradients of convolution weights.
 
-    The result of ``torch.autograd.grad(..., create_graph=True)`` inside it can be differentiated outside with complete
-    gradients.
+    It concerns all threads, and convolutions that did not run under autocast. The result of
+    ``torch.autograd.grad(..., create_graph=True)`` inside it can be differentiated outside with complete gradients.
     """
     global _weight_gradients_disabled
     before, _weight_gradients_disabled = _weight_gradients_disabled, True
@@ -76,7 +76,9 @@ def conv_transpose2d(
 
 def _use_custom(input: torch.Tensor) -> bool:
     # Exporters and compilers trace PyTorch's convolution; autograd Functions would only be in their way.
-    return enabled and torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    if not (enabled and torch.is_grad_enabled()) or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    return not torch.is_autocast_enabled(input.device.type)  # which casts for PyTorch's own functions only
 
 
 def _pair(value: IntPair) -> tuple[int, int]:

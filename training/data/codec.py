@@ -37,6 +37,10 @@ their lengths must not hide anything."""
 _SCAN = b"\xff\xda"
 _END_OF_PICTURE = b"\xff\xd9"
 
+_TIFF_PHOTOMETRIC = 262
+_TIFF_WHITE_IS_ZERO = 0
+"""A tag of TIFF 6.0 and one of its values, which scanners and X-ray machines write."""
+
 HEIF_EXTENSIONS = (".heic", ".heif", ".hif")
 
 RAW_EXTENSIONS = (".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw")
@@ -126,16 +130,21 @@ def load_image(image: Image.Image) -> Image.Image:
     """Decode the pixels (of the first frame) and turn them upright as the EXIF orientation says.
 
     Returns:
-        The same image; for a PGM with more than 8 bits, which Pillow scales to 16 and holds in 32, one of mode I;16.
+        The same image, or one of mode I;16: for a PGM with more than 8 bits, which Pillow scales to 16 and holds in 32;
+        for a 16-bit TIFF whose zeros are white, which Pillow does not invert, with black ones.
 
     Raises:
-        BadImageError: The data is truncated or damaged, or a JPEG has too many scans.
+        BadImageError: The data is truncated or damaged, a palette is missing, or a JPEG has too many scans.
     """
     with _decoding():
         if image.format in ("JPEG", "MPO"):
             _check_scans(image)
         image.load()
+        if image.mode == "P" and image.palette is None:
+            raise BadImageError("has pixels that are numbers of a palette, but no palette")
         ImageOps.exif_transpose(image, in_place=True)
+        if image.mode == "I;16" and getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == _TIFF_WHITE_IS_ZERO:
+            return Image.fromarray(np.iinfo(np.uint16).max - np.asarray(image))
         return image.convert("I;16") if (image.format, image.mode) == ("PPM", "I") else image
 
 

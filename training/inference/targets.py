@@ -16,10 +16,13 @@ from dnnlib.errors import UserError
 from training.data.archive import open_archive
 from training.data.codec import BadImageError, load_image, open_image, read_image, require_images
 from training.data.names import first_few, shown
-from training.data.preparation import Preparation
+from training.data.preparation import Preparation, value_range
 from training.inference.crop import PAD, Crop
 
 MAX_TARGETS = 1000
+
+FEW_BITS = 12
+"""16-bit values that use no more bits become pixels of at most 15."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ def read_targets(path: Path, crop: Crop, resolution_px: int, num_channels: int) 
         for name, read in readers.items():
             try:
                 image = load_image(read())
+                _refuse_few_bits(image)
                 square = crop.square(*image.size)
                 targets.append(Target(name, prepared(image, crop, square, resolution_px, num_channels), square))
             except BadImageError as error:
@@ -91,6 +95,15 @@ def read_targets(path: Path, crop: Crop, resolution_px: int, num_channels: int) 
         raise UserError(f"{path} is not a regular file")
     with open(path, "rb") as file:
         return read_all({str(path): lambda: open_image(file)})
+
+
+def _refuse_few_bits(image: Image.Image) -> None:
+    """Refuse a 16-bit image of which nothing would be left: the upper 8 bits are what is used."""
+    if image.mode.startswith("I;16") and (highest := value_range(image)[1]) < 1 << FEW_BITS:
+        raise BadImageError(
+            f"has 16-bit values up to {highest} only, out of 65535, which would be almost black: scale them, or save "
+            "it with 8 bits"
+        )
 
 
 def prepared(

@@ -192,6 +192,8 @@ def _stored_tensors(module: torch.nn.Module, record: Any, prefix: str) -> Iterat
         found = list(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         if found != expected:
             raise UserError(f"{prefix}{name}: expected a tensor of shape {expected}, got {found}")
+        if not tensor.is_floating_point() and tensor.dtype != our_tensors[name].dtype:  # a counter keeps its own
+            raise UserError(f"{prefix}{name}: expected floating-point numbers, got {tensor.dtype}")
         yield prefix + name, tensor
     for name, child in our_children.items():
         yield from _stored_tensors(child, children[name], f"{prefix}{name}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,12 @@ MAX_NETWORK_SIZE = 1 << 20
 """Largest number among a network's settings: channels, resolution."""
 MAX_NETWORK_LAYERS = 256
 """Largest number among the settings whose names contain "layers"."""
+
+NETWORK_NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "conv_clamp": ("None or a number from 0", lambda value: value is None or (_is_number(value) and value >= 0)),
+    "lr_multiplier": ("a number from 1e-9 to 1e9", lambda value: _is_number(value) and 1e-9 <= value <= 1e9),
+}
+"""Settings that networks can be built with, but not used, if they have other values than these."""
 
 DATASET_SETTINGS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "class_name": ("text", lambda value: isinstance(value, str)),
@@ -47,6 +54,10 @@ def check_settings(settings: Mapping[str, Any], where: str, is_network: bool = F
         key, value, depth = pending.pop()
         num_seen += 1
         num_chars += len(key) + (len(value) if isinstance(value, str) else 0)
+        if is_network and key in NETWORK_NUMBERS:
+            kind, is_legal = NETWORK_NUMBERS[key]
+            if not is_legal(value):
+                raise UserError(f"{where}: {key} is not {kind}")
         if depth > MAX_NESTING or num_seen + len(pending) > MAX_SETTINGS or num_chars > MAX_TEXT_CHARS:
             limits = f"{MAX_SETTINGS} values, {MAX_NESTING} levels or {MAX_TEXT_CHARS} characters"
             raise UserError(f"{where}: more than {limits}")
@@ -63,6 +74,8 @@ def _check_value(key: str, value: Any, where: str, is_network: bool) -> None:
         raise RefusedPickleError(f"{where}: {key[:100]!a} is made by {value.name!a}, which is not allowed")
     if not (value is None or isinstance(value, bool | int | float | str)):
         raise UserError(f"{where}: {key[:100]!a} is a {type(value).__name__}, not plain data")
+    if is_network and isinstance(value, float) and math.isnan(value):
+        raise UserError(f"{where}: a network cannot be built if {key[:100]!a} is NaN")
     if is_network and isinstance(value, int):
         largest = MAX_NETWORK_LAYERS if "layers" in key else MAX_NETWORK_SIZE
         if abs(value) > largest:
@@ -87,6 +100,10 @@ def check_dataset_settings(settings: Mapping[str, Any], where: str) -> None:
             )
         if not is_legal(value):
             raise UserError(f"{where}: {key} of its dataset is not {kind}: give the images by --data")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
 
 
 def _is_integer(value: Any, lowest: int, highest: int) -> bool:

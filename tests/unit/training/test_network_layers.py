@@ -114,6 +114,14 @@ def test_noise_is_added_and_left_alone(size: int) -> None:
         assert torch.equal(noise, before)
 
 
+@pytest.mark.parametrize("down", [1, 2])
+def test_noise_after_a_pointwise_convolution_that_resamples(down: int) -> None:
+    x, w, styles = torch.randn(2, 3, 4, 4, requires_grad=True), torch.randn(5, 3, 1, 1), torch.randn(2, 3)
+    kwargs = {"demodulate": False, "up": 2 // down, "down": down}
+    noise = torch.randn(2, 1, 8 // down**2, 8 // down**2)
+    assert_close(modulated_conv2d(x, w, styles, noise, **kwargs), modulated_conv2d(x, w, styles, **kwargs) + noise)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
@@ -279,6 +287,21 @@ def test_the_mean_of_w_moves_towards_the_batch() -> None:
     net(z[:0], None)
     net.eval()(z, None)
     assert torch.equal(net.w_avg, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_running_mean_of_another_dtype(dtype: torch.dtype) -> None:
+    net = MappingNetwork(6, 0, 5, num_ws=3, num_layers=2, w_avg_beta=0.8).to(dtype)
+    z = torch.randn(4, 6)
+    assert_close(net(z, None)[:, 0].mean(dim=0) * 0.2, net.w_avg.float(), rel=0.01)
+
+
+def test_running_mean_under_autocast() -> None:
+    net = MappingNetwork(6, 0, 5, num_ws=3, num_layers=2, w_avg_beta=0.8)
+    with torch.autocast("cpu", torch.bfloat16):
+        ws = net(torch.randn(4, 6), None)
+    assert (ws.dtype, net.w_avg.dtype) == (torch.bfloat16, torch.float32)
+    assert_close(net.w_avg, ws[:, 0].float().mean(dim=0) * 0.2, rel=0.01)
 
 
 @pytest.mark.parametrize("kwargs", [{"num_ws": None}, {"num_ws": 3, "w_avg_beta": None}], ids=str)

@@ -215,3 +215,16 @@ def test_channels_last_stays_so_in_all_passes(name: str) -> None:
     gx, _gw = torch.autograd.grad(y, [x, w], torch.ones_like(y))
     assert y.is_contiguous(memory_format=torch.channels_last)
     assert gx.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("input_dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["conv2d", "conv_transpose2d"])
+def test_autocast_is_pytorchs(name: str, input_dtype: torch.dtype) -> None:
+    image, weight = torch.randn(2, 4, 5, 6, dtype=input_dtype), torch.randn(4, 4, 3, 3, requires_grad=True)
+    results = []
+    for function in (getattr(conv2d_gradfix, name), getattr(functional, name)):
+        with torch.autocast("cpu", torch.bfloat16):
+            value = function(image, weight)
+            results.append([value, *torch.autograd.grad(value.float().square().sum(), weight)])
+    assert [[value.dtype for value in each] for each in results] == [[torch.bfloat16, torch.float32]] * 2
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*results, strict=True))

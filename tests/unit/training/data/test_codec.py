@@ -10,9 +10,11 @@ from dnnlib.errors import UserError
 from tests.image_files import (
     encode,
     png_header,
+    png_without_palette,
     progressive_jpeg,
     random_image,
     sequential_jpeg,
+    tiff_of_zeros_that_are_white,
     write_folder,
     write_zip,
 )
@@ -207,6 +209,17 @@ def test_too_little_memory_is_no_fault_of_the_image(monkeypatch):
     monkeypatch.setattr(Image.Image, "load", load)
     with pytest.raises(MemoryError):
         load_image(Image.new("RGB", (1, 1)))
+
+
+def test_a_palette_that_is_missing():
+    with pytest.raises(BadImageError, match="numbers of a palette, but no palette"):
+        load_image(open_image(io.BytesIO(png_without_palette(8))))
+
+
+def test_16_bit_tiff_whose_zeros_are_white():
+    image = load_image(open_image(io.BytesIO(tiff_of_zeros_that_are_white([[0, 1, 256], [4096, 65535, 2]]))))
+    assert image.mode == "I;16"
+    assert np.asarray(image).tolist() == [[65535, 65534, 65279], [61439, 0, 65533]]
 
 
 def test_png_is_uncompressed():

@@ -38,6 +38,17 @@ def test_the_stated_square_is_taken(photo, text, box, square):
     assert (target.file, target.square) == (str(path), square)
 
 
+@pytest.mark.parametrize(("highest", "is_refused"), [(4095, True), (4096, False)])
+def test_16_bit_targets_of_few_bits_are_refused(tmp_path, highest, is_refused):
+    Image.fromarray(np.full([4, 4], highest, np.uint16)).save(tmp_path / "scan.png")
+    if is_refused:
+        with pytest.raises(UserError, match=r"scan\.png has 16-bit values up to 4095 only, out of 65535"):
+            read_targets(tmp_path / "scan.png", Crop("center"), 4, 1)
+    else:
+        [target], _problems = read_targets(tmp_path / "scan.png", Crop("center"), 4, 1)
+        assert (target.pixels == 16).all()
+
+
 @pytest.mark.parametrize("text", ["", "middle", "1,2", "1,2,0", "-1,2,3", "1,2,3,4", "1,2,9999999", "\u0661,2,3"])
 def test_other_crops_are_refused(text):
     assert parse_crop(text) is None

@@ -53,6 +53,13 @@ def test_positional_settings_are_restored():
     assert built.init_args == (4, 0, 4, 8, 1)
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool])
+def test_weights_that_are_no_floating_point_numbers_are_refused(network, dtype):
+    network.mapping.fc0.weight = torch.nn.Parameter(network.mapping.fc0.weight.to(dtype), requires_grad=False)
+    record = safe_pickle.load(io.BytesIO(pickle.dumps(network)))
+    assert f"mapping.fc0.weight: expected floating-point numbers, got {dtype}" in error_of(record)
+
+
 def test_other_dtypes_become_float32(network):
     half = safe_pickle.load(io.BytesIO(pickle.dumps(copy.deepcopy(network).half())))
     built = build_network(half, CLASSES)

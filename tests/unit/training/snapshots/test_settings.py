@@ -58,6 +58,25 @@ def test_large_numbers_are_cut(value):
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *[("conv_clamp", value) for value in (-1, "256", [], True, float("nan"))],
+        *[("lr_multiplier", value) for value in (0, -0.01, 1e30, float("inf"), float("nan"), None, "1", {})],
+        ("w_avg_beta", float("nan")),
+        ("resample_filter", [1, float("nan")]),
+    ],
+)
+def test_numbers_that_only_fail_when_a_network_is_used(key, value):
+    with pytest.raises(UserError, match=f"here: ({key} is not (a|None)|a network cannot be built if '{key}' is NaN)"):
+        check_settings({"synthesis_kwargs": {key: value}}, "here", is_network=True)
+
+
+def test_numbers_that_networks_can_have():
+    for clamp in (None, 0, 256, 0.5, float("inf")):
+        check_settings({"conv_clamp": clamp, "mapping_kwargs": {"lr_multiplier": 0.01}}, "here", is_network=True)
+
+
 def test_settings_of_datasets():
     check_dataset_settings(DATASET, "a.pkl")
     check_dataset_settings({**DATASET, "resolution": None, "max_size": None}, "a.pkl")
