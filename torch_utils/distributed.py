@@ -6,6 +6,7 @@ and each function returns what it was given.
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import signal
@@ -25,6 +26,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from dnnlib.console import print_any_text
 from dnnlib.errors import UserError
+from dnnlib.heartbeat import heartbeat
 from dnnlib.signals import JOB_SIGNALS, Handler, available, signal_handlers
 
 T = TypeVar("T")
@@ -59,7 +61,7 @@ def world_from_env() -> World | None:
     """Return the place that torchrun, or another launcher that sets its variables, gave this process; else None.
 
     Raises:
-        UserError: RANK and WORLD_SIZE do not fit.
+        UserError: RANK and WORLD_SIZE do not fit, or where the processes meet is not said.
     """
     if "WORLD_SIZE" not in os.environ:
         return None
@@ -70,6 +72,11 @@ def world_from_env() -> World | None:
         raise UserError(f"WORLD_SIZE is set but RANK, WORLD_SIZE, LOCAL_RANK are not all numbers: {err}") from err
     if not 0 <= world.rank < world.world_size:
         raise UserError(f"RANK is {world.rank}, expected 0 to WORLD_SIZE - 1 = {world.world_size - 1}")
+    if world.world_size > 1 and not ("MASTER_ADDR" in os.environ and os.environ.get("MASTER_PORT", "").isdecimal()):
+        raise UserError(
+            f"WORLD_SIZE is {world.world_size}, so MASTER_ADDR and MASTER_PORT must say where the processes meet: "
+            "start them by torchrun, or unset WORLD_SIZE for a single process"
+        )
     return world
 
 
@@ -96,16 +103,25 @@ def init_world(
     if world_size == 1:
         return
     has_nccl = device.type == "cuda" and torch.distributed.is_nccl_available()
-    torch.distributed.init_process_group(
-        backend="cpu:gloo,cuda:nccl" if has_nccl else "gloo",
-        init_method=init_method,
-        rank=rank,
-        world_size=world_size,
-        timeout=timedelta(seconds=timeout_sec),
-        device_id=device if has_nccl else None,
-    )
+    with heartbeat(functools.partial(_describe_waiting, rank, world_size, init_method)):
+        torch.distributed.init_process_group(
+            backend="cpu:gloo,cuda:nccl" if has_nccl else "gloo",
+            init_method=init_method,
+            rank=rank,
+            world_size=world_size,
+            timeout=timedelta(seconds=timeout_sec),
+            device_id=device if has_nccl else None,
+        )
     global _object_group
     _object_group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+
+
+def _describe_waiting(rank: int, world_size: int, init_method: str) -> str | None:
+    """Say for whom a process waits that another machine may have to start; None for those that `launch` starts."""
+    if init_method != "env://":
+        return None
+    place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    return f"Process {rank} of {world_size} is waiting for the others at {place} ..."
 
 
 def leave_world() -> None:

@@ -32,6 +32,8 @@ NUM_KEPT = 2
 
 DAMAGE_ERRORS = (errno.ENOENT, errno.EIO)
 """A missing checksum and an unreadable disk are damage; other errors of reading may go away."""
+LEFTOVERS = (".*.tmp", ".tmp??????")
+"""Names of temporary files: ours, and those that the library of safetensors writes before it takes the given name."""
 _TENSOR_KEY = "__tensor__"
 
 
@@ -166,8 +168,9 @@ def find_newest_checkpoint(run_dir: Path) -> tuple[Path | None, list[str]]:
 
 def remove_leftovers(run_dir: Path) -> None:
     """Delete temporary files that a killed process has left behind."""
-    for path in run_dir.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+    for pattern in LEFTOVERS:
+        for path in run_dir.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def find_damage(path: Path) -> str | None:

@@ -71,6 +71,9 @@ class Loss(Participant):
     extensions: Sequence[Extension] = ()
     """Extensions of this loss; `training.run.construction.construct_loss` sets them."""
 
+    augment_pipe: torch.nn.Module | None = None
+    """Augmentation of D's input; None for none."""
+
     def __init__(
         self,
         device: torch.device,

@@ -47,11 +47,16 @@ def start_server():
     process.join()
 
 
+def temporary_files(run_dir):
+    """Those of our own and of the library of safetensors."""
+    return set(run_dir.glob(".*tmp*"))
+
+
 def wait_for_saving(run_dir, timeout_sec=60):
     """Until a state has begun to be written."""
     deadline = time.monotonic() + timeout_sec
-    old = set(run_dir.glob(".*.tmp"))  # a life before may have left it; the next one removes it
-    while not set(run_dir.glob(".*.tmp")) - old:
+    old = temporary_files(run_dir)  # a life before may have left them; the next one removes them
+    while not temporary_files(run_dir) - old:
         assert time.monotonic() < deadline
         time.sleep(0.0005)
 
@@ -98,4 +103,4 @@ def test_kill9_anytime(tmp_path):
     train_here(tmp_path / "whole", options)
     assert_same_outcome(run_dir, tmp_path / "whole")
     assert len(ticks(run_dir)) > 3
-    assert not list(run_dir.glob(".*.tmp"))
+    assert not temporary_files(run_dir)

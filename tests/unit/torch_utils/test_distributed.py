@@ -157,12 +157,16 @@ def test_cuda_processes_exchange_objects_without_their_devices(monkeypatch, has_
     assert (kwargs["backend"], kwargs["device_id"]) == (backend, device_id)
 
 
+MEETING = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
 @pytest.mark.parametrize(
     ("env", "world"),
     [
         ({}, None),
-        ({"WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": "0"}, World(2, 4, 0)),
-        ({"WORLD_SIZE": "4", "RANK": "2"}, World(2, 4, 2)),
+        ({"WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": "0", **MEETING}, World(2, 4, 0)),
+        ({"WORLD_SIZE": "4", "RANK": "2", **MEETING}, World(2, 4, 2)),
+        ({"WORLD_SIZE": "1", "RANK": "0"}, World(0, 1, 0)),
     ],
 )
 def test_the_place_can_come_from_the_environment(monkeypatch, env, world):
@@ -179,8 +183,22 @@ def test_a_broken_environment_is_one_clear_line(monkeypatch, env):
         world_from_env()
 
 
+@pytest.mark.parametrize("meeting", [{}, {"MASTER_ADDR": "a"}, {"MASTER_PORT": "1"}, {**MEETING, "MASTER_PORT": "x"}])
+def test_several_processes_must_know_where_to_meet(monkeypatch, meeting):
+    set_environment(monkeypatch, {"WORLD_SIZE": "2", "RANK": "0", **meeting})
+    with pytest.raises(UserError, match=r"^WORLD_SIZE is 2, so MASTER_ADDR and MASTER_PORT must .* torchrun, or unset"):
+        world_from_env()
+
+
+def test_waiting_for_other_machines_is_told(monkeypatch):
+    set_environment(monkeypatch, MEETING)
+    waiting = distributed._describe_waiting(1, 2, "env://")
+    assert waiting == "Process 1 of 2 is waiting for the others at 127.0.0.1:29500 ..."
+    assert distributed._describe_waiting(1, 2, "file:///store") is None
+
+
 def set_environment(monkeypatch, env):
-    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", *MEETING):
         monkeypatch.delenv(name, raising=False)
     for name, value in env.items():
         monkeypatch.setenv(name, value)

@@ -3,6 +3,7 @@ import errno
 import hashlib
 import os
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -95,10 +96,31 @@ def test_nothing_to_find_in_a_new_folder(tmp_path):
 
 
 def test_leftovers_of_a_killed_process_are_removed(tmp_path):
-    for name in (f".{state_name(4)}.0123abcd.tmp", ".stats.tmp", "stats.jsonl", ".hidden"):
+    for name in (f".{state_name(4)}.0123abcd.tmp", ".stats.tmp", ".tmpJ8ufrf", "stats.jsonl", ".hidden"):
         (tmp_path / name).touch()
     remove_leftovers(tmp_path)
     assert names(tmp_path) == [".hidden", "stats.jsonl"]
+
+
+def test_everything_that_saving_leaves_when_it_is_killed_is_a_leftover(tmp_path):
+    """Watched from another thread, as the library of safetensors chooses names of its own."""
+    seen, is_saved = set(), threading.Event()
+
+    def watch():
+        while not is_saved.is_set():
+            seen.update(names(tmp_path))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    save_checkpoint(tmp_path, 4, {"w": torch.zeros(10_000_000)})
+    is_saved.set()
+    thread.join()
+    temporary = seen - set(names(tmp_path))
+    assert temporary
+    for name in temporary:
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert set(names(tmp_path)) == {state_name(4), state_name(4).replace("safetensors", "sha256")}
 
 
 @pytest.fixture
