@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import os
 import tempfile
 from collections.abc import Sequence
@@ -74,6 +76,8 @@ class Generator:
         if batch_size < 1:
             raise ValueError(f"batch_size: got {batch_size}, expected 1 or more")
         numbers = self._checked_seeds(seeds)
+        if not math.isfinite(truncation):
+            raise ValueError(f"truncation: got {truncation}, expected a finite number")
         sampling.check_truncation(self.network, truncation)
         c = self._labels(labels, len(numbers))
         images = [np.zeros([0, self.resolution, self.resolution, self.network.img_channels], np.uint8)]
@@ -138,7 +142,10 @@ class Generator:
         return int(self.network.img_resolution)
 
     def _checked_seeds(self, seeds: Sequence[int]) -> list[int]:
-        numbers = [int(seed) for seed in seeds]
+        try:
+            numbers = [operator.index(seed) for seed in seeds]
+        except TypeError as error:  # int() would cut off decimals
+            raise ValueError(f"seeds: give a list of whole numbers, not {str(seeds)[:100]!a}") from error
         if wrong := [number for number in numbers if not 0 <= number < 2**32]:
             raise ValueError(f"seeds: {wrong[0]} is not from 0 to {2**32 - 1}")
         return numbers
@@ -155,7 +162,9 @@ class Generator:
             if c_dim > 0:
                 raise ValueError(f"labels: this network needs a class from 0 to {c_dim - 1}")
             return torch.zeros([num, 0], device=self.device)
-        values = np.asarray(labels) if np.size(labels) else np.zeros([0, c_dim])
+        values = np.asarray(labels)
+        if values.shape == (0,):
+            values = np.zeros([0, c_dim])
         if values.dtype.kind in "iu" and values.ndim < 2:
             if values.size and not 0 <= values.min() <= values.max() < c_dim:
                 known = f"classes 0 to {c_dim - 1}" if c_dim else "no classes"
@@ -163,7 +172,10 @@ class Generator:
             values = np.eye(c_dim)[np.broadcast_to(values, [num]) if values.ndim == 0 else values]
         if values.shape != (num, c_dim):
             raise ValueError(f"labels: got shape {list(values.shape)}, expected {num} classes or [{num}, {c_dim}]")
-        return torch.from_numpy(values.astype(np.float32)).to(self.device)
+        c = torch.from_numpy(values.astype(np.float64)).to(torch.float32)
+        if not c.isfinite().all():
+            raise ValueError("labels: they contain values that are not finite")
+        return c.to(self.device)
 
 
 def load_generator(network: str, device: str, trusted: bool) -> Generator:

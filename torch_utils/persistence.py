@@ -139,6 +139,8 @@ def _describe(obj: Any) -> dict[str, Any]:
     # Before Python 3.11 plain objects have no __getstate__.
     state = obj.__getstate__() if hasattr(obj, "__getstate__") else obj.__dict__
     cls = type(obj)
+    if not isinstance(state, dict):  # of __slots__ or a __getstate__; no reader would take it
+        raise ValueError(f"{cls.__name__}: its state is a {type(state).__name__}, not a dict, hence cannot be pickled")
     return {
         "type": "class",
         "version": VERSION,

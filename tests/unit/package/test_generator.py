@@ -1,6 +1,7 @@
 """``load`` and what it returns: the pixels of the formulas, labels, files, mistakes."""
 
 import errno
+import math
 import subprocess
 import sys
 
@@ -56,6 +57,11 @@ def test_each_image_has_its_own_label(snapshots):
         assert abs(difference).max() <= 1
 
 
+def test_labels_of_no_width(snapshots):
+    images = snapshots[0][1].sample(range(2), labels=np.zeros([2, 0]))
+    np.testing.assert_array_equal(images, snapshots[0][1].sample(range(2)))
+
+
 def test_no_seeds(snapshots):
     assert snapshots[0][1].sample([]).shape == (0, 16, 16, 3)
     assert snapshots[3][1].sample([], labels=[]).shape == (0, 16, 16, 3)
@@ -109,6 +115,9 @@ def test_a_trusted_snapshot_finds_our_classes_below_the_package(tmp_path):
         (3, {"seeds": [0, 1], "labels": [0]}, "labels: got shape .1, 3., expected 2 classes or .2, 3."),
         (3, {"seeds": [0], "labels": [[0.5, 0.5]]}, "labels: got shape .1, 2."),
         (0, {"seeds": [0], "batch_size": 0}, "batch_size"),
+        *[(0, {"seeds": seeds}, "seeds: give a list of whole numbers, not") for seeds in ([1.7], ["3"], 5, None)],
+        *[(0, {"seeds": [0], "truncation": psi}, f"truncation: got {psi}") for psi in (math.nan, math.inf)],
+        *[(3, {"seeds": [0], "labels": [[x, 0, 0]]}, "labels: they contain") for x in (math.nan, math.inf, 1e300)],
     ],
 )
 def test_mistakes(snapshots, c_dim, arguments, message):

@@ -52,6 +52,14 @@ class Ordinary(Net):
 
 
 @persistence.persistent_class
+class Slotted:
+    __slots__ = ("value", "__dict__")
+
+    def __init__(self):
+        self.value = 1
+
+
+@persistence.persistent_class
 class Plain:
     def __init__(self, value=None):
         self.value = value
@@ -226,6 +234,11 @@ def test_a_class_without_source_is_refused(known, monkeypatch):
     exec("class A: pass", module.__dict__)
     with pytest.raises(ValueError, match=r"'A'.*'made_up_module'"):
         persistent_class(module.A)
+
+
+def test_a_state_that_could_not_be_read_back_is_not_written(module):
+    with pytest.raises(ValueError, match="Slotted: its state is a tuple, not a dict"):
+        pickle.dumps(module.Slotted())
 
 
 def test_an_argument_that_cannot_be_copied_is_refused_at_once(module):
