@@ -6,36 +6,23 @@ from typing import Any
 
 from dnnlib.cache_folder import make_cache_dir_path, set_cache_dir
 from dnnlib.errors import UserError
-from dnnlib.formatting import format_kimg, format_number, format_time
-from dnnlib.logger import Logger, write_to_log
-from dnnlib.object_names import (
-    HOME,
-    call_func_by_name,
-    construct_class_by_name,
-    get_obj_by_name,
-    module_name_here,
-    name_of_class,
-)
+from dnnlib.formatting import format_time
+from dnnlib.logger import Logger
+from dnnlib.object_names import call_func_by_name, construct_class_by_name, get_obj_by_name
 from dnnlib.urls import is_url, open_url
 
 __all__ = [
-    "HOME",
     "EasyDict",
     "Logger",
     "UserError",
     "call_func_by_name",
     "construct_class_by_name",
-    "format_kimg",
-    "format_number",
     "format_time",
     "get_obj_by_name",
     "is_url",
     "make_cache_dir_path",
-    "module_name_here",
-    "name_of_class",
     "open_url",
     "set_cache_dir",
-    "write_to_log",
 ]
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import psutil
 import torch
 
+from dnnlib.errors import UserError
 from dnnlib.signals import available
-from dnnlib.util import UserError
 from torch_utils.misc import InfiniteSampler
 from training.dataset import Dataset
 from training.round import Round

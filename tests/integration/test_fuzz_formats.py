@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics.feature_stats import FeatureStats
 from tests.fuzzing import fuzz, num_rounds
 from tests.image_files import encode, images, packed_zip, random_image, write_folder, write_zip

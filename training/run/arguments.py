@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
-from dnnlib.util import get_obj_by_name
+from dnnlib.object_names import get_obj_by_name
 from training.networks import (
     DiscriminatorBlock,
     DiscriminatorEpilogue,

@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from dnnlib.util import format_number, format_time
+from dnnlib.formatting import format_number, format_time
 from training.run.dataset_info import DatasetInfo
 from training.run.flags import Flags
 from training.run.memory import rehearsed

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from tqdm import tqdm
 
-from dnnlib.util import format_time
+from dnnlib.formatting import format_time
 
 SILENCE_SEC = 10.0
 """Longest time without output on a terminal, and anywhere at the beginning of a run."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from dnnlib.util import construct_class_by_name
+from dnnlib.object_names import construct_class_by_name
 from training.ada import AdaptiveAugmentation
 from training.batches import Batches
 from training.dataset import Dataset

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dnnlib.commands import how_to_run
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from torch_utils.device import choose_device
 from training.checkpoint import find_damage, read_dataset_record
 from training.checkpoint_names import has_checkpoint, list_checkpoints, saved_nimg

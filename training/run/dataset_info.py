@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.checkpoint_names import PREFIX, has_checkpoint, has_had_checkpoint, saved_nimg
 from training.run.lock import LOCK_FILE, is_locked
 from training.run.names import GRIDS, INITIAL_GRID, SNAPSHOT_PREFIX, grid_file_name, newest_snapshot, snapshot_name

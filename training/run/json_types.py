@@ -9,7 +9,7 @@ from typing import Any, Union, get_args, get_origin
 
 from torch import Tensor
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.data.names import shown
 
 _WORDS = {

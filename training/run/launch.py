@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from dnnlib.commands import how_to_run
-from dnnlib.util import Logger, UserError
+from dnnlib.errors import UserError
+from dnnlib.logger import Logger
 from torch_utils import distributed
 from torch_utils.device import choose_device
 from torch_utils.distributed import World

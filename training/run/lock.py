@@ -8,7 +8,7 @@ from pathlib import Path
 
 import filelock
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.run.status import read_status
 
 LOCK_FILE = ".lock"

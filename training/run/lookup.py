@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dnnlib.commands import how_to_run
-from dnnlib.util import UserError, is_url
+from dnnlib.errors import UserError
+from dnnlib.urls import is_url
 from training.checkpoint_names import checkpoint_nimg
 from training.run.folder import is_run, runs_by_age
 from training.run.names import snapshot_kimg

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from torch_utils.device import choose_device
 from training.data.layout import UnequalImagesError
 from training.run import preflight

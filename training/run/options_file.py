@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dnnlib.atomic import write_atomic
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.run.json_files import parse_json, read_small_file
 
 OPTIONS_FILE = "training_options.json"

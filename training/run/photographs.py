@@ -20,8 +20,8 @@ from typing import Any
 import filelock
 
 from dnnlib.atomic import write_atomic
+from dnnlib.errors import UserError
 from dnnlib.heartbeat import heartbeat
-from dnnlib.util import UserError
 from training.data.archive import open_archive
 from training.data.codec import require_images
 from training.data.container import check_dest

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from dnnlib.util import UserError, construct_class_by_name
+from dnnlib.errors import UserError
+from dnnlib.object_names import construct_class_by_name
 from metrics import metric_main
 from metrics.datasets import open_dataset
 from metrics.objects.registry import require_object_detector

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from torch_utils.device import choose_device
 
 MIN_MAX_PROCESSES = 8

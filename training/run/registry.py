@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 import click
 
-from dnnlib.util import HOME, get_obj_by_name
+from dnnlib.object_names import HOME, get_obj_by_name
 from training.run.presets import PRESETS, Preset, auto_preset
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dnnlib.errors import UserError
 from dnnlib.heartbeat import heartbeat
-from dnnlib.util import UserError
 from torch_utils import distributed
 from training import checkpoint
 from training.data.fingerprint import describe_content, describe_doubt, is_unchanged

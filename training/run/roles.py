@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.run.registry import augmentations, configurations, extensions
 
 DATASET = "training.dataset.ImageFolderDataset"

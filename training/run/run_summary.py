@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from dnnlib.commands import page
-from dnnlib.util import format_time
+from dnnlib.formatting import format_time
 from training.run.dataset_info import DatasetInfo
 from training.run.folder import existing_parent
 from training.run.memory import describe_memory

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.run.flags import Flags
 from training.run.json_types import check_type
 

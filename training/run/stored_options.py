@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from dnnlib.util import UserError, get_obj_by_name
+from dnnlib.errors import UserError
+from dnnlib.object_names import get_obj_by_name
 from training.run.roles import DATASET
 from training.run.settings import NOT_STORED, check_stored_settings
 from training.snapshots.settings import check_dataset_settings, check_settings

@@ -7,7 +7,7 @@ import os
 import psutil
 import torch
 
-from dnnlib.util import format_number, format_time
+from dnnlib.formatting import format_number, format_time
 from torch_utils import training_stats
 from training.run.counters import Counters
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from dnnlib.util import format_time
+from dnnlib.formatting import format_time
 
 UNIT_SEC = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 MAX_DAYS = 3650

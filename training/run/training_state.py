@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from dnnlib.util import construct_class_by_name, write_to_log
+from dnnlib.logger import write_to_log
+from dnnlib.object_names import construct_class_by_name
 from torch_utils import distributed, misc
 from training.checkpoint import Stateful
 from training.checkpoint_names import has_checkpoint

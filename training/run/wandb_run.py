@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dnnlib.atomic import write_atomic
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.run.options_file import OPTIONS_FILE
 
 ID_FILE = "wandb.json"

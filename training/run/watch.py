@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dnnlib.util import format_number
+from dnnlib.formatting import format_number
 from torch_utils import distributed, training_stats
 from training.checkpoint_names import list_checkpoints
 from training.run.best import keep_best

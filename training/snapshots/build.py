@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from dnnlib.util import UserError, get_obj_by_name
+from dnnlib.errors import UserError
+from dnnlib.object_names import get_obj_by_name
 from torch_utils.safe_pickle import PersistentObject, RefusedPickleError, Unknown
 from training.snapshots.settings import check_settings
 from training.snapshots.stylegan3 import translate_settings

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from dnnlib.util import UserError, open_url
+from dnnlib.errors import UserError
+from dnnlib.urls import open_url
 from training.checkpoint import find_damage
 from training.run.arguments import check_argument_types
 from training.run.lookup import is_checkpoint

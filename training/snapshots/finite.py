@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 
 W_AVG = "mapping.w_avg"
 NUM_SAMPLES = 10_000

@@ -11,7 +11,9 @@ from typing import IO, Any
 
 import torch
 
-from dnnlib.util import EasyDict, UserError, module_name_here
+from dnnlib.errors import UserError
+from dnnlib.object_names import module_name_here
+from dnnlib.util import EasyDict
 from torch_utils import safe_pickle
 from torch_utils.safe_pickle import PersistentObject, RefusedPickleError, TFNetwork, Unknown
 from training.data.names import first_few

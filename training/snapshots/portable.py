@@ -13,8 +13,9 @@ import torch
 
 from dnnlib.atomic import write_atomic
 from dnnlib.commands import how_to_run
+from dnnlib.errors import UserError
 from dnnlib.file_content import content_fault
-from dnnlib.util import UserError, name_of_class
+from dnnlib.object_names import name_of_class
 from training.run.json_files import read_small_file
 from training.run.roles import allowed_classes
 from training.snapshots.build import WeightBudget, construct, fill, first_mismatch

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from torch_utils.safe_pickle import RefusedPickleError, Unknown
 
 MAX_SETTINGS = 1000

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from torch_utils.safe_pickle import TFNetwork
 from training.snapshots.build import WeightBudget, construct, fill
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from torch_utils.misc import LIKELY_DIFFERENCES, copy_params_and_buffers, named_params_and_buffers
 from training.data.names import first_few
 from training.snapshots.checkpoint_networks import open_snapshot

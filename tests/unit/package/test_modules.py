@@ -36,13 +36,13 @@ def test_imports_find_each_other():
 
 
 def test_classes_by_name():
-    util = importlib.import_module(f"{BELOW}.dnnlib.util")
-    generator = util.get_obj_by_name("training.networks.Generator")
+    object_names = importlib.import_module(f"{BELOW}.dnnlib.object_names")
+    generator = object_names.get_obj_by_name("training.networks.Generator")
     assert generator.__module__ == f"{BELOW}.training.networks"
-    assert util.name_of_class(generator) == "training.networks.Generator"
-    assert util.get_obj_by_name("os.path.join") is os.path.join
-    with pytest.raises(util.UserError, match="cannot find"):
-        util.get_obj_by_name("training.nothing.Nothing")
+    assert object_names.name_of_class(generator) == "training.networks.Generator"
+    assert object_names.get_obj_by_name("os.path.join") is os.path.join
+    with pytest.raises(object_names.UserError, match="cannot find"):
+        object_names.get_obj_by_name("training.nothing.Nothing")
 
 
 def test_operators_have_names_of_their_own():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from torch_utils.misc import InfiniteSampler
 from training.batches import Batches
 from training.dataset import Dataset

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import dataset_tool
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.helpers import case_id, golden_cases
 from tests.image_files import DAMAGED, encode, images, png_header, random_image, write_folder, write_zip
 from training import dataset as dataset_module

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import legacy
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics import metric_main
 from tests.image_files import encode, random_image, write_zip
 from tests.training_runs import (

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics import metric_main
 from tests.training_runs import (
     BATCH,

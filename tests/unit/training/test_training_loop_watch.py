@@ -6,7 +6,7 @@ import json
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from metrics import metric_main
 from tests.training_runs import read_stats, states, tiny_options, train_here, write_dataset
 from training.run.health.history import DIVERSITY, NEAREST_REAL

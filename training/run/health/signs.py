@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dnnlib.util import format_number
+from dnnlib.formatting import format_number
 from metrics.direction import is_higher_better
 from training.run.health.history import DIVERSITY, LEAK, NEAREST_REAL, WINDOW_TICKS, History
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from dnnlib.errors import UserError
 from dnnlib.jsonl import MAX_LINE_BYTES, finite
-from dnnlib.util import UserError
 from metrics.results import results_files
 from training.checkpoint_names import has_checkpoint
 from training.run.best import read_best

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dnnlib.util import format_number
+from dnnlib.formatting import format_number
 from training.run.page.charts import Line, chart
 from training.run.page.html import Html, tag
 from training.run.page.records import Curve, RunRecords

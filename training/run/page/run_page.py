@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dnnlib.atomic import write_atomic
+from dnnlib.formatting import format_kimg, format_number, format_time
 from dnnlib.jsonl import finite
-from dnnlib.util import format_kimg, format_number, format_time
 from training.run.folder import read_spent_sec
 from training.run.health.monitor import Monitor
 from training.run.page.html import Html, document, embed_json, image, join, table, tag

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.run.arguments import check_argument_types
 from training.run.dataset_info import DatasetInfo
 from training.run.options import Flags, resolve

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.image_files import encode, images, random_image, write_folder
 from tests.training_runs import new_run, tiny_options, train_here, write_dataset
 from tests.unit.training.run.launch_requests import continued, on_command_line, request

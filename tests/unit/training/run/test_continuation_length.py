@@ -2,7 +2,7 @@
 
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.fake_run import stats_line
 from tests.unit.training.run.launch_requests import continued, request
 from training.run.launch import prepare_run

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.fake_run import stats_line
 from tests.processes import fork_server
 from training.run import folder as run_folder

@@ -5,7 +5,7 @@ from typing import Any, Literal, Optional
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.run.json_types import check_type
 
 

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.unit.training.run.launch_requests import request
 from torch_utils.distributed import World
 from training.run import launch

@@ -3,7 +3,7 @@ import json
 import filelock
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.processes import fork_server
 from training.run.folder import RunState, find_state
 from training.run.lock import is_locked, lock_run

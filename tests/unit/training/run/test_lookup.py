@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.run.lookup import SHIPPED, find_network, is_checkpoint, newest_networks, require_network
 from training.run.options_file import write_options
 

@@ -1,6 +1,6 @@
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.image_files import encode, images, random_image, write_folder
 from tests.training_runs import write_dataset
 from tests.unit.training.run.launch_requests import continued, request

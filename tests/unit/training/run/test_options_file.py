@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.run.options_file import OPTIONS_FILE, read_options, write_options
 
 

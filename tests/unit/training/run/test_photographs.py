@@ -4,7 +4,7 @@ from pathlib import Path
 import filelock
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.image_files import encode, random_image, write_folder, write_zip
 from training.dataset import ImageFolderDataset
 from training.run import photographs

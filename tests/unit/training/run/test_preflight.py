@@ -3,7 +3,8 @@ import re
 import psutil
 import pytest
 
-from dnnlib.util import UserError, construct_class_by_name
+from dnnlib.errors import UserError
+from dnnlib.object_names import construct_class_by_name
 from tests import tiny_snapshot
 from training.run.dataset_info import DatasetInfo
 from training.run.options import Flags, resolve

@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.run.processes import check_num_processes
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dnnlib.util import construct_class_by_name
+from dnnlib.object_names import construct_class_by_name
 from training.run import rehearsal
 from training.run.dataset_info import DatasetInfo
 from training.run.options import Flags, resolve

@@ -1,6 +1,6 @@
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.run.dataset_info import DatasetInfo
 from training.run.options import Flags, resolve
 from training.run.registry import configurations

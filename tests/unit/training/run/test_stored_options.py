@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from training.run.dataset_info import DatasetInfo
 from training.run.options import Flags, resolve
 from training.run.stored_options import check_dataset_class, check_options

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import wandb
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.training_runs import run_train, states, tiny_options, train_here, write_dataset
 from training.run.wandb_run import ID_FILE, WandbRun, check_wandb
 

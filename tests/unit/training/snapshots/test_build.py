@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from torch_utils import safe_pickle
 from torch_utils.safe_pickle import PersistentObject, RefusedPickleError
 from training.networks import Generator

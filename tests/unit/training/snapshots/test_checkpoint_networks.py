@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.training_runs import new_run, tiny_options, train_here, write_dataset
 from training.run.lookup import newest_networks
 from training.run.options_file import OPTIONS_FILE

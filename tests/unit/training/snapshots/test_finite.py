@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests import tiny_snapshot
 from training.snapshots import finite
 from training.snapshots.finite import ensure_finite, nonfinite_tensors, reset_w_avg

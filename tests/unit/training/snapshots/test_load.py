@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from msconD.discriminator import MsConDDiscriminator
 from tests import tiny_snapshot
 from tests.fuzzing import check_memory, fuzz, num_rounds, run_bounded

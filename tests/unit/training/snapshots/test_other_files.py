@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from safetensors.torch import save_file
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.image_files import encode, random_image
 from tests.malicious_pickles import STOP, call, name, put
 from training.checkpoint import save_checkpoint

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 from dnnlib.atomic import write_atomic
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests import tiny_snapshot
 from tests.fuzzing import fuzz, num_rounds, run_bounded
 from tests.helpers import REPOSITORY

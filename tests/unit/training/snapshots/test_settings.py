@@ -1,6 +1,6 @@
 import pytest
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from torch_utils.pickle_machine import Unknown
 from torch_utils.safe_pickle import RefusedPickleError
 from training.snapshots.settings import (

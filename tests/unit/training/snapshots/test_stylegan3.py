@@ -5,7 +5,8 @@ import pickle
 import pytest
 import torch
 
-from dnnlib.util import EasyDict, UserError
+from dnnlib.errors import UserError
+from dnnlib.util import EasyDict
 from tests import tiny_snapshot
 from tests.tiny_snapshot import SMALL, Described, images, logits
 from training.networks import Discriminator, Generator

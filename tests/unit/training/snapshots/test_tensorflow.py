@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from dnnlib.util import EasyDict, UserError
+from dnnlib.errors import UserError
+from dnnlib.util import EasyDict
 from legacy import load_network_pkl
 from tests.fuzzing import fuzz, num_rounds
 from torch_utils.safe_pickle import TFNetwork

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from msconD.discriminator import MsConDDiscriminator
 from training.networks import Discriminator, Generator
 from training.snapshots.transfer import transfer_weights

@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 from PIL import Image
 
-from dnnlib.util import UserError
+from dnnlib.errors import UserError
 from tests.fake_run import write_run
 from training.run.lock import lock_run
 from training.run.names import find_grids
