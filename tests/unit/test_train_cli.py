@@ -172,6 +172,7 @@ MISTAKES = {
     "scales of a method": (["--cfg=msconD"], "scales must be 1 and any of 4, 8 for images of 16 px"),
     "narrow networks": (["--cbase=8"], "channel_base must be at least the resolution, 16"),
     "folder in a name": (["--desc=a/b"], "--desc='a/b' is part of a folder name"),
+    "queue beyond any memory": (["--cfg=insgen", "--rqs=999999999999"], "999999999999 is not in the range 1<=x<=1048"),
     "no gpu": (["--device=cuda"], "--device=cuda: torch finds no CUDA device"),
     "no such snapshot": (
         ["--resume=absent.pkl", "--kimg=1"],
