@@ -124,6 +124,11 @@ def run_train(*arguments, **flags) -> subprocess.CompletedProcess:
     return run_script(*train_command(*arguments, **flags)[1:])
 
 
+def complaints(stderr: str) -> list[str]:
+    """Lines on stderr, without the signs of life that a slow machine gives."""
+    return [line for line in stderr.splitlines() if not line.startswith("Still ")]
+
+
 def states(run_dir: Path) -> list[Path]:
     return sorted(run_dir.glob("training-state-*.safetensors"))
 
