@@ -22,7 +22,7 @@ from metrics.results import read_snapshot_results, results_file
 from training.data.grid import write_png
 from training.inference.options import errors_in_one_line
 from training.run.folder import find_run_dir, is_run, runs_by_age
-from training.run.names import GRIDS, SNAPSHOTS, find_grids, list_snapshots
+from training.run.names import GRIDS, REALS_FILE, SNAPSHOTS, find_grids, list_snapshots
 from training.run.options_file import read_options
 
 RESOLUTION_PX = 32
@@ -180,7 +180,7 @@ def main(outdir: Path, kimg: int) -> None:
     figure = run_dir / "before_after.png"
     caption = f"{SHIPPED}, which comes with the repository, {SHIPPED_KIMG} kimg"
     panels = [
-        Panel("real scenes", run_dir / "reals.png", RESOLUTION_PX),
+        Panel("real scenes", run_dir / REALS_FILE, RESOLUTION_PX),
         Panel("before training", run_dir / "fakes_init.png", RESOLUTION_PX),
         Panel(f"this demo, {done_kimg} kimg", newest, RESOLUTION_PX),
         Panel(caption, shipped / "grid.png", SHIPPED_PX),

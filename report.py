@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from dnnlib.click_command import Command
 from dnnlib.console import errors_in_one_line
 from dnnlib.errors import UserError
 from dnnlib.outputs import check_replaceable_file
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("runs", metavar="RUN [RUN ...]", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The page.  [default: see above]")
 @errors_in_one_line()

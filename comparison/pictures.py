@@ -12,10 +12,11 @@ import PIL.Image
 
 from comparison.jobs import BOXES, SAMPLES
 from comparison.picture_records import read_record
-from comparison.samples import DAMAGED, REALS_FILE, real_images
+from comparison.samples import DAMAGED, real_images
 from comparison.summary import Comparison, MethodResult
 from dnnlib.formatting import format_number
 from dnnlib.jsonl import finite
+from training.run.names import REALS_FILE
 from training.run.page.html import Html, image, join, tag
 
 MAX_SIDE_PX = 1024

@@ -13,7 +13,7 @@ from comparison.jobs import BOXES, MANIFEST, SAMPLES, find_run
 from comparison.methods import Method
 from comparison.picture_records import record_file
 from comparison.plan import PLAN_FILE, Plan
-from comparison.samples import REALS_FILE, real_images
+from comparison.samples import real_images
 from dnnlib.atomic import write_atomic
 from dnnlib.errors import UserError
 from dnnlib.json_file import write_json
@@ -21,6 +21,7 @@ from dnnlib.jsonl import read_lines
 from metrics.results import results_files
 from training.data.grid import write_png
 from training.run.json_files import read_small_file
+from training.run.names import REALS_FILE
 from training.run.options_file import OPTIONS_FILE
 from training.run.stats_file import STATS_FILE
 from training.run.status import OF_THE_MACHINE, STATUS_FILE

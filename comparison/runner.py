@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from comparison.jobs import LOG, Job, find_run, is_done, trained_kimg
 from comparison.snapshots import scored_snapshots
 from dnnlib.errors import UserError
 from dnnlib.formatting import format_kimg, format_time
-from dnnlib.signals import available, signal_handlers
+from dnnlib.signals import JOB_SIGNALS, available, signal_handlers
 from metrics.results import read_snapshot_results, results_file
 
 POLL_SEC = 0.5
@@ -46,7 +47,7 @@ def run_all(
         For each run that failed, why.
 
     Raises:
-        InterruptedRunsError: By Ctrl-C, SIGTERM or a closed terminal, after all processes have ended.
+        InterruptedRunsError: By Ctrl-C or a signal of `dnnlib.signals.JOB_SIGNALS`, after all processes have ended.
     """
     waiting = [folder for folder, job in jobs.items() if not is_done(folder, job)]
     num_done, failures = len(jobs) - len(waiting), {}
@@ -96,15 +97,15 @@ def _try_to(redraw: Callable[[dict[Path, str]], object], failures: dict[Path, st
 
 @contextmanager
 def _stop_on_signals() -> Iterator[list[int]]:
-    """Collect the signals that ask for an end within the context; the second one is not waited for."""
+    """Collect the signals that ask for an end within the context; after the first, Ctrl-C is not waited for."""
     received: list[int] = []
 
     def note(number: int, _frame: Any) -> None:
-        if received:
+        if received and number == signal.SIGINT:
             raise KeyboardInterrupt
         received.append(number)
 
-    with signal_handlers(dict.fromkeys(available("SIGINT", "SIGTERM", "SIGHUP"), note)):
+    with signal_handlers(dict.fromkeys(available("SIGINT", *JOB_SIGNALS), note)):
         yield received
 
 

@@ -15,7 +15,6 @@ from training.inference.sampling import can_truncate, class_label, map_seeds, sy
 from training.inference.video_frames import tile
 
 COLUMNS, ROWS = 8, 4
-REALS_FILE = "reals.png"
 """Real images in the folder of a run."""
 DAMAGED = (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError)
 """What Pillow raises for files that are no pictures."""

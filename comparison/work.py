@@ -32,7 +32,7 @@ from comparison.picture_records import read_record, write_record
 from comparison.snapshots import TICKS_PER_SNAPSHOT, scored_snapshots
 from dnnlib.console import EXIT_STOPPED
 from dnnlib.errors import UserError
-from dnnlib.signals import available, signal_handlers
+from dnnlib.signals import JOB_SIGNALS, available, signal_handlers
 from training.run.lock import is_locked
 from training.run.options_file import read_options
 
@@ -98,7 +98,7 @@ def run_job(folder: Path, score: Script, generate: Script, parent: int | None = 
     """
     child = _Child()
     lock, reason = filelock.FileLock(folder / ".job.lock"), "the same run is being worked on by another process"
-    with signal_handlers(dict.fromkeys(available("SIGTERM", "SIGINT", "SIGHUP"), child.stop)):
+    with signal_handlers(dict.fromkeys(available("SIGINT", *JOB_SIGNALS), child.stop)):
         if parent is not None:
             threading.Thread(target=_stop_with, args=(parent,), daemon=True).start()
         with _waiting_for(lock, reason):

@@ -8,7 +8,7 @@ import click
 class Command(click.Command):
     """A command that names what is allowed, by an example, where a value is missing or is no number.
 
-    An empty path is refused: it would mean the current folder, where a variable of the shell was not set.
+    An empty path is refused: it would mean the current folder, and usually comes from a shell variable that is not set.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -32,11 +32,15 @@ class Command(click.Command):
             raise click.BadParameter(f"{value}: {advice}", ctx, error.param) from error
 
     def _refuse_empty_paths(self, ctx: click.Context, args: list[str]) -> None:
-        paths = {name: param for param in self.params if isinstance(param.type, click.Path) for name in param.opts}
+        params = [param for param in self.params if isinstance(param.type, click.Path)]
+        flags = {name: param for param in params if isinstance(param, click.Option) for name in param.opts}
         for word, following in zip(args, [*args[1:], None], strict=False):
             name, is_joined, value = word.partition("=")
-            if name in paths and (value if is_joined else following) == "":
-                raise click.BadParameter("it is empty; give a path, or leave the flag out", ctx, paths[name])
+            if name in flags and (value if is_joined else following) == "":
+                way_out = "" if flags[name].required else ", or leave the flag out"
+                raise click.BadParameter(f"it is empty; give a path{way_out}", ctx, flags[name])
+        for argument in (param for param in params if isinstance(param, click.Argument) and "" in args):
+            raise click.BadParameter("it is empty; give a path", ctx, argument)
 
 
 def _advice(param: click.Parameter) -> str | None:

@@ -61,7 +61,7 @@ def world_from_env() -> World | None:
     """Return the place that torchrun, or another launcher that sets its variables, gave this process; else None.
 
     Raises:
-        UserError: RANK and WORLD_SIZE do not fit, or where the processes meet is not said.
+        UserError: RANK and WORLD_SIZE do not fit, or MASTER_ADDR or MASTER_PORT is missing.
     """
     if "WORLD_SIZE" not in os.environ:
         return None
@@ -117,7 +117,7 @@ def init_world(
 
 
 def _describe_waiting(rank: int, world_size: int, init_method: str) -> str | None:
-    """Say for whom a process waits that another machine may have to start; None for those that `launch` starts."""
+    """Describe what a process waits for if the others may be on other machines; None if `launch` starts them."""
     if init_method != "env://":
         return None
     place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"

@@ -25,7 +25,7 @@ from training.stop_request import STOP_SIGNALS
 _DIED = "a process that loads images has died, perhaps for lack of (shared) memory"
 _TOO_MANY_FILES = "the processes that load images may not open as many files as they need (see ulimit -n)"
 WORKER_FAILURES = {
-    "DataLoader worker": _DIED,
+    "DataLoader worker (pid": _DIED,
     "shared memory": _DIED,
     "Too many open files": _TOO_MANY_FILES,
     "ancdata": _TOO_MANY_FILES,  # a descriptor that was sent to this process could not be opened
@@ -112,9 +112,9 @@ class Batches:
             img, c = next(self._iterator)
         except (OSError, RuntimeError) as error:
             cause = next((cause for sign, cause in WORKER_FAILURES.items() if sign in str(error)), None)
-            if cause is None:
+            if cause is None or not self._loader.num_workers:
                 raise
-            raise UserError(f"{cause}: use --workers=0 ({str(error).splitlines()[0]})") from error
+            raise UserError(f"{cause}: use --workers=0 ({_described(error)})") from error
         except UserError as error:
             # From a worker process it arrives as a traceback whose last line is the message.
             raise UserError(str(error).splitlines()[-1].removeprefix(f"{UserError.__module__}.UserError: ")) from error
@@ -142,6 +142,12 @@ class Batches:
         """End the workers, or allow them to end: after an error the traceback may keep the iterator alive."""
         self._is_closed.set()
         self._iterator = None
+
+
+def _described(error: Exception) -> str:
+    """Return one line of an error; one from a worker process is a traceback that ends with what has happened."""
+    lines = str(error).splitlines()
+    return lines[-1] if lines[0].startswith("Caught ") else lines[0]
 
 
 def _leave_stopping_to_the_main_process(is_closed: Event, _worker_id: int) -> None:

@@ -58,32 +58,16 @@ def path_lengths(img: torch.Tensor, ws: torch.Tensor) -> torch.Tensor:
 
 
 class Loss(Participant):
-    """Interface of a loss for the training loop, and of its parts for extensions.
+    """Interface of a loss for the training loop, and of its parts for extensions."""
 
-    Args:
-        device: Where the networks are.
-        G_mapping: Mapping network, or its DDP wrapper.
-        G_synthesis: Synthesis network, or its DDP wrapper.
-        D: Discriminator, or its DDP wrapper.
-        augment_pipe: Applied to the input of D; None for no augmentation.
-    """
+    D: torch.nn.Module
+    """Discriminator, or its DDP wrapper."""
 
     extensions: Sequence[Extension] = ()
     """Extensions of this loss; `training.run.construction.construct_loss` sets them."""
 
     augment_pipe: torch.nn.Module | None = None
     """Augmentation of D's input; None for none."""
-
-    def __init__(
-        self,
-        device: torch.device,
-        G_mapping: torch.nn.Module,
-        G_synthesis: torch.nn.Module,
-        D: torch.nn.Module,
-        augment_pipe: torch.nn.Module | None = None,
-    ) -> None:
-        self.device, self.augment_pipe = device, augment_pipe
-        self.G_mapping, self.G_synthesis, self.D = G_mapping, G_synthesis, D
 
     def accumulate_gradients(
         self,
@@ -213,7 +197,8 @@ class StyleGAN2Loss(Loss):
         pl_decay: float = 0.01,
         pl_weight: float = 2,
     ) -> None:
-        super().__init__(device, G_mapping, G_synthesis, D, augment_pipe)
+        self.device, self.augment_pipe = device, augment_pipe
+        self.G_mapping, self.G_synthesis, self.D = G_mapping, G_synthesis, D
         self.r1_gamma, self.style_mixing_prob = r1_gamma, style_mixing_prob
         self.pl_weight, self.pl_decay, self.pl_batch_shrink = pl_weight, pl_decay, pl_batch_shrink
         self.pl_mean = torch.zeros([], device=device)

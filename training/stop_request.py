@@ -24,11 +24,14 @@ class StopRequest:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._is_set = False
+        self.is_at_cpu_limit = False
+        """Whether a limit of CPU time has announced the end."""
 
     def set(self, signum: int, _frame: FrameType | None) -> None:
         """Handle a signal; a second Ctrl-C raises KeyboardInterrupt."""
         if signum == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.is_at_cpu_limit |= signum in available("SIGXCPU")
         if not self._is_set:
             self._is_set = True
             # From a thread: the signal may have interrupted the main thread while it was printing.
@@ -42,7 +45,9 @@ class StopRequest:
 
 @contextmanager
 def listen_for_stop(say: Callable[[str], None] = print) -> Iterator[StopRequest]:
-    """Handle the signals within the context."""
+    """Handle the signals within the context; after it, SIGXCPU is ignored if it has come."""
     request = StopRequest(say)
     with signal_handlers(dict.fromkeys(available(*STOP_SIGNALS), request.set)):
         yield request
+    if request.is_at_cpu_limit:  # it comes again with each second of CPU time, and would end what has saved everything
+        signal.signal(signal.SIGXCPU, signal.SIG_IGN)

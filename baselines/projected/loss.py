@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch.nn.functional import relu
 
@@ -17,14 +15,25 @@ class ProjectedLoss(Loss):
     """D: mean relu(1 - D(x)) + mean relu(1 + D(G(z))); G: -mean D(G(z)).
 
     Args:
-        args: As for `Loss`; D is a `baselines.projected.discriminator.ProjectedDiscriminator`, or its DDP wrapper, and
-            is given the weights of its feature network.
-        kwargs: Likewise.
+        device: Where the networks are.
+        G_mapping: Mapping network, or its DDP wrapper.
+        G_synthesis: Synthesis network, or its DDP wrapper.
+        D: `baselines.projected.discriminator.ProjectedDiscriminator`, or its DDP wrapper; the weights of its feature
+            network are loaded.
+        augment_pipe: Applied to the input of D; None for no augmentation.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        distributed.unwrapped(self.D).features.pyramid.load_pretrained()
+    def __init__(
+        self,
+        device: torch.device,
+        G_mapping: torch.nn.Module,
+        G_synthesis: torch.nn.Module,
+        D: torch.nn.Module,
+        augment_pipe: torch.nn.Module | None = None,
+    ) -> None:
+        self.device, self.augment_pipe = device, augment_pipe
+        self.G_mapping, self.G_synthesis, self.D = G_mapping, G_synthesis, D
+        distributed.unwrapped(D).features.pyramid.load_pretrained()
 
     def heads(self, output: torch.Tensor) -> Logits:
         """Return the logits, [N, M]."""

@@ -28,7 +28,7 @@ IntPair = int | tuple[int, int] | list[int]
 def no_weight_gradients() -> Iterator[None]:
     """Within this context, backward passes leave out the gradients of convolution weights.
 
-    It concerns all threads, and convolutions that did not run under autocast. The result of
+    It applies to all threads, but not to convolutions that ran under autocast. The result of
     ``torch.autograd.grad(..., create_graph=True)`` inside it can be differentiated outside with complete gradients.
     """
     global _weight_gradients_disabled
@@ -78,7 +78,9 @@ def _use_custom(input: torch.Tensor) -> bool:
     # Exporters and compilers trace PyTorch's convolution; autograd Functions would only be in their way.
     if not (enabled and torch.is_grad_enabled()) or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    return not torch.is_autocast_enabled(input.device.type)  # which casts for PyTorch's own functions only
+    kind = input.device.type
+    # Autocast casts for PyTorch's own functions only; some devices, such as meta, have none.
+    return not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind))
 
 
 def _pair(value: IntPair) -> tuple[int, int]:

@@ -17,7 +17,7 @@ def open_archive(path: str | os.PathLike[str]) -> Archive:
 
     Raises:
         UserError: It does not exist, is neither, cannot be read, or is a zip with a refused entry (see
-            `zip_contents.read_contents`).
+            `training.data.zip_contents.read_contents`).
     """
     path = Path(path)
     try:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from dnnlib.atomic import write_atomic
 from dnnlib.errors import UserError
-from dnnlib.signals import available, signal_handlers
+from dnnlib.signals import JOB_SIGNALS, available, signal_handlers
 from training.data.spool import copy_content, temporary_file
 from training.data.stored_zip import StoredZip
 
@@ -73,7 +73,7 @@ def create_dataset(dest: Path, write: Callable[[Save], None]) -> None:
     Raises:
         OSError: The disk is full, for example.
         UserError: Another process has created ``dest`` meanwhile.
-        SystemExit: By SIGTERM or SIGHUP, unless the caller handles or ignores them.
+        SystemExit: By one of `dnnlib.signals.JOB_SIGNALS`, unless the caller handles or ignores them.
     """
     with _exit_on_signals():
         if _is_folder(dest):
@@ -84,7 +84,7 @@ def create_dataset(dest: Path, write: Callable[[Save], None]) -> None:
 
 def _exit_on_signals() -> AbstractContextManager[None]:
     """Let signals that would kill the process at once raise SystemExit, so that no partial files are left behind."""
-    deadly = [number for number in available("SIGTERM", "SIGHUP") if signal.getsignal(number) is signal.SIG_DFL]
+    deadly = [number for number in available(*JOB_SIGNALS) if signal.getsignal(number) is signal.SIG_DFL]
 
     def leave(received: int, _frame: FrameType | None) -> None:
         for number in deadly:  # a terminal that closes may send several

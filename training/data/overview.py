@@ -9,7 +9,7 @@ OVERVIEW_PX = (896, 512)
 TILE_PX = 128
 """Largest side of an image in it."""
 MIN_TILE_PX = 64
-"""Room for a smaller image, so that an overview shows few of them and can be enlarged."""
+"""Side reserved for a smaller image, so that few are shown and they can be enlarged."""
 
 
 def overview_size(columns: int, rows: int, width_px: int, height_px: int) -> tuple[int, int]:

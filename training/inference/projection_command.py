@@ -152,7 +152,7 @@ def tune_networks(
     Args:
         results: Where the results go.
         G: The generator; it is not modified.
-        others: The other networks of its file, from `other_networks`.
+        others: The other networks of its file, from `training.inference.tuning.other_networks`.
         ws: The w of the targets, ``[N, L, w_dim]``.
         label: Label of all images, ``[1, c_dim]``.
         settings: Settings of the tuning.

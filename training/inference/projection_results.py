@@ -24,6 +24,8 @@ from training.inference.targets import Target
 from training.inference.video_frames import counted, tile
 
 W_FILE = "projected_w.npz"
+"""The w of all targets."""
+
 MAX_COMPARED = 64
 """Rows of comparison.png: the first targets, fewer if images are large."""
 

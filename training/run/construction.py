@@ -132,7 +132,7 @@ def construct_ada(settings: TrainingSettings, augment_pipe: torch.nn.Module | No
 
 
 def construct_batches(settings: TrainingSettings, training_set: Dataset, z_dim: int, device: torch.device) -> Batches:
-    """Construct the inputs of this process."""
+    """Construct the source of the batches of this process."""
     return Batches(
         training_set,
         batch_size=settings.batch_size,

@@ -31,9 +31,10 @@ def describe_flags(flags: Flags, dataset: DatasetInfo) -> str:
     parts += [f"kimg{flags.kimg}"] if flags.kimg is not None else []
     parts += [time_name(flags.time)] if flags.time is not None else []
     parts += [f"batch{flags.batch}"] if flags.batch is not None else []
-    is_default = flags.aug in (None, configurations()[flags.cfg].aug) and "aug" not in flags.explicit
+    configuration = configurations()[flags.cfg]
+    is_default = flags.aug in (None, configuration.aug) and "aug" not in flags.explicit
     parts += [] if is_default else [str(flags.aug)]
-    parts += [option.name for option in used_extensions(flags.settings)]
+    parts += [option.name for option in used_extensions({**configuration.defaults, **flags.settings})]
     parts += [f"p{flags.p:g}"] if flags.p is not None else []
     parts += [f"target{flags.target:g}"] if flags.target is not None else []
     parts += [flags.augpipe] if flags.augpipe is not None else []

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from dnnlib.click_types import MAX_SEED
 from training.run.augpipes import AUGPIPES, DEFAULT_AUGPIPE
 from training.run.flag_types import Duration, Metrics, SnapshotFormats
 from training.run.registry import augmentations, configurations
@@ -122,7 +123,7 @@ class Flags:
         is_session=True,
     )
     state_minutes: float = _flag(10, NOT_NEGATIVE, "Minimum minutes between checkpoints.", is_session=True)
-    seed: int = _flag(0, click.IntRange(0, 2**32 - 1), "Random seed.")
+    seed: int = _flag(0, click.IntRange(0, MAX_SEED), "Random seed.")
     dry_run: bool = _flag(
         False,
         click.BOOL,

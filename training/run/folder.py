@@ -110,7 +110,7 @@ def _describe_no_run(name: str) -> str:
         return "it is empty; give a run folder, or 'latest' with --outdir"
     path = Path(name)
     if is_run(path.parent) and path.exists():
-        return f"a file of a run; give its folder, {path.parent}"
+        return f"it is inside a run folder; give that folder, {path.parent}"
     if path.is_dir() and any(map(is_run, runs_by_age(path))):
         return f"a folder of runs; give one of them, or --continue=latest --outdir={name}"
     return f"not a run folder, {OPTIONS_FILE} is missing; give a folder or 'latest'"

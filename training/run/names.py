@@ -12,6 +12,8 @@ SNAPSHOTS = f"{SNAPSHOT_PREFIX}*.pkl"
 GRIDS = "fakes*.png"
 INITIAL_GRID = "fakes_init.png"
 """The grid that is drawn before training."""
+REALS_FILE = "reals.png"
+"""A grid of real images."""
 _SNAPSHOT = re.compile(rf"{SNAPSHOT_PREFIX}(\d{{6,9}})(?:_(\d{{3}}))?\.pkl")
 _GRID = re.compile(rf"{re.escape(INITIAL_GRID)}|fakes(\d{{6,9}})(?:_(\d{{3}}))?(_G)?\.png")
 

@@ -16,6 +16,7 @@ from training.image_grid import SampleGrid
 from training.run.console import Console
 from training.run.counters import Counters
 from training.run.log import RunLog
+from training.run.names import REALS_FILE
 from training.run.settings import TrainingSettings
 from training.run.status import write_status
 from training.snapshots.portable import save_portable
@@ -69,7 +70,7 @@ class Outputs:
 
     def save_real_images(self) -> None:
         """Save the real images whose layout the grids of samples have."""
-        self._save_grid("reals.png", self._samples.real_img, (0, 255))
+        self._save_grid(REALS_FILE, self._samples.real_img, (0, 255))
 
     def save_samples(self, name: str, generator: Any, cur_nimg: int, title: str = "Samples") -> np.ndarray:
         """Draw the grid of samples, save it and add it to the event files.

@@ -167,7 +167,7 @@ def extensions() -> dict[str, ExtensionOption]:
 
 
 def used_extensions(given: Mapping[str, Any]) -> list[ExtensionOption]:
-    """Return the extensions that the settings on the command line switch on."""
+    """Return the extensions that these settings switch on."""
     return [option for option in extensions().values() if option.is_used(given)]
 
 

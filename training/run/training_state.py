@@ -1,4 +1,4 @@
-"""What a run trains and with what: dataset, networks, loss, phases and inputs, constructed from its settings."""
+"""The objects that a run trains, and those that it trains them with, constructed from its settings."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from training.snapshots.transfer import transfer_snapshot
 
 
 class TrainingState:
-    """What a run trains and with what; every process constructs one.
+    """Networks, dataset, loss, phases and inputs of a run; every process constructs one.
 
-    The initial weights are drawn from torch's generators, and are those of rank 0 in every process.
+    The initial weights are drawn from torch's generators; every process gets those of rank 0.
 
     Args:
         settings: Settings of the run.

@@ -54,7 +54,7 @@ def check_settings(settings: Mapping[str, Any], where: str, is_network: bool = F
         key, value, depth = pending.pop()
         num_seen += 1
         num_chars += len(key) + (len(value) if isinstance(value, str) else 0)
-        if is_network and key in NETWORK_NUMBERS:
+        if is_network and key in NETWORK_NUMBERS and not isinstance(value, Unknown):
             kind, is_legal = NETWORK_NUMBERS[key]
             if not is_legal(value):
                 raise UserError(f"{where}: {key} is not {kind}")

@@ -3,6 +3,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -32,6 +33,17 @@ class Numbered(Dataset):
 
     def _load_raw_labels(self):
         return np.arange(NUM_IMAGES, dtype=np.int64) % 3
+
+
+class Failing(Numbered):
+    """Images in a file that cannot be opened."""
+
+    def __init__(self, number):
+        super().__init__()
+        self._number = number
+
+    def _load_raw_image(self, raw_idx):
+        raise OSError(self._number, os.strerror(self._number), "a")
 
 
 class Survivor(Numbered):
@@ -166,14 +178,23 @@ def test_a_problem_with_the_data_is_one_line_wherever_it_is_met(make, num_worker
     ],
 )
 def test_lack_of_what_workers_need_is_one_line_with_the_way_out(make, monkeypatch, error, said):
-    class Failing:
-        def __iter__(self):
-            raise error
-
     batches = make(num_workers=1)
-    monkeypatch.setattr(batches, "_loader", Failing())
+    monkeypatch.setattr(type(batches._loader), "__iter__", Mock(side_effect=error))
     with pytest.raises(UserError, match=rf"^.*{said}.*: use --workers=0 \(.*\)$"):
         batches.next(1)
+
+
+@pytest.mark.slow
+def test_an_error_within_a_worker_keeps_its_cause(make):
+    with pytest.raises(UserError, match=r"not open as many files.*\(OSError: \[Errno 24\] Too many open files: 'a'\)$"):
+        make(Failing(errno.EMFILE), num_workers=1).next(1)
+    with pytest.raises(PermissionError, match=r"DataLoader worker process 0(.|\n)*Permission denied: 'a'"):
+        make(Failing(errno.EACCES), num_workers=1).next(1)
+
+
+def test_without_workers_no_error_is_theirs(make):
+    with pytest.raises(OSError, match=r"^\[Errno 24\] Too many open files: 'a'$"):
+        make(Failing(errno.EMFILE)).next(1)
 
 
 def test_other_errors_stay_what_they_are(make, monkeypatch):

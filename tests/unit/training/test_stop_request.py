@@ -31,6 +31,17 @@ def test_job_managers_may_repeat_themselves(signum):
         assert stop.agreed()
 
 
+def test_a_limit_of_cpu_time_does_not_end_what_was_saved():
+    """The signal comes again every second, also after the last checkpoint."""
+    before = signal.getsignal(signal.SIGXCPU)
+    try:
+        with listen_for_stop():
+            os.kill(os.getpid(), signal.SIGXCPU)
+        os.kill(os.getpid(), signal.SIGXCPU)
+    finally:
+        signal.signal(signal.SIGXCPU, before)
+
+
 def test_a_second_ctrl_c_stops_at_once():
     with listen_for_stop():
         os.kill(os.getpid(), signal.SIGINT)

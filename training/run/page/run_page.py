@@ -14,6 +14,7 @@ from dnnlib.formatting import format_kimg, format_number, format_time
 from dnnlib.jsonl import finite
 from training.run.folder import read_spent_sec
 from training.run.health.monitor import Monitor
+from training.run.names import REALS_FILE
 from training.run.page.html import Html, document, embed_json, image, join, table, tag
 from training.run.page.names import distinct_names
 from training.run.page.next_commands import next_commands
@@ -182,7 +183,7 @@ def _span(first_kimg: float, last_kimg: float) -> str:
 def _samples(runs: Sequence[RunRecords], number: int) -> Html | None:
     run, max_bytes = runs[number], MAX_PICTURE_BYTES // len(runs)
     pictures = sample_pictures(run.folder, run.resolution, max_bytes * 4 // 5)
-    reals = small_picture(run.folder / "reals.png", run.resolution, "real images")
+    reals = small_picture(run.folder / REALS_FILE, run.resolution, "real images")
     figures = []
     if pictures:
         figures.append(_slider(f"slider-{number}", pictures))

@@ -228,3 +228,12 @@ def test_autocast_is_pytorchs(name: str, input_dtype: torch.dtype) -> None:
             results.append([value, *torch.autograd.grad(value.float().square().sum(), weight)])
     assert [[value.dtype for value in each] for each in results] == [[torch.bfloat16, torch.float32]] * 2
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("name", ["conv2d", "conv_transpose2d"])
+def test_shapes_alone(name: str) -> None:
+    """On the meta device, which has no autocast; memory is estimated so."""
+    image, weight = torch.empty(2, 4, 5, 6, device="meta"), torch.empty(4, 4, 3, 3, device="meta", requires_grad=True)
+    value = getattr(conv2d_gradfix, name)(image, weight)
+    assert value.shape == getattr(functional, name)(image, weight).shape
+    assert torch.autograd.grad(value.sum(), weight)[0].shape == weight.shape

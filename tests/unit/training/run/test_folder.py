@@ -140,7 +140,7 @@ def test_what_may_have_been_meant_instead_of_a_run(tmp_path):
     (run_dir / OPTIONS_FILE).touch()
     (run_dir / "network-snapshot-000001.pkl").touch()
     for name in (OPTIONS_FILE, "network-snapshot-000001.pkl"):
-        with pytest.raises(UserError, match=f"a file of a run; give its folder, {re.escape(str(run_dir))}$"):
+        with pytest.raises(UserError, match=f"it is inside a run folder; give that folder, {re.escape(str(run_dir))}$"):
             find_run_dir(str(run_dir / name), None)
     with pytest.raises(UserError, match=r"a folder of runs; give one of them, or --continue=latest --outdir="):
         find_run_dir(str(tmp_path), None)
