@@ -101,13 +101,16 @@ def test_threads_are_divided_unless_the_user_says_how_many(tmp_path, monkeypatch
     assert (tmp_path / "stylegan2/seed0/log.txt").read_text() == "1\n"
 
 
-def test_interruption_stops_the_runs(tmp_path):
+@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGUSR2, signal.SIGTERM]])
+def test_interruption_stops_the_runs(tmp_path, signals):
+    """Job managers warn first, and then end what is left."""
     jobs = make_jobs(tmp_path, 2)
 
     def interrupt():
         while not all((folder / "began").exists() for folder in jobs):
             time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
+        for signum in signals:
+            os.kill(os.getpid(), signum)
 
     before = signal.getsignal(signal.SIGINT)
     threading.Thread(target=interrupt, daemon=True).start()

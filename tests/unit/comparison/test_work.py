@@ -15,6 +15,7 @@ from comparison.jobs import write_job
 from dnnlib.atomic import append_line
 from dnnlib.errors import UserError
 from dnnlib.jsonl import read_lines
+from dnnlib.signals import JOB_SIGNALS, available
 from tests.unit.comparison.fake_runs import make_job
 
 FAKE_TRAIN = """
@@ -37,7 +38,7 @@ kimg = [int(word.partition("=")[2]) for word in sys.argv if word.startswith("--k
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """The folder of a run whose train.py does as FAKE_TRAIN says; signals are handled as before afterwards."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in available("SIGINT", *JOB_SIGNALS)}
     monkeypatch.setattr(work, "REPOSITORY", tmp_path)
     monkeypatch.setattr(samples, "draw_samples", lambda snapshot, path, device: path.touch())
     set_train(tmp_path, "")
@@ -170,9 +171,10 @@ def test_signals_reach_training(folder, tmp_path):
     assert (folder / "00000-run/saved").exists()
 
 
-def test_signals_stop_scoring(folder):
+@pytest.mark.parametrize("signum", available("SIGINT", *JOB_SIGNALS))
+def test_signals_stop_scoring(folder, signum):
     def score(arguments):
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signum)
 
     with pytest.raises(work.Stop):
         work.run_job(folder, score, no_boxes)

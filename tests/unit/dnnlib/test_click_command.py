@@ -47,5 +47,23 @@ def test_only_paths_must_not_be_empty():
     assert (result.exit_code, "'name': ''" in result.output) == (0, True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--dest="], "Invalid value for '--dest': it is empty; give a path"),
+        (["--dest=a", "b", ""], "Invalid value for 'RUN...': it is empty; give a path"),
+    ],
+)
+def test_what_must_be_given_must_not_be_empty(arguments, said):
+    @click.command(cls=Command)
+    @click.option("--dest", type=click.Path(), required=True)
+    @click.argument("runs", metavar="RUN...", nargs=-1, type=click.Path())
+    def command(**values):
+        pass
+
+    result = CliRunner().invoke(command, arguments)
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (2, f"Error: {said}")
+
+
 def test_what_is_allowed_is_taken():
     assert "'mirror': True, 'kimg': 2" in CliRunner().invoke(command, ["--mirror=1", "--kimg=2"]).output

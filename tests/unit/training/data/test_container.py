@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dnnlib import signals
 from dnnlib.errors import UserError
 from training.data.container import OTHER_FORMATS, check_dest, create_dataset, real_path
 
@@ -13,6 +14,8 @@ MISTAKEN = (".png", ".jpg", ".tif", ".pkl", ".txt", ".zipx", ".json", ".csv")
 """What users have given as names of datasets."""
 
 FILES = {"00000/a.png": b"image", "dataset.json": b"{}"}
+
+JOB_SIGNALS = signals.available(*signals.JOB_SIGNALS)
 
 
 def write_files(save):
@@ -49,10 +52,10 @@ def test_nothing_is_left_of_a_failure(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("signum", JOB_SIGNALS)
 @pytest.mark.parametrize("name", ["a.zip", "a"])
 def test_signals_leave_nothing(tmp_path, name, signum):
-    before = [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)]
+    before = [signal.signal(number, signal.SIG_DFL) for number in JOB_SIGNALS]
     seen = []
 
     def be_stopped(save):
@@ -60,16 +63,16 @@ def test_signals_leave_nothing(tmp_path, name, signum):
         try:
             os.kill(os.getpid(), signum)
         finally:
-            seen.extend(signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP))
+            seen.extend(signal.getsignal(number) for number in JOB_SIGNALS)
 
     try:
         with pytest.raises(SystemExit) as caught:
             create_dataset(tmp_path / name, be_stopped)
         assert caught.value.code == 128 + signum
-        assert seen == [signal.SIG_IGN] * 2  # another one must not disturb the cleaning up
-        assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == [signal.SIG_DFL] * 2
+        assert seen == [signal.SIG_IGN] * len(JOB_SIGNALS)  # another one must not disturb the cleaning up
+        assert [signal.getsignal(number) for number in JOB_SIGNALS] == [signal.SIG_DFL] * len(JOB_SIGNALS)
     finally:
-        for number, handler in zip((signal.SIGTERM, signal.SIGHUP), before, strict=True):
+        for number, handler in zip(JOB_SIGNALS, before, strict=True):
             signal.signal(number, handler)
     assert list(tmp_path.iterdir()) == []
 

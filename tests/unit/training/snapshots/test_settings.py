@@ -45,6 +45,8 @@ def test_text_is_limited_however_it_is_shared():
 def test_unknown_objects_are_told_from_what_is_malformed():
     with pytest.raises(RefusedPickleError, match=r"here: 'a' is made by 'numpy\.random\.RandomState'"):
         check_settings({"a": [Unknown("numpy.random.RandomState")]}, "here")
+    with pytest.raises(RefusedPickleError, match=r"here: 'conv_clamp' is made by 'os\.system'"):
+        check_settings({"conv_clamp": Unknown("os.system")}, "here", is_network=True)
     with pytest.raises(UserError, match="here: 'a' is a set, not plain data"):
         check_settings({"a": set()}, "here")
 
