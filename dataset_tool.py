@@ -28,7 +28,7 @@ POSITIVE = click.IntRange(min=1)
 @click.option(
     "--source", required=True, metavar="PATH", type=click.Path(), help="Folder, zip or other source of images"
 )
-@click.option("--dest", metavar="PATH", type=click.Path(), help="The .zip or folder to create")
+@click.option("--dest", metavar="PATH", help="The .zip or folder to create")
 @click.option("--max-images", metavar="INT", type=POSITIVE, help="Maximum number of images  [default: all]")
 @click.option("--width", "width_px", metavar="PX", type=POSITIVE, help="Width of the result  [default: unchanged]")
 @click.option("--height", "height_px", metavar="PX", type=POSITIVE, help="Height of the result  [default: unchanged]")

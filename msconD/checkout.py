@@ -73,12 +73,16 @@ def missing_part(checkout: Path) -> str | None:
 def signatures(source: bytes) -> dict[str, list[str]]:
     """Return the arguments of functions and methods, inherited ones too, by name, such as ``Class.method``.
 
+    Functions that are imported from another file count without arguments.
+
     Raises:
         SyntaxError: ``source`` is not valid Python.
         ValueError: It contains null bytes.
     """
     found: dict[str, list[str]] = {}
     for node in ast.parse(source).body:
+        if isinstance(node, ast.ImportFrom):
+            found.update({alias.asname or alias.name: [] for alias in node.names})
         prefix = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
         for base in node.bases if isinstance(node, ast.ClassDef) else ():
             owner = f"{ast.unparse(base)}."

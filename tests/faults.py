@@ -563,4 +563,28 @@ FAULTS: dict[str, Fault] = {
         'if run.state == "":',
         ("tests/unit/training/test_training_loop_watch.py",),
     ),
+    "shapes are not computed on the meta device": Fault(
+        "torch_utils/ops/conv2d_gradfix.py",
+        "torch.amp.is_autocast_available(kind) and ",
+        "",
+        ("tests/unit/torch_utils/ops/test_conv2d_gradfix.py",),
+    ),
+    "every error of a worker is its death": Fault(
+        "training/batches.py",
+        '"DataLoader worker (pid"',
+        '"DataLoader worker"',
+        ("tests/unit/training/test_batches.py",),
+    ),
+    "white zeros are read as black": Fault(
+        "training/data/codec.py",
+        "return Image.fromarray(np.iinfo(np.uint16).max - np.asarray(image))",
+        "return image",
+        ("tests/unit/training/data/test_codec.py",),
+    ),
+    "a limit of CPU time ends what has saved everything": Fault(
+        "training/stop_request.py",
+        "if request.is_at_cpu_limit:",
+        "if False:",
+        ("tests/unit/training/test_stop_request.py",),
+    ),
 }

@@ -106,6 +106,10 @@ def test_decorated_and_keyword_only_arguments_count() -> None:
     assert signatures(text) == {"A.f": ["self", "a", "b", "d", "c", "e"]}
 
 
+def test_imported_functions_count() -> None:
+    assert signatures(b"from a import f, g as h\nimport i\n") == {"f": [], "h": []}
+
+
 def test_inherited_methods_count_unless_they_are_overridden() -> None:
     text = b"class A:\n    def f(self, a): pass\n    def g(self, a): pass\nclass B(A):\n    def g(self): pass\n"
     assert {name: found for name, found in signatures(text).items() if name[0] == "B"} == {

@@ -132,7 +132,7 @@ def test_photographs_that_change_meanwhile(tmp_path, photos, monkeypatch):
 
 def test_one_run_at_a_time(tmp_path, photos):
     (tmp_path / "runs/datasets").mkdir(parents=True)
-    with photographs._alone(tmp_path / "runs/datasets"), pytest.raises(filelock.Timeout):
+    with photographs._locked(tmp_path / "runs/datasets"), pytest.raises(filelock.Timeout):
         filelock.FileLock(tmp_path / "runs/datasets/.lock").acquire(timeout=0)
 
 
