@@ -1,8 +1,12 @@
+import dataclasses
+
 import pytest
 
+from training.run import description
 from training.run.dataset_info import DatasetInfo
 from training.run.description import describe_flags
 from training.run.flags import Flags
+from training.run.registry import configurations
 
 CATS = DatasetInfo("cats", 32, 100, has_labels=True)
 
@@ -23,6 +27,13 @@ CATS = DatasetInfo("cats", 32, 100, has_labels=True)
 )
 def test_the_name_tells_what_was_chosen(flags, name):
     assert describe_flags(Flags(data="cats", **flags), CATS) == name
+
+
+def test_the_name_tells_what_a_configuration_switches_on(monkeypatch):
+    chosen = configurations()["stylegan2"]
+    with_lecam = dataclasses.replace(chosen, defaults={"lecam": 0.3})
+    monkeypatch.setattr(description, "configurations", lambda: {"stylegan2": with_lecam})
+    assert describe_flags(Flags(data="cats", cfg="stylegan2"), CATS) == "cats-stylegan2-lecam"
 
 
 @pytest.mark.parametrize("text", ["a/b", "a\nb"])
