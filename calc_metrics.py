@@ -22,8 +22,9 @@ from metrics.metric_utils import ProgressMonitor
 from metrics.objects.registry import ALLOWED as OBJECT_DETECTORS
 from metrics.results import results_file
 from torch_utils.device import choose_device
-from torch_utils.distributed import World, from_rank0, init_world, launch, leave_world, world_from_env
+from torch_utils.distributed import from_rank0, init_world, leave_world
 from torch_utils.host_memory import keep_freed_memory
+from torch_utils.launch import World, launch, world_from_env
 from training.inference import options as generator_options
 from training.inference.loading import load_network, pretrained_part_of_D
 from training.run.options_file import OPTIONS_FILE

@@ -18,7 +18,7 @@ from dnnlib import console
 from dnnlib.click_types import MAX_DIGITS, MAX_SEED, FiniteFloat, NumberList
 from dnnlib.commands import how_to_run
 from metrics.weights import trust_torchscript
-from torch_utils.distributed import ProcessError
+from torch_utils.launch import ProcessError
 from torch_utils.out_of_memory import out_of_memory_means
 from training.inference.loading import class_number
 from training.inference.sampling import class_label

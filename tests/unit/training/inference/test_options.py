@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from generate import generate_images
 from projector import run_projection
 from style_mixing import generate_style_mix
-from torch_utils.distributed import ProcessError
+from torch_utils.launch import ProcessError
 from training.inference.export import export
 from training.inference.options import Sweep, Truncation, errors_in_one_line, suggest
 
