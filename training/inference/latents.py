@@ -11,6 +11,7 @@ import torch
 
 from training.inference import options
 from training.inference.centers import truncate
+from training.inference.projected_w import load_projected_w
 from training.inference.sampling import check_truncation, map_seeds
 from training.inference.stored import check_class, load_vectors
 
@@ -86,6 +87,27 @@ def seed_latents(
     stored = load_vectors(centers, "centers", G)
     check_class(stored, centers, G, class_idx)
     return SeedLatents(G, seeds, label, stored.vectors)
+
+
+def choose_latents(
+    G: Any,
+    seeds: list[int],
+    projected_w: Path | None,
+    trunc: float | options.Sweep,
+    class_idx: int | None,
+    centers: Path | None,
+    device: torch.device,
+) -> Latents:
+    """Return the latents of --seeds or --projected-w; warn about options without effect."""
+    if centers is not None and projected_w is None and trunc == 1:
+        options.warn("--centers has no effect at --trunc=1; give a lower one, such as --trunc=0.5")
+    if projected_w is None:
+        return seed_latents(G, seeds, trunc, class_idx, device, centers)
+    if seeds or class_idx is not None or trunc != 1:
+        options.warn("--seeds, --class and --trunc have no effect on --projected-w")
+    if centers is not None:
+        options.warn("--centers has no effect on --projected-w")
+    return ProjectedLatents(load_projected_w(projected_w, G, device))
 
 
 def flags_for_next(G: Any, class_idx: int | None, is_trusted: bool) -> list[str]:
