@@ -268,12 +268,12 @@ def compare(plan: Plan, flags: Flags) -> None:
         )
     except InterruptedRunsError:
         draw(plan, {})
-        click.echo("Stopped; the same command again goes on")
+        click.echo("Stopped; run the same command again to go on")
         raise SystemExit(EXIT_STOPPED) from None
     for path in draw(plan, failures):
         click.echo(f"Wrote {path}")
     if failures:
-        click.echo(f"{len(failures)} of {len(plan.jobs)} runs failed; the same command tries them again", err=True)
+        click.echo(f"{len(failures)} of {len(plan.jobs)} runs failed; run the same command to retry them", err=True)
         raise SystemExit(EXIT_FAILED)
 
 

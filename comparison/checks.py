@@ -37,10 +37,10 @@ def check_metrics(metrics: Sequence[str], score_flags: Mapping[str, Any], data: 
 
 
 def _check_real_images(path: str, training_set: str) -> None:
-    """Check images that are to be compared with generated ones.
+    """Check the images that generated ones are compared with.
 
     Raises:
-        UserError: They are no dataset, or have another size than those trained on.
+        UserError: They are not a dataset, or not of the size of the training images.
     """
     found, wanted = (inspect_dataset(each, use_labels=False).resolution for each in (path, training_set))
     if found != wanted:

@@ -113,7 +113,7 @@ def from_rank0(value: T) -> T:
 
 
 def gather_tensors(x: torch.Tensor) -> list[torch.Tensor]:
-    """Return ``x``, of the same shape and dtype everywhere, of every process, by rank; gradients do not flow."""
+    """Return the ``x`` of every process, by rank, all of one shape and dtype; gradients do not flow."""
     if world_size() == 1:
         return [x]
     parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]

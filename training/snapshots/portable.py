@@ -54,7 +54,7 @@ def save_portable(folder: Path, G_ema: torch.nn.Module) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / WEIGHTS).exists() and (folder / CONFIG).read_bytes() != config:
         (folder / WEIGHTS).unlink()  # must not stand beside the settings of another generator
-    write_atomic(folder / CONFIG, config)  # first: it tells whose weights are there
+    write_atomic(folder / CONFIG, config)  # first: it says whose weights these are
     write_atomic(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
 
 

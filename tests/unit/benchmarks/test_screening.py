@@ -127,5 +127,5 @@ def test_the_command_reads_several_comparisons(tmp_path):
 
     result = CliRunner().invoke(main, ["effects", *folders, "--score=fd5k_nanodet"])
     assert result.output.splitlines()[-1] == (
-        "Error: the runs of the design have no snapshot in common that fd5k_nanodet was computed of"
+        "Error: the runs of the design have no snapshot in common that fd5k_nanodet was computed for"
     )
