@@ -18,6 +18,7 @@ from training.inference.image_command import write_single_images
 from training.inference.latents import choose_latents, flags_for_next, seed_latents
 from training.inference.loading import load_generator
 from training.inference.run_video import run_dir_of
+from training.inference.truncation import Sweep, Truncation
 from training.inference.video_command import Drawing, write_training_video, write_walks_or_sweep
 from training.inference.video_options import VideoSettings, video_options
 
@@ -28,7 +29,7 @@ from training.inference.video_options import VideoSettings, video_options
 @click.option("--seeds", type=options.SEEDS, metavar="LIST", help="Random seeds, such as 0-35 or 1,2,3.")
 @click.option(
     "--trunc",
-    type=options.Truncation(),
+    type=Truncation(),
     metavar="FLOAT|LOW:HIGH[:NUM]",
     default=1,
     show_default=True,
@@ -79,7 +80,7 @@ def generate_images(
     network: str,
     outdir: Path,
     seeds: list[int] | None,
-    trunc: float | options.Sweep,
+    trunc: float | Sweep,
     centers: Path | None,
     class_idx: int | None,
     noise_mode: str,
@@ -112,7 +113,7 @@ def generate_images(
     --over-training, training.mp4.
     """  # noqa: D301 -- in a raw string click would not see its mark
     device = choose_device(device_name)
-    is_moving = video is not None or (isinstance(trunc, options.Sweep) and projected_w is None)
+    is_moving = video is not None or (isinstance(trunc, Sweep) and projected_w is None)
     check_boxes(boxes, is_moving)
     drawing = Drawing(outdir, video, grid, batch, noise_mode, device)
     if video is not None and video.is_over_training:
@@ -128,7 +129,7 @@ def generate_images(
     if is_moving:
         write_walks_or_sweep(drawing, G, latents, psi)
         return
-    assert not isinstance(psi, options.Sweep)
+    assert not isinstance(psi, Sweep)
     write_single_images(drawing, G, latents, psi, boxes, object_detector, detectors)
     if projected_w is None and len(latents.numbers) > 1 and G.num_ws > 1:
         suggest_mixing(network, outdir, latents.numbers, flags_for_next(G, class_idx, trust_pickle))
@@ -145,7 +146,7 @@ def video_of_training(
     drawing: Drawing,
     network: str,
     seeds: list[int],
-    trunc: float | options.Sweep,
+    trunc: float | Sweep,
     class_idx: int | None,
     trust_pickle: bool,
 ) -> None:

@@ -14,6 +14,7 @@ from training.inference.centers import truncate
 from training.inference.projected_w import load_projected_w
 from training.inference.sampling import check_truncation, map_seeds
 from training.inference.stored import check_class, load_vectors
+from training.inference.truncation import Sweep
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ Latents = SeedLatents | ProjectedLatents
 def seed_latents(
     G: Any,
     seeds: Sequence[int],
-    trunc: float | options.Sweep,
+    trunc: float | Sweep,
     class_idx: int | None,
     device: torch.device,
     centers: Path | None = None,
@@ -81,7 +82,7 @@ def seed_latents(
     """
     label = options.choose_label(G, class_idx, device)
     if centers is None:
-        for psi in (trunc.low, trunc.high) if isinstance(trunc, options.Sweep) else (trunc,):
+        for psi in (trunc.low, trunc.high) if isinstance(trunc, Sweep) else (trunc,):
             check_truncation(G, psi)
         return SeedLatents(G, seeds, label)
     stored = load_vectors(centers, "centers", G)
@@ -93,7 +94,7 @@ def choose_latents(
     G: Any,
     seeds: list[int],
     projected_w: Path | None,
-    trunc: float | options.Sweep,
+    trunc: float | Sweep,
     class_idx: int | None,
     centers: Path | None,
     device: torch.device,
