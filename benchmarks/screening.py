@@ -180,7 +180,7 @@ def effects(folders: tuple[Path, ...], design: Design, score: str) -> None:
         raise click.ClickException(str(error)) from error
     click.echo(f"{len(scores)} runs, mean {format_number(scores.mean())}; 95 % intervals")
     for effect in found:
-        mark = "  <- leaves out zero" if abs(effect.mean) > effect.half_width else ""
+        mark = "  <- excludes zero" if abs(effect.mean) > effect.half_width else ""
         click.echo(f"{effect.name:22s} {effect.mean:+9.3g} +- {effect.half_width:.2g}{mark}")
 
 

@@ -119,7 +119,7 @@ def test_the_command_reads_several_comparisons(tmp_path):
     assert [line.split()[0] for line in lines] == [f"{name}={value}" for name, value in NINE.factors]
     effects = [float(line.split()[1]) for line in lines]
     assert effects == pytest.approx([20.0 if "con-weight" in line else 0.0 for line in lines], abs=1e-9)
-    assert [line.endswith("leaves out zero") for line in lines] == ["con-weight" in line for line in lines]
+    assert [line.endswith("excludes zero") for line in lines] == ["con-weight" in line for line in lines]
 
     result = CliRunner().invoke(main, ["effects", *folders, "--score=Health/diversity"])
     effects = [float(line.split()[1]) for line in result.output.splitlines()[1:]]
