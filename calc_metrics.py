@@ -2,55 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
 from dnnlib.click_command import Command
 from dnnlib.click_types import NameList
-from dnnlib.commands import page
-from dnnlib.errors import UserError
-from dnnlib.util import EasyDict
 from metrics import metric_main
-from metrics.datasets import open_dataset
-from metrics.generated import check_labels
-from metrics.metric_utils import ProgressMonitor
 from metrics.objects.registry import ALLOWED as OBJECT_DETECTORS
-from metrics.results import results_file
-from torch_utils.device import choose_device
-from torch_utils.distributed import World, from_rank0, init_world, launch, leave_world, world_from_env
-from torch_utils.host_memory import keep_freed_memory
 from training.inference import options as generator_options
-from training.inference.loading import load_network, pretrained_part_of_D
-from training.run.options_file import OPTIONS_FILE
-from training.run.processes import check_num_processes
-from training.run.roles import DATASET
-from training.snapshots.settings import check_dataset_settings
-
-
-@dataclass
-class _Evaluation:
-    """What to evaluate, the same for every process.
-
-    Attributes:
-        metrics: Names of the metrics.
-        options: Keywords of `metric_main.calc_metric`.
-        device_name: Name of a device, or ``auto``.
-        verbose: Show progress.
-        run_dir: Run folder to which the results are appended; None writes no files.
-        network: Network that the results belong to.
-    """
-
-    metrics: list[str]
-    options: dict[str, Any]
-    device_name: str
-    verbose: bool
-    run_dir: Path | None = None
-    network: str | None = None
+from training.inference import scoring
 
 
 @click.command(cls=Command)
@@ -150,117 +111,17 @@ def calc_metrics(
     """  # noqa: D301 -- in a raw string click would not see its mark
     options: dict[str, Any] = {"seed": seed, "batch_size": batch, "cache": cache, "detector_folder": detectors}
     options["object_detector"] = object_detector
-    evaluation = _Evaluation(metrics, options, device_name, verbose)
     if (network is None) == (data2 is None):
         raise click.UsageError("give either --network or --data2")
     if network is not None:
-        _add_network(evaluation, network, data, mirror, trust_pickle)
+        options |= scoring.network_options(network, data, mirror, trust_pickle, verbose)
     elif data is None:
         raise click.UsageError("--data2 needs --data, the images to compare with")
     else:
-        options["dataset_kwargs"] = _image_folder(data, xflip=bool(mirror))
-        options["gen_dataset_kwargs"] = _image_folder(str(data2))
-        with open_dataset(options["gen_dataset_kwargs"]):
-            pass  # what is wrong with it is said before the features of real images are computed
-    world = world_from_env()
-    if world is None:
-        check_num_processes(device_name, gpus)
-        launch(functools.partial(_run, evaluation), gpus)
-        return
-    try:
-        _run(evaluation, world, "env://")
-    finally:
-        leave_world()
-
-
-def _add_network(
-    evaluation: _Evaluation, network: str, data: str | None, mirror: bool | None, trust_pickle: bool
-) -> None:
-    """Add the network and its real images to the evaluation."""
-    G, training_set_kwargs = load_network(network, trust_pickle, evaluation.verbose)
-    if data is None:
-        dataset_kwargs = _training_set(network, training_set_kwargs, trust_pickle)
-    else:
-        dataset_kwargs = _image_folder(data, xflip=bool((training_set_kwargs or {}).get("xflip")))
-    dataset_kwargs.update(resolution=G.img_resolution, use_labels=G.c_dim > 0)
-    if mirror is not None:
-        dataset_kwargs.xflip = mirror
-    if G.c_dim > 0:
-        with open_dataset(dataset_kwargs) as dataset:
-            check_labels(G.c_dim, dataset)  # before the features of real images are computed
-    pretrained_D = pretrained_part_of_D(network, trust_pickle)
-    evaluation.options.update(G=G, dataset_kwargs=dataset_kwargs, pretrained_D=pretrained_D)
-    evaluation.network = network
-    if Path(network).absolute().with_name(OPTIONS_FILE).is_file():
-        evaluation.run_dir = Path(network).absolute().parent
-
-
-def _training_set(network: str, training_set_kwargs: dict[str, Any] | None, is_trusted: bool) -> EasyDict:
-    """Check the training set that a snapshot names: constructing it calls whatever ``class_name`` says."""
-    settings = EasyDict(training_set_kwargs or {})
-    class_name = settings.get("class_name")
-    if not class_name:
-        raise UserError(f"{network} does not name its training set: give the real images with --data")
-    if class_name == DATASET:
-        check_dataset_settings(settings, network)
-        _check_path(network, settings.get("path"))
-    elif not is_trusted:
-        raise UserError(
-            f"{network} was trained on a {str(class_name)[:100]!a}, which is not a dataset class of this project: give "
-            "the real images with --data, or, if you trust its author, use --trust-pickle"
-        )
-    return settings
-
-
-def _check_path(network: str, path: str | None) -> None:
-    if path is None:
-        raise UserError(f"{network} does not name its training set: give the real images with --data")
-    if not Path(path).exists():
-        raise UserError(f"the training set of {network}, {path[:1000]!a}, does not exist: give its path with --data")
-
-
-def _image_folder(path: str, **kwargs: Any) -> EasyDict:
-    return EasyDict(class_name=DATASET, path=path, **kwargs)
-
-
-def _check_weights(evaluation: _Evaluation, world: World) -> None:
-    """Find missing weights before the work begins; one process looks for them, because it may download."""
-    names = ("detector_folder", "object_detector", "dataset_kwargs")
-    arguments = {name: evaluation.options[name] for name in names}
-    missing = metric_main.missing_weights(evaluation.metrics, **arguments) if world.rank == 0 else {}
-    for metric, reason in from_rank0(missing).items():
-        raise UserError(f"{metric}: {reason}")
-
-
-def _run(evaluation: _Evaluation, world: World, init_method: str) -> None:
-    device = choose_device(evaluation.device_name, world.world_size, world.local_rank)
-    if device.type == "cpu":
-        keep_freed_memory()
-    init_world(world.rank, world.world_size, device, init_method)
-    _check_weights(evaluation, world)
-    torch.backends.cudnn.allow_tf32 = False  # published values are float32
-    for metric in evaluation.metrics:
-        result = metric_main.calc_metric(
-            metric,
-            num_gpus=world.world_size,
-            rank=world.rank,
-            device=device,
-            progress=ProgressMonitor(verbose=evaluation.verbose),
-            **evaluation.options,
-        )
-        if world.rank == 0:
-            metric_main.report_metric(result, evaluation.run_dir, evaluation.network)
-    if world.rank == 0:
-        _report_files(evaluation)
-
-
-def _report_files(evaluation: _Evaluation) -> None:
-    if evaluation.run_dir is None:
-        print("Wrote no file, because this is not a snapshot in a run folder: the JSON above is the full record")
-    else:
-        files = ", ".join(str(results_file(evaluation.run_dir, metric)) for metric in evaluation.metrics)
-        print(f"Appended the full record to {files}")
-    print(f"Next: compare values only if their protocols agree, see {page('metrics.md')}")
+        options |= scoring.image_options(data, str(data2), mirror)
+    run_dir = None if network is None else scoring.run_folder_of(network)
+    evaluation = scoring.Evaluation(metrics, options, device_name, verbose, run_dir, network)
+    scoring.evaluate(evaluation, gpus)
 
 
 if __name__ == "__main__":

@@ -104,43 +104,6 @@ def parse_score_flags(flags: Sequence[str]) -> dict[str, Any]:
     return context.params
 
 
-def check_real_images(path: str, training_set: str) -> None:
-    """Check images that are to be compared with generated ones.
-
-    Raises:
-        UserError: They are no dataset, or have another size than those trained on.
-    """
-    from training.run.dataset_info import inspect_dataset
-
-    found, wanted = (inspect_dataset(each, use_labels=False).resolution for each in (path, training_set))
-    if found != wanted:
-        raise UserError(f"--score-extra: {path} has images of {found} px, but training images have {wanted} px")
-
-
-def check_metrics(metrics: Sequence[str], score_flags: Sequence[str], data: str) -> None:
-    """Refuse metrics that there are not, or that would fail after hours of training.
-
-    Raises:
-        UserError: A metric cannot be computed here, or not with these flags.
-    """
-    from metrics import metric_main
-    from training.run.roles import DATASET
-
-    given = parse_score_flags(score_flags)
-    if given["data"] is not None:
-        check_real_images(given["data"], data)
-    for metric in metrics:
-        metric_main.require_metric(metric)
-    missing = metric_main.missing_weights(
-        metrics,
-        detector_folder=given["detectors"],
-        object_detector=given["object_detector"],
-        dataset_kwargs={"class_name": DATASET, "path": given["data"] or data},
-    )
-    for metric, reason in missing.items():
-        raise UserError(f"{metric}: {reason}")
-
-
 def run_script(command: click.Command, arguments: list[str]) -> None:
     """Run another script in this process.
 
@@ -262,13 +225,15 @@ def make_plan(outdir: Path, flags: Flags) -> Plan:
     Raises:
         UserError: Something is missing, cannot be trained, or contradicts runs that exist.
     """
+    from comparison.checks import check_metrics
     from comparison.plan import plan_runs
 
     if flags.data is None or flags.cfgs is None or flags.kimg is None:
         raise UserError("give --data, --cfgs and --kimg; or --draw to draw what there is in --outdir")
     if not flags.metrics:
         raise UserError("--metrics is empty: name at least one, such as fd1k_efflite1")
-    check_metrics([*flags.metrics, *flags.last_metrics], flags.score_extra, flags.data)
+    score_flags = parse_score_flags(flags.score_extra)
+    check_metrics([*flags.metrics, *flags.last_metrics], score_flags, flags.data)
     return plan_runs(
         outdir,
         data=str(Path(flags.data).absolute()),
@@ -287,15 +252,11 @@ def make_plan(outdir: Path, flags: Flags) -> Plan:
 
 def compare(plan: Plan, flags: Flags) -> None:
     """Do what is missing, and draw."""
-    from comparison.executors import Executor, LocalExecutor, SubmititExecutor, job_command, num_cores
+    from comparison.executors import choose_executor, job_command
     from comparison.runner import InterruptedRunsError, run_all
 
     script = Path(__file__).absolute()
-    executor: Executor = LocalExecutor(max(num_cores() // flags.jobs, 1))
-    if flags.slurm is not None:
-        pairs = map(_split, flags.slurm_extra)
-        parameters = {name: int(value) if value.isdecimal() else value for name, value in pairs}
-        executor = SubmititExecutor(plan.outdir / "slurm", flags.slurm, parameters)
+    executor = choose_executor(plan.outdir, flags.slurm, flags.slurm_extra, flags.jobs)
     num_at_once = len(plan.jobs) if flags.slurm == "slurm" else flags.jobs
     try:
         failures = run_all(
@@ -307,20 +268,13 @@ def compare(plan: Plan, flags: Flags) -> None:
         )
     except InterruptedRunsError:
         draw(plan, {})
-        click.echo("Stopped; the same command again goes on")
+        click.echo("Stopped; run the same command again to go on")
         raise SystemExit(EXIT_STOPPED) from None
     for path in draw(plan, failures):
         click.echo(f"Wrote {path}")
     if failures:
-        click.echo(f"{len(failures)} of {len(plan.jobs)} runs failed; the same command tries them again", err=True)
+        click.echo(f"{len(failures)} of {len(plan.jobs)} runs failed; run the same command to retry them", err=True)
         raise SystemExit(EXIT_FAILED)
-
-
-def _split(text: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not (name and sign and value):
-        raise UserError(f"--slurm-extra: {text[:100]!a} is not of the form name=value")
-    return name, value
 
 
 def draw(plan: Plan, failures: dict[Path, str]) -> list[Path]:

@@ -73,7 +73,7 @@ def must_run(*arguments: str) -> None:
     """Run a command and end the demo unless it succeeds."""
     status = run_python(*arguments)
     if status == EXIT_STOPPED:
-        raise click.ClickException("stopped; the same command again continues")
+        raise click.ClickException("stopped; run the same command again to continue")
     if status != 0:
         raise click.ClickException(f"{arguments[0]} failed with exit status {status}")
 
@@ -186,7 +186,7 @@ def main(outdir: Path, kimg: int) -> None:
         Panel(caption, shipped / "grid.png", SHIPPED_PX),
     ]
     draw_panels(panels, figure)
-    print(f"\nReal scenes, and fakes after none to much training:  {figure}")
+    print(f"\nReal scenes, and samples before and after training:  {figure}")
     if (before, after) != (UNKNOWN, UNKNOWN):
         print(f"{METRIC} of these, lower is better:     {before}, {after}")
     print(f"Sample grid:                                   {newest}")

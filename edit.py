@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 import click
 import torch
@@ -21,13 +20,14 @@ from training.data.names import shown
 from training.inference import directions as finding
 from training.inference import options
 from training.inference.centers import k_means
+from training.inference.direction_images import write_direction_images
 from training.inference.editor import MAX_SLIDERS, Editor, EditorServer, is_loopback
 from training.inference.grid_size import check_grid, fit_grid
 from training.inference.latents import Latents, ProjectedLatents, flags_for_next, seed_latents
 from training.inference.loading import load_generator
 from training.inference.projected_w import load_projected_w
 from training.inference.sampling import sample_w
-from training.inference.stored import StoredVectors, check_class, load_vectors, save_vectors
+from training.inference.stored import StoredVectors, check_class, load_vectors, save_vectors, stored_layers
 from training.inference.video_frames import draw_frames
 
 DIRECTIONS_FILE = "directions.safetensors"
@@ -151,27 +151,12 @@ def directions(
     save_vectors(outdir / DIRECTIONS_FILE, stored, G)
 
     strengths = finding.strengths(strength, steps)
-    with progress_bar("directions", len(found)) as progress:
-        for i in range(len(found)):
-            cells = edited(latents, stored, i, strengths, chosen, trunc)
-            noise_seeds = [number for number in latents.numbers for _ in strengths]
-            [picture] = draw_frames(G, [[w] for w in cells], steps, batch, noise_mode, noise_seeds)
-            write_png(picture, outdir / f"direction{i:02d}.png")
-            progress.update()
+    write_direction_images(outdir, G, latents, stored, chosen, strengths, trunc, batch, noise_mode)
     pictures = "direction00.png" + (f" to direction{len(found) - 1:02d}.png" if len(found) > 1 else "")
     click.echo(f"Wrote {DIRECTIONS_FILE} and {pictures} to {outdir}")
     serving = ["serve", f"--network={network}", f"--directions={outdir / DIRECTIONS_FILE}"]
     serving += flags_for_next(G, class_idx, trust_pickle)
     click.echo(f"Next: {how_to_run('edit.py')} {shlex.join(serving)}")
-
-
-def edited(
-    latents: Latents, stored: StoredVectors, index: int, strengths: list[float], layers: list[int], psi: float
-) -> torch.Tensor:
-    """Move latents along a direction: ws ``[rows * steps, L, w_dim]``, a row for each."""
-    step = stored.vectors[index] * stored.deviations[index]
-    rows = [latents.ws([number], psi) for number in latents.numbers]
-    return torch.cat([finding.move(ws, strength * step, layers) for ws in rows for strength in strengths])
 
 
 @edit.command(cls=Command)
@@ -279,7 +264,7 @@ def serve(
     check_class(stored, directions_file, G, class_idx)
     if len(stored.vectors) > MAX_SLIDERS:
         options.warn(f"the page has sliders for the first {MAX_SLIDERS} of {len(stored.vectors)} directions")
-    editor = Editor(G, stored, layers_of(stored, G, directions_file), label)
+    editor = Editor(G, stored, stored_layers(stored, directions_file, G), label)
     try:
         server = EditorServer(editor, host, port)
     except (OSError, TypeError, UnicodeError) as error:  # the last two: names such as a..b with a non-ASCII letter
@@ -292,22 +277,6 @@ def serve(
             server.serve_forever()
         except KeyboardInterrupt:
             click.echo("Stopped")
-
-
-def layers_of(stored: StoredVectors, G: Any, path: Path) -> list[int]:
-    """Return the layers that directions were found for.
-
-    Raises:
-        UserError: The file names none of this network.
-    """
-    layers = stored.settings.get("layers")
-    if (
-        not isinstance(layers, list)
-        or not 0 < len(layers) <= G.num_ws
-        or not all(type(layer) is int and 0 <= layer < G.num_ws for layer in layers)
-    ):
-        raise UserError(f"{path}: its settings name no layers of this network; recreate it")
-    return layers
 
 
 if __name__ == "__main__":

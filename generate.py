@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
-import numpy as np
-import torch
 
 from dnnlib.click_command import Command
 from dnnlib.flags import refuse
-from dnnlib.progress import progress_bar
-from metrics.objects.protocol import ObjectDetector
 from metrics.objects.registry import ALLOWED as OBJECT_DETECTORS
-from metrics.objects.registry import load_object_detector
 from torch_utils.device import choose_device
-from training.data.grid import write_png
 from training.inference import options
-from training.inference.grid_size import Grid, GridSize, fit_grid
-from training.inference.latents import Latents, ProjectedLatents, flags_for_next, seed_latents
+from training.inference.grid_size import Grid, GridSize
+from training.inference.image_command import write_single_images
+from training.inference.latents import choose_latents, flags_for_next, seed_latents
 from training.inference.loading import load_generator
-from training.inference.object_figure import check_images, chosen_categories, find_objects, object_figure
-from training.inference.projected_w import load_projected_w
 from training.inference.run_video import run_dir_of
-from training.inference.sampling import in_batches, synthesize
+from training.inference.truncation import Sweep, Truncation
 from training.inference.video_command import Drawing, write_training_video, write_walks_or_sweep
-from training.inference.video_frames import tile
 from training.inference.video_options import VideoSettings, video_options
 
 
@@ -38,7 +29,7 @@ from training.inference.video_options import VideoSettings, video_options
 @click.option("--seeds", type=options.SEEDS, metavar="LIST", help="Random seeds, such as 0-35 or 1,2,3.")
 @click.option(
     "--trunc",
-    type=options.Truncation(),
+    type=Truncation(),
     metavar="FLOAT|LOW:HIGH[:NUM]",
     default=1,
     show_default=True,
@@ -89,7 +80,7 @@ def generate_images(
     network: str,
     outdir: Path,
     seeds: list[int] | None,
-    trunc: float | options.Sweep,
+    trunc: float | Sweep,
     centers: Path | None,
     class_idx: int | None,
     noise_mode: str,
@@ -122,7 +113,7 @@ def generate_images(
     --over-training, training.mp4.
     """  # noqa: D301 -- in a raw string click would not see its mark
     device = choose_device(device_name)
-    is_moving = video is not None or (isinstance(trunc, options.Sweep) and projected_w is None)
+    is_moving = video is not None or (isinstance(trunc, Sweep) and projected_w is None)
     check_boxes(boxes, is_moving)
     drawing = Drawing(outdir, video, grid, batch, noise_mode, device)
     if video is not None and video.is_over_training:
@@ -138,60 +129,10 @@ def generate_images(
     if is_moving:
         write_walks_or_sweep(drawing, G, latents, psi)
         return
-    assert not isinstance(psi, options.Sweep)
+    assert not isinstance(psi, Sweep)
     write_single_images(drawing, G, latents, psi, boxes, object_detector, detectors)
     if projected_w is None and len(latents.numbers) > 1 and G.num_ws > 1:
         suggest_mixing(network, outdir, latents.numbers, flags_for_next(G, class_idx, trust_pickle))
-
-
-def write_single_images(
-    drawing: Drawing,
-    G: Any,
-    latents: Latents,
-    psi: float,
-    boxes: str | None,
-    object_detector: str,
-    detectors: str | None,
-) -> None:
-    """Write an image for each latent, and grid.png and boxes.png if they are asked for.
-
-    Raises:
-        UserError: The images do not fit the grid, or too many are given for --boxes, or its detector cannot be loaded.
-    """
-    numbers, outdir = latents.numbers, drawing.outdir
-    grid_size = None if drawing.grid is None else fit_grid(drawing.grid, len(numbers), G.img_resolution)
-    if boxes is not None:
-        check_images(len(numbers), G.img_resolution, G.img_channels)
-    detector = None if boxes is None else load_object_detector(object_detector, drawing.device, detectors, verbose=True)
-    labels = [] if detector is None else chosen_categories(str(boxes), detector)
-
-    outdir.mkdir(parents=True, exist_ok=True)
-    images = (
-        image
-        for part in in_batches(numbers, drawing.batch)
-        for image in synthesize(G, latents.ws(part, psi), drawing.noise_mode, noise_seeds=part)
-    )
-    files = [outdir / latents.name.format(number) for number in numbers]
-    kept = write_images(images, files, keep=grid_size is not None or detector is not None)
-    extras = []
-    if grid_size is not None:
-        save_grid(kept, outdir / "grid.png", grid_size)
-        extras.append("grid.png")
-    if detector is not None and save_boxes(kept, files, outdir / "boxes.png", detector, labels):
-        extras.append("boxes.png")
-    report(outdir, [file.name for file in files], extras)
-
-
-def write_images(images: Iterable[np.ndarray], files: list[Path], keep: bool) -> list[np.ndarray]:
-    """Write images as they come; return them if they are to be kept."""
-    kept = []
-    with progress_bar("images", len(files), unit="img") as progress:
-        for file, image in zip(files, images, strict=True):
-            write_png(image, file)
-            if keep:
-                kept.append(image)
-            progress.update()
-    return kept
 
 
 def suggest_mixing(network: str, outdir: Path, numbers: Sequence[int], flags: list[str]) -> None:
@@ -205,7 +146,7 @@ def video_of_training(
     drawing: Drawing,
     network: str,
     seeds: list[int],
-    trunc: float | options.Sweep,
+    trunc: float | Sweep,
     class_idx: int | None,
     trust_pickle: bool,
 ) -> None:
@@ -219,59 +160,12 @@ def video_of_training(
     write_training_video(drawing, run_dir_of(network), choose, trunc, trust_pickle)
 
 
-def choose_latents(
-    G: Any,
-    seeds: list[int],
-    projected_w: Path | None,
-    trunc: float | options.Sweep,
-    class_idx: int | None,
-    centers: Path | None,
-    device: torch.device,
-) -> Latents:
-    """Return the latents of --seeds or --projected-w; warn about options without effect."""
-    if centers is not None and projected_w is None and trunc == 1:
-        options.warn("--centers has no effect at --trunc=1; give a lower one, such as --trunc=0.5")
-    if projected_w is None:
-        return seed_latents(G, seeds, trunc, class_idx, device, centers)
-    if seeds or class_idx is not None or trunc != 1:
-        options.warn("--seeds, --class and --trunc have no effect on --projected-w")
-    if centers is not None:
-        options.warn("--centers has no effect on --projected-w")
-    return ProjectedLatents(load_projected_w(projected_w, G, device))
-
-
-def report(outdir: Path, names: list[str], extras: list[str]) -> None:
-    """Print which files were written."""
-    files = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-    images = "1 image" if len(names) == 1 else f"{len(names)} images"
-    click.echo(f"Wrote {images} to {outdir}: {' and '.join([files, *extras])}")
-
-
 def check_boxes(boxes: str | None, is_moving: bool) -> None:
     """Refuse --boxes, or what belongs to it, where it has no effect."""
     if boxes is None:
         refuse("needs --boxes", "object_detector", "detectors")
     elif is_moving:
         raise click.UsageError("--boxes goes with single images, not with videos and ranges of --trunc")
-
-
-def save_boxes(
-    images: list[np.ndarray], files: list[Path], path: Path, detector: ObjectDetector, labels: list[int]
-) -> bool:
-    """Draw the objects in images ``[H, W, C]`` with the names of their files; return whether there were any."""
-    names = [file.stem for file in files]
-    with progress_bar("finding objects", None):
-        figure = object_figure(images, names, find_objects(images, detector), labels, detector.categories)
-    if figure is None:
-        options.warn(f"object detector {detector.name} found nothing: no {path.name} was drawn")
-        return False
-    write_png(np.asarray(figure), path)
-    return True
-
-
-def save_grid(images: list[np.ndarray], path: Path, size: tuple[int, int]) -> None:
-    """Write images ``[H, W, C]`` row by row as one PNG of ``size`` (columns, rows); unused cells are black."""
-    write_png(tile(images, *size), path)
 
 
 if __name__ == "__main__":

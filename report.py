@@ -33,7 +33,7 @@ def main(runs: tuple[Path, ...], out: Path | None) -> None:
     path = out or (runs[0] / PAGE_FILE if len(runs) == 1 else Path("comparison.html"))
     check_replaceable_file(path)
     if path.exists() and path.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"--out={path}: is a file of another kind; give a name that ends in .html")
+        raise UserError(f"--out={path} is a file of another kind; give a name that ends in .html")
     try:
         write_comparison(runs, path)
     except OSError as error:

@@ -85,7 +85,7 @@ def main(ctx: click.Context, **_values: Any) -> None:
     training exactly where it stopped. --resume starts a new run from the networks of a snapshot (transfer learning).
     """  # noqa: D301 -- click needs the control character
     from metrics.weights import trust_torchscript
-    from torch_utils.distributed import ProcessError
+    from torch_utils.launch import ProcessError
     from training.run.launch import train_run  # here: --help must not wait for torch
 
     flags = read_flags(ctx)

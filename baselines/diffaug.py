@@ -1,6 +1,6 @@
 """DiffAugment (arXiv 2006.10738): the same simple transforms for real and generated images, always.
 
-It imports nothing of this repository but what StyleGAN2-ADA has too, so that snapshots with it open there.
+It imports nothing from this repository but what StyleGAN2-ADA has too, so that snapshots with it open there.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class RelativisticLoss(Extension):
     def __init__(self, extended_loss: Any, batch_size: int, loss: str) -> None:
         super().__init__(extended_loss, batch_size)
 
-    def train_generator(self, inputs: Round, sync: bool, gain: float) -> None:
+    def accumulate_G(self, inputs: Round, sync: bool, gain: float) -> None:
         """Accumulate the gradients of mean f(D(G(z)) - D(x))."""
         c = inputs.real_c
         img, _ws = self.loss.run_G(inputs.gen_z, c, sync)
@@ -45,7 +45,7 @@ class RelativisticLoss(Extension):
         training_stats.report("Loss/G/loss", loss)
         backward(loss + self.loss.additional_terms("generated", fake, img, c, inputs.gen_z), gain)
 
-    def train_discriminator(self, inputs: Round, sync: bool, gain: float, main: bool, reg: bool) -> None:
+    def accumulate_D(self, inputs: Round, sync: bool, gain: float, main: bool, reg: bool) -> None:
         """Accumulate the gradients of mean f(D(x) - D(G(z))) + gamma / 2 (R1 + R2).
 
         Raises:

@@ -30,7 +30,7 @@ class _Layout(NamedTuple):
 
 
 class _Recorder(TorchDispatchMode):
-    """Notes every call of a convolution, with shapes and strides in the place of tensors."""
+    """Notes every call of a convolution, with shapes and strides in place of tensors."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,7 +10,6 @@ script.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 import traceback
@@ -32,7 +31,7 @@ from benchmarks.gpu_operations import (
 )
 from benchmarks.gpu_report import report
 from benchmarks.gpu_training import compare_launches, measure_ratio, measure_training
-from dnnlib.atomic import write_atomic
+from dnnlib.json_file import write_json
 
 FORMATS_OF_DTYPES = (("fp16", "NHWC"), ("fp16", "NCHW"), ("bf16", "NHWC"), ("fp32", "NCHW"))
 CONFIGURATIONS = ("auto", "paper256", "stylegan2", "msconD")
@@ -126,7 +125,7 @@ def main(device: str, is_quick: bool, minutes: float, path: Path) -> None:
             outcomes[part.name] = {"error": f"left out after {minutes:g} minutes", "sec": 0}
         outcome = outcomes[part.name]
         click.echo(f"[{number}/{len(parts)}] {part.name}: {outcome.get('error', 'ok')}, {outcome['sec']:.0f} s")
-        write_atomic(path, json.dumps(outcomes, indent=1).encode() + b"\n")
+        write_json(path, outcomes, indent=1)
     click.echo("\n" + report(outcomes))
     click.echo(f"\nwritten to {path}")
 

@@ -51,7 +51,7 @@ def measure_training(setup: Setup, cfg: str, batch_gpu: int) -> dict[str, Any]:
 
 
 def measure_ratio(setup: Setup, cfg: str, baseline: str, batch_gpu: int) -> dict[str, float]:
-    """Time two configurations in turns, and divide."""
+    """Time two configurations in turn, and divide."""
     iterations = {name: prepare(setup, name, batch_gpu) for name in (cfg, baseline)}
     phase_sec = _alternate(setup, iterations)
     seconds = {name: _iteration_sec(iterations[name], phase_sec[name]) for name in iterations}

@@ -277,7 +277,7 @@ def broken_bounds(case: Case, code: Code) -> Iterator[str]:
 def main(capabilities: tuple[int, ...], only: str) -> None:
     """Compile the kernels for GPUs, print a table, and fail if a bound is broken."""
     if os.environ.get("TRITON_INTERPRET") == "1":
-        raise click.ClickException("Triton only interprets where TRITON_INTERPRET=1; unset it")
+        raise click.ClickException("with TRITON_INTERPRET=1 Triton only interprets; unset it")
     num_kernels = num_broken = 0
     print(f"{'kernel':36}{'GPU':>7}{'registers':>11}{'spills':>8}{'128 bits':>10}{'instructions':>14}")
     for capability in known_capabilities(capabilities):

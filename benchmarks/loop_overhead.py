@@ -97,7 +97,7 @@ def measure_loading(folder: Path) -> float:
 
 
 def measure_state(folder: Path) -> dict[str, float]:
-    """Seconds from the tensors in memory to the synchronised, checksummed file, and its size."""
+    """Seconds from the tensors in memory to the synchronized, checksummed file, and its size."""
     save_sec: list[float] = []
     with mock.patch.object(checkpoint, "save_checkpoint", timed(checkpoint.save_checkpoint, save_sec)):
         run_loop(folder, STATE_PX, total_kimg=0.004, kimg_per_tick=1, cbase=STATE_CHANNEL_BASE, batch=4)

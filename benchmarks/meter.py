@@ -46,7 +46,7 @@ FACTORIES = {
 """Operators that take a tensor for its shape, or to overwrite it, and do not read it."""
 
 GROUPS_ARGUMENT = {"aten::convolution": 8, "aten::convolution_backward": 9}
-"""Which argument is the number of groups; depthwise filters are told from other convolutions by it."""
+"""Which argument is the number of groups; it distinguishes depthwise filters from other convolutions."""
 
 BIAS_GRADIENTS = ("mscond::bias_act_grad", "mscond::bias_act_grad_grad")
 """Kernels whose last result is the gradient of a bias, or empty: PyTorch adds it up, and rounds it if it is half."""
@@ -84,7 +84,7 @@ class Wait:
 
 
 class Meter(TorchDispatchMode):
-    """Counts operators on the meta device while active; ``phase`` is put down with each."""
+    """Counts operators on the meta device while active; ``phase`` is recorded with each."""
 
     def __init__(self) -> None:
         super().__init__()

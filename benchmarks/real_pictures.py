@@ -46,7 +46,7 @@ def tiles(image: np.ndarray, side_px: int, stride_px: int) -> Iterator[tuple[sli
 
 
 def moved(frame: np.ndarray, background: np.ndarray) -> bool:
-    """Tell whether a tile ``[H, W, 3]``, uint8, shows something that does not stand still."""
+    """Return whether a tile ``[H, W, 3]``, uint8, shows something that moves."""
     difference = np.abs(frame.astype(np.int16) - background).max(axis=2)
     return float((difference > MOVED_LEVELS).mean()) > MOVED_SHARE
 

@@ -4,7 +4,7 @@
 setting has its other value in half of the runs, and each pair of settings meets in all four combinations equally often.
 The last row is the default, of which earlier comparisons may have several seeds. ``effects`` estimates what each
 setting does to a score from all runs together, so that its estimate rests on every one of them. Columns that stand for
-no setting, and repeated runs of the default, tell how much chance there is. Effects that depend on other settings are
+no setting, and repeated runs of the default, show how large chance is. Effects that depend on other settings are
 not told apart.
 """
 
@@ -129,7 +129,7 @@ def read_scores(design: Design, folders: Sequence[Path], score: str) -> tuple[np
     mean = _mean_statistic(merged, score) if "/" in score else second_half(merged, score)
     found = [(rows[each.method.label], value.number) for each in methods for value in each.cell(mean).values]
     if not found:
-        raise ValueError(f"the runs of the design have no snapshot in common that {score} was computed of")
+        raise ValueError(f"the runs of the design have no snapshot in common that {score} was computed for")
     levels, scores = zip(*found, strict=True)
     return np.stack(levels), np.array(scores)
 
@@ -180,7 +180,7 @@ def effects(folders: tuple[Path, ...], design: Design, score: str) -> None:
         raise click.ClickException(str(error)) from error
     click.echo(f"{len(scores)} runs, mean {format_number(scores.mean())}; 95 % intervals")
     for effect in found:
-        mark = "  <- leaves out zero" if abs(effect.mean) > effect.half_width else ""
+        mark = "  <- excludes zero" if abs(effect.mean) > effect.half_width else ""
         click.echo(f"{effect.name:22s} {effect.mean:+9.3g} +- {effect.half_width:.2g}{mark}")
 
 

@@ -19,8 +19,7 @@ class Sources:
     """Knows the line that runs now.
 
     Autograd runs operators of a backward pass long after the line that they belong to. Nodes of its graph are
-    numbered, and the first operator after a node's creation is its forward pass; so the line is put down with the
-    number.
+    numbered, and the first operator after a node's creation is its forward pass; so the line is kept by the number.
     """
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -118,6 +118,31 @@ class _SubmititHandle:
     def stop(self) -> None:
         if not self._job.done():
             self._job.cancel()
+
+
+def choose_executor(outdir: Path, cluster: str | None, parameters: Sequence[str], num_at_once: int) -> Executor:
+    """Return what ``--slurm`` asks for.
+
+    Args:
+        outdir: Folder of the comparison.
+        cluster: As for `SubmititExecutor`; None for this machine.
+        parameters: Those of submitit, of the form name=value.
+        num_at_once: Number of processes at a time on this machine, which share its cores.
+
+    Raises:
+        UserError: As for `SubmititExecutor`.
+    """
+    if cluster is None:
+        return LocalExecutor(max(num_cores() // num_at_once, 1))
+    values = {name: int(value) if value.isdecimal() else value for name, value in map(_split, parameters)}
+    return SubmititExecutor(outdir / "slurm", cluster, values)
+
+
+def _split(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not (name and sign and value):
+        raise UserError(f"--slurm-extra: {text[:100]!a} is not of the form name=value")
+    return name, value
 
 
 def job_command(script: Path, folder: Path) -> list[str]:

@@ -26,13 +26,13 @@ READING = (
     "is interpolated linearly, and a dash means that a method had no scored snapshot by then. Times are wall-clock "
     "times of this machine: whatever else ran on it is in them.",
     "Best is the best snapshot of each run, which favors methods whose scores vary; last is the end of the run.",
-    "The mean over the second half of the snapshots, up to equal images, scatters less than one of them, so it is what "
-    "differences are taken of. They are compared by Welch's t interval, which supposes that seeds scatter normally and "
-    "takes no account of how many methods and scores are compared here.",
+    "The mean over the second half of the snapshots, up to equal images, varies less than one of them, so differences "
+    "are those of these means. They are compared by Welch's t interval, which assumes scores that are normally "
+    "distributed over seeds, and takes no account of how many methods and scores are compared here.",
 )
 PRETRAINED_NOTE = (
     "* The discriminator uses a backbone pretrained on ImageNet. Frechet distances in features of related "
-    "networks favor it beyond what people see (arXiv 2203.06026): they are no evidence between it and methods without "
+    "networks favor it beyond what people see (arXiv 2203.06026): they cannot decide between it and methods without "
     "a mark."
 )
 

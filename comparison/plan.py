@@ -136,5 +136,5 @@ def read_plan(outdir: Path) -> Plan:
 
 def _inside(outdir: Path, name: str) -> Path:
     if len(Path(name).parts) != 2 or ".." in Path(name).parts or Path(name).is_absolute():
-        raise ValueError(f"{name[:100]!a} is no folder of a run")
+        raise ValueError(f"{name[:100]!a} is not the folder of a run")
     return outdir / name

@@ -74,7 +74,7 @@ def _check_folder(plan: Plan, dest: Path) -> None:
     except (OSError, ValueError, TypeError, RecursionError):
         is_copy = False
     if not is_copy:
-        raise UserError(f"--records={dest} holds files that are no earlier copy; choose a new or an empty folder")
+        raise UserError(f"--records={dest} holds files that are not an earlier copy; choose a new or an empty folder")
 
 
 def _places(plan: Plan, dest: Path) -> Places:

@@ -17,7 +17,7 @@ from training.inference.video_frames import tile
 COLUMNS, ROWS = 8, 4
 """Real images in the folder of a run."""
 DAMAGED = (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError)
-"""What Pillow raises for files that are no pictures."""
+"""What Pillow raises for files that are not pictures."""
 TRUNCATION_PSI = 0.7
 """The supplement says that its samples are truncated, but not how much; this is StyleGAN's usual value."""
 

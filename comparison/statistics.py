@@ -33,7 +33,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def value_at(x: float, xs: Sequence[float], ys: Sequence[float]) -> float | None:
-    """Interpolate linearly between snapshots; None before the first and after the last, which nothing is known of."""
+    """Interpolate linearly between snapshots; None before the first and after the last, where nothing is known."""
     if not xs or not xs[0] - 1e-9 <= x <= xs[-1] + 1e-9:
         return None
     return float(np.interp(x, xs, ys))

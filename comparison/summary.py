@@ -111,7 +111,7 @@ class Comparison:
         ]
 
     def is_same_snapshot(self, kimg: float, other_kimg: float) -> bool:
-        """Whether snapshots of two runs stand in the same place: each lies behind it by some iterations of its run."""
+        """Whether snapshots of two runs were due at the same time; each was saved some iterations after it."""
         return abs(kimg - other_kimg) < self.tolerance_kimg
 
     @property

@@ -74,7 +74,7 @@ class Tables:
 
 
 def make_tables(comparison: Comparison) -> Tables:
-    """Compute all tables; there is none of what no run has recorded."""
+    """Compute all tables, leaving out those of which no run has recorded anything."""
     kimg = comparison.common_kimg(comparison.scores[0]) if comparison.scores else None
     return Tables(
         scores={score: _scores(comparison, score) for score in comparison.scores},

@@ -6,7 +6,7 @@ import click
 
 
 class Command(click.Command):
-    """A command that names what is allowed, by an example, where a value is missing or is no number.
+    """A command that names what is allowed, by an example, where a value is missing or not a number.
 
     An empty path is refused: it would mean the current folder, and usually comes from a shell variable that is not set.
     """

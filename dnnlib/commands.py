@@ -81,7 +81,7 @@ def page(name: str) -> str:
 def how_to_install(extra: str) -> str:
     """Return how the packages of an extra in ``pyproject.toml`` are installed, for messages.
 
-    Who installed a wheel may have no checkout to install from, so there the packages are named.
+    Whoever installed a wheel may have no checkout to install from, so the packages are named instead.
     """
     if not IS_INSTALLED:
         return (

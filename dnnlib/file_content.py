@@ -16,7 +16,7 @@ def content_fault(path: str | os.PathLike[str]) -> str | None:
 
 
 def placeholder(head: bytes) -> str | None:
-    """Recognise what failed downloads and git leave in place of a file.
+    """Recognize what failed downloads and git leave in place of a file.
 
     Args:
         head: Its first bytes, up to 512.

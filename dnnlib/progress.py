@@ -48,7 +48,7 @@ class _Bar(tqdm):
 
     @property
     def format_dict(self) -> dict[str, Any]:
-        """What it is made of: no more than its name while nothing of an unknown total has been counted."""
+        """The parts of the bar: only its name while nothing of an unknown total has been counted."""
         is_empty = self.total is None and not self.n
         return super().format_dict | ({"bar_format": "{desc} ..."} if is_empty else {})
 
@@ -65,7 +65,7 @@ class _LineBar(tqdm):
 
     @property
     def format_dict(self) -> dict[str, Any]:
-        """What a line is made of: of an unknown total, no more than has been counted."""
+        """The parts of a line: without a known total, only what has been counted."""
         counted = "{n_fmt} of {total_fmt}, " if self.total is not None else "{n_fmt}, " if self.n else ""
         left = ", {remaining} left" if self.total is not None else ""
         return super().format_dict | {"bar_format": "{desc}: " + counted + "{elapsed}" + left}

@@ -11,7 +11,7 @@ from dnnlib.object_names import construct_class_by_name
 
 @contextmanager
 def open_dataset(dataset_kwargs: Mapping[str, Any]) -> Iterator[Any]:
-    """Construct a dataset, and close it at the end if it can be closed, which those of other origin may not.
+    """Construct a dataset, and close it at the end if it can be closed, which datasets of other origin may not support.
 
     Args:
         dataset_kwargs: ``class_name`` and its keywords.

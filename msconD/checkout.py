@@ -45,12 +45,12 @@ CALLED_BY_CHECKOUT = "StyleGAN2Loss.accumulate_gradients"
 
 
 def missing_package(checkout: Path) -> str | None:
-    """Return the first file without which ``checkout`` is no StyleGAN2-ADA checkout at all, or None."""
+    """Return the first file without which ``checkout`` is not a StyleGAN2-ADA checkout at all, or None."""
     return next((f"{name}/__init__.py" for name in PACKAGES if not (checkout / name / "__init__.py").is_file()), None)
 
 
 def missing_part(checkout: Path) -> str | None:
-    """Describe the first difference to the official code that the method cannot cope with, or None."""
+    """Describe the first difference from the official code that the method cannot cope with, or None."""
     for name, functions in REQUIRED.items():
         if not (checkout / name).is_file():
             return f"{name} is missing"

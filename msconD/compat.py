@@ -43,7 +43,7 @@ def apply_shims() -> list[str]:
 
 
 def lacks_distutils() -> bool:
-    """Tell whether ``import distutils`` fails; setuptools may provide it."""
+    """Return whether ``import distutils`` fails; setuptools may provide it."""
     return importlib.util.find_spec("distutils") is None
 
 
@@ -67,7 +67,7 @@ def strtobool(text: str) -> int:
 
 
 def sampler_takes_no_argument() -> bool:
-    """Tell whether the constructor of ``torch.utils.data.Sampler`` refuses the dataset."""
+    """Return whether the constructor of ``torch.utils.data.Sampler`` refuses the dataset."""
     return torch.utils.data.Sampler.__init__ is object.__init__
 
 
@@ -82,7 +82,7 @@ def let_sampler_take_an_argument() -> None:
 
 
 def grid_sample_has_no_second_derivative() -> bool:
-    """Tell whether R1 through a geometric augmentation would fail."""
+    """Return whether R1 through a geometric augmentation would fail."""
     grad_output = torch.ones([1, 1, 1, 1], requires_grad=True)
     img = torch.ones([1, 1, 1, 1], requires_grad=True)
     out = torch.nn.functional.grid_sample(img, torch.zeros([1, 1, 1, 2]), align_corners=False)
@@ -110,7 +110,7 @@ def supply_grid_sample() -> None:
 
 
 def sqrtm_takes_no_disp() -> bool:
-    """Tell whether ``scipy.linalg.sqrtm`` lacks the argument that FID passes."""
+    """Return whether ``scipy.linalg.sqrtm`` lacks the argument that FID passes."""
     import scipy.linalg  # which the official code needs, not ours
 
     return "disp" not in inspect.signature(scipy.linalg.sqrtm).parameters
@@ -130,7 +130,7 @@ def let_sqrtm_take_disp() -> None:
 
 
 def ddp_leaves_buffers_alone() -> bool:
-    """Tell whether DistributedDataParallel with ``broadcast_buffers=False`` keeps unequal buffers when constructed.
+    """Return whether DistributedDataParallel with ``broadcast_buffers=False`` keeps unequal buffers at construction.
 
     It used to copy those of process 0 once. It is tried in a group of one process, where copying shows in the version
     counter of the buffer.

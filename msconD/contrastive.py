@@ -132,7 +132,7 @@ def pixel_info_nce(
 
 
 def has_positive(distance: torch.Tensor, settings: LossSettings) -> torch.Tensor:
-    """Tell which cells of the first views have a positive in the second, bool [N, P], by the distances [N, P, P]."""
+    """Return which cells of the first views have a positive in the second, bool [N, P], by the distances [N, P, P]."""
     return distance.amin(2) < settings.con_pos_dist
 
 

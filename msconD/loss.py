@@ -179,7 +179,7 @@ class MsConDLoss(StyleGAN2Loss):
         reg = reg and self.pl_weight != 0
         replacement = self.replacement()
         if main and replacement is not None:
-            replacement.train_generator(inputs, sync and not reg, gain)
+            replacement.accumulate_G(inputs, sync and not reg, gain)
         elif main:
             self._train_generator(inputs, sync and not reg, gain)
         if reg:
@@ -193,7 +193,7 @@ class MsConDLoss(StyleGAN2Loss):
         if replacement is not None:
             if main:
                 self._train_on_views(inputs.real_img, inputs.real_c, self.settings.con_weight, "Con", gain)
-            replacement.train_discriminator(inputs, sync, gain, main, reg)
+            replacement.accumulate_D(inputs, sync, gain, main, reg)
         else:
             fake_terms = self._train_on_fakes_and_views(inputs, gain) if main else None
             if main or reg:

@@ -43,7 +43,7 @@ def forked(target: Callable[..., Any], *args: Any) -> Any:
 
 @contextmanager
 def forked_ranks() -> Iterator[None]:
-    """Let `torch_utils.distributed.launch` take its processes from the server; commands still spawn theirs."""
+    """Let `torch_utils.launch.launch` take its processes from the server; commands still spawn theirs."""
     fork_server()  # sets what it imports
     forked = functools.partial(_start_forked, torch.multiprocessing.start_processes)
     with mock.patch.object(torch.multiprocessing, "start_processes", forked):

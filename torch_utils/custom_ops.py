@@ -45,7 +45,7 @@ def get_plugin(module_name: str, sources: Sequence[str], **build_kwargs: Any) ->
 
 @contextmanager
 def _installed_programs_on_path() -> Iterator[None]:
-    """Let programs be found that came with Python packages, such as ninja, also if the environment is not activated."""
+    """Let programs that came with Python packages, such as ninja, be found even if the environment is not activated."""
     before = os.environ.get("PATH", os.defpath)
     os.environ["PATH"] = os.pathsep.join([before, sysconfig.get_path("scripts")])
     try:

@@ -39,7 +39,7 @@ def _groups() -> Iterator[tuple[Path, str]]:
     """Yield the folder of each group that limits memory, and the name of the file with its limit."""
     try:
         lines = OWN_GROUPS.read_text().splitlines()
-    except (OSError, ValueError):  # not Linux, or names that are no text
+    except (OSError, ValueError):  # not Linux, or names that are not text
         return
     for line in lines:
         _number, controllers, path = (line.split(":", maxsplit=2) + ["", ""])[:3]

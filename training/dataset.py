@@ -14,6 +14,7 @@ import torch
 from dnnlib.errors import UserError
 from dnnlib.util import EasyDict
 from training.data.archive import open_archive
+from training.data.archive_base import OBJECTS_FILE
 from training.data.codec import BadImageError, load_image, read_image, require_images
 from training.data.labels import describe_labels, label_width, rank_labels, read_labels
 from training.data.layout import NUM_CHANNELS, ImageLayout, common_layout
@@ -205,6 +206,7 @@ class ImageFolderDataset(Dataset):
     Attributes:
         archive: The folder or zip.
         label_summary: The labels in words, or that there are none or that none are used.
+        has_objects: Whether the objects in the images are known: `get_objects`.
 
     Raises:
         UserError: There are no images, they differ or cannot be trained on, the resolution is another one, the zip is
@@ -222,6 +224,7 @@ class ImageFolderDataset(Dataset):
         super().__init__(name=self.archive.path.absolute().stem, raw_shape=raw_shape, **super_kwargs)
         labels = self._all_raw_labels()  # now, so that loader processes inherit the array instead of parsing it again
         self.label_summary = describe_labels(labels) if self.has_labels else "no labels"
+        self.has_objects = OBJECTS_FILE in self.archive.names
 
     def close(self) -> None:
         """Close the zip; the next access opens it again."""

@@ -60,7 +60,7 @@ class Extension(Participant):
     """
 
     replaces_adversarial_loss = False
-    """Whether `train_generator` and `train_discriminator` replace the adversarial terms and R1 of the loss."""
+    """Whether `accumulate_G` and `accumulate_D` replace the adversarial terms and R1 of the loss."""
 
     def __init__(self, extended_loss: Any, batch_size: int) -> None:
         self.loss = extended_loss
@@ -89,10 +89,10 @@ class Extension(Participant):
         """
         return None
 
-    def train_generator(self, inputs: Round, sync: bool, gain: float) -> None:
+    def accumulate_G(self, inputs: Round, sync: bool, gain: float) -> None:
         """Accumulate the gradients of G's main term; arguments as in `training.loss.Loss.accumulate_gradients`."""
         raise NotImplementedError
 
-    def train_discriminator(self, inputs: Round, sync: bool, gain: float, main: bool, reg: bool) -> None:
+    def accumulate_D(self, inputs: Round, sync: bool, gain: float, main: bool, reg: bool) -> None:
         """Accumulate the gradients of D's main terms if ``main``, and of its regularization if ``reg``."""
         raise NotImplementedError

@@ -234,7 +234,7 @@ class StyleGAN2Loss(Loss):
         reg = reg and self.pl_weight != 0
         replacement = self.replacement()
         if main and replacement is not None:
-            replacement.train_generator(inputs, sync and not reg, gain)
+            replacement.accumulate_G(inputs, sync and not reg, gain)
         elif main:
             self._generator_main(inputs, sync and not reg, gain)
         if reg:
@@ -245,7 +245,7 @@ class StyleGAN2Loss(Loss):
         reg = reg and self.r1_gamma != 0
         replacement = self.replacement()
         if replacement is not None:
-            replacement.train_discriminator(inputs, sync, gain, main, reg)
+            replacement.accumulate_D(inputs, sync, gain, main, reg)
         elif main or reg:
             # These gradients are averaged over processes together with those of the real images.
             fake_loss = self._discriminator_fake(inputs, gain) if main else None

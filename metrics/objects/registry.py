@@ -25,21 +25,17 @@ SCENES = "scenes"
 TORCHVISION = "torchvision:"
 ONNX = ".onnx"
 
-OBJECTS_FILE = "objects.json"
-"""Datasets with true boxes have this file; `dataset_tool.py` writes it for the embedded scenes."""
-
 ALLOWED = f"{SCENES}, {NANODET}, {TORCHVISION}MODEL (such as {TORCHVISION}fcos_resnet50_fpn) or PATH{ONNX}"
 
 
 def default_object_detector(dataset_kwargs: Mapping[str, Any]) -> str:
-    """Name of the detector for a dataset: ``scenes`` where there are true boxes, and else ``nanodet``.
+    """Name of the detector for a dataset: ``scenes`` where objects are known, as in drawn scenes, else ``nanodet``.
 
     Args:
         dataset_kwargs: ``class_name`` and its keywords.
     """
     with open_dataset(dataset_kwargs) as dataset:
-        names = getattr(getattr(dataset, "archive", None), "names", ())
-        return SCENES if OBJECTS_FILE in names else NANODET
+        return SCENES if getattr(dataset, "has_objects", False) else NANODET
 
 
 def require_object_detector(name: str) -> None:

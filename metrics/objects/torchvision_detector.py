@@ -75,4 +75,4 @@ def check_name(url: str, sha256: str) -> None:
 
 
 def _no_module(path: Path) -> torch.nn.Module:
-    raise AssertionError(f"{path} holds weights and no module")
+    raise AssertionError(f"{path} holds weights but no module")

@@ -15,7 +15,8 @@ from tests.training_runs import (
     train_there,
     write_dataset,
 )
-from torch_utils.distributed import init_world, launch
+from torch_utils.distributed import init_world
+from torch_utils.launch import launch
 
 BATCH = 4
 NUM_PROCESSES = 2

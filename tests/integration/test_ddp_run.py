@@ -29,7 +29,8 @@ from tests.training_runs import (
     wait_for_ticks,
     write_dataset,
 )
-from torch_utils.distributed import init_world, launch
+from torch_utils.distributed import init_world
+from torch_utils.launch import launch
 from training.run.length import RunLength
 from training.run.options_file import read_options
 from training.run.status import read_status

@@ -4,6 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 import compare
+from comparison import checks
 from tests.training_runs import write_dataset
 from tests.unit.comparison.fake_runs import write_comparison
 
@@ -66,7 +67,7 @@ def test_real_images_of_another_size_are_refused(tmp_path, data, monkeypatch):
 
 
 def test_what_is_not_named_is_said(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(compare, "check_metrics", lambda *_: None)
+    monkeypatch.setattr(checks, "check_metrics", lambda *_: None)
     monkeypatch.setattr(compare, "compare", lambda *_, **__: None)
     flags = [f"--outdir={tmp_path}", f"--data={data}", "--cfgs=stylegan2", "--kimg=1", "--small"]
     assert run(*flags, "--seeds=0,1").output == ""
@@ -105,9 +106,3 @@ def test_records_are_copied(tmp_path):
     assert result.exit_code == 0, result.output
     assert f"to draw its page again: python compare.py --outdir={dest} --draw\n" in result.output
     assert f"Wrote {sum(path.is_file() for path in dest.rglob('*'))} files to {dest}" in result.output
-
-
-def test_parameters_of_submitit(tmp_path):
-    with pytest.raises(compare.UserError, match="'nonsense' is not of the form name=value"):
-        compare._split("nonsense")
-    assert compare._split("slurm_partition=a=b") == ("slurm_partition", "a=b")

@@ -6,10 +6,12 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from generate import fit_grid, generate_images, save_grid
+from generate import generate_images
 from metrics.objects.protocol import Detections
 from tests import tiny_snapshot
 from training.inference import video_command
+from training.inference.grid_size import fit_grid
+from training.inference.image_command import save_grid
 from training.inference.stored import StoredVectors, save_vectors
 from training.networks import Generator
 from training.snapshots.portable import save_portable
@@ -243,14 +245,14 @@ class Everywhere:
 
 
 def test_draws_boxes_of_objects(network, outdir, monkeypatch):
-    monkeypatch.setattr("generate.load_object_detector", lambda *args, **kwargs: Everywhere())
+    monkeypatch.setattr("training.inference.image_command.load_object_detector", lambda *args, **kwargs: Everywhere())
     result = run(f"--network={network[0]}", f"--outdir={outdir}", "--seeds=0-2", "--boxes")
     assert f"Wrote 3 images to {outdir}: seed0000.png to seed0002.png and boxes.png" in result.output
     assert pixels(outdir / "boxes.png").shape[1] == 6 + 3 * (192 + 6)
 
 
 def test_no_objects_no_figure(network, outdir, monkeypatch):
-    monkeypatch.setattr("generate.load_object_detector", lambda *args, **kwargs: Everywhere())
+    monkeypatch.setattr("training.inference.image_command.load_object_detector", lambda *args, **kwargs: Everywhere())
     result = run(f"--network={network[0]}", f"--outdir={outdir}", "--seeds=0", "--boxes=car")
     assert result.exit_code == 0
     assert "object detector everywhere found nothing: no boxes.png was drawn" in result.output

@@ -1,7 +1,7 @@
 """Operations that run as one Triton kernel on GPUs and as PyTorch code elsewhere.
 
 Triton comes with PyTorch's CUDA builds, needs no compiler toolchain, and is imported when a kernel is first needed.
-Where it is missing or does not work, operations fall back on PyTorch with one line of warning.
+Where it is missing or does not work, operations fall back to PyTorch with one line of warning.
 
 A kernel is a plain function over ``tl``, which `compiled` binds to ``triton.language``::
 

@@ -11,8 +11,10 @@ import torch
 
 from training.inference import options
 from training.inference.centers import truncate
+from training.inference.projected_w import load_projected_w
 from training.inference.sampling import check_truncation, map_seeds
 from training.inference.stored import check_class, load_vectors
+from training.inference.truncation import Sweep
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ Latents = SeedLatents | ProjectedLatents
 def seed_latents(
     G: Any,
     seeds: Sequence[int],
-    trunc: float | options.Sweep,
+    trunc: float | Sweep,
     class_idx: int | None,
     device: torch.device,
     centers: Path | None = None,
@@ -80,12 +82,33 @@ def seed_latents(
     """
     label = options.choose_label(G, class_idx, device)
     if centers is None:
-        for psi in (trunc.low, trunc.high) if isinstance(trunc, options.Sweep) else (trunc,):
+        for psi in (trunc.low, trunc.high) if isinstance(trunc, Sweep) else (trunc,):
             check_truncation(G, psi)
         return SeedLatents(G, seeds, label)
     stored = load_vectors(centers, "centers", G)
     check_class(stored, centers, G, class_idx)
     return SeedLatents(G, seeds, label, stored.vectors)
+
+
+def choose_latents(
+    G: Any,
+    seeds: list[int],
+    projected_w: Path | None,
+    trunc: float | Sweep,
+    class_idx: int | None,
+    centers: Path | None,
+    device: torch.device,
+) -> Latents:
+    """Return the latents of --seeds or --projected-w; warn about options without effect."""
+    if centers is not None and projected_w is None and trunc == 1:
+        options.warn("--centers has no effect at --trunc=1; give a lower one, such as --trunc=0.5")
+    if projected_w is None:
+        return seed_latents(G, seeds, trunc, class_idx, device, centers)
+    if seeds or class_idx is not None or trunc != 1:
+        options.warn("--seeds, --class and --trunc have no effect on --projected-w")
+    if centers is not None:
+        options.warn("--centers has no effect on --projected-w")
+    return ProjectedLatents(load_projected_w(projected_w, G, device))
 
 
 def flags_for_next(G: Any, class_idx: int | None, is_trusted: bool) -> list[str]:

@@ -97,7 +97,7 @@ def class_number(network: str, name: str, trusted: bool = False) -> int:
     settings = {} if Path(network).is_dir() else open_snapshot(network, ["training_set_kwargs"], trusted).parts
     path = (settings.get("training_set_kwargs") or {}).get("path")
     if not isinstance(path, str) or not Path(path).exists():
-        reason = "does not tell its training set" if path is None else f"was trained on {str(path)[:1000]!a}, now gone"
+        reason = "does not name its training set" if path is None else f"was trained on {str(path)[:1000]!a}, now gone"
         raise UserError(f"{where}: {network} {reason}, which holds the names of the classes: give the number")
     with closing(open_archive(path)) as archive:
         labels = read_labels(archive, require_images(archive))

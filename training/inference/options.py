@@ -7,7 +7,6 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from dnnlib import console
 from dnnlib.click_types import MAX_DIGITS, MAX_SEED, FiniteFloat, NumberList
 from dnnlib.commands import how_to_run
 from metrics.weights import trust_torchscript
-from torch_utils.distributed import ProcessError
+from torch_utils.launch import ProcessError
 from torch_utils.out_of_memory import out_of_memory_means
 from training.inference.loading import class_number
 from training.inference.sampling import class_label
@@ -26,41 +25,6 @@ from training.networks import NOISE_MODES
 from training.run.lookup import SHIPPED, find_network, require_network
 
 MAX_SHOWN_SEEDS = 5
-DEFAULT_SWEEP, MAX_SWEEP = 7, 1000
-"""Images per seed of a range of psi."""
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """Truncation psi from ``low`` to ``high``, in ``num`` steps of a grid; None if no number was given."""
-
-    low: float
-    high: float
-    num: int | None
-
-
-class Truncation(FiniteFloat):
-    """One psi, or a `Sweep`: ``LOW:HIGH`` or ``LOW:HIGH:NUM``."""
-
-    name = "FLOAT|LOW:HIGH[:NUM]"
-
-    def convert(  # type: ignore[override]
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float | Sweep:
-        """Return the number or the range."""
-        if not isinstance(value, str) or ":" not in value:
-            return super().convert(value, param, ctx)
-        low, high, *rest = value.split(":")
-        if len(rest) > 1 or not all(_is_sweep_length(num) for num in rest):
-            self.fail(f"{value[:100]!a}: give LOW:HIGH or LOW:HIGH:NUM, NUM from 2 to {MAX_SWEEP}", param, ctx)
-        return Sweep(
-            super().convert(low, param, ctx), super().convert(high, param, ctx), int(rest[0]) if rest else None
-        )
-
-
-def _is_sweep_length(text: str) -> bool:
-    is_short = text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_SWEEP))
-    return is_short and 2 <= int(text) <= MAX_SWEEP
 
 
 class Network(click.ParamType):

@@ -109,3 +109,19 @@ def check_class(stored: StoredVectors, path: Path, G: Any, class_idx: int | None
     made_for = stored.settings.get("class")
     if G.c_dim and made_for != class_idx:
         raise UserError(f"{path} was made for class {ascii(made_for)[:20]}, not --class={class_idx}")
+
+
+def stored_layers(directions: StoredVectors, path: Path, G: Any) -> list[int]:
+    """Return the layers that directions in the file ``path`` were found for.
+
+    Raises:
+        UserError: The file names none of ``G``.
+    """
+    layers = directions.settings.get("layers")
+    if (
+        not isinstance(layers, list)
+        or not 0 < len(layers) <= G.num_ws
+        or not all(type(layer) is int and 0 <= layer < G.num_ws for layer in layers)
+    ):
+        raise UserError(f"{path}: its settings name no layers of this network; recreate it")
+    return layers

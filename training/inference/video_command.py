@@ -19,7 +19,7 @@ from training.inference import run_video, video_frames
 from training.inference.grid_size import Grid, check_grid, fit_grid
 from training.inference.latents import Latents
 from training.inference.loading import load_generator
-from training.inference.options import DEFAULT_SWEEP, Sweep
+from training.inference.truncation import DEFAULT_SWEEP, Sweep
 from training.inference.video_options import DEFAULT_FRAMES, DEFAULT_HELD_FRAMES, VideoSettings
 
 

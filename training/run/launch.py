@@ -17,8 +17,8 @@ from dnnlib.errors import UserError
 from dnnlib.logger import Logger
 from torch_utils import distributed
 from torch_utils.device import choose_device
-from torch_utils.distributed import World
 from torch_utils.host_memory import keep_freed_memory
+from torch_utils.launch import World, launch, world_from_env
 from torch_utils.out_of_memory import out_of_memory_means
 from training.run.continuation import prepare_continuation
 from training.run.flags import Flags
@@ -46,7 +46,7 @@ def train_run(flags: Flags) -> bool:
     """
     if flags.log == "wandb":
         check_wandb()
-    world = distributed.world_from_env()
+    world = world_from_env()
     if world is None or world.world_size == 1:
         if flags.data is not None:  # before a folder is made
             check_num_processes(flags.device, flags.gpus)
@@ -96,7 +96,7 @@ def prepare_run(flags: Flags) -> PreparedRun:
 def _launch(run: PreparedRun, device: str) -> bool:
     process = functools.partial(_train_process, run=run, device=device)
     try:
-        distributed.launch(process, run.kwargs["num_gpus"])
+        launch(process, run.kwargs["num_gpus"])
     except (UserError, KeyboardInterrupt) as error:
         if run.is_new and not has_progress(run.run_dir):
             shutil.rmtree(run.run_dir, ignore_errors=True)  # nothing has happened there

@@ -101,7 +101,7 @@ def _read_tensors(path: Path, names: Collection[str]) -> tuple[dict[str, dict[st
 def _sizes(options: dict[str, Any], c_dim: int, path: Path) -> dict[str, Any]:
     resolution = options["training_set_kwargs"].get("resolution")
     if resolution is None:
-        raise UserError(f"{path}: {OPTIONS_FILE} does not tell the size of the images: use a snapshot (.pkl)")
+        raise UserError(f"{path}: {OPTIONS_FILE} does not name the size of the images: use a snapshot (.pkl)")
     return {"c_dim": c_dim, "img_resolution": resolution}
 
 

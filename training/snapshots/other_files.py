@@ -67,7 +67,7 @@ _ZIP_CONTENTS = (
 
 
 def describe_other_file(file: IO[bytes]) -> str | None:
-    """Say what a file is if it is clearly no pickle, and what to give instead.
+    """Say what a file is if it is clearly not a pickle, and what to give instead.
 
     Args:
         file: Seekable; its position stays.

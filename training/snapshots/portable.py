@@ -15,6 +15,7 @@ from dnnlib.atomic import write_atomic
 from dnnlib.commands import how_to_run
 from dnnlib.errors import UserError
 from dnnlib.file_content import content_fault
+from dnnlib.json_file import encode_json
 from dnnlib.object_names import name_of_class
 from training.run.json_files import read_small_file
 from training.run.roles import allowed_classes
@@ -49,12 +50,12 @@ def save_portable(folder: Path, G_ema: torch.nn.Module) -> None:
         raise UserError(f"a {class_name} cannot be described: only {', '.join(known_generators())} can")
     network: Any = G_ema  # its class was made persistent by a decorator that type checkers do not see through
     arguments = inspect.signature(type(G_ema)).bind(*network.init_args, **network.init_kwargs).arguments
-    config = (json.dumps({"class_name": class_name, "init_kwargs": arguments}, indent=2) + "\n").encode()
+    config = encode_json({"class_name": class_name, "init_kwargs": arguments}, indent=2)
     tensors = {name: _own_copy(tensor) for name, tensor in G_ema.state_dict().items()}
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / WEIGHTS).exists() and (folder / CONFIG).read_bytes() != config:
         (folder / WEIGHTS).unlink()  # must not stand beside the settings of another generator
-    write_atomic(folder / CONFIG, config)  # first: it tells whose weights are there
+    write_atomic(folder / CONFIG, config)  # first: it says whose weights these are
     write_atomic(folder / WEIGHTS, safetensors.torch.save(tensors, metadata={"format": "pt"}))
 
 

@@ -17,7 +17,8 @@ from baselines.relativistic import RelativisticLoss
 from baselines.san import SlicingAdversarial
 from tests.unit.baselines.toy import CAPACITY, SIZE, assert_close, inputs, make_generator
 from torch_utils import distributed
-from torch_utils.distributed import init_world, launch
+from torch_utils.distributed import init_world
+from torch_utils.launch import launch
 
 CPU = torch.device("cpu")
 NUM_PROCESSES, BATCH = 2, 4

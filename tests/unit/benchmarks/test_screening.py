@@ -119,7 +119,7 @@ def test_the_command_reads_several_comparisons(tmp_path):
     assert [line.split()[0] for line in lines] == [f"{name}={value}" for name, value in NINE.factors]
     effects = [float(line.split()[1]) for line in lines]
     assert effects == pytest.approx([20.0 if "con-weight" in line else 0.0 for line in lines], abs=1e-9)
-    assert [line.endswith("leaves out zero") for line in lines] == ["con-weight" in line for line in lines]
+    assert [line.endswith("excludes zero") for line in lines] == ["con-weight" in line for line in lines]
 
     result = CliRunner().invoke(main, ["effects", *folders, "--score=Health/diversity"])
     effects = [float(line.split()[1]) for line in result.output.splitlines()[1:]]
@@ -127,5 +127,5 @@ def test_the_command_reads_several_comparisons(tmp_path):
 
     result = CliRunner().invoke(main, ["effects", *folders, "--score=fd5k_nanodet"])
     assert result.output.splitlines()[-1] == (
-        "Error: the runs of the design have no snapshot in common that fd5k_nanodet was computed of"
+        "Error: the runs of the design have no snapshot in common that fd5k_nanodet was computed for"
     )

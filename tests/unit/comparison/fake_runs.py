@@ -80,3 +80,13 @@ def write_comparison(outdir: Path) -> Path:
             folders.append(f"{method}/seed{seed}")
     (outdir / PLAN_FILE).write_text(json.dumps({"cfgs": list(values), "folders": folders}))
     return outdir
+
+
+def edit_stats(outdir, edit):
+    """Change the statistics of each run of msconD: ``edit(seed, i, line)`` changes line i."""
+    for path in outdir.glob("msconD*/seed*/*/stats.jsonl"):
+        seed = int(path.parts[-3].removeprefix("seed"))
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for i, line in enumerate(lines):
+            edit(seed, i, line)
+        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))

@@ -1,27 +1,23 @@
 """How far the logits of real and of generated images lie apart, from records with known numbers."""
 
-import json
-
 import pytest
 
 from comparison.logits import logit_charts, logit_gaps
 from comparison.plan import read_plan
 from comparison.summary import collect
 from comparison.tables import make_tables
-from tests.unit.comparison.fake_runs import write_comparison
+from tests.unit.comparison.fake_runs import edit_stats, write_comparison
 
 
 @pytest.fixture
 def comparison(tmp_path):
     """Seed s of msconD has gaps of s + tick at height 8; other logits are those of `fake_runs`."""
-    write_comparison(tmp_path)
-    for path in tmp_path.glob("msconD*/seed*/*/stats.jsonl"):
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        seed = int(path.parts[-3].removeprefix("seed"))
-        for i, line in enumerate(lines):
-            for kind, mean in (("real", seed + i), ("fake", 0)):
-                line[f"Loss/scores/{kind}_h8"] = {"num": 1, "mean": mean, "std": 0.0}
-        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+    def add_logits(seed, i, line):
+        for kind, mean in (("real", seed + i), ("fake", 0)):
+            line[f"Loss/scores/{kind}_h8"] = {"num": 1, "mean": mean, "std": 0.0}
+
+    edit_stats(write_comparison(tmp_path), add_logits)
     return collect(read_plan(tmp_path), {})
 
 

@@ -106,7 +106,7 @@ def test_a_folder_of_the_comparison_itself_is_refused(outdir, name):
 def test_what_is_no_copy_is_not_overwritten(outdir, dest, tmp_path):
     other = write_comparison(tmp_path / "other")
     before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match=r"--records=.*other holds files that are no earlier copy"):
+    with pytest.raises(UserError, match=r"--records=.*other holds files that are not an earlier copy"):
         copy_records(read_plan(outdir), other)
     assert {path: path.read_bytes() for path in other.rglob("*") if path.is_file()} == before
     (tmp_path / "empty").mkdir()

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from comparison import runner
+from comparison import executors, runner
 from comparison.executors import LocalExecutor, SubmititExecutor, job_command
 from comparison.jobs import LOG
 from comparison.runner import InterruptedRunsError, run_all
@@ -168,3 +168,9 @@ def test_a_page_that_cannot_be_written_stops_no_run(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed.count("The page was not written: disk full") == 2
     assert "stylegan2 seed1: done" in printed
+
+
+def test_parameters_of_submitit():
+    with pytest.raises(UserError, match="'nonsense' is not of the form name=value"):
+        executors._split("nonsense")
+    assert executors._split("slurm_partition=a=b") == ("slurm_partition", "a=b")

@@ -1,7 +1,5 @@
 """What tables hold, and how different samples are, from records with known numbers."""
 
-import json
-
 import pytest
 
 from comparison.page import page
@@ -9,19 +7,17 @@ from comparison.plan import read_plan
 from comparison.report import markdown
 from comparison.summary import collect
 from comparison.tables import SCORE_COLUMNS, make_tables
-from tests.unit.comparison.fake_runs import write_comparison
+from tests.unit.comparison.fake_runs import edit_stats, write_comparison
 
 
 @pytest.fixture
 def plan(tmp_path):
     """Sample grids of seed s of msconD were measured at 1.008, 2.008 and 3.008 kimg: s, s + 2, s + 4."""
-    write_comparison(tmp_path)
-    for path in tmp_path.glob("msconD*/seed*/*/stats.jsonl"):
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        seed = int(path.parts[-3].removeprefix("seed"))
-        for i, line in enumerate(lines):
-            line["Health/diversity"] = {"num": min(i, 1), "mean": seed + 2 * (i - 1), "std": 0.0}
-        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+    def add_diversity(seed, i, line):
+        line["Health/diversity"] = {"num": min(i, 1), "mean": seed + 2 * (i - 1), "std": 0.0}
+
+    edit_stats(write_comparison(tmp_path), add_diversity)
     return read_plan(tmp_path)
 
 

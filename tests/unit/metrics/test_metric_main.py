@@ -13,7 +13,8 @@ from metrics.frechet_inception_distance import compute_fid
 from metrics.metric_utils import FeatureStats
 from tests.helpers import assert_close, golden_cases
 from tests.unit.metrics import tiny
-from torch_utils.distributed import init_world, launch
+from torch_utils.distributed import init_world
+from torch_utils.launch import launch
 
 FULL = {"max_size": None, "xflip": False}
 OLD = {"max_size": None, "xflip": True}

@@ -22,7 +22,8 @@ from metrics.metric_utils import (
 from tests import image_files
 from tests.helpers import assert_close
 from tests.unit.metrics import tiny
-from torch_utils.distributed import World, init_world, launch
+from torch_utils.distributed import init_world
+from torch_utils.launch import World, launch
 from training.networks import Generator
 
 FEATURES = {"detector_url": tiny.NAME, "detector_kwargs": {"return_features": True}, "capture_all": True}

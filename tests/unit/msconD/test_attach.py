@@ -1,4 +1,4 @@
-"""Command lines of ``python -m msconD.attach``, what is refused, and the arguments that the training loop gets.
+"""``python -m msconD.attach``: what is refused, and the arguments that the training loop gets.
 
 tests/integration/test_attach.py runs it.
 """
@@ -10,13 +10,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from click.testing import CliRunner
 
 import training.training_loop
 from msconD import attach
-from msconD.attach import check_settings, main, method_changes, read_arguments, wrap_training_loop
+from msconD.attach import check_settings, main, wrap_training_loop
+from msconD.attach_flags import method_changes, read_arguments
 from msconD.checkout import SUPPORTED
 from msconD.settings import BASE_CFG, VARIANTS
 from tests.api.test_persistent_imports import faults
@@ -46,22 +46,6 @@ def checkout(tmp_path: Path) -> Path:
     return write_checkout(tmp_path)
 
 
-def test_the_flags_of_the_method_are_taken_out(checkout: Path) -> None:
-    arguments = ["--outdir", "runs", "--scales", "1-8", "-n", "--cfg=msconD", "--con-temp=0.1", "--resume", "noresume"]
-    attachment, others = read_arguments(checkout, "train.py", arguments)
-    assert others == ["--outdir", "runs", "-n", "--resume", "noresume", "--cfg=stylegan2"]
-    assert attachment.changes == method_changes("msconD", {"scales": [1, 8], "con_temp": 0.1})
-    assert attachment.changes["D_kwargs"]["scales"] == [1, 8]
-    assert attachment.changes["loss_kwargs"]["con_temp"] == 0.1
-
-
-@pytest.mark.parametrize("text", ["--cfg=auto --seed 1 --help", "--seeds 0-3 --trunc=0.5", "--cfg=unheard-of", ""])
-def test_other_command_lines_stay_as_they_are(checkout: Path, text: str) -> None:
-    attachment, others = read_arguments(checkout, "train.py", text.split())
-    assert sorted(others) == sorted(text.split())
-    assert attachment.changes == {}
-
-
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -87,15 +71,6 @@ def test_other_command_lines_stay_as_they_are(checkout: Path, text: str) -> None
 def test_mistakes_are_one_line(checkout: Path, arguments: str, complaint: str) -> None:
     result = CliRunner().invoke(main, [str(checkout), *arguments.split()])
     assert (result.exit_code, result.output) == (1, f"Error: {complaint.format(checkout)}\n")
-
-
-@pytest.mark.parametrize("missing", ["training", "dnnlib"])
-def test_a_folder_that_is_no_checkout(checkout: Path, missing: str) -> None:
-    (checkout / missing / "__init__.py").unlink()
-    with pytest.raises(
-        click.ClickException, match=rf"is not a StyleGAN2-ADA checkout: {missing}/__init__.py is missing"
-    ):
-        read_arguments(checkout, "train.py", [])
 
 
 @pytest.mark.parametrize(("missing", "words"), [("networks.py", "is missing"), ("loss.py", "is missing")])

@@ -15,7 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from msconD import compat
 from torch_utils import misc
-from torch_utils.distributed import World, init_world, launch
+from torch_utils.distributed import init_world
+from torch_utils.launch import World, launch
 from torch_utils.ops import grid_sample_gradfix
 
 

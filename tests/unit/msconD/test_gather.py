@@ -12,7 +12,8 @@ from msconD import contrastive
 from msconD.contrastive import Gather
 from msconD.gather import gather_rows
 from msconD.settings import LossSettings
-from torch_utils.distributed import World, init_world, launch
+from torch_utils.distributed import init_world
+from torch_utils.launch import World, launch
 
 NUM_PROCESSES, NUM_IMAGES = 2, 3
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, "Gather | None"], torch.Tensor]

@@ -14,7 +14,8 @@ from msconD import views
 from msconD.discriminator import MsConDDiscriminator
 from msconD.gather import gather_at, gather_rows
 from msconD.loss import MsConDLoss
-from torch_utils.distributed import World, init_world, launch
+from torch_utils.distributed import init_world
+from torch_utils.launch import World, launch
 from training.networks import Generator
 
 NUM_PROCESSES, NUM_ROUNDS, BATCH_PER_PROCESS = 2, 2, 2

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from torch_utils.distributed import World, init_world, launch
+from torch_utils.distributed import init_world
+from torch_utils.launch import World, launch
 from training.loss import StyleGAN2Loss
 from training.networks import Discriminator, Generator
 

@@ -20,7 +20,8 @@ from metrics.objects.protocol import Detections
 from metrics.progress import ProgressMonitor
 from tests import image_files
 from tests.unit.metrics import tiny
-from torch_utils.distributed import init_world, launch
+from torch_utils.distributed import init_world
+from torch_utils.launch import launch
 
 SIDE_PX = 32
 

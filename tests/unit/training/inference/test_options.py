@@ -7,22 +7,9 @@ from click.testing import CliRunner
 from generate import generate_images
 from projector import run_projection
 from style_mixing import generate_style_mix
-from torch_utils.distributed import ProcessError
+from torch_utils.launch import ProcessError
 from training.inference.export import export
-from training.inference.options import Sweep, Truncation, errors_in_one_line, suggest
-
-
-def test_ranges_of_psi():
-    trunc = Truncation()
-    assert trunc.convert("0.7", None, None) == trunc.convert(0.7, None, None) == 0.7
-    assert trunc.convert("0:1", None, None) == Sweep(0, 1, None)
-    assert trunc.convert("-0.5:0.7:3", None, None) == Sweep(-0.5, 0.7, 3)
-
-
-@pytest.mark.parametrize("text", ["0:", ":1", "0:1:1", "0:1:x", "0:1:2:3", "0:nan", "0:1:" + "9" * 5000, "0:1:\u0663"])
-def test_no_ranges_of_psi(text):
-    with pytest.raises(click.BadParameter):
-        Truncation().convert(text, None, None)
+from training.inference.options import errors_in_one_line, suggest
 
 
 def test_suggestions_can_be_copied_into_a_shell(capsys):

@@ -8,7 +8,8 @@ import torch
 
 from dnnlib.util import EasyDict
 from metrics import metric_main
-from torch_utils.distributed import init_world, launch
+from torch_utils.distributed import init_world
+from torch_utils.launch import launch
 from training.run.evaluation import Evaluation
 
 CPU = torch.device("cpu")

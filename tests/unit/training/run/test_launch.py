@@ -6,7 +6,7 @@ import torch
 
 from dnnlib.errors import UserError
 from tests.unit.training.run.launch_requests import request
-from torch_utils.distributed import World
+from torch_utils.launch import World
 from training.run import launch
 from training.run.launch import prepare_run, train_run
 from training.run.options_file import read_options, write_options
@@ -88,7 +88,7 @@ def test_a_second_ctrl_c(run_dir, monkeypatch, capsys):
 
 
 def test_the_number_of_processes_is_that_of_the_run(tmp_path, run_dir, monkeypatch):
-    monkeypatch.setattr(launch.distributed, "world_from_env", lambda: World(0, 2, 0))
+    monkeypatch.setattr(launch, "world_from_env", lambda: World(0, 2, 0))
     monkeypatch.setattr(launch.distributed, "init_world", lambda *_args: None)
     with pytest.raises(UserError, match=f"{run_dir.name} is a run of 1 processes, got 2; start 1$"):
         train_run(request(tmp_path, continue_run=str(run_dir)))

@@ -59,7 +59,7 @@ def edited(run_dir, **changes):
     [
         ({"G_kwargs": {"class_name": "os.system"}}, "G_kwargs names the class 'os.system', allowed: "),
         ({"unknown": 1}, "'unknown' is not a setting of this version"),
-        ({"training_set_kwargs": {"class_name": "training.dataset.ImageFolderDataset"}}, "does not tell the size of"),
+        ({"training_set_kwargs": {"class_name": "training.dataset.ImageFolderDataset"}}, "does not name the size of"),
     ],
 )
 def test_options_that_were_edited(run_dir, state, changes, words):
