@@ -49,8 +49,8 @@ def test_scripts_that_read_the_line_of_the_reference_still_do():
 
 
 def test_nothing_is_left_at_the_end():
-    assert "eta 0s " in line(cur_nimg=30000)
-    assert "eta 0s " in line(cur_nimg=30016)
+    for cur_nimg in (30000, 30016, 60000):  # also of a run whose length was taken back
+        assert "eta 0s " in line(cur_nimg)
 
 
 def test_what_is_reported():
@@ -78,4 +78,11 @@ def test_what_is_reported():
 def test_what_a_pace_means():
     line = describe_pace(sec_per_kimg=36.0, kimg_left=1000, kimg_to_snapshot=200)
     assert line.startswith("About 36 s per kimg: 10h 00m 00s for the 1000 kimg left, 2h 00m 00s to the next")
-    assert "next samples" not in describe_pace(36.0, 1000, None)
+    assert line.endswith(". --kimg sets the length; --tick and --snap set how often snapshots are saved.")
+    for kimg_to_snapshot in (None, 1000):  # none, and the last one
+        assert "next samples" not in describe_pace(36.0, 1000, kimg_to_snapshot)
+
+
+def test_the_pace_of_a_run_of_a_given_time():
+    line = describe_pace(36.0, 1000, None, is_timed=True)
+    assert line.endswith(" kimg left. --time sets the length; --snap sets how often snapshots are saved.")
