@@ -137,31 +137,6 @@ def test_the_status_of_a_run_of_a_given_time_tells_the_length_that_is_planned(tm
     assert written[1][2] < UNLIMITED_KIMG
 
 
-def test_the_pace_counts_each_phase_as_often_as_it_runs(tmp_path, options, monkeypatch):
-    """16 ms each: main phases in every iteration of 4 images, regularization in every fourth and sixteenth."""
-    trainer, said = make_trainer(tmp_path / "run", {**options, "network_snapshot_ticks": 20}), []
-    for phase in trainer.state.phases:
-        monkeypatch.setattr(phase.stopwatch, "read_sec", lambda: 0.016)
-    monkeypatch.setattr(trainer.console, "say", said.append)
-    trainer.counters.cur_nimg = BATCH
-    trainer._describe_pace()
-    trainer.outputs.close()
-    assert trainer._sec_per_kimg() == pytest.approx(0.016 * (1 + 1 / 4 + 1 + 1 / 16) / BATCH * 1000)
-    ((line, _, _),) = [each.partition(". ") for each in said]
-    assert line == "About 9.25 s per kimg: 9s for the 0.996 kimg left, 2s to the next samples and snapshot"
-
-
-@pytest.mark.parametrize(
-    ("changes", "steps_per_kimg"),
-    [({"kimg_per_tick": 1}, 1), ({"kimg_per_tick": 0.5}, 1000), ({"kimg_per_tick": 4, "time_limit_sec": 60.0}, 1000)],
-)
-def test_short_ticks_have_steps_of_images(tmp_path, options, changes, steps_per_kimg):
-    """Those of a run of a given time are planned, and may become short."""
-    trainer = make_trainer(tmp_path / "run", {**options, **changes})
-    trainer.outputs.close()
-    assert trainer.counters.steps_per_kimg == steps_per_kimg
-
-
 @pytest.mark.slow
 def test_time_does_not_matter_for_the_weights(tmp_path, options, monkeypatch):
     Clock(monkeypatch)
