@@ -250,8 +250,8 @@ def test_samples_are_those_of_the_average(run_dir, options):
 
 
 def test_as_long_as_the_average_shows_little_there_are_samples_of_g(run_dir, options):
-    """Of a half-life of 8 images until 8 images have been seen, without a ramp that would shorten it."""
-    options = {**options, "total_kimg": 0.016, "ema_kimg": 0.008, "ema_rampup": None, "image_snapshot_ticks": 1}
+    """Of a half-life of 16 images until 16 images have been seen, without a ramp that would shorten it."""
+    options = {**options, "total_kimg": 0.016, "ema_kimg": 0.016, "ema_rampup": None, "image_snapshot_ticks": 1}
     trainer = make_trainer(run_dir, options)
     trainer._is_aborted = lambda: True  # after the first tick
     assert not trainer.run()

@@ -7,14 +7,14 @@ from torch_utils import training_stats
 from training.run.counters import Counters
 from training.run.tick_report import describe_pace, report_tick
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 1)
 REFERENCE_FIELDS = ["tick", "kimg", "time", "sec/tick", "sec/kimg", "maintenance", "cpumem", "gpumem", "augment"]
 
 
-def line(cur_nimg=28000):
+def line(cur_nimg=28000, device=CPU):
     counters = Counters(cur_nimg=cur_nimg, cur_tick=7, tick_start_nimg=24000)
     counters.tick_sec, counters.maintenance_sec, counters.data_wait_sec = 10.0, 2.5, 0.25
-    return report_tick(counters, elapsed_sec=3725.4, total_nimg=30000, augment_p=0.125, device=CPU)
+    return report_tick(counters, elapsed_sec=3725.4, total_nimg=30000, augment_p=0.125, device=device)
 
 
 def test_fields_are_those_of_the_reference_in_their_order_and_then_ours():
@@ -73,6 +73,14 @@ def test_what_is_reported():
     assert {name: stats[name] for name in expected} == pytest.approx(expected)
     assert 0.05 < stats["Resources/cpu_mem_gb"] < 100
     assert set(stats.names()) == {*expected, "Resources/cpu_mem_gb"}
+
+
+def test_the_memory_of_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 << 29 if device == GPU else None)
+    stats = training_stats.Collector("Resources/.*")
+    assert "gpumem 1.50 " in line(device=GPU)
+    stats.update()
+    assert stats["Resources/peak_gpu_mem_gb"] == 1.5
 
 
 def test_what_a_pace_means():
