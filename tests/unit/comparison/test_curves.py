@@ -32,6 +32,13 @@ def test_a_mean_is_one_of_all_seeds(comparison):
     assert (by_time.x, by_time.y) == ([round(20.1 / 60, 3)], [22])
 
 
+def test_times_begin_where_all_seeds_have_a_score(comparison):
+    del comparison.methods[0].runs[1].scores[SCORE][0]
+    line = _by_time(comparison.methods[0], SCORE, 0)
+    assert len(line.x) == NUM_TIMES
+    assert [line.x[0], line.x[-1]] == pytest.approx([20.1 / 60, 30.1 / 60], abs=0.001)
+
+
 def test_a_single_seed_has_no_band(comparison):
     del comparison.methods[0].runs[1]
     line = _by_images(comparison.methods[0], SCORE, 0)
