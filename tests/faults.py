@@ -426,7 +426,10 @@ FAULTS: dict[str, Fault] = {
     ),
     # training/run
     "a leak of one direction is no leak": Fault(
-        "training/run/health/signs.py", "LEAK_SHARE = 0.75", "LEAK_SHARE = 0.6", ("tests/integration/test_health.py",)
+        "training/run/health/signs.py",
+        "LEAK_SHARE = 0.75",
+        "LEAK_SHARE = 0.6",
+        ("tests/unit/training/run/health/test_signs.py", "tests/integration/test_health.py"),
     ),
     "a CPU scores 50 000 images unasked": Fault(
         "training/run/choice.py",

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from comparison.records import read_run
 from tests.unit.comparison.fake_runs import make_job, score_line, stats_line, write_run
 
@@ -72,3 +74,14 @@ def test_a_snapshot_belongs_to_the_tick_that_ended_with_it(tmp_path):
     )
     (point,) = read_run(0, run_dir, tmp_path, ["fd_tiny"]).scores["fd_tiny"]
     assert point.kimg == 1.6
+
+
+@pytest.mark.parametrize("missing", ["Progress/tick", "Progress/kimg", "Timing/sec_per_tick"])
+def test_ticks_that_lack_a_number_are_left_out(tmp_path, missing):
+    run_dir = write_run(tmp_path / "a/seed0", [3.0], 10.0, 1.0, make_job())
+    ticks = [stats_line(number, kimg, 1.0, 1.0) for number, kimg in ((4, 1.0), (8, 2.0), (12, 3.0))]
+    del ticks[1][missing]
+    (run_dir / "stats.jsonl").write_text("".join(json.dumps(tick) + "\n" for tick in ticks))
+    found = read_run(0, run_dir, tmp_path, []).ticks
+    assert [(tick.number, tick.kimg, tick.train_sec) for tick in found] == [(4, 1.0, 1.0), (12, 3.0, 2.0)]
+    assert found[1].source == "a/seed0/00000-scenes/stats.jsonl:3"

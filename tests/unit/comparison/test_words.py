@@ -1,5 +1,7 @@
 """Verdicts on records with known numbers."""
 
+import pytest
+
 from comparison.words import verdicts
 
 
@@ -24,17 +26,34 @@ def test_numbers_that_were_computed_otherwise_are_named(comparison):
     )
 
 
-def test_verdict_of_a_clear_difference(comparison):
-    for result, value in zip(comparison.methods, (100.0, 1.0), strict=True):
+def set_scores(comparison, score, *values):
+    """One value for each method, a tenth more for its second seed."""
+    for result, value in zip(comparison.methods, values, strict=True):
         for i, run in enumerate(result.runs):
             points = run.scores["fd_tiny"]
-            run.scores["fd_tiny"] = [type(point)(point.kimg, point.train_sec, value + i / 10, "") for point in points]
-    (sentence,) = verdicts(comparison, "fd_tiny")
-    assert sentence.endswith("It excludes zero: better, beyond the variation between seeds.")
+            run.scores[score] = [type(point)(point.kimg, point.train_sec, value + i / 10, "") for point in points]
 
 
-def test_verdict_of_one_seed(comparison):
-    for result in comparison.methods:
+@pytest.mark.parametrize(
+    ("score", "values", "interval", "word"),
+    [
+        ("fd_tiny", (100.0, 1.0), "-99.3 to -98.7", "better"),
+        ("fd_tiny", (1.0, 100.0), "98.7 to 99.3", "worse"),
+        ("pr_tiny_recall", (1.0, 100.0), "98.7 to 99.3", "better"),
+        ("pr_tiny_recall", (100.0, 1.0), "-99.3 to -98.7", "worse"),
+    ],
+)
+def test_verdict_of_a_clear_difference(comparison, score, values, interval, word):
+    """Student's quantile of two degrees of freedom, 4.303, times the standard error, 0.0707, is 0.304."""
+    set_scores(comparison, score, *values)
+    (sentence,) = verdicts(comparison, score)
+    assert f" reaches from {interval}. It excludes zero: " in sentence
+    assert sentence.endswith(f"It excludes zero: {word}, beyond the variation between seeds.")
+
+
+@pytest.mark.parametrize(("num_methods", "words"), [(2, "one seed each"), (1, "one seed of a method")])
+def test_verdict_of_one_seed(comparison, num_methods, words):
+    for result in comparison.methods[:num_methods]:
         del result.runs[1]
     (sentence,) = verdicts(comparison, "fd_tiny")
-    assert sentence.endswith("; with one seed each it is unknown how seeds scatter.")
+    assert sentence.endswith(f"; with {words} it is unknown how seeds scatter.")

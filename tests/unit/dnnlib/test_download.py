@@ -409,7 +409,8 @@ def test_local_paths_and_file_urls(tmp_path):
     path = tmp_path / "a file.pkl"
     path.write_bytes(CONTENT)
     assert read(open_url(path)) == CONTENT
-    assert read(open_url(str(path), sha256=SHA256)) == CONTENT
+    for sha256 in (SHA256, SHA256.upper()):
+        assert read(open_url(str(path), sha256=sha256)) == CONTENT
     assert read(open_url(path.as_uri())) == CONTENT
     assert open_url(str(path), return_filename=True) == str(path)
     with pytest.raises(UserError, match=re.escape(f"{path}: sha256 is {SHA256}")):

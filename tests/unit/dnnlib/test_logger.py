@@ -29,6 +29,7 @@ def test_logger_appends_and_survives_a_second_close(tmp_path):
         logger = Logger(tmp_path / "log.txt", file_mode="a", should_flush=False)
         print(word)
         logger.flush()
+        assert (tmp_path / "log.txt").read_text().endswith(f"{word}\n")
         logger.close()
         logger.close()
     assert (tmp_path / "log.txt").read_text() == "one\ntwo\n"

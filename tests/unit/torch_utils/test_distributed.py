@@ -76,9 +76,27 @@ def parallel(world):
     return [gradient.tolist() for gradient in gradients], len(storages), requires_grad
 
 
+def exchanges(world):
+    """What arrives here of everything that processes exchange."""
+    own = (torch.arange(6.0).reshape(2, 3) + 10 * world.rank).T  # not contiguous
+    total, flags = torch.tensor([1.0, world.rank + 1.0]), [world.rank == 0, world.rank == 1, False]
+    distributed.sum_(total)
+    received = [torch.full([2], world.rank + 5.0), torch.tensor(world.rank)]
+    distributed.broadcast_(received)
+    return {
+        "place": (distributed.rank(), distributed.world_size()),
+        "gathered": distributed.gather({"rank": world.rank}),
+        "tensors": [each.tolist() for each in distributed.gather_tensors(own)],
+        "total": total.tolist(),
+        "received": [each.tolist() for each in received],
+        "object": distributed.from_rank0(f"of {world.rank}"),
+        "any": [distributed.any_process(flag) for flag in flags],
+    }
+
+
 def run_checks(folder, world, init_method):
     init_world(world.rank, world.world_size, CPU, init_method, timeout_sec=60)
-    results = {check.__name__: check(world) for check in (stats, consistency, ddp, parallel)}
+    results = {check.__name__: check(world) for check in (stats, consistency, ddp, parallel, exchanges)}
     results["world"] = (world.rank, world.world_size, world.local_rank)
     torch.save(results, Path(folder) / f"{world.rank}.pt")
 
@@ -116,6 +134,40 @@ def test_inconsistent_processes_all_say_what_differs_and_how(results):
         drift = "on rank 1 'BatchNorm1d.weight' drifts from rank 0 by up to 0.5 (2 tensors differ)"
         assert messages["drift"].endswith(drift)
         assert "on rank 1 'BatchNorm1d.running_mean' has 2 NaN where rank 0 has 1" in messages["nan"]
+
+
+def test_what_processes_exchange(results):
+    expected = {
+        "gathered": [{"rank": 0}, {"rank": 1}],
+        "tensors": [[[0, 3], [1, 4], [2, 5]], [[10, 13], [11, 14], [12, 15]]],
+        "total": [2, 3],
+        "received": [[5, 5], 0],
+        "object": "of 0",
+        "any": [True, True, False],
+    }
+    assert [result["exchanges"] for result in results] == [{"place": (rank, 2), **expected} for rank in range(2)]
+
+
+def test_one_process_exchanges_nothing():
+    x = torch.tensor([1.0])
+    distributed.sum_(x)
+    distributed.broadcast_([x])
+    assert (x, distributed.rank(), distributed.world_size()) == (1, 0, 1)
+    assert [distributed.gather("a"), distributed.gather_tensors(x), distributed.from_rank0("a")] == [["a"], [x], "a"]
+    assert [distributed.any_process(flag) for flag in (False, True)] == [False, True]
+
+
+@pytest.mark.parametrize(("num_processes", "chosen", "expected"), [(2, None, [3]), (9, None, [1]), (2, "4", [])])
+def test_processes_share_the_threads_unless_the_user_has_chosen(monkeypatch, tmp_path, num_processes, chosen, expected):
+    found = []
+    monkeypatch.setattr(distributed, "print_any_text", lambda: None)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    monkeypatch.setattr(torch, "set_num_threads", found.append)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    if chosen is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+    distributed._run_process(0, lambda world, init_method: None, num_processes, str(tmp_path))
+    assert found == expected
 
 
 def test_parallel_modules_exchange_gradients_without_copies(results):

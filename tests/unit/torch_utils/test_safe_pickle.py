@@ -203,13 +203,45 @@ def test_arrays_are_filled_once():
         loads(again + b"\x89" + put_bytes(b"c") + b"tb.")
 
 
-@pytest.mark.parametrize("num_elements", ["x", [1], True, 1.0, -1])
-def test_numbers_of_elements_are_numbers(num_elements):
-    reference = (
-        MARK + put("storage") + name("torch", "ByteStorage") + put("0") + put("cpu") + put(num_elements) + b"NtQ"
-    )
+def reference(kind="storage", dtype=None, num_elements=1, view=None, more=b""):
+    """The part of a storage that tells its layout."""
+    dtype = name("torch", "ByteStorage") if dtype is None else dtype
+    return MARK + put(kind) + dtype + put("0") + put("cpu") + put(num_elements) + put(view) + more + b"tQ"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"num_elements": number} for number in ("x", [1], True, 1.0, -1)),
+        *({"kind": "module"}, {"dtype": put("torch.uint8")}, {"view": ("0", 0, 1)}, {"more": put(0)}),
+    ],
+)
+def test_storages_of_other_layouts_are_refused(changes):
+    assert loads(tensor(storage(reference(), put(["0"]), data=b"\7"), 0, (1,), (1,)) + STOP).tolist() == [7]
     with pytest.raises(UserError, match="a storage of unknown layout"):
-        loads(storage(reference, put(["0"]), data=b"\0") + STOP)
+        loads(storage(reference(**changes), put(["0"]), data=b"\0") + STOP)
+
+
+HEADER = (put(0x1950A86A20F9469CFC6C), put(1001), put({"little_endian": True}), reference(), put(["0"]))
+
+
+@pytest.mark.parametrize(
+    ("position", "part", "reason"),
+    [
+        (0, put(1), "an unknown storage format"),
+        (1, put(1002), "an unknown storage format"),
+        (2, put([]), "an unknown storage format"),
+        (2, put({}), "a storage of another byte order"),
+        (2, put({"little_endian": False}), "a storage of another byte order"),
+        (3, put(("storage", "uint8", "0", "cpu", 1, None)), "a storage without reference"),
+        (3, put("storage") + b"Q", "a storage without reference"),
+    ],
+    ids=["magic", "protocol", "system", "no byte order", "byte order", "reference", "reference of text"],
+)
+def test_headers_of_other_storages_are_refused(position, part, reason):
+    header = [*HEADER[:position], part, *HEADER[position + 1 :]]
+    with pytest.raises(UserError, match=reason):
+        loads(storage(*header, data=b"\0") + STOP)
 
 
 def test_arrays_without_data_are_errors():

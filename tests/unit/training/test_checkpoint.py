@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from dnnlib.file_content import sha256_of
 from training import checkpoint
@@ -298,3 +299,96 @@ def test_content_reaches_the_disk_before_its_name_and_the_checksum_before_the_st
         *("sync .tmp", "rename .sha256", "sync folder"),
         *("sync .tmp", "rename .safetensors", "sync folder"),
     ]
+
+
+class Part:
+    """Has a number, and may refuse another."""
+
+    def __init__(self, number=0, error=None):
+        self.number, self.error = number, error
+
+    def state_dict(self):
+        return {"number": self.number}
+
+    def load_state_dict(self, state):
+        if self.error is not None:
+            raise self.error
+        self.number = state["number"]
+
+
+def test_names_nest_the_tree_and_processes_have_their_own_states():
+    parts = {"a": Part(1), "group/b": Part(2), "ranks/c": Part(3)}
+    tree = checkpoint.collect(parts)
+    assert tree == {
+        "num_gpus": 1,
+        "a": {"number": 1},
+        "group": {"b": {"number": 2}},
+        "ranks": [{"c": {"number": 3}}],
+    }
+    restored = {name: Part() for name in parts}
+    checkpoint.restore(restored, tree)
+    assert [part.number for part in restored.values()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_each_process_restores_its_own_state(monkeypatch, rank):
+    monkeypatch.setattr(checkpoint.distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(checkpoint.distributed, "rank", lambda: rank)
+    part = Part()
+    checkpoint.restore({"ranks/c": part}, {"num_gpus": 2, "ranks": [{"c": {"number": 5}}, {"c": {"number": 6}}]})
+    assert part.number == 5 + rank
+    with pytest.raises(CheckpointError, match=r"^was written with --gpus=1; continue with as many processes$"):
+        checkpoint.restore({"ranks/c": part}, {"num_gpus": 1, "ranks": [{"c": {"number": 5}}]})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"num_gpus": None}, {"num_gpus": True}, {"num_gpus": "1"}, {"ranks": {}}, {"ranks": []}, {"ranks": [{}, {}]}],
+)
+def test_states_of_processes_that_are_missing(changes):
+    with pytest.raises(CheckpointError, match=r"^is damaged: it lacks the states of its processes$"):
+        checkpoint.restore({}, {"num_gpus": 1, "ranks": [{}], **changes})
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (Part(error=RuntimeError("first\n\n  second\nthird")), "first second"),
+        (Part(error=ValueError("\x1b[2J" + "x" * 1000)), r"\\x1b\[2Jx{296}"),
+        (None, "'absent'"),
+    ],
+)
+def test_what_does_not_fit_is_named_in_one_short_line(part, said):
+    name = "group/absent" if part is None else "group/b"
+    with pytest.raises(CheckpointError, match=f"^the saved {name} does not fit: {said}$"):
+        checkpoint.restore({name: part or Part()}, {"num_gpus": 1, "ranks": [{}], "group": {"b": {"number": 1}}})
+
+
+def write_metadata(path, metadata):
+    save_file({"w": torch.zeros(1)}, path, metadata)
+    return path
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [None, {}, {"tree": "{"}, {"tree": "[1]"}, {"tree": '{"a": {"__tensor__": "absent"}}'}, {"tree": "[" * 100_000}],
+)
+def test_a_file_that_is_no_checkpoint(tmp_path, metadata):
+    path = write_metadata(tmp_path / "a.safetensors", metadata)
+    with pytest.raises(CheckpointError, match=rf"^{re.escape(str(path))} does not hold a checkpoint \(\w+\)$"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("tree", "record"),
+    [
+        ('{"dataset": {"num_images": 3}}', {"num_images": 3}),
+        ('{"dataset": [3]}', {}),
+        ("{}", {}),
+        ("[]", {}),
+        ("{", {}),
+    ],
+)
+def test_the_record_of_the_dataset_is_read_alone(tmp_path, tree, record):
+    assert checkpoint.read_dataset_record(write_metadata(tmp_path / "a.safetensors", {"tree": tree})) == record
+    assert checkpoint.read_dataset_record(tmp_path / "absent") == {}

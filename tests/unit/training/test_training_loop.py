@@ -234,15 +234,31 @@ def test_the_grid_of_real_images(run_dir, data, options):
     assert all(any(np.array_equal(image, other) for other in dataset) for image in images)
 
 
-def test_samples_are_those_of_the_average_with_fixed_noise(run_dir, options):
+def assert_shows(path, generator, z):
+    """The samples of a generator, with fixed noise."""
+    images = generator(z, torch.zeros([12, 0]), noise_mode="const")
+    expected = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).reshape(3, 4, 3, 16, 16)
+    pixels = np.asarray(Image.open(path))
+    assert np.abs(pixels - expected.permute(0, 3, 1, 4, 2).reshape(48, 64, 3).numpy().astype(int)).max() <= 1
+
+
+def test_samples_are_those_of_the_average(run_dir, options):
     train_here(run_dir, {**options, "total_kimg": 0.004}, image_snapshot_ticks=1, network_snapshot_ticks=1)
     with open(run_dir / "network-snapshot-000000.pkl", "rb") as file:
         G_ema = legacy.load_network_pkl(file)["G_ema"]
-    z = newest_state(run_dir)["/grid/z"]
-    images = G_ema(z, torch.zeros([12, 0]), noise_mode="const")
-    expected = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).reshape(3, 4, 3, 16, 16)
-    pixels = np.asarray(Image.open(run_dir / "fakes000000.png"))
-    assert np.abs(pixels - expected.permute(0, 3, 1, 4, 2).reshape(48, 64, 3).numpy().astype(int)).max() <= 1
+    assert_shows(run_dir / "fakes000000.png", G_ema, newest_state(run_dir)["/grid/z"])
+
+
+def test_as_long_as_the_average_shows_little_there_are_samples_of_g(run_dir, options):
+    """Of a half-life of 16 images until 16 images have been seen, without a ramp that would shorten it."""
+    options = {**options, "total_kimg": 0.016, "ema_kimg": 0.016, "ema_rampup": None, "image_snapshot_ticks": 1}
+    trainer = make_trainer(run_dir, options)
+    trainer._is_aborted = lambda: True  # after the first tick
+    assert not trainer.run()
+    assert_shows(run_dir / "fakes000000_G.png", trainer.state.G.eval(), newest_state(run_dir)["/grid/z"])
+    train_here(run_dir, options)
+    assert names(run_dir, "fakes0*_G.png") == ["fakes000000_G.png"]
+    assert names(run_dir, "fakes0*") == ["fakes000000.png", "fakes000000_016.png", "fakes000000_G.png"]
 
 
 def test_a_snapshot_holds_what_was_trained(run_dir, data):

@@ -22,3 +22,4 @@ def test_distances():
     found = distances(a, b, Mean(), "mean", torch.device("cpu"))
     assert found == {"pixels": pytest.approx(51 / 2**0.5), "mean": pytest.approx(3 * 0.1**2, rel=1e-4)}
     assert mean_distances([{"a": 1, "b": 2}, {"a": 3, "b": 6}]) == {"a": 2, "b": 4}
+    assert mean_distances([{"a": 1, "b": 2}]) == {"a": 1, "b": 2}

@@ -8,6 +8,8 @@ from dnnlib.errors import UserError
 from tests.image_files import encode, images, random_image, write_folder
 from tests.training_runs import new_run, tiny_options, train_here, write_dataset
 from tests.unit.training.run.launch_requests import continued, on_command_line, request
+from training.checkpoint import save_checkpoint
+from training.checkpoint_names import checkpoint_name
 from training.run import continuation
 from training.run.flags import Flags
 from training.run.folder import RunState
@@ -79,6 +81,14 @@ def test_a_dry_run_reads_checkpoints(run_dir):
     (run_dir / "training-state-000004000.safetensors").write_bytes(b"without its checksum")
     with pytest.raises(UserError, match="has trained, but has no intact checkpoint"):
         continued(run_dir, dry_run=True)
+
+
+def test_a_dry_run_needs_one_intact_checkpoint(run_dir):
+    save_checkpoint(run_dir, 4000, {})
+    (run_dir / checkpoint_name(8000)).write_bytes(b"without its checksum")
+    before = sorted(run_dir.iterdir())
+    assert continued(run_dir, dry_run=True).run_dir == run_dir
+    assert sorted(run_dir.iterdir()) == before
 
 
 def test_the_place_of_a_detector_is_absolute(run_dir, tmp_path, monkeypatch):

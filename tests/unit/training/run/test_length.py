@@ -6,6 +6,7 @@ from training.run.settings import TrainingSettings
 def test_without_a_limit_images_count():
     counters = Counters(cur_nimg=3999)
     length = RunLength(TrainingSettings(total_kimg=4, kimg_per_tick=2), counters)
+    assert not length.is_timed
     length.check_time_limit(1e9)
     length.plan(1e9, 1)
     assert (length.total_nimg, length.tick_nimg, length.is_over) == (4000, 2000, False)
@@ -16,6 +17,7 @@ def test_without_a_limit_images_count():
 def test_a_limit_ends_the_run_and_plans_it():
     counters = Counters(cur_nimg=1000)
     length = RunLength(TrainingSettings(total_kimg=1000, time_limit_sec=2000), counters)
+    assert length.is_timed
     length.check_time_limit(1999)
     assert not length.is_over
     length.plan(1000, 5)

@@ -3,7 +3,7 @@ import pytest
 from training.run.dataset_info import DatasetInfo
 from training.run.options import Flags, resolve
 from training.run.settings import TrainingSettings
-from training.run.settings_changes import comparable_options, describe_changes
+from training.run.settings_changes import MAX_SHOWN_CHANGES, comparable_options, describe_changes
 
 
 @pytest.fixture
@@ -49,3 +49,17 @@ def test_changes_are_short_and_printable(options):
     assert line.isprintable()
     assert len(line) < 2000
     assert " more" in line
+
+
+def test_changes_beyond_the_first_are_counted():
+    before, now = ({"G_kwargs": dict.fromkeys("abcdefghijk", value)} for value in (0, 1))
+    line = describe_changes(before, now)
+    assert line.count(" 0 -> 1") == MAX_SHOWN_CHANGES == 8
+    assert line.endswith("G_kwargs.h 0 -> 1 and 3 more")
+
+
+@pytest.mark.parametrize("name", ["G_opt_kwargs", "D_opt_kwargs", "augment_p", "resume_pkl"])
+def test_what_the_checkpoint_holds_has_no_effect(name):
+    assert describe_changes({name: 1}, {name: 2}).endswith(
+        f": {name} 1 -> 2; no effect: {name}, which the checkpoint holds"
+    )

@@ -16,7 +16,16 @@ from training.run.time_plan import (
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("30m", 1800), ("8h", 28800), ("2d", 172800), ("1.5h", 5400), ("1d12h", 129600), ("45s", 45)]
+    ("text", "seconds"),
+    [
+        ("30m", 1800),
+        ("8h", 28800),
+        ("2d", 172800),
+        ("1.5h", 5400),
+        ("1d12h", 129600),
+        ("45s", 45),
+        ("3650d", 3650 * 86400),
+    ],
 )
 def test_times(text, seconds):
     assert parse_time(text) == seconds

@@ -100,3 +100,9 @@ def test_a_score_that_is_not_finite_says_nothing(watch, tmp_path):
         watch.add_scores(kimg, {"fd_real_per_image": 1.0, "fd": value, "is50k_mean": 1.0}, snapshot)
     assert watch.monitor.history.scores == [(4.0, 3.0)]
     assert read_best(tmp_path)["kimg"] == 4
+
+
+def test_warnings_stand_at_the_end_of_the_line_of_a_tick(watch):
+    assert watch.describe() == ""
+    watch.monitor.add_tick({"Health/nonfinite_grads/Gmain": {"num": 1, "mean": 5.0, "std": 0.0}})
+    assert watch.describe() == " warnings divergence"

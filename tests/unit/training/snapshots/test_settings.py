@@ -76,12 +76,16 @@ def test_numbers_that_only_fail_when_a_network_is_used(key, value):
 
 def test_numbers_that_networks_can_have():
     for clamp in (None, 0, 256, 0.5, float("inf")):
-        check_settings({"conv_clamp": clamp, "mapping_kwargs": {"lr_multiplier": 0.01}}, "here", is_network=True)
+        check_settings({"conv_clamp": clamp}, "here", is_network=True)
+    for multiplier in (1e-9, 0.01, 1, 1e9):
+        check_settings({"mapping_kwargs": {"lr_multiplier": multiplier}}, "here", is_network=True)
 
 
 def test_settings_of_datasets():
     check_dataset_settings(DATASET, "a.pkl")
     check_dataset_settings({**DATASET, "resolution": None, "max_size": None}, "a.pkl")
+    for seed in (0, (1 << 32) - 1):
+        check_dataset_settings({**DATASET, "random_seed": seed}, "a.pkl")
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,15 @@ def test_leaks():
     assert "--ada-max-p" in only_text(monitor)
 
 
+@pytest.mark.parametrize(
+    ("values", "is_leak"), [((0.8, 0.707, 0.709), True), ((0.707, 0.77), False), ((0.77, 0.707), False)]
+)
+def test_one_direction_is_a_leak_if_two_grids_have_it(values, is_leak):
+    """Samples that are all turned the same way have 1 / sqrt(2); those of a run that has just begun 0.77 and more."""
+    kinds, _ = run([{LEAK: value} for value in values])
+    assert (kinds[-1] == ["augmentation_leaks"]) == is_leak
+
+
 def test_grids_of_one_image():
     """The diversity is exactly 0 each time, and each tick repeats what was measured last, in float32."""
     monitor = Monitor(OPTIONS)
