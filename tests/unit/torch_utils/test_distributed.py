@@ -230,6 +230,15 @@ def test_one_failure_ends_all_and_names_the_rank(monkeypatch, how, error, words)
         launch(functools.partial(fail_on_rank1, how), NUM_PROCESSES)
 
 
+def test_the_end_of_another_process_is_told_from_other_errors(monkeypatch):
+    lost = RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:1953: Connection reset by peer.")
+    assert not distributed.is_peer_lost(lost), "there is no other process"
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    assert distributed.is_peer_lost(lost)
+    assert not distributed.is_peer_lost(RuntimeError("CUDA error"))
+    assert not distributed.is_peer_lost(ConnectionResetError("Connection reset by peer")), "as of a network drive"
+
+
 def test_started_processes_print_any_text(monkeypatch, tmp_path):
     terminal = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(terminal, encoding="ascii"))
