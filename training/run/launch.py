@@ -107,6 +107,10 @@ def _launch(run: PreparedRun, device: str) -> bool:
             raise
         if isinstance(error, UserError):
             raise
+        is_interrupted = True
+    else:  # processes that were started end silently at a second Ctrl-C
+        is_interrupted = read_status(run.run_dir).get("reason") == "interrupted"
+    if is_interrupted:
         print(f"Interrupted; to continue from the last checkpoint: {_continuing(run.run_dir)}")
         return False
     return read_status(run.run_dir).get("reason") == "finished"

@@ -122,6 +122,13 @@ def test_a_second_ctrl_c(run_dir, monkeypatch, capsys):
     assert capsys.readouterr().out.endswith(f"the last checkpoint: python train.py --continue={run_dir}\n")
 
 
+def test_a_second_ctrl_c_that_ends_several_processes(run_dir, monkeypatch, capsys):
+    """They keep it to themselves."""
+    monkeypatch.setattr(launch.distributed, "launch", lambda *_args: write_status(run_dir, "interrupted", 1, 25000))
+    assert not train_run(request(run_dir.parent, continue_run=str(run_dir)))
+    assert capsys.readouterr().out.endswith(f"the last checkpoint: python train.py --continue={run_dir}\n")
+
+
 def test_the_number_of_processes_is_that_of_the_run(tmp_path, run_dir, monkeypatch):
     monkeypatch.setattr(launch.distributed, "world_from_env", lambda: World(0, 2, 0))
     monkeypatch.setattr(launch.distributed, "init_world", lambda *_args: None)
