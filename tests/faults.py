@@ -593,16 +593,4 @@ FAULTS: dict[str, Fault] = {
         "if distributed.from_rank0(True):",
         ("tests/unit/training/test_training_loop.py",),
     ),
-    "an error leaves the status of a run that goes on": Fault(
-        "training/training_loop.py",
-        'self._write_status_and_page("failed", error=_describe_failure(error))',
-        "pass",
-        ("tests/unit/training/test_training_loop_end.py",),
-    ),
-    "a process does not hear that another has no images": Fault(
-        "training/batches.py",
-        "self.has_failed = distributed.any_process(problem is not None)",
-        "self.has_failed = problem is not None",
-        ("tests/unit/training/test_batches.py",),
-    ),
 }
