@@ -590,4 +590,10 @@ FAULTS: dict[str, Fault] = {
         "if False:",
         ("tests/unit/training/test_stop_request.py",),
     ),
+    "a checkpoint that was not written counts as one": Fault(
+        "training/training_loop.py",
+        "if distributed.from_rank0(is_saved):",
+        "if distributed.from_rank0(True):",
+        ("tests/unit/training/test_training_loop.py",),
+    ),
 }

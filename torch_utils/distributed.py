@@ -24,6 +24,10 @@ T = TypeVar("T")
 PATIENCE = timedelta(days=365)
 """Longest wait for an object; the end of its process ends the wait, unless its machine vanishes from the network."""
 
+PEER_LOST = "another process of this run has died"
+_SIGNS_OF_LOSS = ("Connection reset by peer", "Connection closed by peer", "Broken pipe", "remote process exit")
+"""Signs in the errors of gloo and NCCL (the last), which have no class of their own."""
+
 _object_group: torch.distributed.ProcessGroup | None = None
 """Carries objects, which may be waited for longer than tensors; None for the group that carries tensors."""
 
@@ -155,6 +159,11 @@ def rank0_first() -> Iterator[None]:
             torch.distributed.barrier(group=_object_group)
 
 
+def is_peer_lost(error: BaseException) -> bool:
+    """Whether an error says that another process, with which this one was exchanging something, has ended."""
+    return world_size() > 1 and isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS_OF_LOSS)
+
+
 def parallel(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     """Wrap a module so that gradients are averaged over processes, if there are several and it has parameters.
 
@@ -164,6 +173,8 @@ def parallel(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     """
     if world_size() == 1 or not any(True for _ in module.parameters()):
         return module
+    # Strides of a gradient [1, N] may differ from those of its place among what is exchanged, which costs nothing.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     module.requires_grad_(True)  # DDP handles only the parameters that require gradients when it is constructed
     with warnings.catch_warnings():
         # Newer versions of torch have another name for broadcast_buffers, older ones only this.

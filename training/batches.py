@@ -17,6 +17,7 @@ import torch
 
 from dnnlib.errors import UserError
 from dnnlib.signals import available
+from torch_utils import distributed
 from torch_utils.misc import InfiniteSampler
 from training.dataset import Dataset
 from training.round import Round
@@ -88,6 +89,8 @@ class Batches:
         self._iterator: Iterator[Any] | None = None
         self.wait_sec = 0.0
         """Time spent waiting for images so far."""
+        self.has_failed = False
+        """Whether a process could not load its images; the same in all of them."""
 
     def next(self, num_phases: int) -> list[list[Round]]:
         """Return the inputs of one iteration: for each phase the same real images, and its own latents, in rounds."""
@@ -104,8 +107,26 @@ class Batches:
         return [Round(*parts) for parts in zip(*(each.split(self._batch_gpu) for each in inputs), strict=True)]
 
     def _next_images(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Wait for the next images of this process, uint8 ``[N, C, H, W]``, and their labels."""
+        """Wait for the next images of this process, uint8 ``[N, C, H, W]``, and their labels.
+
+        If one process cannot load its own, none goes on: all raise an error, and are still where the batch began.
+        """
         begin = time.perf_counter()
+        images, problem = None, None
+        try:
+            images = self._load_images()
+        except Exception as error:
+            problem = error
+        self.has_failed = distributed.any_process(problem is not None)
+        if self.has_failed:
+            problems = distributed.gather(None if problem is None else str(problem) or type(problem).__name__)
+            raise problem or UserError(next(filter(None, problems)))
+        assert images is not None
+        self._sampler.advance(self._batch_size)
+        self.wait_sec += time.perf_counter() - begin
+        return images
+
+    def _load_images(self) -> tuple[torch.Tensor, torch.Tensor]:
         try:
             if self._iterator is None:  # not earlier: a checkpoint may have moved the sampler
                 self._iterator = iter(self._loader)
@@ -118,8 +139,6 @@ class Batches:
         except UserError as error:
             # From a worker process it arrives as a traceback whose last line is the message.
             raise UserError(str(error).splitlines()[-1].removeprefix(f"{UserError.__module__}.UserError: ")) from error
-        self._sampler.advance(self._batch_size)
-        self.wait_sec += time.perf_counter() - begin
         return img, c
 
     def _random_labels(self, num: int) -> torch.Tensor:

@@ -45,9 +45,12 @@ from training.run.tick_report import describe_pace, report_tick
 from training.run.time_plan import describe_length
 from training.run.training_state import TrainingState
 from training.run.watch import RunWatch
-from training.stop_request import listen_for_stop
+from training.stop_request import StopRequest, listen_for_stop
 
 __all__ = ["save_image_grid", "setup_snapshot_image_grid", "training_loop"]
+
+MAX_ERROR_CHARS = 1000
+"""Length of an error in ``exit_status.json``."""
 
 
 def training_loop(*args: Any, **kwargs: Any) -> bool:
@@ -153,16 +156,8 @@ class Trainer:
         """Train until the end or until a stop is requested; returns whether training is complete."""
         try:
             with closing(self.state.batches), listen_for_stop(self.console.say) as stop, self._console():
-                self._begin()
-                while not self._is_done() and not stop.agreed():
-                    self._iterate()
-                    if self._is_tick_over():
-                        self._end_tick()
-                        if self._is_aborted():
-                            break
-                if not (self.watch.must_stop() or self._keeps_last_checkpoint()):
-                    self._save_checkpoint()
-                    self._save_last_outputs()
+                with self._failure_in_status():
+                    self._train(stop)
                 self._finish()
         except KeyboardInterrupt:  # the second Ctrl-C
             self._write_status_and_page("interrupted")
@@ -171,6 +166,27 @@ class Trainer:
             if self.outputs is not None:
                 self.outputs.close()
         return self._is_done()
+
+    def _train(self, stop: StopRequest) -> None:
+        self._begin()
+        while not self._is_done() and not stop.agreed():
+            self._iterate()
+            if self._is_tick_over():
+                self._end_tick()
+                if self._is_aborted():
+                    break
+        if not (self.watch.must_stop() or self._keeps_last_checkpoint()):
+            self._save_checkpoint()
+            self._save_last_outputs()
+
+    @contextmanager
+    def _failure_in_status(self) -> Iterator[None]:
+        """Record an error that ends training."""
+        try:
+            yield
+        except Exception as error:
+            self._write_status_and_page("failed", error=_describe_failure(error))
+            raise
 
     @contextmanager
     def _console(self) -> Iterator[None]:
@@ -220,9 +236,9 @@ class Trainer:
         """Return the inputs of an iteration; where images cannot be read any more, save what has been trained."""
         try:
             return self.state.batches.next(len(self.state.phases))
-        except UserError:
-            # Nothing of this iteration has happened yet. Other processes do not know, and a checkpoint takes them all.
-            if self.settings.num_gpus == 1 and self.counters.cur_nimg > 0 and not self._keeps_last_checkpoint():
+        except Exception:
+            # Nothing of this iteration has happened yet. A checkpoint takes all processes: not if one of them has died.
+            if self.state.batches.has_failed and self.counters.cur_nimg > 0 and not self._keeps_last_checkpoint():
                 self._save_checkpoint()
             raise
 
@@ -389,12 +405,14 @@ class Trainer:
             return
         self.counters.total_sec = self._elapsed_sec()
         tree = checkpoint.collect(self.stateful())
+        is_saved = True
         if self.outputs is not None:
             tree.update(log_bytes=self.outputs.log_bytes, dataset=self._dataset_record)
             tree["options"] = comparable_options(self.settings)
-            self.outputs.save_checkpoint(self.counters.cur_nimg, tree, self.state.networks())
-        self.last_checkpoint_sec = time.perf_counter()
-        self.last_checkpoint_nimg = self.counters.cur_nimg
+            is_saved = self.outputs.save_checkpoint(self.counters.cur_nimg, tree, self.state.networks())
+        if distributed.from_rank0(is_saved):  # else the next tick tries again
+            self.last_checkpoint_sec = time.perf_counter()
+            self.last_checkpoint_nimg = self.counters.cur_nimg
 
     @functools.cached_property
     def _dataset_record(self) -> dict[str, Any]:
@@ -442,12 +460,20 @@ class Trainer:
             kimg, total_kimg = self.counters.cur_nimg / 1000, self.length.total_nimg / 1000
             self.outputs.write_status(reason, kimg, total_kimg, **details, **self.watch.describe_warnings())
 
-    def _write_status_and_page(self, reason: str) -> None:
-        self._write_status(reason)
+    def _write_status_and_page(self, reason: str, **details: Any) -> None:
+        self._write_status(reason, **details)
         self.watch.write_page()
 
     def _elapsed_sec(self) -> float:
         return time.perf_counter() - self.start_sec
+
+
+def _describe_failure(error: Exception) -> str:
+    """Describe in one line for ``exit_status.json`` what has ended training."""
+    if distributed.is_peer_lost(error):
+        return distributed.PEER_LOST
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return text.partition("\n")[0][:MAX_ERROR_CHARS]
 
 
 def _is_due(tick: int, interval_ticks: int | None, is_done: bool) -> bool:

@@ -1,5 +1,6 @@
 """Two processes on the CPU: through `launch`, ``train.py --gpus`` and torchrun."""
 
+import contextlib
 import functools
 import itertools
 import json
@@ -13,6 +14,7 @@ import psutil
 import pytest
 import torch
 
+from dnnlib.errors import UserError
 from metrics import metric_main
 from tests.helpers import REPOSITORY
 from tests.training_runs import (
@@ -31,6 +33,9 @@ from tests.training_runs import (
 )
 from torch_utils.distributed import init_world
 from torch_utils.launch import launch
+from training.batches import Batches
+from training.data.codec import BadImageError
+from training.dataset import ImageFolderDataset
 from training.run.length import RunLength
 from training.run.options_file import read_options
 from training.run.status import read_status
@@ -82,6 +87,36 @@ def test_a_stopped_run_goes_on_bit_by_bit(data, tmp_path):
     assert [(line["num_gpus"], line["results"]) for line in results] == [(2, {"ranks": 1.0})] * 2  # ticks 2 and 3
 
 
+def run_rank_until_images_are_lost(run_dir, options, world, init_method):
+    """One of the processes cannot read its images any more, in the middle of a tick."""
+    init_world(world.rank, world.world_size, CPU, init_method, timeout_sec=60)
+    iterations, next_inputs = itertools.count(1), Batches.next
+
+    def lose_images(*_args):
+        raise BadImageError("it is gone")
+
+    def next_until_lost(batches, num_phases):
+        if world.rank == 1 and next(iterations) == MID_TICK + 1:
+            ImageFolderDataset._load_raw_image = lose_images
+        return next_inputs(batches, num_phases)
+
+    with unittest.mock.patch.object(Batches, "next", next_until_lost):
+        train_here(run_dir, options, rank=world.rank, state_interval_sec=1e9)
+
+
+def test_images_that_one_process_cannot_read_cost_no_training(data, tmp_path):
+    options = tiny_options(data, 7 * BATCH, gpus=NUM_PROCESSES, **everything_random(batch_gpu=1))
+    with pytest.raises(UserError, match=r"images are damaged.*it is gone$"):
+        launch(functools.partial(run_rank_until_images_are_lost, tmp_path / "parts", options), NUM_PROCESSES)
+    assert states(tmp_path / "parts")[-1].stem == f"training-state-{MID_TICK * BATCH:09d}"
+    status = read_status(tmp_path / "parts")
+    assert (status["reason"], status["kimg"]) == ("failed", MID_TICK * BATCH / 1000)
+    assert status["error"].endswith("it is gone")
+    for name in ("parts", "whole"):
+        launch(functools.partial(run_rank, tmp_path / name, options, None), NUM_PROCESSES)
+    assert_same_outcome(tmp_path / "parts", tmp_path / "whole")
+
+
 def run_rank_in_time(run_dir, options, world, init_method):
     init_world(world.rank, world.world_size, CPU, init_method, timeout_sec=60)
     seconds = itertools.count(3 * world.rank)  # one per iteration; the clock of the second process is ahead
@@ -99,8 +134,15 @@ def test_processes_agree_that_the_time_is_over(data, tmp_path):
     assert (status["reason"], status["kimg"]) == ("finished", 4 * BATCH / 1000)
 
 
+@contextlib.contextmanager
 def start(command):
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, cwd=REPOSITORY) as process:
+        try:
+            yield process
+        except BaseException:
+            process.terminate()  # or the end of the block would wait for a run that does not end
+            raise
 
 
 def finish(command):
@@ -145,8 +187,11 @@ def test_a_process_that_dies_ends_the_job_with_a_clear_line(data, tmp_path):
         ranks = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
         assert len(ranks) == 2
         ranks[1].kill()
-        _output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=60)
     assert process.returncode == 1
+    assert output.endswith(f"Failed; to continue from the last checkpoint: python train.py --continue={run_dir}\n")
+    status = read_status(run_dir)
+    assert (status["reason"], status["error"]) == ("failed", "another process of this run has died")
     assert [line for line in errors.splitlines() if re.match(r"Error: rank [01] of 2 failed: ", line)]
     assert "train.py" not in errors, "no traceback of the process that only waits"
     assert not [rank for rank in ranks if rank.is_running()]

@@ -10,7 +10,7 @@ import torch
 from dnnlib.formatting import format_number, format_time
 from training.run.dataset_info import DatasetInfo
 from training.run.flags import Flags
-from training.run.memory import rehearsed
+from training.run.memory import RehearsalError, rehearsed
 from training.run.options import resolve
 from training.run.settings import TrainingSettings
 
@@ -64,8 +64,9 @@ def describe_choice(flags: Flags, chosen: Flags, dataset: DatasetInfo, device: t
 
 def _describe_time(flags: Flags, dataset: DatasetInfo, device: torch.device, operations_per_sec: float) -> str:
     settings = TrainingSettings(**resolve(flags, dataset))
-    rehearsal = rehearsed(settings, dataset, device)
-    if rehearsal is None:
+    try:
+        rehearsal = rehearsed(settings, dataset, device)
+    except RehearsalError:
         return "unknown"
     sec_per_kimg = rehearsal.flops / settings.batch_size * 1000 / (operations_per_sec * TRAINING_EFFICIENCY)
     if flags.time is not None:

@@ -6,7 +6,7 @@ import functools
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +17,15 @@ from dnnlib.errors import UserError
 from dnnlib.logger import Logger
 from torch_utils import distributed
 from torch_utils.device import choose_device
+from torch_utils.distributed import PEER_LOST
 from torch_utils.host_memory import keep_freed_memory
-from torch_utils.launch import World, launch, world_from_env
+from torch_utils.launch import ProcessError, World, launch, world_from_env
 from torch_utils.out_of_memory import out_of_memory_means
+from training.checkpoint_names import has_checkpoint
 from training.run.continuation import prepare_continuation
 from training.run.flags import Flags
 from training.run.folder import has_progress
+from training.run.lock import is_locked
 from training.run.lookup import generate_command
 from training.run.memory import out_of_memory_advice
 from training.run.names import newest_snapshot
@@ -30,7 +33,7 @@ from training.run.new_run import prepare_new_run
 from training.run.prepared_run import PreparedRun
 from training.run.processes import check_num_processes
 from training.run.settings import TrainingSettings, check_stored_settings
-from training.run.status import read_status
+from training.run.status import read_status, write_status
 from training.run.wandb_run import check_wandb
 from training.training_loop import training_loop
 
@@ -59,7 +62,8 @@ def train_run(flags: Flags) -> bool:
     distributed.init_world(world.rank, world.world_size, device)
     try:
         run = _prepare_together(replace(flags, gpus=world.world_size), world)
-        return not run.has_work or _train(world, run, device)
+        with _way_to_go_on(run.run_dir, world.rank):
+            return not run.has_work or _train(world, run, device)
     finally:
         distributed.leave_world()
 
@@ -96,17 +100,47 @@ def prepare_run(flags: Flags) -> PreparedRun:
 def _launch(run: PreparedRun, device: str) -> bool:
     process = functools.partial(_train_process, run=run, device=device)
     try:
-        launch(process, run.kwargs["num_gpus"])
+        with _way_to_go_on(run.run_dir):
+            launch(process, run.kwargs["num_gpus"])
     except (UserError, KeyboardInterrupt) as error:
         if run.is_new and not has_progress(run.run_dir):
             shutil.rmtree(run.run_dir, ignore_errors=True)  # nothing has happened there
             raise
         if isinstance(error, UserError):
             raise
-        how = how_to_run("train.py", f"--continue={run.run_dir}")
-        print(f"Interrupted; to continue from the last checkpoint: {how}")
+        is_interrupted = True
+    else:  # processes that were started end silently at a second Ctrl-C
+        is_interrupted = read_status(run.run_dir).get("reason") == "interrupted"
+    if is_interrupted:
+        print(f"Interrupted; to continue from the last checkpoint: {_continuing(run.run_dir)}")
         return False
     return read_status(run.run_dir).get("reason") == "finished"
+
+
+@contextmanager
+def _way_to_go_on(run_dir: Path, rank: int = 0) -> Iterator[None]:
+    """Say how to continue a run that an error ends after training has begun, unless it would diverge again."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ProcessError):
+            _record_death(run_dir, error)
+        if rank == 0 and has_checkpoint(run_dir) and read_status(run_dir).get("reason") in ("failed", "unsaved"):
+            print(f"Failed; to continue from the last checkpoint: {_continuing(run_dir)}")
+        raise
+
+
+def _record_death(run_dir: Path, error: ProcessError) -> None:
+    """Record how a run has ended whose main process has died, and could not do so itself."""
+    status = read_status(run_dir)
+    if status.get("reason") == "running" and is_locked(run_dir) is False:
+        text = str(error).partition("\n")[0]
+        with suppress(OSError):
+            write_status(run_dir, "failed", status.get("kimg", 0), status.get("total_kimg", 0), error=text)
+
+
+def _continuing(run_dir: Path) -> str:
+    return how_to_run("train.py", f"--continue={run_dir}")
 
 
 def _train_process(world: World, init_method: str, run: PreparedRun, device: str) -> None:
@@ -119,7 +153,7 @@ def _train(world: World, run: PreparedRun, device: torch.device) -> bool:
     if device.type == "cpu":
         keep_freed_memory()
     log_file = run.run_dir / "log.txt" if world.rank == 0 else None
-    with _file_errors_in_one_line(run.run_dir), Logger(log_file, file_mode="a", should_flush=True) as logger:
+    with _errors_in_one_line(run.run_dir), Logger(log_file, file_mode="a", should_flush=True) as logger:
         logger.write_to_file(f"Training options:\n{json.dumps(run.kwargs, indent=2)}\n")
         with out_of_memory_means(out_of_memory_advice(TrainingSettings(**run.kwargs), run.run_dir)):
             is_finished = training_loop(run_dir=str(run.run_dir), rank=world.rank, device=device, **run.kwargs)
@@ -129,20 +163,24 @@ def _train(world: World, run: PreparedRun, device: torch.device) -> bool:
 
 
 @contextmanager
-def _file_errors_in_one_line(run_dir: Path) -> Iterator[None]:
-    """Tell the user which file cannot be read or written, so that training cannot go on."""
+def _errors_in_one_line(run_dir: Path) -> Iterator[None]:
+    """Tell the user which file cannot be used, or that another process has died, so that training cannot go on."""
     try:
         yield
     except OSError as error:
         where = ascii(str(error.filename or run_dir))[1:-1]
         reason = error.strerror or error
         raise UserError(f"training cannot go on: {where}: {reason}; fix this, then use --continue") from error
+    except RuntimeError as error:
+        if not distributed.is_peer_lost(error):
+            raise
+        raise ProcessError(f"{PEER_LOST}; its own error, if it left one, says why") from error
 
 
 def _closing_line(run: PreparedRun, is_finished: bool) -> str:
     run_dir = run.run_dir
     if not is_finished:
-        return f"Stopped; to continue: {how_to_run('train.py', f'--continue={run_dir}')}"
+        return f"Stopped; to continue: {_continuing(run_dir)}"
     snapshot = newest_snapshot(run_dir)
     line = f"Finished. Run folder: {run_dir}"
     if snapshot is None:

@@ -41,21 +41,11 @@ class RunLog:
         path = run_dir / STATS_FILE
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by `close`)
         self._file.truncate(min(num_bytes, self.num_bytes))
-        self._end_line(path)
+        self._is_line_cut = _ends_within_line(path)
         self._steps_per_kimg = steps_per_kimg
         self._curves: list[EventFiles | WandbRun] = [EventFiles(run_dir, self._step(cur_nimg))]
         if other == "wandb":
             self._curves.append(WandbRun(run_dir))
-
-    def _end_line(self, path: Path) -> None:
-        """End a line that was cut, as in a file that was edited meanwhile: the next tick needs one of its own."""
-        if self.num_bytes == 0:
-            return
-        with open(path, "rb") as file:
-            file.seek(-1, os.SEEK_END)
-            is_ended = file.read() == b"\n"
-        if not is_ended:
-            self._file.write(b"\n")
 
     def _step(self, cur_nimg: int) -> int:
         return cur_nimg * self._steps_per_kimg // 1000
@@ -75,7 +65,9 @@ class RunLog:
         timestamp = time.time()
         found: dict[str, Mapping[str, float]] = {**stats.as_dict(), **alarms}
         values = {name: {key: _finite(x) for key, x in each.items()} for name, each in found.items()}
-        self._append(json.dumps({**values, "timestamp": timestamp}, allow_nan=False).encode() + b"\n")
+        line = json.dumps({**values, "timestamp": timestamp}, allow_nan=False).encode() + b"\n"
+        self._append(b"\n" + line if self._is_line_cut else line)
+        self._is_line_cut = False
         means = {name: each["mean"] for name, each in found.items()}
         for curves in self._curves:
             curves.write(means, self._step(cur_nimg), timestamp)
@@ -116,6 +108,18 @@ class RunLog:
             closing.callback(self._file.close)
             for curves in self._curves:
                 closing.callback(curves.close)
+
+
+def _ends_within_line(path: Path) -> bool:
+    """Tell whether the last line was cut, as in a file that was edited meanwhile: the next tick needs one of its own.
+
+    It is ended with the next tick, since the disk may be full when training begins.
+    """
+    if path.stat().st_size == 0:
+        return False
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
 
 
 def _finite(value: float) -> float | None:

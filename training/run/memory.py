@@ -30,6 +30,10 @@ FILL = 0.9
 """Fraction of the memory that a run may take: other programs need some, and the estimate may be wrong."""
 
 
+class RehearsalError(RuntimeError):
+    """A method cannot be rehearsed, as for operators that the meta device lacks; the message says what failed."""
+
+
 @dataclass(frozen=True)
 class MemoryEstimate:
     """Peak memory of one process, in bytes."""
@@ -56,11 +60,13 @@ def legal_batch_gpus(settings: TrainingSettings) -> list[int]:
     return [num for num in range(1, share + 1) if share % num == 0 and num % min(group, num) == 0]
 
 
-def estimate_memory(settings: TrainingSettings, dataset: DatasetInfo, device: torch.device) -> MemoryEstimate | None:
-    """Estimate the memory of one process; None if a method has operators that cannot be rehearsed."""
+def estimate_memory(settings: TrainingSettings, dataset: DatasetInfo, device: torch.device) -> MemoryEstimate:
+    """Estimate the memory of one process.
+
+    Raises:
+        RehearsalError: As for `rehearsed`.
+    """
     rehearsal = rehearsed(settings, dataset, device)
-    if rehearsal is None:
-        return None
     kind = "cuda" if device.type == "cuda" else "cpu"
     return MemoryEstimate(
         base_bytes=BASE_BYTES[kind],
@@ -71,8 +77,12 @@ def estimate_memory(settings: TrainingSettings, dataset: DatasetInfo, device: to
     )
 
 
-def rehearsed(settings: TrainingSettings, dataset: DatasetInfo, device: torch.device) -> Rehearsal | None:
-    """Rehearse an iteration of a run; None if a method has operators that the meta device lacks."""
+def rehearsed(settings: TrainingSettings, dataset: DatasetInfo, device: torch.device) -> Rehearsal:
+    """Rehearse an iteration of a run.
+
+    Raises:
+        RehearsalError: The method cannot be rehearsed, which does not mean that it cannot be trained.
+    """
     labels = {"use_labels": settings.uses_labels}
     relevant = dataclasses.replace(settings, training_set_kwargs=labels, metric_set_kwargs=None, resume_pkl=None)
     images = dataclasses.replace(dataset, name="", num_images=0, label_summary="")
@@ -81,12 +91,12 @@ def rehearsed(settings: TrainingSettings, dataset: DatasetInfo, device: torch.de
 
 
 @functools.lru_cache(maxsize=16)
-def _rehearsed(settings_json: str, dataset: DatasetInfo, device_type: str) -> Rehearsal | None:
+def _rehearsed(settings_json: str, dataset: DatasetInfo, device_type: str) -> Rehearsal:
     settings = TrainingSettings(**json.loads(settings_json))
     try:
         return rehearse(settings, dataset, on_cpu=device_type != "cuda")
-    except (NotImplementedError, RuntimeError):
-        return None
+    except RuntimeError as error:  # methods of others; an estimate must not keep them from training
+        raise RehearsalError(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}") from error
 
 
 def device_bytes(device: torch.device) -> int:
@@ -115,9 +125,10 @@ def fitting_batch_gpu(settings: TrainingSettings, estimate: MemoryEstimate, limi
 
 def describe_memory(settings: TrainingSettings, dataset: DatasetInfo, device: torch.device) -> list[str]:
     """Describe the memory that a run needs and which ``--batch-gpu`` fits; a second line warns if it may run out."""
-    estimate = estimate_memory(settings, dataset, device)
-    if estimate is None:
-        return [f"Memory:     not known for this method ({_has(device)})"]
+    try:
+        estimate = estimate_memory(settings, dataset, device)
+    except RehearsalError as error:
+        return [f"Memory:     not known ({_has(device)}), as the method cannot be rehearsed: {error}"]
     fitting = fitting_batch_gpu(settings, estimate, limit_per_process(settings, device))
     fits = "no --batch-gpu fits" if fitting is None else f"--batch-gpu up to {fitting} fits"
     lines = [f"Memory:     about {estimate.peak_bytes() / 2**30:.1f} GiB per process ({_has(device)}; {fits})"]

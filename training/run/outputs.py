@@ -29,7 +29,7 @@ SNAPSHOT = "the network snapshot"
 class Outputs:
     """Writes the files of a run; only the main process calls its methods.
 
-    What cannot be written is said at once and, if it has not been written since, at the end (`missing`).
+    What cannot be written is said once, until it is written again, and at the end (`missing`).
 
     Args:
         settings: Settings of the run.
@@ -99,18 +99,29 @@ class Outputs:
             networks: By their names in snapshots.
         """
         content = {"augment_pipe": None, **networks}
-        self._try_to_write(SNAPSHOT, lambda: save_snapshot(path, content, self._settings.training_set_kwargs))
-        if "safetensors" in self._settings.snapshot_formats:
+        is_written = self._try_to_write(
+            SNAPSHOT, lambda: save_snapshot(path, content, self._settings.training_set_kwargs)
+        )
+        # Else the run folder may have been moved away, and must not be made anew: the run would be in two places.
+        if is_written and "safetensors" in self._settings.snapshot_formats:
             self._try_to_write(path.stem, lambda: save_portable(path.with_suffix(""), networks["G_ema"]))
 
-    def save_checkpoint(self, cur_nimg: int, tree: checkpoint.Tree, networks: Mapping[str, torch.nn.Module]) -> None:
-        """Save a checkpoint, unless a weight is not finite: then the last good one stays."""
+    def save_checkpoint(self, cur_nimg: int, tree: checkpoint.Tree, networks: Mapping[str, torch.nn.Module]) -> bool:
+        """Save a checkpoint, unless a weight is not finite: then the last good one stays.
+
+        Returns:
+            Whether to wait until the next one is due; False if this one could not be written.
+        """
         tensors = [tensor for network in networks.values() for tensor in misc.params_and_buffers(network)]
         if not all(bool(tensor.isfinite().all()) for tensor in tensors):
             self._unwritten[CHECKPOINT] = "the weights are not finite"
             self._console.say("The weights are not finite: no checkpoint written, the last good one stays")
-            return
-        self._try_to_write(CHECKPOINT, lambda: checkpoint.save_checkpoint(self._run_dir, cur_nimg, tree))
+            return True
+        return self._try_to_write(
+            CHECKPOINT,
+            lambda: checkpoint.save_checkpoint(self._run_dir, cur_nimg, tree),
+            "; a checkpoint is tried again after each tick",
+        )
 
     def write_status(self, reason: str, kimg: float, total_kimg: float, **details: Any) -> None:
         """Record whether the run is running or how it ended, as `training.run.status.write_status`."""
@@ -130,10 +141,15 @@ class Outputs:
         path, size = self._run_dir / name, self._samples.size
         self._try_to_write(name, lambda: save_image_grid(images, path, drange=drange, grid_size=size))
 
-    def _try_to_write(self, what: str, write: Callable[[], Any]) -> None:
+    def _try_to_write(self, what: str, write: Callable[[], Any], what_next: str = "") -> bool:
+        """Write a file and return whether that worked; the first failure in a row is said, and the success after it."""
         try:
             write()
-            self._unwritten.pop(what, None)
         except OSError as error:
+            if what not in self._unwritten:
+                self._console.say(f"Not written, training goes on: {error}{what_next}")
             self._unwritten[what] = str(error)
-            self._console.say(f"Not written, training goes on: {error}")
+            return False
+        if self._unwritten.pop(what, None) is not None:
+            self._console.say(f"Written again: {what}")
+        return True

@@ -14,12 +14,13 @@ from training.run.json_files import read_json_object
 STATUS_FILE = "exit_status.json"
 SAVED = ("stopped", "finished")
 """Values of "reason" for runs that ended with a checkpoint."""
-ENDED = (*SAVED, "interrupted", "unsaved", "diverged")
+ENDED = (*SAVED, "interrupted", "failed", "unsaved", "diverged")
 """Values of "reason" for all runs that have ended."""
 OF_THE_MACHINE = ("host", "pid")
 """Where a run is running, which is nobody's business elsewhere."""
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "reason": str,
+    "error": str,
     "name": str,
     "host": str,
     "pid": int,
@@ -34,7 +35,7 @@ def write_status(run_dir: Path, reason: str, kimg: float, total_kimg: float, **d
     Args:
         run_dir: Run folder.
         reason: 'running'; 'stopped' or 'finished'; 'interrupted' or 'unsaved', if there is no checkpoint of the end;
-            'diverged', if that is why it was stopped.
+            'failed', if an error ended it, with the detail 'error'; 'diverged', if that is why it was stopped.
         kimg: Thousands of images seen.
         total_kimg: Length of the run.
         **details: JSON values to store with them.

@@ -212,6 +212,15 @@ def test_waiting_for_other_machines_is_told(monkeypatch):
     assert distributed._describe_waiting(1, 2, "file:///store") is None
 
 
+def test_the_end_of_another_process_is_told_from_other_errors(monkeypatch):
+    lost = RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:1953: Connection reset by peer.")
+    assert not distributed.is_peer_lost(lost), "there is no other process"
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    assert distributed.is_peer_lost(lost)
+    assert not distributed.is_peer_lost(RuntimeError("CUDA error"))
+    assert not distributed.is_peer_lost(ConnectionResetError("Connection reset by peer")), "as of a network drive"
+
+
 def work_alone_for_longer_than_exchanges_may_take(folder, world, init_method):
     init_world(world.rank, world.world_size, torch.device("cpu"), init_method, timeout_sec=1)
     with distributed.rank0_first():

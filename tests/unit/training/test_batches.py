@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dnnlib.errors import UserError
+from torch_utils import distributed
 from torch_utils.misc import InfiniteSampler
 from training.batches import Batches
 from training.dataset import Dataset
@@ -158,6 +159,19 @@ def test_a_problem_with_the_data_is_one_line_wherever_it_is_met(make, num_worker
     with pytest.raises(UserError) as caught:
         [batches.next(1) for _ in range(NUM_IMAGES)]
     assert str(caught.value) == "numbered: too many images are damaged"
+
+
+def test_images_that_another_process_cannot_load_end_this_one_where_it_was(make, monkeypatch):
+    batches = make()
+    batches.next(1)
+    position, random_state = batches.state_dict()["position"], torch.get_rng_state()
+    monkeypatch.setattr(distributed, "any_process", lambda flag: True)
+    monkeypatch.setattr(distributed, "gather", lambda problem: [problem, "they are gone"])
+    with pytest.raises(UserError, match=r"^they are gone$"):
+        batches.next(1)
+    assert batches.has_failed
+    assert batches.state_dict()["position"] == position
+    assert torch.equal(torch.get_rng_state(), random_state)
 
 
 @pytest.mark.parametrize(

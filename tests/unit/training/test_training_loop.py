@@ -477,8 +477,25 @@ def test_a_full_disk_does_not_end_a_run(run_dir, options, monkeypatch, capsys):
     with pytest.raises(UserError, match=r"training has ended without a checkpoint: .*No space left on device$"):
         train_here(run_dir, options, progress="plain", **more)
     assert {path.name: path.read_bytes() for path in states(run_dir)} == before
-    # Statistics and a checkpoint in ticks 1 to 4, two grids, two snapshots, the status four times.
-    assert capsys.readouterr().out.count("Not written, training goes on: [Errno 28] No space left on device") == 16
+    # Once each: the statistics of a tick, a checkpoint, two grids, a snapshot, the status.
+    assert capsys.readouterr().out.count("Not written, training goes on: [Errno 28] No space left on device") == 6
+
+
+@pytest.mark.parametrize(("failures", "nimgs"), [(1, [16, 44]), (2, [28, 44])])
+def test_a_state_that_is_not_written_is_tried_again_in_the_next_tick(
+    run_dir, options, monkeypatch, capsys, failures, nimgs
+):
+    attempts, save = itertools.count(), checkpoint.save_file
+
+    def save_later(*args, **kwargs):
+        if next(attempts) < failures:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoint, "save_file", save_later)
+    assert train_here(run_dir, options, state_interval_sec=1e9, progress="plain")
+    assert [int(path.stem[-9:]) for path in states(run_dir)] == nimgs
+    assert capsys.readouterr().out.count("Not written, training goes on: ") == 1
 
 
 def test_a_damaged_image_is_replaced_reported_and_counted(run_dir, tmp_path, capsys):

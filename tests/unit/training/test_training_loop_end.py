@@ -17,10 +17,12 @@ from tests.training_runs import (
     train_here,
     write_dataset,
 )
+from training import training_loop
 from training.batches import Batches
 from training.checkpoint_names import checkpoint_name, list_checkpoints
 from training.data.codec import BadImageError
 from training.dataset import ImageFolderDataset
+from training.ema import update_ema
 from training.run import length, outputs
 from training.run.status import read_status
 from training.run.time_plan import UNLIMITED_KIMG
@@ -123,6 +125,35 @@ def test_images_that_cannot_be_read_any_more_cost_no_training(tmp_path, options,
     assert list_checkpoints(run_dir)[-1].name == checkpoint_name(5 * BATCH)
     assert train_here(run_dir, options)
     assert_same_outcome(run_dir, expected_dir)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (UserError("there is no memory"), "there is no memory"),
+        (RuntimeError("CUDA error\nMore"), "RuntimeError: CUDA error"),
+    ],
+)
+def test_a_run_that_an_error_ends_says_so(tmp_path, options, monkeypatch, error, said):
+    run_dir, iterations = tmp_path / "run", itertools.count(1)
+
+    def fail_later(*args):
+        if next(iterations) == 3:
+            raise error
+        update_ema(*args)
+
+    monkeypatch.setattr(training_loop, "update_ema", fail_later)
+    with pytest.raises(type(error), match=str(error)):
+        train_here(run_dir, options)
+    status = read_status(run_dir)
+    assert (status["reason"], status["error"], status["kimg"]) == ("failed", said, 2 * BATCH / 1000)
+    page = (run_dir / "report.html").read_text()
+    assert "<dd>ended by an error</dd>" in page
+    assert f"<dd>{said}</dd>" in page
+    monkeypatch.undo()
+    assert train_here(run_dir, {**options, "total_kimg": 4 * BATCH / 1000})
+    assert read_status(run_dir)["reason"] == "finished"
+    assert said not in (run_dir / "report.html").read_text()
 
 
 def test_the_status_of_a_run_of_a_given_time_tells_the_length_that_is_planned(tmp_path, options, monkeypatch):

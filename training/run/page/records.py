@@ -50,6 +50,8 @@ class RunRecords:
     name: str
     state: str
     """'running', `REPORTED_RUNNING`, `UNREPORTED`, or how it ended: one of `ENDED`."""
+    error: str
+    """What ended it, if it has failed; else empty."""
     kimg: float
     total_kimg: float
     options: dict[str, Any]
@@ -115,6 +117,7 @@ def read_records(run_dir: Path, monitor: Monitor | None = None, max_points: int 
         folder=run_dir,
         name=run_dir.absolute().name,
         state=_state(run_dir, status.get("reason", "")),
+        error=status.get("error", ""),
         kimg=kimg,
         total_kimg=float(status.get("total_kimg", 0.0)) or monitor.history.total_kimg or kimg,
         options=options,

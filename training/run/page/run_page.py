@@ -41,6 +41,7 @@ STATES = {
     UNREPORTED: "not known: the folder has no exit_status.json that says it",
     "stopped": "stopped",
     "interrupted": "interrupted: no process is training",
+    "failed": "ended by an error",
     "unsaved": "ended without a checkpoint",
     "diverged": "stopped because training diverged",
 }
@@ -102,8 +103,10 @@ def _status(run: RunRecords) -> Html:
 
 
 def _facts(run: RunRecords) -> Iterator[tuple[str, str]]:
-    is_left = run.state in ("stopped", "interrupted") and run.can_continue
+    is_left = run.state in ("stopped", "interrupted", "failed", "unsaved") and run.can_continue
     yield "State", STATES[run.state] + (", and can be continued from its last checkpoint" if is_left else "")
+    if run.error:
+        yield "Error", run.error
     yield "Images seen", f"{format_kimg(run.kimg)} of {format_kimg(run.total_kimg)} thousand"
     pace = run.sec_per_kimg
     if pace is not None:

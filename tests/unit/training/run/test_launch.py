@@ -6,11 +6,11 @@ import torch
 
 from dnnlib.errors import UserError
 from tests.unit.training.run.launch_requests import request
-from torch_utils.launch import World
+from torch_utils.launch import ProcessError, World
 from training.run import launch
 from training.run.launch import prepare_run, train_run
 from training.run.options_file import read_options, write_options
-from training.run.status import STATUS_FILE, write_status
+from training.run.status import STATUS_FILE, read_status, write_status
 
 
 def test_a_dry_run_writes_nothing(tmp_path, data, capsys):
@@ -78,11 +78,53 @@ def test_a_run_that_fails_later_keeps_its_folder(tmp_path, data, monkeypatch):
     assert (tmp_path / "runs" / "00000-cats-auto1" / "training_options.json").exists()
 
 
+@pytest.mark.parametrize(("reason", "is_said"), [("failed", True), ("unsaved", True), ("diverged", False)])
+def test_how_to_go_on_after_an_error(run_dir, monkeypatch, capsys, reason, is_said):
+    (run_dir / "training-state-000001000.safetensors").touch()
+
+    def fail_in_training(**_kwargs):
+        write_status(run_dir, reason, 1, 25000)
+        fail()
+
+    monkeypatch.setattr(launch, "training_loop", fail_in_training)
+    with pytest.raises(UserError, match="no such snapshot"):
+        train_run(request(run_dir.parent, continue_run=str(run_dir)))
+    line = f"Failed; to continue from the last checkpoint: python train.py --continue={run_dir}\n"
+    assert capsys.readouterr().out.endswith(line) == is_said
+
+
+@pytest.mark.parametrize("is_running_elsewhere", [False, True])
+def test_a_main_process_that_is_killed_among_several(run_dir, monkeypatch, capsys, is_running_elsewhere):
+    def die(*_args):
+        write_status(run_dir, "running", 1, 25000)
+        (run_dir / "training-state-000001000.safetensors").touch()
+        raise ProcessError("rank 0 of 2 failed: process 0 terminated with signal SIGKILL\nMore")
+
+    monkeypatch.setattr(launch, "launch", die)
+    monkeypatch.setattr(launch, "is_locked", lambda _run_dir: is_running_elsewhere)
+    with pytest.raises(ProcessError):
+        train_run(request(run_dir.parent, continue_run=str(run_dir)))
+    status = read_status(run_dir)
+    if is_running_elsewhere:
+        assert status["reason"] == "running"
+        return
+    assert (status["reason"], status["kimg"], status["total_kimg"]) == ("failed", 1, 25000)
+    assert status["error"] == "rank 0 of 2 failed: process 0 terminated with signal SIGKILL"
+    assert "Failed; to continue from the last checkpoint" in capsys.readouterr().out
+
+
 def test_a_second_ctrl_c(run_dir, monkeypatch, capsys):
     def interrupt(**_kwargs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(launch, "training_loop", interrupt)
+    assert not train_run(request(run_dir.parent, continue_run=str(run_dir)))
+    assert capsys.readouterr().out.endswith(f"the last checkpoint: python train.py --continue={run_dir}\n")
+
+
+def test_a_second_ctrl_c_that_ends_several_processes(run_dir, monkeypatch, capsys):
+    """They keep it to themselves."""
+    monkeypatch.setattr(launch, "launch", lambda *_args: write_status(run_dir, "interrupted", 1, 25000))
     assert not train_run(request(run_dir.parent, continue_run=str(run_dir)))
     assert capsys.readouterr().out.endswith(f"the last checkpoint: python train.py --continue={run_dir}\n")
 
@@ -128,6 +170,16 @@ def test_lack_of_memory_or_disk_space(tmp_path, data, monkeypatch, error, said):
     with pytest.raises(UserError, match=said):
         train_run(request(tmp_path, {"data": str(data)}))
     assert not list((tmp_path / "runs").iterdir())
+
+
+def test_a_process_that_loses_another_says_so_in_one_line(run_dir, monkeypatch):
+    def loop(**_kwargs):
+        raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(launch, "training_loop", loop)
+    monkeypatch.setattr(launch.distributed, "is_peer_lost", lambda error: True)
+    with pytest.raises(ProcessError, match=r"^another process of this run has died; its own error, if it left one,"):
+        train_run(request(run_dir.parent, continue_run=str(run_dir)))
 
 
 def test_ctrl_c_before_training_leaves_no_folder(tmp_path, data, monkeypatch):

@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import math
@@ -8,6 +9,7 @@ import pytest
 
 from dnnlib.jsonl import read_lines
 from torch_utils import training_stats
+from training.run import log as log_module
 from training.run.log import RunLog
 
 
@@ -120,6 +122,28 @@ class FullDisk(io.FileIO):
 
     def write(self, data):
         return super().write(data[: len(data) // 2])
+
+
+def test_a_cut_line_is_ended_once_a_disk_that_was_full_has_room(tmp_path, stats, monkeypatch):
+    log = RunLog(tmp_path, 0, 0)
+    write(log, stats, 4, 1)
+    num_bytes = log.num_bytes
+    log.close()
+    (tmp_path / "stats.jsonl").write_bytes((tmp_path / "stats.jsonl").read_bytes()[:-1])
+
+    def no_space(self, _data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(log_module, "open", lambda path, mode, **_more: FullDisk(path, mode), raising=False)
+    monkeypatch.setattr(FullDisk, "write", no_space)
+    log = RunLog(tmp_path, num_bytes, 4)
+    with pytest.raises(OSError, match="No space left"):
+        write(log, stats, 8, 2)
+    monkeypatch.setattr(FullDisk, "write", io.FileIO.write)
+    for mean in (3, 4):
+        write(log, stats, 4 * mean, mean)
+    log.close()
+    assert [each["Loss/x"]["mean"] for each in lines(tmp_path)] == [1, 3, 4]
 
 
 def test_a_full_disk_leaves_no_half_line(tmp_path, stats):

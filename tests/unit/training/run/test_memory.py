@@ -77,12 +77,13 @@ def test_what_is_said(small, monkeypatch):
 
 def test_a_method_that_cannot_be_rehearsed(small, monkeypatch):
     def fails(*args, **kwargs):
-        raise NotImplementedError
+        raise NotImplementedError("no such operator\nMore")
 
     monkeypatch.setattr(memory, "rehearse", fails)
     memory._rehearsed.cache_clear()
-    assert describe_memory(*small, CPU)[0].startswith("Memory:     not known for this method (")
-    memory._rehearsed.cache_clear()
+    (line,) = describe_memory(*small, CPU)
+    assert line.startswith("Memory:     not known (")
+    assert line.endswith("), as the method cannot be rehearsed: NotImplementedError: no such operator")
 
 
 def test_a_limit_below_the_memory_of_the_machine_is_told(small, monkeypatch):

@@ -1,5 +1,6 @@
 """What is not written is said, and remembered until it is written."""
 
+import dataclasses
 import errno
 
 import pytest
@@ -36,11 +37,15 @@ def test_a_checkpoint_that_a_full_disk_has_no_room_for(files, monkeypatch, capsy
     with monkeypatch.context() as full:
         full.setattr(checkpoint, "save_file", no_space)
         files.save_checkpoint(4, {"counters": {}}, {})
-    assert capsys.readouterr().out == "Not written, training goes on: [Errno 28] No space left on device\n"
+        assert not files.save_checkpoint(8, {"counters": {}}, {})
+    said = "Not written, training goes on: [Errno 28] No space left on device"
+    assert capsys.readouterr().out == f"{said}; a checkpoint is tried again after each tick\n", "once"
     assert files.missing(SNAPSHOT) is None
     assert files.missing(SNAPSHOT, CHECKPOINT) == "a checkpoint: [Errno 28] No space left on device"
-    files.save_checkpoint(8, {"counters": {}}, {})
+    assert files.save_checkpoint(12, {"counters": {}}, {})
     assert files.missing(SNAPSHOT, CHECKPOINT) is None
+    assert files.save_checkpoint(16, {"counters": {}}, {})
+    assert capsys.readouterr().out == "Written again: a checkpoint\n", "once"
 
 
 def test_weights_that_are_not_finite_keep_the_checkpoint_before(files, tmp_path, capsys):
@@ -48,7 +53,7 @@ def test_weights_that_are_not_finite_keep_the_checkpoint_before(files, tmp_path,
     files.save_checkpoint(4, {}, {"G": layer})
     before = sorted(tmp_path.iterdir())
     layer.weight.data.fill_(torch.inf)
-    files.save_checkpoint(8, {}, {"G": layer})
+    assert files.save_checkpoint(8, {}, {"G": layer}), "in the next tick they will not be finite either"
     assert sorted(tmp_path.iterdir()) == before
     assert files.missing(CHECKPOINT) == "a checkpoint: the weights are not finite"
     assert "no checkpoint written, the last good one stays" in capsys.readouterr().out
@@ -61,6 +66,16 @@ def test_samples_are_returned_though_they_are_not_written(files, monkeypatch):
     monkeypatch.setattr(outputs, "save_image_grid", no_space)
     assert files.save_samples("fakes000000.png", generator, 4).shape == (12, 3, 16, 16)
     assert "No space left" in files.missing("fakes000000.png")
+
+
+def test_a_run_folder_that_was_moved_away_is_not_made_anew(files, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(outputs, "save_portable", lambda folder, _network: folder.mkdir(parents=True))
+    files._settings = dataclasses.replace(files._settings, snapshot_formats=("pkl", "safetensors"))
+    files._run_dir = run_dir = tmp_path / "moved"
+    files.save_snapshot(run_dir / "network-snapshot-000000.pkl", {"G_ema": torch.nn.Linear(1, 1)})
+    assert not files.save_checkpoint(4, {"counters": {}}, {})
+    assert not run_dir.exists()
+    assert capsys.readouterr().out.count("No such file or directory") == 2
 
 
 def test_files_are_closed_once(files, monkeypatch):

@@ -7,6 +7,7 @@ from dnnlib.object_names import construct_class_by_name
 from training.run import rehearsal
 from training.run.dataset_info import DatasetInfo
 from training.run.options import Flags, resolve
+from training.run.registry import augmentations, configurations, extensions
 from training.run.rehearsal import rehearse
 from training.run.settings import TrainingSettings
 
@@ -74,12 +75,21 @@ def test_half_the_images_take_half_the_activations_and_as_many_operations():
 
 
 @pytest.mark.parametrize(
-    "extension",
-    [{"lecam": 0.3}, {"apa": True}, {"loss": "relativistic"}, {"san": True}],
-    ids=lambda given: next(iter(given)),
+    ("flag", "name"), [*(("cfg", each) for each in configurations()), *(("aug", each) for each in augmentations())]
 )
-def test_extensions_take_part(extension):
+def test_every_method_can_be_rehearsed(flag, name):
+    """Called by `training.run.memory`, an error would only leave the memory unknown."""
+    assert rehearse(settings(**{flag: name}), DATASET, on_cpu=True).pass_bytes > 0
+
+
+SWITCHED_ON = {"lecam": 0.3, "apa": True, "loss": "relativistic", "san": True}
+"""Values of the settings that switch extensions on."""
+
+
+@pytest.mark.parametrize("name", extensions())
+def test_extensions_take_part(name):
     alone = rehearse(settings(cfg="stylegan2", aug="noaug"), DATASET, on_cpu=True)
+    extension = {name: SWITCHED_ON[name]}
     extended = rehearse(settings(cfg="stylegan2", aug="noaug", settings=extension), DATASET, on_cpu=True)
     assert extended.flops >= alone.flops
     assert extended.weight_bytes == alone.weight_bytes
