@@ -18,6 +18,7 @@ from dnnlib.click_types import MAX_SEED, NumberList
 from dnnlib.commands import how_to_run
 from dnnlib.console import EXIT_STOPPED, errors_in_one_line
 from dnnlib.errors import UserError
+from dnnlib.formatting import plural
 from train import main as train
 
 if TYPE_CHECKING:
@@ -312,7 +313,8 @@ def compare(plan: Plan, flags: Flags) -> None:
     for path in draw(plan, failures):
         click.echo(f"Wrote {path}")
     if failures:
-        click.echo(f"{len(failures)} of {len(plan.jobs)} runs failed; the same command tries them again", err=True)
+        failed = f"{len(failures)} of {plural(len(plan.jobs), 'run')} failed"
+        click.echo(f"{failed}; the same command tries them again", err=True)
         raise SystemExit(EXIT_FAILED)
 
 

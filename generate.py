@@ -13,6 +13,7 @@ import torch
 
 from dnnlib.click_command import Command
 from dnnlib.flags import refuse
+from dnnlib.formatting import plural
 from dnnlib.progress import progress_bar
 from metrics.objects.protocol import ObjectDetector
 from metrics.objects.registry import ALLOWED as OBJECT_DETECTORS
@@ -243,8 +244,7 @@ def choose_latents(
 def report(outdir: Path, names: list[str], extras: list[str]) -> None:
     """Print which files were written."""
     files = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-    images = "1 image" if len(names) == 1 else f"{len(names)} images"
-    click.echo(f"Wrote {images} to {outdir}: {' and '.join([files, *extras])}")
+    click.echo(f"Wrote {plural(len(names), 'image')} to {outdir}: {' and '.join([files, *extras])}")
 
 
 def check_boxes(boxes: str | None, is_moving: bool) -> None:

@@ -12,6 +12,7 @@ from dnnlib.click_command import Command
 from dnnlib.click_types import FiniteRange
 from dnnlib.errors import UserError
 from dnnlib.flags import refuse
+from dnnlib.formatting import plural
 from dnnlib.outputs import keep_inputs
 from metrics.detectors import EFFLITE1, VGG16
 from torch_utils.device import choose_device
@@ -177,7 +178,8 @@ def run_projection(
     report(results)
     suggest_drawing(networks, outdir, pti is not None, trust_pickle)
     if problems:
-        raise UserError(f"left out {len(problems)} of {len(problems) + len(targets)} targets: {first_few(problems, 3)}")
+        num_all = plural(len(problems) + len(targets), "target")
+        raise UserError(f"left out {len(problems)} of {num_all}: {first_few(problems, 3)}")
 
 
 def open_targets(path: Path, crop: Crop, G: Any) -> tuple[list[Target], list[str]]:

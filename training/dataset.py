@@ -15,7 +15,7 @@ from dnnlib.errors import UserError
 from dnnlib.util import EasyDict
 from training.data.archive import open_archive
 from training.data.codec import BadImageError, load_image, read_image, require_images
-from training.data.labels import describe_labels, label_width, rank_labels, read_labels
+from training.data.labels import describe_labels, label_width, rank_labels, read_labels, unread_labels
 from training.data.layout import NUM_CHANNELS, ImageLayout, common_layout
 from training.data.names import shown
 from training.data.objects import Objects, read_objects
@@ -251,4 +251,8 @@ class ImageFolderDataset(Dataset):
 
     def _load_raw_labels(self) -> np.ndarray | None:
         labels = read_labels(self.archive, self._names)
-        return None if labels is None else labels.as_array()
+        if labels is not None:
+            return labels.as_array()
+        if unread := unread_labels(self.archive):
+            raise UserError(f"{self.archive.path}: {unread}")
+        return None

@@ -38,8 +38,8 @@ def default_object_detector(dataset_kwargs: Mapping[str, Any]) -> str:
         dataset_kwargs: ``class_name`` and its keywords.
     """
     with open_dataset(dataset_kwargs) as dataset:
-        names = getattr(getattr(dataset, "archive", None), "names", ())
-        return SCENES if OBJECTS_FILE in names else NANODET
+        archive = getattr(dataset, "archive", None)  # datasets of other origin have none
+        return SCENES if archive is not None and archive.find_record(OBJECTS_FILE) is not None else NANODET
 
 
 def require_object_detector(name: str) -> None:

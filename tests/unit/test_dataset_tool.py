@@ -121,6 +121,34 @@ def test_subfolders_as_labels(tmp_path, dest):
     assert other_bytes(tmp_path / "again.zip") == other_bytes(dest)
 
 
+@pytest.mark.parametrize("place", ["Dataset.JSON", "set/dataset.json"])
+def test_labels_one_folder_deeper_or_in_another_case(tmp_path, dest, place):
+    folder = place.rpartition("/")[0]
+    files = {f"{folder}/{name}".lstrip("/"): data for name, data in images(2).items()}
+    labels = json.dumps({"labels": [["0/000.png", 1], ["./0/001.png", 0]]}).encode()
+    output = succeed(source=write_zip(tmp_path / "in.zip", {**files, place: labels}), dest=dest)
+    assert output.splitlines()[1:-1] == ["Labels: 2 classes (number of images): 0 (1), 1 (1)"]
+
+
+def test_labels_that_do_not_count_are_named(tmp_path, dest):
+    files = {**images(4), "0/dataset.json": b'{"labels": [["000.png", 1]]}'}
+    output = succeed(source=write_folder(tmp_path / "in", files), dest=dest)
+    assert "Note: the labels in 0/dataset.json are not read, because not all files lie in its folder: move it" in output
+
+
+def test_classes_one_folder_deeper(tmp_path, dest):
+    files = {f"in/{name}": data for name, data in images(4).items()} | {"in/empty/a.txt": b"", "b.txt": b""}
+    output = succeed("--subfolders-as-labels", source=write_zip(tmp_path / "in.zip", files), dest=dest)
+    assert "Labels: 2 classes (number of images): 0 (3), 1 (1)" in output
+    assert "No class for 1 folder without usable images: empty" in output
+
+
+def test_a_single_class_is_pointed_out(tmp_path, dest):
+    source = write_folder(tmp_path / "in", images(2))
+    output = succeed("--subfolders-as-labels", source=source, dest=dest)
+    assert "Warning: all images are of one class, which is as good as no classes" in output
+
+
 def test_no_labels(tmp_path, dest):
     succeed(source=write_folder(tmp_path / "in", images(1)), dest=dest)
     assert content(dest)["dataset.json"] == {"labels": None}

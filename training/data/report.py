@@ -91,6 +91,7 @@ class Report:
         class_counts: Number of images by class number; empty if labels are vectors or missing.
         class_names: Names of the classes, if they are known.
         folders_without_images: Folders that are not classes because none of their images can be used.
+        unread_labels: Which labels do not count, in a sentence.
         enlarged: Images that were enlarged.
         stretched: Images whose aspect ratio changed.
         values: Range of the 8-bit pixel values in the dataset.
@@ -107,6 +108,7 @@ class Report:
     class_counts: collections.Counter[int] = field(default_factory=collections.Counter)
     class_names: list[str] | None = None
     folders_without_images: list[str] = field(default_factory=list)
+    unread_labels: str | None = None
     enlarged: Extreme = field(default_factory=Extreme)
     stretched: Extreme = field(default_factory=Extreme)
     values: ValueRange = field(default_factory=ValueRange)

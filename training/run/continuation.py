@@ -11,6 +11,7 @@ import torch
 
 from dnnlib.commands import how_to_run
 from dnnlib.errors import UserError
+from dnnlib.formatting import plural
 from torch_utils.device import choose_device
 from training.checkpoint import find_damage, read_dataset_record
 from training.checkpoint_names import has_checkpoint, list_checkpoints, saved_nimg
@@ -188,8 +189,8 @@ def _check_same_size(settings: dict[str, Any], dataset: DatasetInfo) -> None:
     is_subset = "random_seed" in settings
     if dataset.num_images != num_before and not (is_subset and dataset.num_images > num_before):
         raise UserError(
-            f"{settings['path']} has {dataset.num_images} images, but the run began with {num_before}: restore them, "
-            "or start a new run with --resume for the new ones"
+            f"{settings['path']} has {plural(dataset.num_images, 'image')}, but the run began with {num_before}: "
+            "restore them, or start a new run with --resume for the new ones"
         )
 
 

@@ -184,6 +184,12 @@ def test_missing_labels_are_an_error(write):
     refused(path, r"1 of 4 images have no label: 0/000\.png", use_labels=True)
 
 
+def test_labels_that_do_not_count_are_named(write):
+    path = write({**images(4), "1/dataset.json": b"{}"})
+    refused(path, "the labels in 1/dataset.json are not read", use_labels=True)
+    assert not ImageFolderDataset(path).has_labels
+
+
 @pytest.mark.parametrize("labels", [[["0/000.png", 0]], "nonsense", [["0/000.png", 20230000]]])
 def test_labels_are_not_read_unless_they_are_used(write, labels):
     dataset = ImageFolderDataset(write(images(2), labels=labels))

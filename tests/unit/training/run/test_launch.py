@@ -90,7 +90,7 @@ def test_a_second_ctrl_c(run_dir, monkeypatch, capsys):
 def test_the_number_of_processes_is_that_of_the_run(tmp_path, run_dir, monkeypatch):
     monkeypatch.setattr(launch.distributed, "world_from_env", lambda: World(0, 2, 0))
     monkeypatch.setattr(launch.distributed, "init_world", lambda *_args: None)
-    with pytest.raises(UserError, match=f"{run_dir.name} is a run of 1 processes, got 2; start 1$"):
+    with pytest.raises(UserError, match=f"{run_dir.name} is a run of 1 process, got 2; start 1$"):
         train_run(request(tmp_path, continue_run=str(run_dir)))
 
 
