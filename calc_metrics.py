@@ -14,12 +14,14 @@ from dnnlib.click_command import Command
 from dnnlib.click_types import NameList
 from dnnlib.commands import page
 from dnnlib.errors import UserError
+from dnnlib.flags import about
 from dnnlib.util import EasyDict
 from metrics import metric_main
 from metrics.datasets import open_dataset
 from metrics.generated import check_labels
 from metrics.metric_utils import ProgressMonitor
 from metrics.objects.registry import ALLOWED as OBJECT_DETECTORS
+from metrics.objects.registry import require_object_detector
 from metrics.results import results_file
 from torch_utils.device import choose_device
 from torch_utils.distributed import World, from_rank0, init_world, launch, leave_world, world_from_env
@@ -151,6 +153,8 @@ def calc_metrics(
     options: dict[str, Any] = {"seed": seed, "batch_size": batch, "cache": cache, "detector_folder": detectors}
     options["object_detector"] = object_detector
     evaluation = _Evaluation(metrics, options, device_name, verbose)
+    if object_detector is not None:
+        require_object_detector(object_detector)
     if (network is None) == (data2 is None):
         raise click.UsageError("give either --network or --data2")
     if network is not None:
@@ -160,8 +164,8 @@ def calc_metrics(
     else:
         options["dataset_kwargs"] = _image_folder(data, xflip=bool(mirror))
         options["gen_dataset_kwargs"] = _image_folder(str(data2))
-        with open_dataset(options["gen_dataset_kwargs"]):
-            pass  # what is wrong with it is said before the features of real images are computed
+        _check_images("--data", options["dataset_kwargs"])
+        _check_images("--data2", options["gen_dataset_kwargs"])
     world = world_from_env()
     if world is None:
         check_num_processes(device_name, gpus)
@@ -185,6 +189,8 @@ def _add_network(
     dataset_kwargs.update(resolution=G.img_resolution, use_labels=G.c_dim > 0)
     if mirror is not None:
         dataset_kwargs.xflip = mirror
+    if data is not None:
+        _check_images("--data", dataset_kwargs)
     if G.c_dim > 0:
         with open_dataset(dataset_kwargs) as dataset:
             check_labels(G.c_dim, dataset)  # before the features of real images are computed
@@ -221,6 +227,12 @@ def _check_path(network: str, path: str | None) -> None:
 
 def _image_folder(path: str, **kwargs: Any) -> EasyDict:
     return EasyDict(class_name=DATASET, path=path, **kwargs)
+
+
+def _check_images(flag: str, dataset_kwargs: EasyDict) -> None:
+    """Say what is wrong with the images of a flag before features are computed."""
+    with about(flag), open_dataset(dataset_kwargs):
+        pass
 
 
 def _check_weights(evaluation: _Evaluation, world: World) -> None:

@@ -18,6 +18,7 @@ from dnnlib.click_types import MAX_SEED, NumberList
 from dnnlib.commands import how_to_run
 from dnnlib.console import EXIT_STOPPED, errors_in_one_line
 from dnnlib.errors import UserError
+from dnnlib.flags import about
 from dnnlib.formatting import plural
 from train import main as train
 
@@ -60,7 +61,10 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, value: str) -> tuple
 
 def parse_names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
     """Split a list at commas."""
-    return tuple(name.strip() for name in (value or "").split(",") if name.strip())
+    names = tuple(name.strip() for name in (value or "").split(",") if name.strip())
+    if value is not None and not names:
+        raise click.ClickException(f"{param.opts[0]} is empty: name at least one, or leave the flag out")
+    return names
 
 
 def parse_words(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
@@ -125,19 +129,23 @@ def check_metrics(metrics: Sequence[str], score_flags: Sequence[str], data: str)
         UserError: A metric cannot be computed here, or not with these flags.
     """
     from metrics import metric_main
+    from metrics.objects.registry import require_object_detector
     from training.run.roles import DATASET
 
     given = parse_score_flags(score_flags)
     if given["data"] is not None:
         check_real_images(given["data"], data)
+    if given["object_detector"] is not None:
+        require_object_detector(given["object_detector"])
     for metric in metrics:
         metric_main.require_metric(metric)
-    missing = metric_main.missing_weights(
-        metrics,
-        detector_folder=given["detectors"],
-        object_detector=given["object_detector"],
-        dataset_kwargs={"class_name": DATASET, "path": given["data"] or data},
-    )
+    with about("--data"):
+        missing = metric_main.missing_weights(
+            metrics,
+            detector_folder=given["detectors"],
+            object_detector=given["object_detector"],
+            dataset_kwargs={"class_name": DATASET, "path": given["data"] or data},
+        )
     for metric, reason in missing.items():
         raise UserError(f"{metric}: {reason}")
 
@@ -169,7 +177,9 @@ def work(folder: Path, parent: int | None) -> None:
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 120})
-@click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), help="Folder of the comparison.")
+@click.option(
+    "--outdir", type=click.Path(file_okay=False, writable=True, path_type=Path), help="Folder of the comparison."
+)
 @click.option("--data", type=click.Path(exists=True), help="Training images: a folder or zip made by dataset_tool.py.")
 @click.option("--cfgs", help="Comma-separated methods: name[+option[=value]]...; see docs/comparison.md.")
 @click.option("--seeds", callback=parse_seeds, default="0,1,2", show_default=True, help="Seeds of each method.")
@@ -199,7 +209,7 @@ def work(folder: Path, parent: int | None) -> None:
 @click.option("--draw", is_flag=True, help="Only redraw the page from the records in --outdir.")
 @click.option(
     "--records",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, writable=True, path_type=Path),
     help="Only copy the records in --outdir into this folder, to publish them: without weights and paths.",
 )
 @click.option("--run-job", type=click.Path(exists=True, path_type=Path), hidden=True)
@@ -267,8 +277,6 @@ def make_plan(outdir: Path, flags: Flags) -> Plan:
 
     if flags.data is None or flags.cfgs is None or flags.kimg is None:
         raise UserError("give --data, --cfgs and --kimg; or --draw to draw what there is in --outdir")
-    if not flags.metrics:
-        raise UserError("--metrics is empty: name at least one, such as fd1k_efflite1")
     check_metrics([*flags.metrics, *flags.last_metrics], flags.score_extra, flags.data)
     return plan_runs(
         outdir,

@@ -337,7 +337,13 @@ def test_a_folder_named_scenes_is_not_taken_for_drawn_ones(tmp_path, monkeypatch
     assert succeed("--verify", source="scenes") == "scenes: all images are good (2)\n"
 
 
-@pytest.mark.parametrize("name", ["../out", "", "."])
+def test_an_empty_text_is_no_folder(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    fail("Invalid value for '--dest': it is empty; give a path", source=tmp_path, dest="")
+
+
+@pytest.mark.parametrize("name", ["../out", "."])
 def test_an_empty_folder_is_no_obstacle(tmp_path, monkeypatch, name):
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path / "out")
@@ -348,13 +354,14 @@ def test_an_empty_folder_is_no_obstacle(tmp_path, monkeypatch, name):
 def test_dest_that_cannot_be_written(tmp_path):
     source = write_folder(tmp_path / "in", images(1))
     (tmp_path / "file").touch()
-    fail("cannot be written", source=source, dest=tmp_path / "file/out.zip")
+    complaint = f"Invalid value for '--dest': {tmp_path}/file/out.zip: a file stands where a folder is needed"
+    fail(complaint, source=source, dest=tmp_path / "file/out.zip")
 
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"source": "nowhere"}, "no such folder or zip: nowhere"),
+        ({"source": "nowhere"}, "--source: no such folder or zip: nowhere"),
         ({"source": "nowhere/cifar-10-python.tar.gz"}, "no such file or folder"),
         ({"source": "nowhere/car_lmdb"}, "no such file or folder"),
         ({"width": 12}, "must be a power of two from 4 pixels, not 12"),

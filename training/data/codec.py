@@ -7,6 +7,7 @@ import functools
 import importlib
 import io
 import re
+import struct
 import warnings
 from collections.abc import Iterator
 from typing import IO
@@ -149,7 +150,8 @@ def load_image(image: Image.Image) -> Image.Image:
         _match_transparent_value(image, raw_mode)
         if image.mode == "P" and image.palette is None:
             raise BadImageError("has pixels that are numbers of a palette, but no palette")
-        ImageOps.exif_transpose(image, in_place=True)
+        with contextlib.suppress(SyntaxError, ValueError, struct.error):  # damaged notes say nothing about the pixels
+            ImageOps.exif_transpose(image, in_place=True)
         if raw_mode == _GREY_ALPHA_16_BIT:
             return image.convert("LA")
         if image.mode == "I;16" and getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == _TIFF_WHITE_IS_ZERO:

@@ -24,8 +24,8 @@ _HIDDEN_FOLDERS = (
     *("__macosx", "lost+found", "$recycle.bin", "system volume information"),
     *("@eadir", "#recycle", "@recycle"),  # of storage servers by Synology and QNAP
 )
-_HIDDEN = re.compile(rf"(^|/)(\.|({'|'.join(map(re.escape, _HIDDEN_FOLDERS))})/)", re.IGNORECASE)
-"""The part of a path up to which everything that starts alike is hidden."""
+_HIDDEN = re.compile(rf"(^|/)(\.[^/\U0010ffff]|({'|'.join(map(re.escape, _HIDDEN_FOLDERS))})/)", re.IGNORECASE)
+"""The part of a path up to which everything that starts alike is hidden; ``./a.png``, as some zips have it, is not."""
 
 
 def comparable(name: str) -> str:
@@ -147,7 +147,8 @@ class Names(Sequence[str]):
     def hidden(self) -> np.ndarray:
         """Whether `is_hidden` holds for each name: bool [N]."""
         block = self._block.lower()
-        is_found = self.starting_with(b".")
+        second = np.frombuffer(self._block, np.uint8)[self._starts + 1]  # the separator, behind a name of one character
+        is_found = self.starting_with(b".") & ~np.isin(second, [ord("/"), ord(_SEPARATOR)])
         for mark in (b"/.", *(folder.encode() for folder in _HIDDEN_FOLDERS)):
             index = self._next_containing(block, mark, 0)
             while index < len(self):

@@ -18,7 +18,7 @@ from training.checkpoint_names import has_checkpoint, list_checkpoints, saved_ni
 from training.data.fingerprint import is_unchanged
 from training.dataset import ImageFolderDataset
 from training.run import preflight
-from training.run.arguments import check_argument_types
+from training.run.arguments import check_argument_types, check_constructors
 from training.run.dataset_info import DatasetInfo, inspect_dataset
 from training.run.flags import Flags
 from training.run.folder import (
@@ -91,6 +91,7 @@ def _read_stored(run_dir: Path, is_trusted: bool) -> dict[str, Any]:
     check_class_names(stored, where, is_trusted)
     check_dataset_class(stored["training_set_kwargs"]["class_name"], where)
     check_argument_types(stored, where)
+    check_constructors(stored, where)
     return stored
 
 

@@ -276,7 +276,10 @@ def test_no_images(write):
 
 
 def test_no_readable_image(write):
-    refused(write({"a.png": b"", "b.png": b""}), "none of the 2 image files in it can be read")
+    refused(
+        write({"a.png": b"", "b.png": b""}),
+        "none of the 2 image files in it can be read; the first: a.png is not an image but an empty file",
+    )
 
 
 def test_too_large(write):

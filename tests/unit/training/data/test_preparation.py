@@ -168,6 +168,12 @@ def test_exif_orientation_is_undone(orientation):
     assert np.array_equal(reload(encode(stored, exif=exif)), upright)
 
 
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "JPEG"])
+def test_damaged_exif_data_is_no_obstacle(format):
+    image = Image.new("RGB", (16, 8), "red")
+    assert reload(encode(image, format, exif=b"Exif\0\0damaged")).size == (16, 8)
+
+
 def test_first_frame_of_an_animation():
     frames = [random_image(seed, mode="L") for seed in range(3)]
     image = reload(encode(frames[0], "GIF", save_all=True, append_images=frames[1:]))

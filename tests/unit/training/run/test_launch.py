@@ -96,7 +96,9 @@ def test_the_number_of_processes_is_that_of_the_run(tmp_path, run_dir, monkeypat
 
 def test_a_checkpoint_is_saved_sometime(tmp_path, data, run_dir):
     for changes in ({"flags": {"data": str(data)}}, {"continue_run": str(run_dir)}):
-        with pytest.raises(UserError, match=r"^--state-minutes: state_interval_sec must be a non-negative number"):
+        with pytest.raises(
+            UserError, match=r"^--state-minutes: state_interval_sec is nan, but must be a non-negative number"
+        ):
             prepare_run(request(tmp_path, state_minutes=math.nan, **changes))
 
 
