@@ -136,6 +136,18 @@ def test_labels_that_do_not_count_are_named(tmp_path, dest):
     assert "Note: the labels in 0/dataset.json are not read, because not all files lie in its folder: move it" in output
 
 
+def test_a_file_without_labels_is_pointed_out(tmp_path, dest):
+    files = {**images(2), "dataset.json": b'{"Labels": [["0/000.png", 1], ["0/001.png", 0]]}'}
+    output = succeed(source=write_folder(tmp_path / "in", files), dest=dest)
+    assert "Note: dataset.json has no 'labels', so that no image has a label" in output
+    succeed(source=dest, dest=tmp_path / "again.zip")  # which says that there are none
+
+
+def test_labels_that_are_vectors_are_mentioned(tmp_path, dest):
+    source = write_folder(tmp_path / "in", images(2), labels=[["0/000.png", [1, 0.5]], ["0/001.png", [0, 1]]])
+    assert "Labels: vectors of 2 numbers" in succeed(source=source, dest=dest)
+
+
 def test_classes_one_folder_deeper(tmp_path, dest):
     files = {f"in/{name}": data for name, data in images(4).items()} | {"in/empty/a.txt": b"", "b.txt": b""}
     output = succeed("--subfolders-as-labels", source=write_zip(tmp_path / "in.zip", files), dest=dest)

@@ -89,9 +89,14 @@ def read_labels(archive: Archive, names: Sequence[str]) -> Labels | None:
 
 
 def unread_labels(archive: Archive) -> str | None:
-    """Say which ``dataset.json`` is not read because files lie outside its folder; None if one is, or none is there."""
-    if archive.find_record(LABELS_FILE) is not None:
-        return None
+    """Say which ``dataset.json`` is not read, or lists nothing under "labels"; None if one does, or none is there.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    read = archive.find_record(LABELS_FILE)
+    if read is not None:
+        return None if LABELS in archive.metadata() else f"{shown(read)} has no 'labels', so that no image has a label"
     similar = archive.names.select(np.flatnonzero(archive.names.ending_with(f"/{LABELS_FILE}".encode())))
     found = next((name for name in similar if not is_hidden(name)), None)
     return found and (

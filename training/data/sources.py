@@ -99,10 +99,11 @@ def archive_source(
     folder = class_folder(all_names) if subfolders_as_labels else ""
     try:
         labels = labels_from_subfolders(names, folder) if subfolders_as_labels else read_labels(archive, names)
+        unread = unread_labels(archive) if labels is None else None
     except UserError:
         if needs_labels:
             raise
-        labels = None
+        labels = unread = None
     ignored = ignored_files(archive)
     return Source(
         num_images=len(names),
@@ -113,7 +114,7 @@ def archive_source(
         has_files=True,
         ignored=ignored,
         folders_without_images=_folders_without_images(all_names, ignored, folder) if subfolders_as_labels else (),
-        unread_labels=unread_labels(archive) if labels is None else None,
+        unread_labels=unread,
     )
 
 

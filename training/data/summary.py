@@ -49,6 +49,8 @@ def summary(report: Report, dest: Path, bits: int) -> Iterator[str]:
 
 def _classes(report: Report) -> Iterator[str]:
     counts = report.class_counts
+    if report.label_size:
+        yield f"Labels: vectors of {plural(report.label_size, 'number')}"
     if not counts:
         return
     if len(counts) <= MAX_SHOWN_CLASSES:

@@ -202,6 +202,8 @@ class _Writer:
         report.num_written += 1
         if isinstance(label, int):
             report.class_counts[label] += 1
+        elif label is not None:
+            report.label_size = len(label)
         report.add_resizing(item.name, prepared.resizing)
         report.values.add(prepared.values)
         if prepared.values_16_bit is not None:
