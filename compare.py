@@ -177,9 +177,7 @@ def work(folder: Path, parent: int | None) -> None:
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 120})
-@click.option(
-    "--outdir", type=click.Path(file_okay=False, writable=True, path_type=Path), help="Folder of the comparison."
-)
+@click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), help="Folder of the comparison.")
 @click.option("--data", type=click.Path(exists=True), help="Training images: a folder or zip made by dataset_tool.py.")
 @click.option("--cfgs", help="Comma-separated methods: name[+option[=value]]...; see docs/comparison.md.")
 @click.option("--seeds", callback=parse_seeds, default="0,1,2", show_default=True, help="Seeds of each method.")
