@@ -10,6 +10,7 @@ from dnnlib.click_command import Command
 from dnnlib.click_types import NameList
 from metrics import metric_main
 from metrics.objects.registry import ALLOWED as OBJECT_DETECTORS
+from metrics.objects.registry import require_object_detector
 from training.inference import options as generator_options
 from training.inference import scoring
 
@@ -111,6 +112,8 @@ def calc_metrics(
     """  # noqa: D301 -- in a raw string click would not see its mark
     options: dict[str, Any] = {"seed": seed, "batch_size": batch, "cache": cache, "detector_folder": detectors}
     options["object_detector"] = object_detector
+    if object_detector is not None:
+        require_object_detector(object_detector)
     if (network is None) == (data2 is None):
         raise click.UsageError("give either --network or --data2")
     if network is not None:

@@ -18,6 +18,7 @@ from dnnlib.click_types import MAX_SEED, NumberList
 from dnnlib.commands import how_to_run
 from dnnlib.console import EXIT_STOPPED, errors_in_one_line
 from dnnlib.errors import UserError
+from dnnlib.formatting import plural
 from train import main as train
 
 if TYPE_CHECKING:
@@ -59,7 +60,10 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, value: str) -> tuple
 
 def parse_names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
     """Split a list at commas."""
-    return tuple(name.strip() for name in (value or "").split(",") if name.strip())
+    names = tuple(name.strip() for name in (value or "").split(",") if name.strip())
+    if value is not None and not names:
+        raise click.ClickException(f"{param.opts[0]} is empty: name at least one, or leave the flag out")
+    return names
 
 
 def parse_words(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
@@ -161,7 +165,7 @@ def work(folder: Path, parent: int | None) -> None:
 @click.option("--draw", is_flag=True, help="Only redraw the page from the records in --outdir.")
 @click.option(
     "--records",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, writable=True, path_type=Path),
     help="Only copy the records in --outdir into this folder, to publish them: without weights and paths.",
 )
 @click.option("--run-job", type=click.Path(exists=True, path_type=Path), hidden=True)
@@ -230,8 +234,6 @@ def make_plan(outdir: Path, flags: Flags) -> Plan:
 
     if flags.data is None or flags.cfgs is None or flags.kimg is None:
         raise UserError("give --data, --cfgs and --kimg; or --draw to draw what there is in --outdir")
-    if not flags.metrics:
-        raise UserError("--metrics is empty: name at least one, such as fd1k_efflite1")
     score_flags = parse_score_flags(flags.score_extra)
     check_metrics([*flags.metrics, *flags.last_metrics], score_flags, flags.data)
     return plan_runs(
@@ -273,7 +275,8 @@ def compare(plan: Plan, flags: Flags) -> None:
     for path in draw(plan, failures):
         click.echo(f"Wrote {path}")
     if failures:
-        click.echo(f"{len(failures)} of {len(plan.jobs)} runs failed; run the same command to retry them", err=True)
+        failed = f"{len(failures)} of {plural(len(plan.jobs), 'run')} failed"
+        click.echo(f"{failed}; run the same command to retry them", err=True)
         raise SystemExit(EXIT_FAILED)
 
 

@@ -11,7 +11,7 @@ import click
 from dnnlib.click_command import Command
 from dnnlib.console import errors_in_one_line
 from dnnlib.errors import UserError
-from dnnlib.flags import refuse
+from dnnlib.flags import about, refuse
 from dnnlib.heartbeat import heartbeat
 from training.data.container import check_dest
 from training.data.preparation import MAX_BITS, MODES, RESIZE_FILTERS, TRANSFORMS, Preparation
@@ -28,7 +28,7 @@ POSITIVE = click.IntRange(min=1)
 @click.option(
     "--source", required=True, metavar="PATH", type=click.Path(), help="Folder, zip or other source of images"
 )
-@click.option("--dest", metavar="PATH", help="The .zip or folder to create")
+@click.option("--dest", metavar="PATH", type=click.Path(), help="The .zip or folder to create")
 @click.option("--max-images", metavar="INT", type=POSITIVE, help="Maximum number of images  [default: all]")
 @click.option("--width", "width_px", metavar="PX", type=POSITIVE, help="Width of the result  [default: unchanged]")
 @click.option("--height", "height_px", metavar="PX", type=POSITIVE, help="Height of the result  [default: unchanged]")
@@ -132,7 +132,8 @@ def _open_source(
     source: str, side_px: int | None, max_images: int | None, subfolders_as_labels: bool, seed: int
 ) -> Source:
     if source != SCENES:
-        return open_source(Path(source), max_images, subfolders_as_labels)
+        with about("--source"):
+            return open_source(Path(source), max_images, subfolders_as_labels)
     if Path(SCENES).exists():
         raise UserError(
             f"--source={SCENES} draws street scenes, but there is a file or folder of that name: to convert it write "

@@ -152,7 +152,10 @@ def recorded_score(snapshot: Path) -> float | None:
 
 @click.command(cls=Command)
 @click.option(
-    "--outdir", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/demo"), show_default=True
+    "--outdir",
+    type=click.Path(file_okay=False, writable=True, path_type=Path),
+    default=Path("runs/demo"),
+    show_default=True,
 )
 @click.option(
     "--kimg", type=click.IntRange(min=1), default=24, show_default=True, help="Training length in thousands of images."

@@ -11,7 +11,8 @@ import click
 from dnnlib.click_command import Command
 from dnnlib.click_types import FiniteRange
 from dnnlib.errors import UserError
-from dnnlib.flags import refuse
+from dnnlib.flags import about, refuse
+from dnnlib.formatting import plural
 from dnnlib.outputs import keep_inputs
 from metrics.detectors import EFFLITE1, VGG16
 from torch_utils.device import choose_device
@@ -152,7 +153,8 @@ def run_projection(
     device = choose_device(device_name)
     G = load_generator(network, device, trust_pickle)
     label = options.choose_label(G, class_idx, device)
-    targets, problems = open_targets(target, crop, G)
+    with about("--target"):
+        targets, problems = open_targets(target, crop, G)
     features = load_features(detector, device, detectors)
     results = Results(outdir, targets, is_collection(target), features, distance_name(detector), device)
     keep_inputs(results.paths(pti is not None), target=target, network=network)
@@ -177,7 +179,8 @@ def run_projection(
     report(results)
     suggest_drawing(networks, outdir, pti is not None, trust_pickle)
     if problems:
-        raise UserError(f"left out {len(problems)} of {len(problems) + len(targets)} targets: {first_few(problems, 3)}")
+        num_all = plural(len(problems) + len(targets), "target")
+        raise UserError(f"left out {len(problems)} of {num_all}: {first_few(problems, 3)}")
 
 
 def open_targets(path: Path, crop: Crop, G: Any) -> tuple[list[Target], list[str]]:

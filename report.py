@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import click
 from dnnlib.click_command import Command
 from dnnlib.console import errors_in_one_line
 from dnnlib.errors import UserError
+from dnnlib.formatting import printable
 from dnnlib.outputs import check_replaceable_file
 
 
@@ -30,6 +32,7 @@ def main(runs: tuple[Path, ...], out: Path | None) -> None:
     if len(runs) > MAX_RUNS:
         raise UserError(f"{len(runs)} runs are too many for a page; give up to {MAX_RUNS}")
     runs = tuple(map(find_reported_run, runs))
+    refuse_repetitions(runs)
     path = out or (runs[0] / PAGE_FILE if len(runs) == 1 else Path("comparison.html"))
     check_replaceable_file(path)
     if path.exists() and path.suffix.lower() not in (".html", ".htm"):
@@ -39,6 +42,20 @@ def main(runs: tuple[Path, ...], out: Path | None) -> None:
     except OSError as error:
         raise UserError(f"{error.filename or path}: {error.strerror or error}") from error
     print(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser")
+
+
+def refuse_repetitions(runs: Sequence[Path]) -> None:
+    """Refuse to compare a run with itself.
+
+    Raises:
+        UserError: Two of the folders are the same.
+    """
+    first: dict[Path, Path] = {}
+    for run in runs:
+        before = first.setdefault(run.resolve(), run)
+        if before is not run:
+            also = "" if before == run else f", as {before}"
+            raise UserError(f"{printable(str(run))} is given twice{printable(also)}; name each run once")
 
 
 if __name__ == "__main__":

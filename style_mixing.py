@@ -11,6 +11,7 @@ import torch
 from dnnlib.click_command import Command
 from dnnlib.click_types import NumberList
 from dnnlib.errors import UserError
+from dnnlib.formatting import plural
 from dnnlib.progress import progress_bar
 from torch_utils.device import choose_device
 from training.data.grid import write_png
@@ -87,7 +88,7 @@ def generate_style_mix(
                 images[row, col] = image
             progress.update(len(part))
     save_mix_grid(images, rows, cols, outdir / "grid.png")
-    click.echo(f"Wrote {len(images)} images to {outdir}, and all of them as {outdir / 'grid.png'}")
+    click.echo(f"Wrote {plural(len(images), 'image')} to {outdir}, and all together as {outdir / 'grid.png'}")
     click.echo(f"Next: other layers, {other_layers(G.num_ws)}; low layers change the shape, high layers the color")
 
 

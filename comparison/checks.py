@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dnnlib.errors import UserError
+from dnnlib.flags import about
 from metrics import metric_main
+from metrics.objects.registry import require_object_detector
 from training.run.dataset_info import inspect_dataset
 from training.run.roles import DATASET
 
@@ -24,14 +26,17 @@ def check_metrics(metrics: Sequence[str], score_flags: Mapping[str, Any], data: 
     """
     if score_flags["data"] is not None:
         _check_real_images(score_flags["data"], data)
+    if score_flags["object_detector"] is not None:
+        require_object_detector(score_flags["object_detector"])
     for metric in metrics:
         metric_main.require_metric(metric)
-    missing = metric_main.missing_weights(
-        metrics,
-        detector_folder=score_flags["detectors"],
-        object_detector=score_flags["object_detector"],
-        dataset_kwargs={"class_name": DATASET, "path": score_flags["data"] or data},
-    )
+    with about("--data"):
+        missing = metric_main.missing_weights(
+            metrics,
+            detector_folder=score_flags["detectors"],
+            object_detector=score_flags["object_detector"],
+            dataset_kwargs={"class_name": DATASET, "path": score_flags["data"] or data},
+        )
     for metric, reason in missing.items():
         raise UserError(f"{metric}: {reason}")
 

@@ -14,7 +14,7 @@ from comparison.plan import Plan
 from comparison.summary import PLUS_MINUS, Comparison, MethodResult
 from comparison.tables import Table, Tables
 from comparison.words import verdicts
-from dnnlib.formatting import format_kimg, format_number, format_time
+from dnnlib.formatting import format_kimg, format_number, format_time, plural
 from training.run.page.html import Html, document, table, tag
 from training.run.stats_file import STATS_FILE
 
@@ -57,7 +57,7 @@ def page(plan: Plan, comparison: Comparison, tables: Tables) -> Html:
 
 def _title(plan: Plan) -> str:
     num, dataset = len(plan.methods), next(iter(plan.jobs.values())).dataset
-    return f"{num} method{'s' * (num > 1)} on {dataset['name']}"
+    return f"{plural(num, 'method')} on {dataset['name']}"
 
 
 def _setting(plan: Plan) -> str:
@@ -65,8 +65,8 @@ def _setting(plan: Plan) -> str:
     size = next(iter(jobs)).dataset
     lengths, distances = (_range([job.kimg for job in jobs]), _range([job.snapshot_kimg for job in jobs]))
     return (
-        f"{size['num_images']} images of {size['resolution']} px. Training sees {lengths} thousand images, and a "
-        f"snapshot is scored every {distances} thousand."
+        f"{plural(size['num_images'], 'image')} of {size['resolution']} px. Training sees {lengths} thousand images, "
+        f"and a snapshot is scored every {distances} thousand."
     )
 
 

@@ -15,7 +15,7 @@ from comparison.executors import Executor, Handle
 from comparison.jobs import LOG, Job, find_run, is_done, trained_kimg
 from comparison.snapshots import scored_snapshots
 from dnnlib.errors import UserError
-from dnnlib.formatting import format_kimg, format_time
+from dnnlib.formatting import format_kimg, format_time, plural
 from dnnlib.signals import JOB_SIGNALS, available, signal_handlers
 from metrics.results import read_snapshot_results, results_file
 
@@ -51,7 +51,7 @@ def run_all(
     """
     waiting = [folder for folder, job in jobs.items() if not is_done(folder, job)]
     num_done, failures = len(jobs) - len(waiting), {}
-    click.echo(f"{len(jobs)} {'run' if len(jobs) == 1 else 'runs'}, {num_done} of them done")
+    click.echo(f"{plural(len(jobs), 'run')}, {num_done} of them done")
     running: dict[Path, Handle] = {}
     log_begin: dict[Path, int] = {}
     begin_sec = last_sec = time.monotonic()

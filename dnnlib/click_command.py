@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
+
+from dnnlib.os_errors import path_fault
+from dnnlib.urls import is_url
 
 
 class Command(click.Command):
     """A command that names what is allowed, by an example, where a value is missing or not a number.
 
-    An empty path is refused: it would mean the current folder, and usually comes from a shell variable that is not set.
+    An empty path or boolean is refused: it would mean the current folder or 0, and usually comes from a shell variable
+    that is not set. So is a path that cannot be read or looked up.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the command line; errors of flags that take a number or a boolean are reworded."""
         last = args[-1:]  # parsing consumes the list
-        self._refuse_empty_paths(ctx, args)
+        self._refuse_empty_values(ctx, args)
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
+            self._refuse_unusable_paths(ctx)
+            return rest
         except click.BadOptionUsage as error:
             advice = next((_advice(each) for each in self.params if error.option_name in each.opts), None)
             if advice is None or last != [error.option_name]:
@@ -31,16 +39,32 @@ class Command(click.Command):
                 raise
             raise click.BadParameter(f"{value}: {advice}", ctx, error.param) from error
 
-    def _refuse_empty_paths(self, ctx: click.Context, args: list[str]) -> None:
-        params = [param for param in self.params if isinstance(param.type, click.Path)]
-        flags = {name: param for param in params if isinstance(param, click.Option) for name in param.opts}
+    def _refuse_empty_values(self, ctx: click.Context, args: list[str]) -> None:
+        params = [param for param in self.params if isinstance(param.type, click.Path | click.types.BoolParamType)]
+        options = [param for param in params if isinstance(param, click.Option) and not param.is_flag]
+        flags = {name: option for option in options for name in option.opts}
         for word, following in zip(args, [*args[1:], None], strict=False):
             name, is_joined, value = word.partition("=")
             if name in flags and (value if is_joined else following) == "":
+                advice = _advice(flags[name]) or "give a path"
                 way_out = "" if flags[name].required else ", or leave the flag out"
-                raise click.BadParameter(f"it is empty; give a path{way_out}", ctx, flags[name])
+                raise click.BadParameter(f"it is empty; {advice}{way_out}", ctx, flags[name])
         for argument in (param for param in params if isinstance(param, click.Argument) and "" in args):
             raise click.BadParameter("it is empty; give a path", ctx, argument)
+
+    def _refuse_unusable_paths(self, ctx: click.Context) -> None:
+        for param in self.params:
+            for path in _paths(param, ctx):
+                if fault := path_fault(path):
+                    raise click.BadParameter(fault, ctx, param)
+
+
+def _paths(param: click.Parameter, ctx: click.Context) -> Iterator[str]:
+    """Yield the paths that a parameter was given."""
+    value = ctx.params.get(param.name or "")
+    if isinstance(param.type, click.Path) and value is not None:
+        paths = map(str, value if isinstance(value, tuple) else [value])
+        yield from (path for path in paths if not is_url(path))
 
 
 def _advice(param: click.Parameter) -> str | None:

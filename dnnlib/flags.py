@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import click
+
+from dnnlib.errors import UserError
 
 
 def refuse(why: str, *names: str) -> None:
@@ -20,3 +25,14 @@ def refuse(why: str, *names: str) -> None:
     for parameter in context.command.params:
         if parameter.name in given:
             raise click.UsageError(f"{parameter.opts[0]} {why}")
+
+
+@contextmanager
+def about(flag: str) -> Iterator[None]:
+    """Begin user errors with the flag whose value they are about, unless they begin with a flag already."""
+    try:
+        yield
+    except UserError as error:
+        if str(error).startswith("--"):
+            raise
+        raise UserError(f"{flag}: {error}") from error

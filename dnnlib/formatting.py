@@ -31,3 +31,8 @@ def format_time(seconds: float) -> str:
 def printable(name: str) -> str:
     """Return a name as it is, or escaped if printing it would do something to the terminal."""
     return name if name.isprintable() else ascii(name)
+
+
+def plural(count: int, noun: str) -> str:
+    """Write a number of things: '1 image', '2 images', '3 classes'."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"

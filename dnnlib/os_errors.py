@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 
 from dnnlib.formatting import printable
+
+_MAX_SHOWN_CHARS = 100
 
 _PERMISSION = "permission denied; change its permissions, or choose another place"
 _TOO_MANY = "too many files are open; close other programs, or raise the limit (ulimit -n)"
@@ -36,3 +40,16 @@ def describe_os_error(error: OSError) -> str:
     if error.filename is None:
         return meaning
     return f"{printable(str(error.filename))} cannot be read or written: {meaning}"
+
+
+def path_fault(path: str | os.PathLike[str]) -> str | None:
+    """Say which path cannot be used, whatever for, why, and what to do; None if it can be, or if nothing is there."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - pathlib takes what cannot be looked up for absent
+        is_usable = os.access(path, os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK)
+        fault = None if is_usable else _PERMISSION
+    except OSError as error:
+        fault = None if error.errno == errno.ENOENT else _MEANINGS.get(error.errno or 0, error.strerror)
+    text = str(path)
+    shown = text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}..."
+    return fault and f"{printable(shown)}: {fault}"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from dnnlib.errors import UserError
+from dnnlib.formatting import plural
 from metrics.datasets import open_dataset
 from metrics.generated import generate_batch, shard, to_rgb
 from metrics.options import MetricOptions
@@ -185,5 +186,5 @@ def _warn_of_different_shapes(opts: MetricOptions) -> None:
     real, gen = (opts.protocol.get(f"{role}_shape") for role in ("real", "gen"))
     if real is None or gen is None or real == gen:
         return
-    texts = (f"{shape[2]}x{shape[1]} with {shape[0]} color channel{'s'[: shape[0] > 1]}" for shape in (real, gen))
+    texts = (f"{shape[2]}x{shape[1]} with {plural(shape[0], 'color channel')}" for shape in (real, gen))
     print("Warning: the real images are {}, the generated ones {}; the value includes that difference".format(*texts))

@@ -81,9 +81,19 @@ def png_without_palette(side):
     return _png(side, side, color_type=3, rows=bytes((1 + side) * side))
 
 
-def _png(width, height, color_type, rows):
-    header = struct.pack(">IIBBBBB", width, height, 8, color_type, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)))
+def png_of(values, bits, color_type, transparent=None):
+    """A PNG of one row of values [W, channels], and perhaps the values of a color that is transparent."""
+    values = np.asarray(values)
+    digits = "".join(f"{value:0{bits}b}" for value in values.ravel())
+    digits += "0" * (-len(digits) % 8)
+    row = int(digits, 2).to_bytes(len(digits) // 8, "big")
+    chunks = () if transparent is None else ((b"tRNS", struct.pack(f">{len(transparent)}H", *transparent)),)
+    return _png(len(values), 1, color_type, b"\0" + row, bits, chunks)
+
+
+def _png(width, height, color_type, rows, bits=8, chunks=()):
+    header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
+    chunks = ((b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )

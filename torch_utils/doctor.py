@@ -18,6 +18,7 @@ import torch_utils.ops
 from dnnlib.cache_folder import make_cache_dir_path
 from dnnlib.commands import how_to_install
 from dnnlib.console import errors_in_one_line
+from dnnlib.formatting import plural
 from torch_utils.main_memory import is_limited, main_memory_bytes
 
 Finding = tuple[str, str]
@@ -49,7 +50,7 @@ EXTRAS = {
 
 def machine() -> Iterator[Finding]:
     """Yield the operating system, the main memory, the versions of Python and PyTorch, and the devices."""
-    yield "system", f"{platform.platform()}, {os.cpu_count()} cores"
+    yield "system", f"{platform.platform()}, {plural(os.cpu_count() or 1, 'core')}"
     yield (
         "memory",
         f"{main_memory_bytes() / 2**30:.1f} GiB" + (" (a limit set for this process)" if is_limited() else ""),

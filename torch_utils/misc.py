@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import torch
 
+from dnnlib.formatting import plural
 from torch_utils import distributed
 from torch_utils.module_summary import print_module_summary
 from torch_utils.sampler import InfiniteSampler
@@ -213,7 +214,7 @@ def check_ddp_consistency(module: torch.nn.Module, ignore_regex: str | None = No
                 faults.append(f"'{full_name}' {fault}")
     for rank, found in enumerate(distributed.gather(faults)):
         if found:
-            raise RuntimeError(f"the processes disagree: on rank {rank} {found[0]} ({len(found)} tensors differ)")
+            raise RuntimeError(f"the processes disagree: on rank {rank} {found[0]} ({plural(len(found), 'tensor')})")
 
 
 def _difference_from_rank0(tensor: torch.Tensor) -> str | None:

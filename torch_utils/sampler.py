@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from dnnlib.formatting import plural
+
 _BLOCK_SIZE = 256
 """Positions that an iterator draws at once: ten times faster than one by one (docs/benchmarks.md)."""
 
@@ -109,7 +111,7 @@ class InfiniteSampler(torch.utils.data.Sampler[int]):
         items = state["items"].numpy()
         if len(items) != len(self._order.items):
             raise ValueError(
-                f"InfiniteSampler: the state is of a dataset of {len(items)} images, this one has "
+                f"InfiniteSampler: the state is of a dataset of {plural(len(items), 'image')}, this one has "
                 f"{len(self._order.items)}; continue with the dataset the run began with"
             )
         self._order.position = int(state["position"])

@@ -16,7 +16,7 @@ from dnnlib.util import EasyDict
 from training.data.archive import open_archive
 from training.data.archive_base import OBJECTS_FILE
 from training.data.codec import BadImageError, load_image, read_image, require_images
-from training.data.labels import describe_labels, label_width, rank_labels, read_labels
+from training.data.labels import describe_labels, label_width, rank_labels, read_labels, unread_labels
 from training.data.layout import NUM_CHANNELS, ImageLayout, common_layout
 from training.data.names import shown
 from training.data.objects import Objects, read_objects
@@ -224,7 +224,7 @@ class ImageFolderDataset(Dataset):
         super().__init__(name=self.archive.path.absolute().stem, raw_shape=raw_shape, **super_kwargs)
         labels = self._all_raw_labels()  # now, so that loader processes inherit the array instead of parsing it again
         self.label_summary = describe_labels(labels) if self.has_labels else "no labels"
-        self.has_objects = OBJECTS_FILE in self.archive.names
+        self.has_objects = self.archive.find_record(OBJECTS_FILE) is not None
 
     def close(self) -> None:
         """Close the zip; the next access opens it again."""
@@ -254,4 +254,8 @@ class ImageFolderDataset(Dataset):
 
     def _load_raw_labels(self) -> np.ndarray | None:
         labels = read_labels(self.archive, self._names)
-        return None if labels is None else labels.as_array()
+        if labels is not None:
+            return labels.as_array()
+        if unread := unread_labels(self.archive):
+            raise UserError(f"{self.archive.path}: {unread}")
+        return None

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from baselines.projected.fastgan import BatchNorm2d, SpectralNormConv2d
 from baselines.projected.features import TAP_CHANNELS, FeaturePyramid
+from dnnlib.formatting import plural
 from torch_utils import persistence
 
 CCM_CHANNELS = (64, 128, 256, 512)
@@ -143,7 +144,8 @@ class ProjectedDiscriminator(torch.nn.Module):
     def __init__(self, c_dim: int, img_resolution: int, img_channels: int, is_separable: bool = False) -> None:
         super().__init__()
         if img_channels != 3:
-            raise ValueError(f"the feature network of --cfg=projected needs RGB images, got {img_channels} channels")
+            found = plural(img_channels, "channel")
+            raise ValueError(f"the feature network of --cfg=projected needs RGB images, got {found}")
         self.c_dim, self.img_resolution, self.img_channels = c_dim, img_resolution, img_channels
         self.features = ProjectedFeatures()
         for i, (channels, side) in enumerate(zip(CSM_CHANNELS, FIRST_SIDES, strict=True)):

@@ -127,7 +127,9 @@ def test_names_of_metrics_of_objects_are_known(tmp_path):
     images = write_images(tmp_path / "images.zip")
     result = run(f"--data={images}", f"--data2={images}", "--metrics=okd2k_car", "--object-detector=yolo")
     assert result.exit_code == 1
-    assert "okd2k_car: no object detector 'yolo'" in result.output
+    assert "Error: no object detector 'yolo': --object-detector takes" in result.output
+    result = run(f"--data={images}", f"--data2={images}", "--metrics=fd1k_efflite1", "--object-detector=")
+    assert "Error: no object detector '': --object-detector takes" in result.output
     assert run(f"--data={images}", f"--data2={images}", "--metrics=okd2k_").exit_code == 2
 
 

@@ -121,6 +121,46 @@ def test_subfolders_as_labels(tmp_path, dest):
     assert other_bytes(tmp_path / "again.zip") == other_bytes(dest)
 
 
+@pytest.mark.parametrize("place", ["Dataset.JSON", "set/dataset.json"])
+def test_labels_one_folder_deeper_or_in_another_case(tmp_path, dest, place):
+    folder = place.rpartition("/")[0]
+    files = {f"{folder}/{name}".lstrip("/"): data for name, data in images(2).items()}
+    labels = json.dumps({"labels": [["0/000.png", 1], ["./0/001.png", 0]]}).encode()
+    output = succeed(source=write_zip(tmp_path / "in.zip", {**files, place: labels}), dest=dest)
+    assert output.splitlines()[1:-1] == ["Labels: 2 classes (number of images): 0 (1), 1 (1)"]
+
+
+def test_labels_that_do_not_count_are_named(tmp_path, dest):
+    files = {**images(4), "0/dataset.json": b'{"labels": [["000.png", 1]]}'}
+    output = succeed(source=write_folder(tmp_path / "in", files), dest=dest)
+    assert "Note: the labels in 0/dataset.json are not read, because not all files lie in its folder: move it" in output
+
+
+def test_a_file_without_labels_is_pointed_out(tmp_path, dest):
+    files = {**images(2), "dataset.json": b'{"Labels": [["0/000.png", 1], ["0/001.png", 0]]}'}
+    output = succeed(source=write_folder(tmp_path / "in", files), dest=dest)
+    assert "Note: dataset.json has no 'labels', so that no image has a label" in output
+    succeed(source=dest, dest=tmp_path / "again.zip")  # which says that there are none
+
+
+def test_labels_that_are_vectors_are_mentioned(tmp_path, dest):
+    source = write_folder(tmp_path / "in", images(2), labels=[["0/000.png", [1, 0.5]], ["0/001.png", [0, 1]]])
+    assert "Labels: vectors of 2 numbers" in succeed(source=source, dest=dest)
+
+
+def test_classes_one_folder_deeper(tmp_path, dest):
+    files = {f"in/{name}": data for name, data in images(4).items()} | {"in/empty/a.txt": b"", "b.txt": b""}
+    output = succeed("--subfolders-as-labels", source=write_zip(tmp_path / "in.zip", files), dest=dest)
+    assert "Labels: 2 classes (number of images): 0 (3), 1 (1)" in output
+    assert "No class for 1 folder without usable images: empty" in output
+
+
+def test_a_single_class_is_pointed_out(tmp_path, dest):
+    source = write_folder(tmp_path / "in", images(2))
+    output = succeed("--subfolders-as-labels", source=source, dest=dest)
+    assert "Warning: all images are of one class, which is as good as no classes" in output
+
+
 def test_no_labels(tmp_path, dest):
     succeed(source=write_folder(tmp_path / "in", images(1)), dest=dest)
     assert content(dest)["dataset.json"] == {"labels": None}
@@ -309,7 +349,13 @@ def test_a_folder_named_scenes_is_not_taken_for_drawn_ones(tmp_path, monkeypatch
     assert succeed("--verify", source="scenes") == "scenes: all images are good (2)\n"
 
 
-@pytest.mark.parametrize("name", ["../out", "", "."])
+def test_an_empty_text_is_no_folder(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    fail("Invalid value for '--dest': it is empty; give a path", source=tmp_path, dest="")
+
+
+@pytest.mark.parametrize("name", ["../out", "."])
 def test_an_empty_folder_is_no_obstacle(tmp_path, monkeypatch, name):
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path / "out")
@@ -320,13 +366,14 @@ def test_an_empty_folder_is_no_obstacle(tmp_path, monkeypatch, name):
 def test_dest_that_cannot_be_written(tmp_path):
     source = write_folder(tmp_path / "in", images(1))
     (tmp_path / "file").touch()
-    fail("cannot be written", source=source, dest=tmp_path / "file/out.zip")
+    complaint = f"Invalid value for '--dest': {tmp_path}/file/out.zip: a file stands where a folder is needed"
+    fail(complaint, source=source, dest=tmp_path / "file/out.zip")
 
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"source": "nowhere"}, "no such folder or zip: nowhere"),
+        ({"source": "nowhere"}, "--source: no such folder or zip: nowhere"),
         ({"source": "nowhere/cifar-10-python.tar.gz"}, "no such file or folder"),
         ({"source": "nowhere/car_lmdb"}, "no such file or folder"),
         ({"width": 12}, "must be a power of two from 4 pixels, not 12"),

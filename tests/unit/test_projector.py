@@ -270,14 +270,14 @@ def test_a_target_that_is_no_regular_file_does_not_block(tmp_path, outdir):
     tiny_snapshot.write(tmp_path / "snapshot.pkl")
     os.mkfifo(tmp_path / "fifo")
     result = run(tmp_path / "snapshot.pkl", tmp_path / "fifo", outdir, "--detector=tiny")
-    assert result.output == f"Error: {tmp_path / 'fifo'} is not a regular file\n"
+    assert result.output == f"Error: --target: {tmp_path / 'fifo'} is not a regular file\n"
 
 
 def test_target_that_is_no_image(tmp_path, outdir):
     tiny_snapshot.write(tmp_path / "snapshot.pkl")
     (tmp_path / "photo.jpg").write_text("text")
     result = run(tmp_path / "snapshot.pkl", tmp_path / "photo.jpg", outdir, "--detector=tiny")
-    assert result.output.startswith(f"Error: {tmp_path / 'photo.jpg'} is not an image in a known format")
+    assert result.output.startswith(f"Error: --target: {tmp_path / 'photo.jpg'} is not an image in a known format")
 
 
 @pytest.mark.parametrize(

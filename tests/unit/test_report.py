@@ -42,6 +42,18 @@ def test_several_runs(tmp_path):
     assert "<h1>2 runs</h1>" in (tmp_path / "page.html").read_text()
 
 
+def test_a_run_is_not_compared_with_itself(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "runs/00001-cats", num_ticks=2, num_grids=1)
+    for runs, said in [
+        (["runs/00001-cats"] * 2, "runs/00001-cats is given twice; name"),
+        (["latest", f"{tmp_path}/runs/00001-cats"], f"{tmp_path}/runs/00001-cats is given twice, as runs/00001-cats;"),
+    ]:
+        result = CliRunner().invoke(main, runs)
+        assert result.output.startswith(f"Error: {said}")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
 def test_mistakes_take_one_line(tmp_path):
     result = CliRunner().invoke(main, [str(tmp_path)])
     assert result.exit_code == 1

@@ -40,12 +40,17 @@ def expected(G, row, col, styles, **kwargs):
     return tiny_snapshot.pixels(img)
 
 
+def test_a_single_image(network, outdir):
+    result = run(f"--network={network[0]}", f"--outdir={outdir}", "--rows=8", "--cols=8")
+    assert f"Wrote 1 image to {outdir}, and all together as {outdir / 'grid.png'}" in result.output
+
+
 def test_mixtures(network, outdir):
     path, G = network
     result = run(f"--network={path}", f"--outdir={outdir}", "--rows=8,3", "--cols=5", "--styles=0,2-3", "--trunc=0.5")
     assert result.exit_code == 0
     wrote, suggested = result.output.splitlines()[-2:]
-    assert wrote == f"Wrote 5 images to {outdir}, and all of them as {outdir / 'grid.png'}"
+    assert wrote == f"Wrote 5 images to {outdir}, and all together as {outdir / 'grid.png'}"
     assert suggested.startswith(
         "Next: other layers, --styles=0-2 or --styles=3-5 of the 6 here; low layers change the shape"
     )

@@ -138,7 +138,10 @@ MISTAKES = {
     "no data": (["--data=ABSENT"], "a new run needs --outdir and --data; --continue=RUN continues an old one"),
     "no outdir": (["--outdir=ABSENT"], "a new run needs --outdir and --data"),
     "outdir is a file": (["--outdir=file"], "file"),
-    "outdir in a file": (["--outdir=file/runs"], "--outdir=file/runs: Not a directory; choose a folder"),
+    "outdir in a file": (
+        ["--outdir=file/runs"],
+        "'--outdir': file/runs: a file stands where a folder is needed; choose another path",
+    ),
     "no such data": (["--data=absent.zip"], "absent.zip"),
     "empty folder": (["--data=empty"], "empty: no image files found"),
     "not a zip": (["--data=text.zip"], "text.zip"),

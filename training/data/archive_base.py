@@ -14,22 +14,19 @@ import numpy as np
 
 from dnnlib.errors import UserError
 from training.data.json_stream import JsonStream
-from training.data.names import Names, encode_name
+from training.data.names import Names, encode_name, shown, split_folder
 
 METADATA_FILE = "dataset.json"
-"""Labels and other facts about the images, in the top folder."""
+"""Labels and other facts about the images: see `Archive.find_record`."""
 
 OBJECTS_FILE = "objects.json"
-"""``{"objects": {path of an image: [object, ...], ...}}``, in the top folder."""
-
-LARGE_FILES = (METADATA_FILE, OBJECTS_FILE)
-"""They grow with the number of images."""
+"""``{"objects": {path of an image: [object, ...], ...}}``: see `Archive.find_record`."""
 
 MAX_FILE_BYTES = 256 << 20
-"""Largest file that is read whole, `LARGE_FILES` aside."""
+"""Largest file that is read whole, records (`is_record`) aside."""
 
 MAX_JSON_BYTES = 1 << 30
-"""Largest of the `LARGE_FILES`."""
+"""Largest record."""
 
 KEPT_METADATA = ("class_names", "resize_filter")
 """Keys of `METADATA_FILE` whose values are used, `LABELS` aside."""
@@ -97,6 +94,26 @@ class Archive(abc.ABC):
         """
         return hash_rows("", self._sizes_and_checksums(np.arange(len(self.names)) if indices is None else indices))
 
+    def find_record(self, file: str) -> str | None:
+        """Find a file that describes the images: in the top folder, or in the one folder that everything lies in.
+
+        Whoever packs a folder often packs its contents one level deeper. Paths of images in such a file are relative to
+        its folder. If the top folder does not have it, its name may be in lower or upper case.
+
+        Args:
+            file: `METADATA_FILE` or `OBJECTS_FILE`.
+
+        Returns:
+            Its path; None if it is missing.
+        """
+        if file in self.names:
+            return file
+        folder = self.names.select(np.flatnonzero(~self.names.hidden())).common_folder()
+        if folder + file in self.names:
+            return folder + file
+        similar = self.names.select(np.flatnonzero(self.names.ending_with(file.encode())))
+        return next((name for name in similar if name.startswith(folder) and len(name) == len(folder + file)), None)
+
     def metadata(self, read_labels: Callable[[JsonStream], Any] = JsonStream.skip) -> dict[str, Any]:
         """Parse `METADATA_FILE`, {} where there is none.
 
@@ -109,11 +126,12 @@ class Archive(abc.ABC):
         Raises:
             UserError: It cannot be read, or is not a JSON object.
         """
-        if METADATA_FILE not in self.names:
+        name = self.find_record(METADATA_FILE)
+        if name is None:
             return {}
-        where = f"{self.path}: {METADATA_FILE}"
+        where = f"{self.path}: {shown(name)}"
         try:
-            return _parse_metadata(JsonStream(self.read(METADATA_FILE)), read_labels, where)
+            return _parse_metadata(JsonStream(self.read(name)), read_labels, where)
         except UserError:
             raise
         except (OSError, ValueError, RecursionError) as err:
@@ -122,6 +140,11 @@ class Archive(abc.ABC):
     def close(self) -> None:
         """Close open files; the next read opens them again."""
         return
+
+
+def is_record(name: str) -> bool:
+    """Whether a path is that of a file that describes the images, and grows with their number."""
+    return split_folder(name)[1].lower() in (METADATA_FILE, OBJECTS_FILE)
 
 
 def _parse_metadata(stream: JsonStream, read_labels: Callable[[JsonStream], Any], where: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from dnnlib.errors import UserError
 from dnnlib.file_content import content_fault
+from dnnlib.formatting import plural
 
 MAX_UNPACKED_BYTES = 1 << 30
 """Most bytes unpacked from one file; the largest real one, CIFAR-10, has 186 MB."""
@@ -79,7 +80,8 @@ def read_mnist(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(f"{path} holds images of {size} px; those of MNIST are {MNIST_SIDE_PX}x{MNIST_SIDE_PX}")
     labels = _read_idx(path.with_name("train-labels-idx1-ubyte.gz"), num_dims=1)
     if len(images) != len(labels):
-        raise UserError(f"{path} holds {len(images)} images, but there are {len(labels)} labels beside it")
+        found = f"{plural(len(images), 'image')}, but the file beside it {plural(len(labels), 'label')}"
+        raise UserError(f"{path} holds {found}")
     margin = (MNIST_PADDING_PX, MNIST_PADDING_PX)
     return np.pad(images, ((0, 0), margin, margin)), labels.astype(np.int64)
 

@@ -7,6 +7,7 @@ import functools
 import importlib
 import io
 import re
+import struct
 import warnings
 from collections.abc import Iterator
 from typing import IO
@@ -36,6 +37,9 @@ their lengths must not hide anything."""
 
 _SCAN = b"\xff\xda"
 _END_OF_PICTURE = b"\xff\xd9"
+
+_GREY_ALPHA_16_BIT = "LA;16B"
+"""What Pillow's reader of PNG calls grey values with transparency of 16 bits, which it decodes to RGBA of 8 bits."""
 
 _TIFF_PHOTOMETRIC = 262
 _TIFF_WHITE_IS_ZERO = 0
@@ -79,12 +83,13 @@ def require_images(archive: Archive) -> Names:
 
 
 def ignored_files(archive: Archive) -> dict[str, list[str]]:
-    """Names of everything else but ``dataset.json`` and folders, by the reason why it is ignored."""
+    """Names of everything else but the ``dataset.json`` that is read, and folders, by the reason why it is ignored."""
     names = archive.names
     is_hidden = names.hidden()
     is_other = ~is_hidden
     is_other[_image_indices(names)] = False
-    others = (name for name in names.select(np.flatnonzero(is_other)) if name != METADATA_FILE)
+    metadata = archive.find_record(METADATA_FILE)
+    others = (name for name in names.select(np.flatnonzero(is_other)) if name != metadata)
     ignored = {**archive.ignored, HIDDEN: list(names.select(np.flatnonzero(is_hidden))), NOT_AN_IMAGE: list(others)}
     return {reason: files for reason, files in ignored.items() if files}
 
@@ -131,7 +136,8 @@ def load_image(image: Image.Image) -> Image.Image:
 
     Returns:
         The same image, or one of mode I;16: for a PGM with more than 8 bits, which Pillow scales to 16 and holds in 32;
-        for a 16-bit TIFF whose zeros are white, which Pillow does not invert, with black ones.
+        for a 16-bit TIFF whose zeros are white, which Pillow does not invert, with black ones. Or one of mode LA: for a
+        PNG of grey values and transparency of 16 bits, which Pillow takes for colors.
 
     Raises:
         BadImageError: The data is truncated or damaged, a palette is missing, or a JPEG has too many scans.
@@ -139,10 +145,15 @@ def load_image(image: Image.Image) -> Image.Image:
     with _decoding():
         if image.format in ("JPEG", "MPO"):
             _check_scans(image)
+        raw_mode = _png_raw_mode(image)
         image.load()
+        _match_transparent_value(image, raw_mode)
         if image.mode == "P" and image.palette is None:
             raise BadImageError("has pixels that are numbers of a palette, but no palette")
-        ImageOps.exif_transpose(image, in_place=True)
+        with contextlib.suppress(SyntaxError, ValueError, struct.error):  # damaged notes say nothing about the pixels
+            ImageOps.exif_transpose(image, in_place=True)
+        if raw_mode == _GREY_ALPHA_16_BIT:
+            return image.convert("LA")
         if image.mode == "I;16" and getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == _TIFF_WHITE_IS_ZERO:
             return Image.fromarray(np.iinfo(np.uint16).max - np.asarray(image))
         return image.convert("I;16") if (image.format, image.mode) == ("PPM", "I") else image
@@ -153,6 +164,21 @@ def encode_uncompressed_png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=0, icc_profile=None)  # or Pillow copies that of the photograph
     return buffer.getvalue()
+
+
+def _png_raw_mode(image: Image.Image) -> str | None:
+    """How Pillow names the pixel format of a PNG that is not decoded yet."""
+    tiles = getattr(image, "tile", None)
+    return tiles[0][3] if image.format == "PNG" and tiles else None
+
+
+def _match_transparent_value(image: Image.Image, raw_mode: str | None) -> None:
+    """Scale the one value or color of a PNG that is transparent as Pillow scales the pixels, which it forgets."""
+    value = image.info.get("transparency")
+    if raw_mode in ("L;2", "L;4") and isinstance(value, int):
+        image.info["transparency"] = value * 255 // ((1 << int(raw_mode[2:])) - 1)
+    if raw_mode == "RGB;16B" and isinstance(value, tuple):
+        image.info["transparency"] = tuple(each >> 8 for each in value)
 
 
 def _check_scans(image: Image.Image) -> None:

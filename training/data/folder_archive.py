@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from dnnlib.errors import UserError
-from training.data.archive_base import LARGE_FILES, MAX_FILE_BYTES, MAX_JSON_BYTES, Archive, hash_rows, require_at_most
+from training.data.archive_base import MAX_FILE_BYTES, MAX_JSON_BYTES, Archive, hash_rows, is_record, require_at_most
 from training.data.file_tree import list_files
 from training.data.names import Names, encode_name, shown
 
@@ -37,7 +37,7 @@ class FolderArchive(Archive):
         """Read a whole file."""
         with self.open(name) as file:
             num_bytes = os.fstat(file.fileno()).st_size
-            require_at_most(MAX_JSON_BYTES if name in LARGE_FILES else MAX_FILE_BYTES, num_bytes)
+            require_at_most(MAX_JSON_BYTES if is_record(name) else MAX_FILE_BYTES, num_bytes)
             return file.read(num_bytes)
 
     def fingerprint(self, indices: np.ndarray | None = None) -> str:

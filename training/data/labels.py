@@ -12,9 +12,20 @@ import numpy as np
 
 from dnnlib.commands import how_to_run
 from dnnlib.errors import UserError
+from dnnlib.formatting import plural
 from training.data.archive_base import LABELS, METADATA_FILE, Archive
 from training.data.json_stream import JsonStream
-from training.data.names import MAX_SHOWN_CHARS, MAX_SHOWN_NAMES, comparable, shown, some
+from training.data.names import (
+    MAX_SHOWN_CHARS,
+    MAX_SHOWN_NAMES,
+    Names,
+    comparable,
+    is_hidden,
+    listed_path,
+    shown,
+    some,
+    split_folder,
+)
 
 LABELS_FILE = METADATA_FILE
 
@@ -57,11 +68,16 @@ class Labels:
 def read_labels(archive: Archive, names: Sequence[str]) -> Labels | None:
     """Read the labels of the images ``names``, or None where ``dataset.json`` is missing or lists none.
 
+    Where it may lie says `Archive.find_record`; the paths in it are relative to its folder.
+
     Raises:
         UserError: Not the stated form, labels of different kinds or out of range, or images without a label.
     """
-    where = f"{archive.path}: {LABELS_FILE}"
-    content = archive.metadata(lambda stream: _collect(stream, where))
+    file = archive.find_record(LABELS_FILE)
+    if file is None:
+        return None
+    where, folder = f"{archive.path}: {shown(file)}", split_folder(file)[0]
+    content = archive.metadata(lambda stream: _collect(stream, where, folder))
     collected: _Collector | None = content.get(LABELS)
     if collected is None:
         return None
@@ -72,10 +88,41 @@ def read_labels(archive: Archive, names: Sequence[str]) -> Labels | None:
     return Labels(values, class_names)
 
 
-def labels_from_subfolders(names: Sequence[str]) -> Labels:
-    """Number the top-level folders in alphabetical order; an image's label is the number of its folder.
+def unread_labels(archive: Archive) -> str | None:
+    """Say which ``dataset.json`` is not read, or lists nothing under "labels"; None if one does, or none is there.
 
-    Folders that are named by numbers come in the order of these, so that 0, 1, ... keep theirs.
+    Raises:
+        UserError: It cannot be read.
+    """
+    read = archive.find_record(LABELS_FILE)
+    if read is not None:
+        return None if LABELS in archive.metadata() else f"{shown(read)} has no 'labels', so that no image has a label"
+    similar = archive.names.select(np.flatnonzero(archive.names.ending_with(f"/{LABELS_FILE}".encode())))
+    found = next((name for name in similar if not is_hidden(name)), None)
+    return found and (
+        f"the labels in {shown(found)} are not read, because not all files lie in its folder: move it to the top "
+        "folder, with paths from there"
+    )
+
+
+def class_folder(names: Names) -> str:
+    """The folder whose subfolders are classes: the top folder, or the one that all images lie in, in subfolders of it.
+
+    Args:
+        names: All images.
+    """
+    folder = names.common_folder()
+    return folder if all("/" in name.removeprefix(folder) for name in names) else ""
+
+
+def labels_from_subfolders(names: Sequence[str], folder: str = "") -> Labels:
+    """Number the subfolders of ``folder`` in alphabetical order; an image's label is the number of its subfolder.
+
+    Subfolders that are named by numbers come in the order of these, so that 0, 1, ... keep theirs.
+
+    Args:
+        names: The images, all in ``folder``.
+        folder: A `class_folder`.
 
     Raises:
         UserError: Images outside any folder.
@@ -87,11 +134,12 @@ def labels_from_subfolders(names: Sequence[str]) -> Labels:
             f"move them into one, or do without classes ({how_to_run('dataset_tool.py')} without "
             f"--subfolders-as-labels, {how_to_run('train.py')} with --cond=0)"
         )
-    class_names = sorted({name.split("/")[0] for name in names})
+    subfolders = [name.removeprefix(folder).split("/")[0] for name in names]
+    class_names = sorted({*subfolders})
     if all(name.isdecimal() and len(name) <= MAX_DIGITS for name in class_names):
         class_names.sort(key=int)
     numbers = {class_name: number for number, class_name in enumerate(class_names)}
-    values = np.fromiter((numbers[name.split("/")[0]] for name in names), np.int64, len(names))
+    values = np.fromiter((numbers[subfolder] for subfolder in subfolders), np.int64, len(names))
     return Labels(values, class_names)
 
 
@@ -120,10 +168,10 @@ def describe_labels(labels: np.ndarray) -> str:
         labels: Class numbers, int64 [N], or vectors, float32 [N, D].
     """
     if labels.dtype != np.int64:
-        return f"vectors of {labels.shape[1]} numbers"
+        return f"vectors of {plural(labels.shape[1], 'number')}"
     counts = np.bincount(labels)
     unused = np.flatnonzero(counts == 0)
-    text = f"{counts.size} classes with {images_each(int(counts[counts > 0].min()), int(counts.max()))}"
+    text = f"{plural(counts.size, 'class')} with {images_each(int(counts[counts > 0].min()), int(counts.max()))}"
     if not unused.size:
         return text
     runs = np.split(unused, np.flatnonzero(np.diff(unused) > 1) + 1)
@@ -135,17 +183,17 @@ def images_each(smallest: int, largest: int) -> str:
     """How many images the classes have: '1 image each', '1 to 2 images each'."""
     if smallest < largest:
         return f"{smallest} to {largest} images each"
-    return f"{largest} image{'s' * (largest > 1)} each"
+    return f"{plural(largest, 'image')} each"
 
 
-def _collect(stream: JsonStream, where: str) -> _Collector | None:
+def _collect(stream: JsonStream, where: str, folder: str) -> _Collector | None:
     """Take the value of "labels"; None if it lists none."""
     if stream.next_char() != "[":
         value = stream.value()
         if value is None:
             return None
         raise UserError(f"{where}: 'labels' is a {type(value).__name__}, allowed is a list of [path, label]")
-    collected = _Collector(where)
+    collected = _Collector(where, folder)
     for entry in stream.items():
         collected.add(entry)
     return collected if collected.num_entries else None
@@ -154,12 +202,18 @@ def _collect(stream: JsonStream, where: str) -> _Collector | None:
 class _Collector:
     """Collects labels as numbers, and paths as 64-bit hashes, which nobody can make collide.
 
+    Args:
+        where: The file, for errors.
+        folder: What the paths are relative to, with a slash at the end.
+
     Attributes:
         num_entries: Number of entries so far.
     """
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, folder: str) -> None:
         self._where = where
+        self._folder = folder
+        self._first_path = ""
         self.num_entries = 0
         self._label_size = -1
         self._numbers = array.array("d")
@@ -180,7 +234,9 @@ class _Collector:
             )
         self._label_size = size
         self.num_entries += 1
-        self._hashes.append(hash(comparable(entry[0].replace("\\", "/"))))  # files written on Windows have backslashes
+        path = listed_path(entry[0])
+        self._first_path = self._first_path or path
+        self._hashes.append(hash(comparable(self._folder + path)))
         if size:
             self._numbers.extend(entry[1])
         else:
@@ -199,8 +255,9 @@ class _Collector:
         if missing.size:
             few = [names[index] for index in missing[: MAX_SHOWN_NAMES + 1].tolist()]
             raise UserError(
-                f"{self._where}: {missing.size} of {rows.size} images have no label: {some(few)}; label them, or "
-                "take 'labels' out of the file"
+                f"{self._where}: {missing.size} of {rows.size} images have no label: {some(few)}; label "
+                f"them, by paths from the folder of the file (it begins with {shown(self._first_path)}), or take "
+                "'labels' out of it"
             )
         numbers = np.frombuffer(self._numbers, np.float64)
         if not self._label_size:

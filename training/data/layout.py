@@ -74,12 +74,13 @@ def common_layout(archive: Archive, names: Sequence[str]) -> ImageLayout:
     Raises:
         UserError: An image cannot be trained on or differs from the first; the text ends in a command that fixes it.
     """
-    first = None
+    first, fault = None, ""
     for name in _sample(names):
         try:
             with archive.open(name) as file:
                 layout = ImageLayout.of(open_image(file))
-        except (BadImageError, OSError):
+        except (BadImageError, OSError) as err:
+            fault = fault or f"{shown(name)} {err}"
             continue
         first = first or layout
         if layout != first or not layout.is_trainable:
@@ -88,7 +89,7 @@ def common_layout(archive: Archive, names: Sequence[str]) -> ImageLayout:
             text = f"{archive.path}: {shown(name)} is {layout}{unlike}; {preparation_command(archive, layout, first)}"
             raise UnequalImagesError(text, _suitable_side(layout, first))
     if first is None:
-        raise UserError(f"{archive.path}: none of the {len(names)} image files in it can be read")
+        raise UserError(f"{archive.path}: none of the {len(names)} image files in it can be read; the first: {fault}")
     return first
 
 

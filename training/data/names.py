@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bisect
+import os.path
+import posixpath
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -22,13 +24,25 @@ _HIDDEN_FOLDERS = (
     *("__macosx", "lost+found", "$recycle.bin", "system volume information"),
     *("@eadir", "#recycle", "@recycle"),  # of storage servers by Synology and QNAP
 )
-_HIDDEN = re.compile(rf"(^|/)(\.|({'|'.join(map(re.escape, _HIDDEN_FOLDERS))})/)", re.IGNORECASE)
-"""The part of a path up to which everything that starts alike is hidden."""
+_HIDDEN = re.compile(rf"(^|/)(\.[^/\U0010ffff]|({'|'.join(map(re.escape, _HIDDEN_FOLDERS))})/)", re.IGNORECASE)
+"""The part of a path up to which everything that starts alike is hidden; ``./a.png``, as some zips have it, is not."""
 
 
 def comparable(name: str) -> str:
     """Return a name in the form in which names are compared: macOS takes accents apart, others do not."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def listed_path(path: str) -> str:
+    """Return the path of an image that a user wrote down, on Windows with backslashes, or as ``./a.png``."""
+    path = path.replace("\\", "/")
+    return posixpath.normpath(path) if "./" in path or "//" in path else path
+
+
+def split_folder(name: str) -> tuple[str, str]:
+    """Split a path into its folder, with a slash at the end unless it is the top folder, and the name in it."""
+    folder, slash, rest = name.rpartition("/")
+    return folder + slash, rest
 
 
 class Names(Sequence[str]):
@@ -79,6 +93,13 @@ class Names(Sequence[str]):
         index = bisect.bisect_left(self, name)
         return index if index < len(self) and self[index] == name else None
 
+    def common_folder(self) -> str:
+        """The deepest folder that all of them lie in, with a slash at the end; empty if there is none."""
+        if not len(self):
+            return ""
+        first_and_last = [self[0], self[-1]]  # they are sorted
+        return split_folder(os.path.commonprefix(first_and_last))[0]  # noqa: RUF071 - cut at a slash
+
     def select(self, indices: Sequence[int] | np.ndarray) -> Names:
         """The names at some positions, which must ascend."""
         indices = np.asarray(indices, dtype=np.int64)
@@ -126,7 +147,8 @@ class Names(Sequence[str]):
     def hidden(self) -> np.ndarray:
         """Whether `is_hidden` holds for each name: bool [N]."""
         block = self._block.lower()
-        is_found = self.starting_with(b".")
+        second = np.frombuffer(self._block, np.uint8)[self._starts + 1]  # the separator, behind a name of one character
+        is_found = self.starting_with(b".") & ~np.isin(second, [ord("/"), ord(_SEPARATOR)])
         for mark in (b"/.", *(folder.encode() for folder in _HIDDEN_FOLDERS)):
             index = self._next_containing(block, mark, 0)
             while index < len(self):

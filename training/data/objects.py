@@ -10,7 +10,7 @@ import numpy as np
 from dnnlib.errors import UserError
 from training.data.archive_base import OBJECTS_FILE, Archive
 from training.data.json_stream import JsonStream
-from training.data.names import comparable
+from training.data.names import comparable, listed_path, shown, split_folder
 
 NUM_EDGES = 4
 
@@ -58,11 +58,12 @@ def read_objects(archive: Archive) -> Objects | None:
     Raises:
         UserError: The file is damaged, or of another form.
     """
-    if OBJECTS_FILE not in archive.names:
+    file = archive.find_record(OBJECTS_FILE)
+    if file is None:
         return None
-    where = f"{archive.path}: {OBJECTS_FILE}"
+    where = f"{archive.path}: {shown(file)}"
     try:
-        objects = _collect(JsonStream(archive.read(OBJECTS_FILE)))
+        objects = _collect(JsonStream(archive.read(file)), split_folder(file)[0])
     except (OSError, ValueError, RecursionError) as err:
         raise UserError(f"{where} cannot be read as JSON: {err}") from err
     if objects is None:
@@ -73,8 +74,8 @@ def read_objects(archive: Archive) -> Objects | None:
     return objects
 
 
-def _collect(stream: JsonStream) -> Objects | None:
-    """Take the whole text; None if it is not of the form."""
+def _collect(stream: JsonStream, folder: str) -> Objects | None:
+    """Take the whole text; None if it is not of the form. Names are relative to ``folder``."""
     objects = None
     if stream.next_char() != "{":
         stream.skip()
@@ -83,18 +84,18 @@ def _collect(stream: JsonStream) -> Objects | None:
     for key in stream.object_keys():
         if key != "objects":
             stream.skip()
-        elif stream.next_char() != "{" or (objects := _collect_images(stream)) is None:
+        elif stream.next_char() != "{" or (objects := _collect_images(stream, folder)) is None:
             return None
     stream.end()
     return objects
 
 
-def _collect_images(stream: JsonStream) -> Objects | None:
+def _collect_images(stream: JsonStream, folder: str) -> Objects | None:
     objects = Objects()
     for name in stream.object_keys():
         if stream.next_char() != "[":
             return None
-        objects.begin_image(name)
+        objects.begin_image(folder + listed_path(name))
         for one in stream.items():
             if not _is_object(one):
                 return None

@@ -147,7 +147,7 @@ def to_8_bit(image: Image.Image, bits: int = MAX_BITS) -> Image.Image:
         BadImageError: 32-bit integer or floating-point pixels, whose range is unknown, or values of more than ``bits``.
     """
     if image.mode.startswith("I;16"):
-        return _upper_8_bits(np.asarray(image), bits)
+        return _upper_8_bits(np.asarray(image), bits, image.info.get("transparency"))
     if image.mode in ("I", "F"):
         raise BadImageError("has 32-bit pixels of unknown range; save it with 8 or 16 bits")
     mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
@@ -160,11 +160,14 @@ def to_8_bit(image: Image.Image, bits: int = MAX_BITS) -> Image.Image:
         raise BadImageError(f"has pixels in mode {image.mode}, which cannot be converted") from err
 
 
-def _upper_8_bits(values: np.ndarray, bits: int) -> Image.Image:
+def _upper_8_bits(values: np.ndarray, bits: int, transparent: int | None) -> Image.Image:
     highest = int(values.max())
     if highest >> bits:
         raise BadImageError(f"has values up to {highest}, but --bits={bits} allows {(1 << bits) - 1} at most")
-    return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+    pixels = (values >> (bits - 8)).astype(np.uint8)
+    if transparent is not None:
+        pixels[values == transparent] = np.iinfo(np.uint8).max
+    return Image.fromarray(pixels)
 
 
 def value_range(image: Image.Image) -> tuple[int, int]:

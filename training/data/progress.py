@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator, Iterable
 from typing import TypeVar
 
-from dnnlib.formatting import format_time
+from dnnlib.formatting import format_time, plural
 from dnnlib.heartbeat import INTERVAL_SEC, heartbeat
 from dnnlib.progress import progress_bar
 
@@ -37,7 +37,7 @@ def show_progress(
     def describe() -> str:
         seconds = time.monotonic() - start
         left = f", about {format_time(seconds / num_done * (total - num_done))} left" if num_done else ""
-        return f"{desc}: {num_done} of {total} images, {num_done / seconds:.1f} images/s{left}"
+        return f"{desc}: {num_done} of {plural(total, 'image')}, {num_done / seconds:.1f} images/s{left}"
 
     with heartbeat(describe, interval_sec):
         for result in results:

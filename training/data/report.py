@@ -90,7 +90,9 @@ class Report:
         listing: File that names all of them; None if there are none.
         class_counts: Number of images by class number; empty if labels are vectors or missing.
         class_names: Names of the classes, if they are known.
+        label_size: Length of the labels if they are vectors, else 0.
         folders_without_images: Folders that are not classes because none of their images can be used.
+        unread_labels: Which labels do not count, in a sentence.
         enlarged: Images that were enlarged.
         stretched: Images whose aspect ratio changed.
         values: Range of the 8-bit pixel values in the dataset.
@@ -106,7 +108,9 @@ class Report:
     listing: Path | None = None
     class_counts: collections.Counter[int] = field(default_factory=collections.Counter)
     class_names: list[str] | None = None
+    label_size: int = 0
     folders_without_images: list[str] = field(default_factory=list)
+    unread_labels: str | None = None
     enlarged: Extreme = field(default_factory=Extreme)
     stretched: Extreme = field(default_factory=Extreme)
     values: ValueRange = field(default_factory=ValueRange)

@@ -20,7 +20,7 @@ from training.data.archive import open_archive
 from training.data.archive_base import Archive
 from training.data.array_files import read_cifar10, read_mnist
 from training.data.codec import BadImageError, ignored_files, load_image, open_image, read_image, require_images
-from training.data.labels import Labels, labels_from_subfolders, read_labels
+from training.data.labels import Labels, class_folder, labels_from_subfolders, read_labels, unread_labels
 from training.data.names import is_hidden
 from training.data.scenes.scene import MAX_SIZE_PX, MIN_SIZE_PX, scene
 
@@ -66,6 +66,7 @@ class Source:
         has_files: Whether each image is a file, or an entry of a database.
         ignored: Names of files that are not images, by reason.
         folders_without_images: Folders that would be classes if they contained images.
+        unread_labels: Which labels are there but do not count, in a sentence.
     """
 
     num_images: int
@@ -76,6 +77,7 @@ class Source:
     has_files: bool = False
     ignored: Mapping[str, Sequence[str]] = field(default_factory=dict)
     folders_without_images: Sequence[str] = ()
+    unread_labels: str | None = None
 
 
 def archive_source(
@@ -94,12 +96,14 @@ def archive_source(
     """
     all_names = require_images(archive)
     names = all_names[:max_images]
+    folder = class_folder(all_names) if subfolders_as_labels else ""
     try:
-        labels = labels_from_subfolders(names) if subfolders_as_labels else read_labels(archive, names)
+        labels = labels_from_subfolders(names, folder) if subfolders_as_labels else read_labels(archive, names)
+        unread = unread_labels(archive) if labels is None else None
     except UserError:
         if needs_labels:
             raise
-        labels = None
+        labels = unread = None
     ignored = ignored_files(archive)
     return Source(
         num_images=len(names),
@@ -109,15 +113,17 @@ def archive_source(
         has_own_classes=subfolders_as_labels,
         has_files=True,
         ignored=ignored,
-        folders_without_images=_folders_without_images(all_names, ignored) if subfolders_as_labels else (),
+        folders_without_images=_folders_without_images(all_names, ignored, folder) if subfolders_as_labels else (),
+        unread_labels=unread,
     )
 
 
-def _folders_without_images(names: Iterable[str], ignored: Mapping[str, Sequence[str]]) -> list[str]:
-    """Top-level folders that contain no images but other files, unless these are hidden."""
+def _folders_without_images(names: Iterable[str], ignored: Mapping[str, Sequence[str]], parent: str) -> list[str]:
+    """Subfolders of ``parent`` that contain no images but other files, unless these are hidden."""
     others = (name for names in ignored.values() for name in names if not is_hidden(name))
+    others = (name.removeprefix(parent) for name in others if name.startswith(parent))
     folders = {name.split("/")[0] for name in others if "/" in name}
-    return sorted(folders - {name.split("/")[0] for name in names}) if folders else []
+    return sorted(folders - {name.removeprefix(parent).split("/")[0] for name in names}) if folders else []
 
 
 def _read_file(archive: Archive, name: str, max_px: int) -> SourceImage:

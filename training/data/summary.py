@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dnnlib.commands import how_to_install, how_to_run
-from dnnlib.formatting import format_number
+from dnnlib.formatting import format_number, plural
 from training.data.labels import images_each
 from training.data.names import shown
 from training.data.report import Groups, Report
@@ -22,11 +22,6 @@ MIN_CONTRAST = 64
 """A dataset whose highest and lowest pixel value differ by less is suspicious."""
 
 
-def plural(count: int, noun: str) -> str:
-    """Write a number of things: '1 image', '2 images', '3 classes'."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
-
-
 def summary(report: Report, dest: Path, bits: int) -> Iterator[str]:
     """Yield the lines of the summary.
 
@@ -37,6 +32,8 @@ def summary(report: Report, dest: Path, bits: int) -> Iterator[str]:
     """
     yield f"Wrote {plural(report.num_written, 'image')} ({report.layout}) to {dest}"
     yield from _classes(report)
+    if report.unread_labels is not None:
+        yield f"Note: {report.unread_labels}"
     yield from _groups("Ignored", "file", report.ignored)
     if report.num_heif:
         yield f"{plural(report.num_heif, 'HEIC image')} can be read with pillow-heif: {how_to_install('heif')}"
@@ -52,13 +49,17 @@ def summary(report: Report, dest: Path, bits: int) -> Iterator[str]:
 
 def _classes(report: Report) -> Iterator[str]:
     counts = report.class_counts
+    if report.label_size:
+        yield f"Labels: vectors of {plural(report.label_size, 'number')}"
     if not counts:
         return
     if len(counts) <= MAX_SHOWN_CLASSES:
         sizes = ", ".join(f"{_class_name(report, number)} ({counts[number]})" for number in sorted(counts))
         yield f"Labels: {plural(len(counts), 'class')} (number of images): {sizes}"
     else:
-        yield f"Labels: {len(counts)} classes with {images_each(min(counts.values()), max(counts.values()))}"
+        yield f"Labels: {plural(len(counts), 'class')} with {images_each(min(counts.values()), max(counts.values()))}"
+    if len(counts) == 1:
+        yield "Warning: all images are of one class, which is as good as no classes: --cond=1 would change nothing"
     if renumbered := [number for number, name in enumerate(report.class_names or []) if _is_another(name, number)]:
         yield (
             f"Note: classes are numbered from 0: --class={renumbered[0]} is the folder "

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 
 from dnnlib.errors import UserError
+from dnnlib.formatting import plural
 from dnnlib.heartbeat import heartbeat
 from training.data.archive import open_archive
 from training.data.archive_base import Archive
@@ -16,7 +17,6 @@ from training.data.layout import ImageLayout, preparation_command
 from training.data.names import shown
 from training.data.parallel import ordered_map
 from training.data.progress import show_progress
-from training.data.summary import plural
 
 
 def verify(path: str, num_workers: int, report: Callable[[str], None]) -> int:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from dnnlib.atomic import write_atomic
 from dnnlib.errors import UserError
+from dnnlib.formatting import plural
 from dnnlib.heartbeat import heartbeat
 from training.data.codec import MAX_IMAGE_PX, BadImageError, encode_uncompressed_png
 from training.data.container import Save, create_dataset, real_path
@@ -116,6 +117,7 @@ class _Writer:
         self.report = Report(
             class_names=None if source.labels is None else source.labels.class_names,
             folders_without_images=list(source.folders_without_images),
+            unread_labels=source.unread_labels,
         )
         self.report.add_ignored(source.ignored)
 
@@ -128,7 +130,7 @@ class _Writer:
         if not self.report.num_written:
             first = next(iter(self.report.skipped.values()))
             where = f"{shown(first.names[0])} {first.text}"
-            raise UserError(f"none of the {self._source.num_images} images can be used; the first: {where}")
+            raise UserError(f"none of the {plural(self._source.num_images, 'image')} can be used; the first: {where}")
         self._check_misfits(self.report.num_written)
         new_numbers = self.report.drop_empty_classes() if self._source.has_own_classes else None
         self._records.save(save, self._metadata(), new_numbers)
@@ -200,6 +202,8 @@ class _Writer:
         report.num_written += 1
         if isinstance(label, int):
             report.class_counts[label] += 1
+        elif label is not None:
+            report.label_size = len(label)
         report.add_resizing(item.name, prepared.resizing)
         report.values.add(prepared.values)
         if prepared.values_16_bit is not None:

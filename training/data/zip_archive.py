@@ -11,7 +11,7 @@ from typing import IO, Any, BinaryIO
 
 import numpy as np
 
-from training.data.archive_base import LARGE_FILES, MAX_FILE_BYTES, MAX_JSON_BYTES, Archive, require_at_most
+from training.data.archive_base import MAX_FILE_BYTES, MAX_JSON_BYTES, Archive, is_record, require_at_most
 from training.data.names import encode_name
 from training.data.zip_contents import LOCAL_HEADER, LOCAL_HEADER_MAGIC, STORED, encoded_name, read_contents
 
@@ -19,7 +19,7 @@ MAX_UNPACKED_BYTES = 64 << 20
 """Largest compressed file in a zip, when unpacked. There is no limit on the ratio: line drawings reach 700:1."""
 
 MAX_EXTRA_JSON_BYTES = 16 << 20
-"""How much larger than the whole zip each of its `LARGE_FILES` may be when unpacked."""
+"""How much larger than the whole zip each record in it (`is_record`) may be when unpacked."""
 
 
 class ZipArchive(Archive):
@@ -73,7 +73,7 @@ class ZipArchive(Archive):
         return self._entries[index]
 
     def _limit_bytes(self, name: str, entry: np.void) -> int:
-        if name in LARGE_FILES:
+        if is_record(name):
             return min(MAX_JSON_BYTES, self.path.stat().st_size + MAX_EXTRA_JSON_BYTES)
         return MAX_FILE_BYTES if entry["method"] == STORED else MAX_UNPACKED_BYTES
 

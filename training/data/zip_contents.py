@@ -59,7 +59,18 @@ _IN_ZIP64_FIELD = (1 << 32) - 1
 
 _FILE_TYPE = 0o170000
 _UTF8_FLAG = 0x800
-_REFUSED_FLAGS = {0x0001: "is encrypted", 0x0020: "is a patch of a file", 0x2040: "is strongly encrypted"}
+_WITHOUT_IT = "; pack the images again, without it"
+_PLAIN = "; pack the images again, uncompressed or as an ordinary zip"
+_RELATIVE = "; unpack the images and give their folder, or pack that again"
+_WITHOUT_PASSWORD = "; pack the images again, without a password"
+_REFUSED_FLAGS = {
+    0x0001: f"is encrypted{_WITHOUT_PASSWORD}",
+    0x0020: f"is a patch of a file{_WITHOUT_IT}",
+    0x2040: f"is strongly encrypted{_WITHOUT_PASSWORD}",
+}
+
+_OTHER_ARCHIVES = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "RAR", b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz"}
+"""First bytes of archives that are renamed rather than packed anew."""
 
 
 class Contents(NamedTuple):
@@ -75,7 +86,7 @@ class _BadZipError(ValueError):
 
 
 class _RefusedEntryError(ValueError):
-    """An entry of a zip that is not read; the text starts with its name."""
+    """An entry of a zip that is not read; the text starts with its name, and ends with what to do."""
 
 
 def read_contents(path: Path) -> Contents:
@@ -94,7 +105,7 @@ def read_contents(path: Path) -> Contents:
     except _BadZipError as err:
         raise UserError(f"{path} cannot be read as a zip: {err}") from err
     except _RefusedEntryError as err:
-        raise UserError(f"{path}: entry {err}; pack the images again, without it") from err
+        raise UserError(f"{path}: entry {err}") from err
 
 
 def encoded_name(raw: bytes, flags: int) -> bytes:
@@ -126,8 +137,7 @@ def _read_table(file: BinaryIO) -> tuple[bytes, int, int]:
     end_at = tail.rfind(_END_MAGIC)
     if not 0 <= end_at <= len(tail) - _END.size:
         file.seek(0)
-        fault = placeholder(file.read(512))
-        raise _BadZipError(f"it is {fault}" if fault else "its end is missing; is the download or copy complete?")
+        raise _BadZipError(_other_content(file.read(512)))
     _, disk, _, _, _, table_bytes, stated_begin, _ = _END.unpack_from(tail, end_at)
     locator_at = end_at - _END64_LOCATOR.size
     if locator_at >= 0 and tail.startswith(_END64_LOCATOR_MAGIC, locator_at):
@@ -140,6 +150,16 @@ def _read_table(file: BinaryIO) -> tuple[bytes, int, int]:
         raise _BadZipError("it is part of a larger one, or its end is damaged")
     file.seek(begin)
     return file.read(table_bytes), begin, begin - stated_begin
+
+
+def _other_content(head: bytes) -> str:
+    """Say what a file that does not end as a zip is, according to its first bytes."""
+    if fault := placeholder(head):
+        return f"it is {fault}"
+    other = next((kind for magic, kind in _OTHER_ARCHIVES.items() if head.startswith(magic)), None)
+    if other is not None:
+        return f"it is a {other} archive; unpack it, and give the folder"
+    return "its end is missing; is the download or copy complete?"
 
 
 def _parse(table: bytes, begin: int, shift: int) -> Contents:
@@ -202,7 +222,8 @@ def _encoded_names(table: bytes, starts: np.ndarray, records: np.ndarray) -> lis
     try:
         return [encoded_name(name, flags) for name, flags in zip(raw, records["flags"].tolist(), strict=True)]
     except UnicodeDecodeError as err:
-        raise _RefusedEntryError(f"{err.object!a:.100} has a name that is not in UTF-8, as it claims to be") from err
+        fault = f"has a name that is not in UTF-8, as it claims to be{_WITHOUT_IT}"
+        raise _RefusedEntryError(f"{err.object!a:.100} {fault}") from err
 
 
 def _entries(data: np.ndarray, starts: np.ndarray, records: np.ndarray, shift: int) -> np.ndarray:
@@ -241,20 +262,20 @@ def _zip64_fields(data: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> tup
 def _problems(
     names: Names, encoded: list[bytes], records: np.ndarray, entries: np.ndarray, begin: int
 ) -> Iterator[tuple[int, str]]:
-    """Position and fault of each entry that is refused, as the rest of a sentence that starts with its name."""
+    """Position of each entry that is refused, and its fault and what to do, as a sentence that starts with its name."""
     is_suspect = names.containing(b"\\", b"..", b":") | names.starting_with(b"/", b"\0")
     is_suspect |= names.are_ambiguous()  # names with null characters, which cannot be told apart from two names
     for index in np.flatnonzero(is_suspect):
         if problem := _path_problem(encoded[index]):
             yield int(index), problem
     masks = {
-        "appears twice": [*map(operator.eq, encoded, encoded[1:])],
+        "appears twice; pack the images again, each under a name of its own": [*map(operator.eq, encoded, encoded[1:])],
         **{problem: records["flags"] & flags != 0 for flags, problem in _REFUSED_FLAGS.items()},
-        "needs a newer version of zip": records["version"] > _MAX_VERSION,
-        "is a symbolic link": records["external"] >> 16 & _FILE_TYPE == stat.S_IFLNK,
-        "is packed by a method other than store or deflate": ~np.isin(entries["method"], (STORED, DEFLATED)),
-        "states two sizes": (entries["method"] == STORED) & (entries["size"] != entries["packed"]),
-        "is said to lie outside the zip": _ends_after(entries, begin),
+        f"needs a newer version of zip{_PLAIN}": records["version"] > _MAX_VERSION,
+        f"is a symbolic link{_WITHOUT_IT}": records["external"] >> 16 & _FILE_TYPE == stat.S_IFLNK,
+        f"is packed by a method other than store or deflate{_PLAIN}": ~np.isin(entries["method"], (STORED, DEFLATED)),
+        f"states two sizes{_WITHOUT_IT}": (entries["method"] == STORED) & (entries["size"] != entries["packed"]),
+        f"is said to lie outside the zip{_WITHOUT_IT}": _ends_after(entries, begin),
     }
     for problem, mask in masks.items():
         yield from ((int(index), problem) for index in np.flatnonzero(mask))
@@ -262,11 +283,11 @@ def _problems(
 
 def _path_problem(name: bytes) -> str | None:
     if not name:
-        return "has no name"
+        return f"has no name{_WITHOUT_IT}"
     if name.startswith(b"/") or name[1:2] == b":":
-        return "has an absolute path"
+        return f"has an absolute path{_RELATIVE}"
     if b"\\" in name or b"\0" in name or b".." in name.split(b"/"):
-        return "has a path with '..', a backslash or a null character"
+        return f"has a path with '..', a backslash or a null character{_RELATIVE}"
     return None
 
 

@@ -36,7 +36,11 @@ Draw = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
 @click.command(cls=Command)
 @options.network_option
 @click.option(
-    "--dest", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Output folder."
+    "--dest",
+    required=True,
+    metavar="DIR",
+    type=click.Path(file_okay=False, writable=True, path_type=Path),
+    help="Output folder.",
 )
 @click.option(
     "--format",

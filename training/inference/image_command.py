@@ -9,6 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
+from dnnlib.formatting import plural
 from dnnlib.progress import progress_bar
 from metrics.objects.protocol import ObjectDetector
 from metrics.objects.registry import load_object_detector
@@ -94,5 +95,4 @@ def save_grid(images: list[np.ndarray], path: Path, size: tuple[int, int]) -> No
 def report(outdir: Path, names: list[str], extras: list[str]) -> None:
     """Print which files were written."""
     files = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-    images = "1 image" if len(names) == 1 else f"{len(names)} images"
-    click.echo(f"Wrote {images} to {outdir}: {' and '.join([files, *extras])}")
+    click.echo(f"Wrote {plural(len(names), 'image')} to {outdir}: {' and '.join([files, *extras])}")

@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from dnnlib.errors import UserError
+from dnnlib.formatting import plural
 from metrics.objects.crops import countable, min_side_px
 from metrics.objects.protocol import Detections, ObjectDetector
 
@@ -99,7 +100,8 @@ def object_figure(
     draw = ImageDraw.Draw(figure)
     for row, (label, order) in enumerate(rows):
         top = _GAP_PX + row * row_px
-        draw.text((_GAP_PX, top), f"{categories[label]}: {len(order)} of {len(images)} images", fill=_TEXT_COLOR)
+        text = f"{categories[label]}: {len(order)} of {plural(len(images), 'image')}"
+        draw.text((_GAP_PX, top), text, fill=_TEXT_COLOR)
         for column, (index, score) in enumerate(order[:COLUMNS]):
             corner = (_GAP_PX + column * (width + _GAP_PX), top + _TEXT_PX)
             figure.paste(_cell(images[index], found[index].boxes[found[index].labels == label], factor), corner)

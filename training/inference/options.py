@@ -73,7 +73,11 @@ network_option = click.option(
     help=NETWORK_HELP,
 )
 outdir_option = click.option(
-    "--outdir", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Output folder."
+    "--outdir",
+    required=True,
+    metavar="DIR",
+    type=click.Path(file_okay=False, writable=True, path_type=Path),
+    help="Output folder.",
 )
 class_option = click.option(
     "--class",

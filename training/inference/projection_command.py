@@ -15,7 +15,7 @@ import torch
 
 from dnnlib.commands import how_to_install
 from dnnlib.errors import UserError
-from dnnlib.formatting import format_time
+from dnnlib.formatting import format_time, plural
 from dnnlib.progress import progress_bar
 from metrics.detectors import EFFLITE1, VGG16
 from metrics.metric_utils import get_feature_detector
@@ -130,7 +130,7 @@ def optimize(
             yield torch.stack(trajectory).unbind(dim=1)
     means = [torch.cat(values).mean().item() for values in (first, last)]
     elapsed = format_time(time.monotonic() - start)
-    click.echo(f"Distance {means[0]:.4f} -> {means[1]:.4f} in {num_steps} steps, {elapsed}")
+    click.echo(f"Distance {means[0]:.4f} -> {means[1]:.4f} in {plural(num_steps, 'step')}, {elapsed}")
 
 
 def chosen_steps(num_steps: int) -> list[int]:

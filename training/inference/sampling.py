@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from dnnlib.errors import UserError
+from dnnlib.formatting import plural
 from metrics.generated import ItemNoise, to_uint8
 
 T = TypeVar("T")
@@ -49,7 +50,8 @@ def class_label(G: Any, class_idx: int | None, device: torch.device) -> torch.Te
         UserError: The generator has no such class, or is conditional and the class is None.
     """
     if class_idx is None and G.c_dim > 0:
-        raise UserError(f"this network is conditional on {G.c_dim} classes: choose one with --class=0..{G.c_dim - 1}")
+        classes = plural(G.c_dim, "class")
+        raise UserError(f"this network is conditional on {classes}: choose one with --class=0..{G.c_dim - 1}")
     if class_idx is not None and not 0 <= class_idx < G.c_dim:
         known = f"classes 0..{G.c_dim - 1}" if G.c_dim else "no classes"
         raise UserError(f"--class={class_idx}: this network has {known}")

@@ -11,6 +11,7 @@ import torch
 
 from dnnlib.commands import page
 from dnnlib.errors import UserError
+from dnnlib.flags import about
 from dnnlib.util import EasyDict
 from metrics import metric_main
 from metrics.datasets import open_dataset
@@ -72,6 +73,8 @@ def network_options(
     dataset_kwargs.update(resolution=G.img_resolution, use_labels=G.c_dim > 0)
     if mirror is not None:
         dataset_kwargs.xflip = mirror
+    if data is not None:
+        _check_images("--data", dataset_kwargs)
     if G.c_dim > 0:
         with open_dataset(dataset_kwargs) as dataset:
             check_labels(G.c_dim, dataset)  # before the features of real images are computed
@@ -82,11 +85,12 @@ def image_options(data: str, data2: str, mirror: bool | None) -> dict[str, Any]:
     """Return what `metric_main.calc_metric` must know to compare the images ``data2`` with the real ones in ``data``.
 
     Raises:
-        UserError: ``data2`` cannot be opened; it is tried before the features of real images are computed.
+        UserError: One of them cannot be opened; that is tried before any features are computed.
     """
     options = {"dataset_kwargs": _image_folder(data, xflip=bool(mirror)), "gen_dataset_kwargs": _image_folder(data2)}
-    with open_dataset(options["gen_dataset_kwargs"]):
-        return options
+    _check_images("--data", options["dataset_kwargs"])
+    _check_images("--data2", options["gen_dataset_kwargs"])
+    return options
 
 
 def run_folder_of(network: str) -> Path | None:
@@ -121,6 +125,12 @@ def _check_path(network: str, path: str | None) -> None:
 
 def _image_folder(path: str, **kwargs: Any) -> EasyDict:
     return EasyDict(class_name=DATASET, path=path, **kwargs)
+
+
+def _check_images(flag: str, dataset_kwargs: EasyDict) -> None:
+    """Say what is wrong with the images of a flag before features are computed."""
+    with about(flag), open_dataset(dataset_kwargs):
+        pass
 
 
 def evaluate(evaluation: Evaluation, num_processes: int) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from dnnlib.errors import UserError
+from dnnlib.formatting import plural
 from dnnlib.progress import progress_bar
 from training.data.grid import write_png
 from training.data.video import played_fps, why_webp, write_video
@@ -57,7 +58,7 @@ class Drawing:
         path = self.outdir / f"{name}.{self.settings.suffix}"
         with progress_bar("frames", total, unit="frame") as progress:
             written = write_video(video_frames.counted(frames, progress), path, self.settings.fps)
-        click.echo(f"Wrote {written}: {total} frames, {total / played_fps(path, self.settings.fps):.1f} s")
+        click.echo(f"Wrote {written}: {plural(total, 'frame')}, {total / played_fps(path, self.settings.fps):.1f} s")
         if written != path:
             click.echo(why_webp())
 

@@ -7,7 +7,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
-from dnnlib.object_names import get_obj_by_name
+import torch
+
+from dnnlib.errors import UserError
+from dnnlib.object_names import construct_class_by_name, get_obj_by_name
+from training.data.names import shown
 from training.networks import (
     DiscriminatorBlock,
     DiscriminatorEpilogue,
@@ -51,6 +55,25 @@ def _check(arguments: Mapping[str, Any], annotations: Mapping[str, Any], where: 
         check_type(value, annotations.get(name, Any), f"{where}.{name}")
         if name in PARTS:
             _check(value, _annotations(*PARTS[name]), f"{where}.{name}")
+
+
+def check_constructors(kwargs: Mapping[str, Any], where: str) -> None:
+    """Construct the optimizers, of one parameter, and the augmentation pipe, which refuse values that make no sense.
+
+    Args:
+        kwargs: Arguments of the training loop that `check_argument_types` accepts.
+        where: The file, for the error.
+
+    Raises:
+        UserError: One of them cannot be constructed.
+    """
+    optimized: dict[str, Any] = {"params": [torch.nn.Parameter(torch.zeros(1))]}
+    for role, others in {"G_opt_kwargs": optimized, "D_opt_kwargs": optimized, "augment_kwargs": {}}.items():
+        try:
+            if kwargs.get(role):
+                construct_class_by_name(**kwargs[role], **others)
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(f"{where}: {role} cannot be used: {shown(str(error))}") from error
 
 
 @functools.cache

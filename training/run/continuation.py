@@ -11,13 +11,14 @@ import torch
 
 from dnnlib.commands import how_to_run
 from dnnlib.errors import UserError
+from dnnlib.formatting import plural
 from torch_utils.device import choose_device
 from training.checkpoint import find_damage, read_dataset_record
 from training.checkpoint_names import has_checkpoint, list_checkpoints, saved_nimg
 from training.data.fingerprint import is_unchanged
 from training.dataset import ImageFolderDataset
 from training.run import preflight
-from training.run.arguments import check_argument_types
+from training.run.arguments import check_argument_types, check_constructors
 from training.run.dataset_info import DatasetInfo, inspect_dataset
 from training.run.flags import Flags
 from training.run.folder import (
@@ -90,6 +91,7 @@ def _read_stored(run_dir: Path, is_trusted: bool) -> dict[str, Any]:
     check_class_names(stored, where, is_trusted)
     check_dataset_class(stored["training_set_kwargs"]["class_name"], where)
     check_argument_types(stored, where)
+    check_constructors(stored, where)
     return stored
 
 
@@ -188,8 +190,8 @@ def _check_same_size(settings: dict[str, Any], dataset: DatasetInfo) -> None:
     is_subset = "random_seed" in settings
     if dataset.num_images != num_before and not (is_subset and dataset.num_images > num_before):
         raise UserError(
-            f"{settings['path']} has {dataset.num_images} images, but the run began with {num_before}: restore them, "
-            "or start a new run with --resume for the new ones"
+            f"{settings['path']} has {plural(dataset.num_images, 'image')}, but the run began with {num_before}: "
+            "restore them, or start a new run with --resume for the new ones"
         )
 
 

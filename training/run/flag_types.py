@@ -18,8 +18,11 @@ class Metrics(click.ParamType):
         """Split the list; whether the metrics exist is checked by those who know them."""
         if not isinstance(value, str):
             return tuple(value)
-        names = () if value.lower() == "none" else (name.strip() for name in value.split(","))
-        return tuple(dict.fromkeys(filter(None, names)))  # each once: computing one again would only take time
+        if value.lower() == "none":
+            return ()
+        names = filter(None, (name.strip() for name in value.split(",")))
+        once = tuple(dict.fromkeys(names))  # computing one again would only take time
+        return once or self.fail("it is empty; give names of metrics, or none", param, ctx)
 
 
 class SnapshotFormats(click.ParamType):

@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dnnlib.errors import UserError
+from dnnlib.os_errors import path_fault
 from training.checkpoint_names import PREFIX, has_checkpoint, has_had_checkpoint, saved_nimg
 from training.run.lock import LOCK_FILE, is_locked
 from training.run.names import GRIDS, INITIAL_GRID, SNAPSHOT_PREFIX, grid_file_name, newest_snapshot, snapshot_name
@@ -93,6 +94,8 @@ def find_run_dir(run: str, outdir: Path | None) -> Path:
         UserError: There is no such run.
     """
     if run != "latest":
+        if fault := path_fault(run):
+            raise UserError(f"--continue={fault}")
         if not run or not is_run(Path(run)):
             raise UserError(f"--continue={run}: {_describe_no_run(run)}")
         return Path(run)

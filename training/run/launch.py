@@ -14,6 +14,7 @@ import torch
 
 from dnnlib.commands import how_to_run
 from dnnlib.errors import UserError
+from dnnlib.formatting import plural
 from dnnlib.logger import Logger
 from torch_utils import distributed
 from torch_utils.device import choose_device
@@ -81,7 +82,7 @@ def _prepare_together(flags: Flags, world: World) -> PreparedRun:
         raise UserError(problem)
     if run.kwargs["num_gpus"] != world.world_size:
         raise UserError(
-            f"{run.run_dir} is a run of {run.kwargs['num_gpus']} processes, got {world.world_size}; "
+            f"{run.run_dir} is a run of {plural(run.kwargs['num_gpus'], 'process')}, got {world.world_size}; "
             f"start {run.kwargs['num_gpus']}"
         )
     return run

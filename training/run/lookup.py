@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dnnlib.commands import how_to_run
 from dnnlib.errors import UserError
+from dnnlib.os_errors import path_fault
 from dnnlib.urls import is_url
 from training.checkpoint_names import checkpoint_nimg
 from training.run.folder import is_run, runs_by_age
@@ -57,12 +58,16 @@ def require_network(network: str, flag: str, names: Sequence[str] = (LATEST, *SH
         names: What it may be besides a path or a URL.
 
     Raises:
-        UserError: There is no such file or folder, and no such name.
+        UserError: There is no such file or folder, and no such name; or it cannot be read.
     """
     path = Path(network)
     if not network:
         raise UserError(f"{flag} is empty: give a snapshot (.pkl), a run folder, or an https URL")
-    if network in (LATEST, *SHIPPED, *names) or is_url(network, allow_file_urls=True) or path.exists():
+    if is_url(network, allow_file_urls=True):
+        return
+    if fault := path_fault(network):
+        raise UserError(f"{flag}={fault}")
+    if network in (LATEST, *SHIPPED, *names) or path.exists():
         return
     is_like_path = path.name != network or path.suffix
     known = "" if is_like_path else f" (known names: {', '.join(names)})"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dnnlib.errors import UserError
+from dnnlib.flags import about
 from torch_utils.device import choose_device
 from training.data.layout import UnequalImagesError
 from training.run import preflight
@@ -41,7 +42,8 @@ def prepare_new_run(flags: Flags) -> PreparedRun:
     if flags.resume is not None:
         flags = replace(flags, resume=_find_snapshot(flags.resume))
     preflight.check_metrics(flags.metrics, flags.object_detector)
-    data, dataset = _find_dataset(flags, data, outdir)
+    with about("--data"):
+        data, dataset = _find_dataset(flags, data, outdir)
     description, kwargs, summary = _resolve(replace(flags, data=data), dataset, outdir)
     if flags.dry_run:
         print("Training options:")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dnnlib.commands import how_to_run
+from dnnlib.formatting import plural
 from training.run.augpipes import AUGPIPES, DEFAULT_AUGPIPE
 from training.run.dataset_info import DatasetInfo
 from training.run.flags import ADA_TARGET, PRECISIONS, Flags, flag_name
@@ -237,8 +238,8 @@ def _batch_kwargs(flags: Flags, preset: Preset) -> dict[str, Any]:
         batch_gpu = min(preset.batch // preset.ref_gpus, share)
     if share % batch_gpu != 0:
         raise ValueError(
-            f"--batch-gpu={batch_gpu} must divide the {share} images that each of {flags.gpus} processes takes "
-            f"of --batch={batch}"
+            f"--batch-gpu={batch_gpu} must divide the {plural(share, 'image')} that each process takes of "
+            f"--batch={batch} with --gpus={flags.gpus}"
         )
     if batch_gpu % min(preset.mbstd, batch_gpu) != 0:
         raise ValueError(

@@ -21,12 +21,13 @@ import filelock
 
 from dnnlib.atomic import write_atomic
 from dnnlib.errors import UserError
+from dnnlib.formatting import plural
 from dnnlib.heartbeat import heartbeat
 from training.data.archive import open_archive
 from training.data.codec import require_images
 from training.data.container import check_dest
 from training.data.file_tree import list_files
-from training.data.labels import read_labels
+from training.data.labels import class_folder, read_labels
 from training.data.layout import is_resolution
 from training.data.names import is_hidden
 from training.data.preparation import MAX_BITS, Preparation
@@ -105,7 +106,7 @@ def describe_photographs(data: str, flags: PhotographFlags, use_labels: bool) ->
         num_images=images.num_images,
         has_labels=num_classes > 0,
         label_dim=num_classes,
-        label_summary=f"{num_classes} classes" if num_classes else "no labels",
+        label_summary=plural(num_classes, "class") if num_classes else "no labels",
     )
 
 
@@ -147,7 +148,7 @@ def _key(source: Path, flags: PhotographFlags, use_labels: bool) -> dict[str, An
         "source": str(source),
         "size_px": flags.size_px,
         "transform": flags.transform,
-        "folders_as_labels": use_labels and _takes_folders_as_labels(source),
+        "folders_as_labels": use_labels and _folders_as_labels(source),
         "files": _hash_files(source),
     }
 
@@ -166,17 +167,22 @@ def _hash_files(source: Path) -> str:
     return digest.hexdigest()
 
 
-def _takes_folders_as_labels(source: Path) -> bool:
-    """Return whether the top-level folders become classes: if there are any, and the images have no labels."""
+def _folders_as_labels(source: Path) -> bool | str:
+    """Return whether the top-level folders become classes: if there are any, and the images have no labels.
+
+    If they all lie in one folder, whose subfolders become classes, this is returned.
+    """
     if not (source.is_dir() or source.suffix.lower() == ".zip"):
         return False
     with closing(open_archive(source)) as archive:
         names = require_images(archive)
-        return any("/" in name for name in names) and read_labels(archive, names) is None
+        return (
+            any("/" in name for name in names) and read_labels(archive, names) is None and (class_folder(names) or True)
+        )
 
 
 def _open(source: Path, use_labels: bool) -> Source:
-    is_of_folders = use_labels and _takes_folders_as_labels(source)
+    is_of_folders = use_labels and bool(_folders_as_labels(source))
     return open_source(source, subfolders_as_labels=is_of_folders, needs_labels=use_labels)
 
 

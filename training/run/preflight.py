@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from dnnlib.errors import UserError
+from dnnlib.formatting import plural
 from dnnlib.object_names import construct_class_by_name
 from metrics import metric_main
 from metrics.datasets import open_dataset
@@ -60,7 +61,7 @@ def check_frozen_layers(settings: TrainingSettings, dataset: DatasetInfo) -> Non
     num_layers = sum(block.num_layers for block in D.modules() if isinstance(block, DiscriminatorBlock))
     if num_frozen > num_layers:
         raise ValueError(
-            f"--freezed={num_frozen}: D has {num_layers} layers that can be frozen: give 0 to {num_layers}"
+            f"--freezed={num_frozen}: D has {plural(num_layers, 'layer')} that can be frozen: give 0 to {num_layers}"
         )
 
 
@@ -115,7 +116,7 @@ def check_metric_set(settings: TrainingSettings, label_dim: int | None = None) -
             if is_conditional and settings.metrics and metric_set.label_dim != label_dim:
                 raise UserError(
                     f"{metric_set.name} has labels of width {metric_set.label_dim}, but the generator is conditional "
-                    f"on {label_dim} classes: give images with the same labels, or --metrics=none"
+                    f"on {plural(label_dim or 0, 'class')}: give images with the same labels, or --metrics=none"
                 )
     except UserError as error:
         raise UserError(f"--metricdata: {error}") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from dnnlib.commands import page
-from dnnlib.formatting import format_time
+from dnnlib.formatting import format_time, plural
 from training.run.dataset_info import DatasetInfo
 from training.run.folder import existing_parent
 from training.run.memory import describe_memory
@@ -36,10 +36,11 @@ def describe_run(settings: TrainingSettings, dataset: DatasetInfo, outdir: Path,
     lines = [
         f"Images:     {dataset.num_images} of {dataset.resolution} px, {dataset.label_summary}",
         f"Networks:   G {num_G / 1e6:.1f} M parameters, D {num_D / 1e6:.1f} M ({method})",
-        f"Batch:      {settings.batch_size} images, {settings.num_gpus} process(es), {settings.batch_gpu} per pass",
+        f"Batch:      {plural(settings.batch_size, 'image')}, {plural(settings.num_gpus, 'process')}, "
+        f"{settings.batch_gpu} per pass",
         _describe_length(settings),
         *describe_memory(settings, dataset, device),
-        f"Disk:       about {disk_gib:.1f} GiB for {num_snapshots} snapshots and the checkpoints, "
+        f"Disk:       about {disk_gib:.1f} GiB for {plural(num_snapshots, 'snapshot')} and the checkpoints, "
         f"{free_gib:.1f} GiB free",
     ]
     if disk_gib > free_gib:

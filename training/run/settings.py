@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, get_type_hints
 
 import torch
 
+from dnnlib.click_types import MAX_SEED
 from dnnlib.errors import UserError
+from training.data.names import shown
 from training.run.flags import Flags
 from training.run.json_types import check_type
 
@@ -24,6 +25,12 @@ POSITIVE = {
     *("kimg_per_tick", "image_snapshot_ticks", "network_snapshot_ticks", "metrics_ticks", "time_limit_sec"),
 }
 """Settings that must be greater than 0; other numbers must not be negative."""
+
+MAX_NUMBER = 1e15
+"""Largest value of settings that `LARGEST` does not list: of images it is beyond all use, but no overflow."""
+
+LARGEST = {"random_seed": MAX_SEED, "num_gpus": 1 << 16, "batch_size": 1 << 20, "batch_gpu": 1 << 20}
+"""Largest values of settings: what needs more memory or processes than there are would only fail later."""
 
 NOT_STORED = ("run_dir", "rank", "device", "abort_fn", "progress_fn")
 """Settings of a process, which are not stored with the run."""
@@ -183,10 +190,16 @@ def check_stored_settings(kwargs: dict[str, Any], where: str) -> None:
         if name not in hints:
             raise UserError(f"{where}: {name[:100]!a} is not a setting of this version")
         check_type(value, hints[name], f"{where}: {name}")
-        if isinstance(value, (int, float)) and not (
-            0 < value < math.inf if name in POSITIVE else 0 <= value < math.inf
-        ):
-            raise UserError(f"{where}: {name} must be a {'positive' if name in POSITIVE else 'non-negative'} number")
+        if isinstance(value, (int, float)):
+            _check_range(name, value, where)
+
+
+def _check_range(name: str, value: float, where: str) -> None:
+    largest = LARGEST.get(name, MAX_NUMBER)
+    if (value > 0 if name in POSITIVE else value >= 0) and value <= largest:
+        return
+    sign = "positive" if name in POSITIVE else "non-negative"
+    raise UserError(f"{where}: {name} is {shown(str(value))}, but must be a {sign} number up to {largest:.10g}")
 
 
 @functools.cache

@@ -11,19 +11,20 @@ import torch
 
 from dnnlib.errors import UserError
 from dnnlib.object_names import get_obj_by_name
+from training.data.names import shown
 from training.run.roles import DATASET
-from training.run.settings import NOT_STORED, check_stored_settings
+from training.run.settings import MAX_NUMBER, NOT_STORED, check_stored_settings
 from training.snapshots.settings import check_dataset_settings, check_settings
 
 MAX_LATENT_SIZE = 1 << 14
 """Largest z_dim and w_dim; the sample grid alone keeps 1024 latents."""
 
-LOADER_OPTIONS: dict[str, tuple[type, int]] = {
-    "num_workers": (int, 0),
-    "prefetch_factor": (int, 1),
-    "pin_memory": (bool, 0),
+LOADER_OPTIONS: dict[str, tuple[type, int, int]] = {
+    "num_workers": (int, 0, 1 << 16),
+    "prefetch_factor": (int, 1, 1 << 10),
+    "pin_memory": (bool, 0, 1),
 }
-"""Type and smallest value of each option of the data loader."""
+"""Type, smallest and largest value of each option of the data loader."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Characters that control a terminal or reorder the text that it shows."""
@@ -49,6 +50,8 @@ def check_options(kwargs: dict[str, Any], where: str) -> None:
             raise UserError(f"{where}: {name[:100]!a} contains control characters: {value[:100]!a}")
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{where}: {name} is {value}, not a finite number")
+        if isinstance(value, int | float) and abs(value) > MAX_NUMBER:
+            raise UserError(f"{where}: {name} is {shown(str(value))}, but numbers must be up to {MAX_NUMBER:g}")
     for name in ("G_kwargs", "D_kwargs"):
         check_settings(kwargs.get(name, {}), f"{where}: {name}", is_network=True)
     for name in ("z_dim", "w_dim"):
@@ -86,11 +89,16 @@ def _check_batch(kwargs: dict[str, Any], where: str) -> None:
 
 
 def _check_loader(options: dict[str, Any], where: str) -> None:
-    known = ", ".join(f"{name} ({kind.__name__})" for name, (kind, _least) in LOADER_OPTIONS.items())
+    known = ", ".join(
+        f"{name} ({kind.__name__} from {least} to {most})" for name, (kind, least, most) in LOADER_OPTIONS.items()
+    )
     for name, value in options.items():
         has_type = name in LOADER_OPTIONS and type(value) is LOADER_OPTIONS[name][0]
-        if not has_type or value < LOADER_OPTIONS[name][1]:
-            raise UserError(f"{where}: {name[:100]!a} of data_loader_kwargs cannot be used; its options are {known}")
+        if not has_type or not LOADER_OPTIONS[name][1] <= value <= LOADER_OPTIONS[name][2]:
+            raise UserError(
+                f"{where}: {name[:100]!a} of data_loader_kwargs is {shown(str(value))}, which cannot be used; its "
+                f"options are {known}"
+            )
 
 
 def check_dataset_class(name: str, where: str) -> None:

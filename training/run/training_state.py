@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from dnnlib.formatting import plural
 from dnnlib.logger import write_to_log
 from dnnlib.object_names import construct_class_by_name
 from torch_utils import distributed, misc
@@ -65,7 +66,7 @@ class TrainingState:
         self._say("Loading training set...")
         training_set = construct_class_by_name(**self._settings.training_set_kwargs)
         labels = f"labels of width {training_set.label_dim}" if training_set.has_labels else "no labels"
-        self._say(f"  {len(training_set)} images {training_set.image_shape}, {labels}")
+        self._say(f"  {plural(len(training_set), 'image')} {training_set.image_shape}, {labels}")
         return training_set
 
     def _construct_networks(self) -> Networks:

@@ -217,7 +217,7 @@ def test_generator_loss_and_the_mean_of_w(loss):
 
 
 def test_rgb_only():
-    with pytest.raises(ValueError, match="needs RGB images, got 1 channels"):
+    with pytest.raises(ValueError, match="needs RGB images, got 1 channel"):
         ProjectedDiscriminator(0, 32, 1)
 
 

@@ -33,6 +33,14 @@ def command(**values):
         (["--fast=1"], "Option '--fast' does not take a value."),
         (["--outdir="], "Invalid value for '--outdir' / '-o': it is empty; give a path, or leave the flag out"),
         (["--outdir", ""], "Invalid value for '--outdir' / '-o': it is empty; give a path, or leave the flag out"),
+        (
+            ["--mirror="],
+            "Invalid value for '--mirror': it is empty; give 1 or 0, such as --mirror=1, or leave the flag out",
+        ),
+        (
+            ["--mirror", ""],
+            "Invalid value for '--mirror': it is empty; give 1 or 0, such as --mirror=1, or leave the flag out",
+        ),
         (["-o", "", "--fast"], "Invalid value for '--outdir' / '-o': it is empty; give a path, or leave the flag out"),
     ],
 )
@@ -42,7 +50,30 @@ def test_errors_say_what_is_allowed(arguments, said):
     assert result.stderr.splitlines()[-1] == f"Error: {said}"
 
 
-def test_only_paths_must_not_be_empty():
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("loop", "loop: its links lead in a circle; give the file itself"),
+        ("file/x", "file/x: a file stands where a folder is needed; choose another path"),
+        ("a" * 300, "aaa...: the name is too long; choose a shorter one"),
+    ],
+)
+def test_paths_that_cannot_be_used_are_refused(tmp_path, monkeypatch, path, said):
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    Path("file").touch()
+    result = CliRunner().invoke(command, [f"--outdir={path}"])
+    assert result.exit_code == 2
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("Error: Invalid value for '--outdir' / '-o': ")
+    assert last.endswith(said)
+
+
+def test_paths_that_are_not_there_yet_are_taken(tmp_path):
+    assert CliRunner().invoke(command, [f"--outdir={tmp_path / 'a/b'}"]).exit_code == 0
+
+
+def test_only_paths_and_booleans_must_not_be_empty():
     result = CliRunner().invoke(command, ["--name=", "--outdir=.", "--name", ""])
     assert (result.exit_code, "'name': ''" in result.output) == (0, True)
 

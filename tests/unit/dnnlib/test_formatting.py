@@ -1,6 +1,6 @@
 import pytest
 
-from dnnlib.formatting import format_number, format_time
+from dnnlib.formatting import format_number, format_time, plural
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,12 @@ def test_format_time(seconds, text):
 )  # fmt: skip
 def test_large_numbers_are_written_out(value, digits, text):
     assert format_number(value, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [(0, "image", "0 images"), (1, "image", "1 image"), (2, "image", "2 images"), (1, "class", "1 class")],
+)
+def test_plural(count, noun, text):
+    assert plural(count, noun) == text
+    assert plural(2, "class") == "2 classes"

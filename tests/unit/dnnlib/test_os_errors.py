@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from dnnlib.os_errors import describe_os_error
+from dnnlib.os_errors import describe_os_error, path_fault
 
 
 def failing(number, *filename):
@@ -34,3 +34,20 @@ def test_names_are_printable():
 def test_other_errors_keep_their_text():
     assert describe_os_error(OSError("no images")) == "no images"
     assert describe_os_error(failing(errno.EPIPE)) == "[Errno 32] Broken pipe"
+
+
+def test_a_path_that_can_be_used_or_is_not_there(tmp_path):
+    assert path_fault(tmp_path) is None
+    assert path_fault(str(tmp_path / "missing")) is None
+
+
+def test_paths_that_cannot_be_used(tmp_path, monkeypatch):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    assert path_fault(tmp_path / "loop") == f"{tmp_path / 'loop'}: its links lead in a circle; give the file itself"
+    assert path_fault(f"{tmp_path}/file/x").endswith(
+        "file/x: a file stands where a folder is needed; choose another path"
+    )
+    assert path_fault("a" * 300) == f"{'a' * 100}...: the name is too long; choose a shorter one"
+    monkeypatch.setattr("os.access", lambda *_arguments: False)  # as root may read everything
+    assert path_fault(tmp_path) == f"{tmp_path}: permission denied; change its permissions, or choose another place"

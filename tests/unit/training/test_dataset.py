@@ -184,6 +184,12 @@ def test_missing_labels_are_an_error(write):
     refused(path, r"1 of 4 images have no label: 0/000\.png", use_labels=True)
 
 
+def test_labels_that_do_not_count_are_named(write):
+    path = write({**images(4), "1/dataset.json": b"{}"})
+    refused(path, "the labels in 1/dataset.json are not read", use_labels=True)
+    assert not ImageFolderDataset(path).has_labels
+
+
 @pytest.mark.parametrize("labels", [[["0/000.png", 0]], "nonsense", [["0/000.png", 20230000]]])
 def test_labels_are_not_read_unless_they_are_used(write, labels):
     dataset = ImageFolderDataset(write(images(2), labels=labels))
@@ -270,7 +276,10 @@ def test_no_images(write):
 
 
 def test_no_readable_image(write):
-    refused(write({"a.png": b"", "b.png": b""}), "none of the 2 image files in it can be read")
+    refused(
+        write({"a.png": b"", "b.png": b""}),
+        "none of the 2 image files in it can be read; the first: a.png is not an image but an empty file",
+    )
 
 
 def test_too_large(write):

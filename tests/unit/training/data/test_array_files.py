@@ -275,7 +275,7 @@ def test_mnist_is_padded_to_32(tmp_path):
         (idx(DIGITS) + b"x", idx(CLASSES), "images.* not an IDX file"),
         (idx(CLASSES), idx(CLASSES), "images.* not an IDX file of bytes with 3 dimensions"),
         (b"", idx(CLASSES), "images.* not an IDX file"),
-        (idx(DIGITS), idx(CLASSES[:2]), "3 images, but there are 2 labels"),
+        (idx(DIGITS), idx(CLASSES[:2]), "3 images, but the file beside it 2 labels"),
     ],
 )
 def test_mnist_damaged(tmp_path, images, labels, reason):

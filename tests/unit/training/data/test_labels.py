@@ -5,13 +5,25 @@ import numpy as np
 import pytest
 
 from dnnlib.errors import UserError
-from tests.image_files import write_folder, write_zip
+from tests.image_files import packed_zip, write_folder, write_zip
 from training.data import json_stream
 from training.data.archive import open_archive
-from training.data.labels import MAX_CLASSES, describe_labels, labels_from_subfolders, rank_labels, read_labels
+from training.data.labels import (
+    MAX_CLASSES,
+    class_folder,
+    describe_labels,
+    labels_from_subfolders,
+    rank_labels,
+    read_labels,
+    unread_labels,
+)
 from training.data.names import Names, encode_name
 
 NAMES = ["a/1.png", "a/2.png", "b/3.png"]
+
+
+def labels_of(names):
+    return json.dumps({"labels": [[name, number] for number, name in enumerate(names)]}).encode()
 
 
 def read(path, content, names=NAMES):
@@ -45,8 +57,43 @@ def test_any_order(tmp_path):
     assert read(tmp_path, {"labels": entries}, names).as_array().tolist() == [number * 7 for number in range(100)]
 
 
-def test_paths_written_on_windows_are_found(tmp_path):
-    assert read(tmp_path, {"labels": [["a\\1.png", 3]]}, ["a/1.png"])[0] == 3
+@pytest.mark.parametrize("path", ["a\\1.png", "./a/1.png", ".\\a\\1.png", "a//1.png", "a/./1.png", "b/../a/1.png"])
+def test_other_ways_to_write_a_path_are_understood(tmp_path, path):
+    assert read(tmp_path, {"labels": [[path, 3]]}, ["a/1.png"])[0] == 3
+
+
+@pytest.mark.parametrize("place", ["Dataset.JSON", "set/dataset.json", "set/DATASET.json", "sets/my set/dataset.json"])
+def test_the_file_may_lie_where_everything_lies_in_any_case(tmp_path, place):
+    folder, _slash, _name = place.rpartition("/")
+    names = [f"{folder}/{name}".lstrip("/") for name in NAMES]
+    files = {**dict.fromkeys(names, b""), place: labels_of(NAMES), ".hidden": b"", "__MACOSX/._a": b""}
+    for path in (write_folder(tmp_path / "in", files), write_zip(tmp_path / "in.zip", files)):
+        archive = open_archive(path)
+        assert read_labels(archive, names).as_array().tolist() == [0, 1, 2]
+        assert unread_labels(archive) is None
+
+
+@pytest.mark.parametrize("place", ["dataset.json", "set/dataset.json"])
+def test_the_file_of_the_exact_name_comes_first(tmp_path, place):
+    names = [f"set/{name}" for name in NAMES]
+    files = {**dict.fromkeys([*names, "set/DATASET.json", "set/Dataset.json", "set/dataset.json"], b"")}
+    files[place] = labels_of(NAMES if place.startswith("set") else names)
+    assert read_labels(open_archive(write_folder(tmp_path, files)), names).as_array().tolist() == [0, 1, 2]
+
+
+def test_a_file_beside_which_not_all_images_lie_is_named(tmp_path):
+    files = {"a/1.png": b"", "a/dataset.json": labels_of(["1.png"]), "b/3.png": b"", "b/.c/dataset.json": b""}
+    archive = open_archive(write_folder(tmp_path, files))
+    assert read_labels(archive, ["a/1.png", "b/3.png"]) is None
+    assert unread_labels(archive).startswith("the labels in a/dataset.json are not read, because not all files lie in")
+
+
+def test_a_large_file_is_read_wherever_it_lies(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.data.folder_archive.MAX_FILE_BYTES", 10)
+    monkeypatch.setattr("training.data.zip_archive.MAX_UNPACKED_BYTES", 10)
+    files = {"a/1.png": b"", "a/Dataset.json": labels_of(["1.png"])}
+    for path in (write_folder(tmp_path / "in", files), packed_zip(tmp_path / "in.zip", files)):
+        assert read_labels(open_archive(path), ["a/1.png"])[0] == 0
 
 
 def test_labels_of_absent_images_are_ignored(tmp_path):
@@ -60,6 +107,13 @@ def test_no_labels(tmp_path, content):
 
 def test_no_file(tmp_path):
     assert read_labels(open_archive(tmp_path), NAMES) is None
+
+
+def test_the_error_shows_how_the_paths_are_written(tmp_path):
+    with pytest.raises(
+        UserError, match=r"have no label: a/1\.png; label them, .*\(it begins with /home/me/1\.png\), or"
+    ):
+        read(tmp_path, {"labels": [["/home/me/1.png", 1]]}, ["a/1.png"])
 
 
 def test_unlabeled_images_are_counted_and_listed(tmp_path):
@@ -189,6 +243,23 @@ def test_vectors_in_words():
 def test_subfolders():
     labels = labels_from_subfolders(["cat/x/1.png", "ape/1.png", "cat/2.png"])
     assert (labels.as_array().tolist(), labels.class_names) == ([1, 0, 1], ["ape", "cat"])
+
+
+@pytest.mark.parametrize(
+    ("names", "folder"),
+    [
+        (["ape/1.png", "cat/2.png"], ""),
+        (["in/ape/1.png", "in/cat/2.png"], "in/"),
+        (["x/in/ape/1.png", "x/in/cat/2.png"], "x/in/"),
+        (["in/ape/1.png", "in/2.png"], ""),
+        (["in/ape/1.png", "in/ape/2.png"], ""),
+    ],
+)
+def test_classes_may_lie_in_one_folder(names, folder):
+    names = Names.of(sorted(map(encode_name, names)))
+    assert class_folder(names) == folder
+    expected = ["ape", "cat"] if "cat" in names[1] else ["in"]
+    assert labels_from_subfolders(names, folder).class_names == expected
 
 
 def test_images_outside_subfolders_are_listed():

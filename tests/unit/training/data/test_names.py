@@ -46,7 +46,21 @@ class CountingPattern:
         return HIDDEN.search(name)
 
 
-PARTS = ["a", "..b", ".c", "__MACOSX", "__macosx", "x__macosx", "__MACOSX2", "@eaDir", "lost+found", "b.png", "B.PNG"]
+PARTS = [
+    "a",
+    "..b",
+    ".",
+    ".c",
+    ".-",
+    "__MACOSX",
+    "__macosx",
+    "x__macosx",
+    "__MACOSX2",
+    "@eaDir",
+    "lost+found",
+    "b.png",
+    "B.PNG",
+]
 
 
 @pytest.mark.parametrize("seed", range(100))
@@ -83,12 +97,16 @@ def test_null_characters_are_noticed():
     assert names_of([*LIST, "a\0b"]).are_ambiguous()
 
 
-@pytest.mark.parametrize("name", ["._a.jpg", "a/.git/b.png", "__MACOSX/a.png", "x/@eaDir/a.jpg", "$Recycle.Bin/a.jpg"])
+@pytest.mark.parametrize(
+    "name", ["._a.jpg", "./._a.jpg", "a/.git/b.png", "__MACOSX/a.png", "x/@eaDir/a.jpg", "$Recycle.Bin/a.jpg"]
+)
 def test_hidden(name):
     assert is_hidden(name)
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a..b/c.png", "a/__MACOSX", "my__MACOSX/a.png", "lost+found.png"])
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "a..b/c.png", "./a.png", "a/./b.png", "a/__MACOSX", "my__MACOSX/a.png", "lost+found.png"]
+)
 def test_not_hidden(name):
     assert not is_hidden(name)
 

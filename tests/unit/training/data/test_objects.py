@@ -76,6 +76,17 @@ def test_memory_is_a_few_times_the_size_of_the_file(folder, objects):
     assert peak_bytes < 6 * (folder / "objects.json").stat().st_size + (1 << 20)
 
 
+@pytest.mark.parametrize("path", ["00\\1.png", "./00/1.png"])
+def test_other_ways_to_write_a_path_are_understood(folder, path):
+    write(folder, {"objects": {path: [CAR]}})
+    assert read_objects(open_archive(folder)).get("00/1.png") == [CAR]
+
+
+def test_the_file_may_lie_where_everything_lies(folder):
+    (folder / "00" / "Objects.json").write_text(json.dumps({"objects": {"1.png": [CAR]}}))
+    assert ImageFolderDataset(folder).get_objects(1) == [CAR]
+
+
 def test_accents_may_be_composed_or_not(folder):
     write(folder, {"objects": {"A\u0308.png": [CAR]}})
     assert read_objects(open_archive(folder)).get("\u00c4.png") == [CAR]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.image_files import LFS_POINTER, encode, png_header, random_image
+from tests.image_files import LFS_POINTER, encode, png_header, png_of, random_image
 from training.data import codec as image_io
 from training.data import preparation as preparation_module
 from training.data.codec import BadImageError, load_image, open_image
@@ -107,6 +107,37 @@ def test_transparent_color_becomes_white(mode):
     assert to_8_bit(reload(data)).convert("L").tobytes() == bytes([255, 9])
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_transparent_value_of_a_grey_png_becomes_white(bits):
+    """Against the definition in the PNG specification, since Pillow keeps the value as it is in the file."""
+    largest = (1 << bits) - 1
+    values = np.array([0, 1, largest // 2, largest])
+    for transparent in values.tolist():
+        image = to_8_bit(reload(png_of(values[:, None], bits, color_type=0, transparent=[transparent])))
+        scaled = values >> 8 if bits == 16 else values * 255 // largest
+        assert image.mode == "L"
+        assert pixels(image).ravel().tolist() == np.where(values == transparent, 255, scaled).tolist()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_grey_with_transparency_stays_grey(bits):
+    largest = (1 << bits) - 1
+    values = np.array([[0, largest], [largest // 4, largest // 2], [largest, 0], [largest // 4, largest], [1, 0]])
+    image = to_8_bit(reload(png_of(values, bits, color_type=4)))
+    grey, alpha = (values / largest).T
+    assert image.mode == "L"
+    np.testing.assert_allclose(pixels(image)[0], 255 * (grey * alpha + 1 - alpha), rtol=0, atol=1)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_transparent_color_of_a_png_becomes_white(bits):
+    colors = np.array([[0, 0, 0], [1, 0, 0], [0.25, 0.25, 0.25], [1, 1, 1]]) * ((1 << bits) - 1)
+    for transparent in colors.astype(int):
+        image = to_8_bit(reload(png_of(colors.astype(int), bits, color_type=2, transparent=transparent)))
+        is_transparent = (colors.astype(int) == transparent).all(1, keepdims=True)
+        assert pixels(image)[0].tolist() == np.where(is_transparent, 255, colors.astype(int) >> (bits - 8)).tolist()
+
+
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_32_bit_images_are_refused(mode):
     with pytest.raises(BadImageError, match="32-bit pixels of unknown range"):
@@ -135,6 +166,12 @@ def test_exif_orientation_is_undone(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     assert np.array_equal(reload(encode(stored, exif=exif)), upright)
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "JPEG"])
+def test_damaged_exif_data_is_no_obstacle(format):
+    image = Image.new("RGB", (16, 8), "red")
+    assert reload(encode(image, format, exif=b"Exif\0\0damaged")).size == (16, 8)
 
 
 def test_first_frame_of_an_animation():

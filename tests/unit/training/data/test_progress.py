@@ -66,7 +66,7 @@ def test_before_the_first_result_no_time_is_estimated(stderr):
         yield "a"
 
     assert list(show_progress(results(), "Reading", 1, interval_sec=0.001)) == ["a"]
-    assert stream.getvalue().splitlines()[0] == "Reading: 0 of 1 images, 0.0 images/s"
+    assert stream.getvalue().splitlines()[0] == "Reading: 0 of 1 image, 0.0 images/s"
 
 
 def test_a_bar_on_a_terminal(stderr):

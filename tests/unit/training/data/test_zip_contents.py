@@ -14,6 +14,7 @@ from dnnlib.errors import UserError
 from tests.image_files import LFS_POINTER
 from training.data import archive_base, zip_contents
 from training.data.archive import open_archive
+from training.data.codec import image_names
 from training.data.zip_contents import encoded_name, read_contents
 
 NAMES = ["b/2.png", "a.png", "b/1.png", "c/"]
@@ -171,11 +172,11 @@ RECORD, END = b"PK\1\2", b"PK\5\6"
 
 FAULTS = {
     "version": (RECORD, 6, b"\x40", "'a.png' needs a newer version"),
-    "encrypted": (RECORD, 8, b"\1", "'a.png' is encrypted"),
+    "encrypted": (RECORD, 8, b"\1", "'a.png' is encrypted; pack the images again, without a pass"),
     "patch": (RECORD, 8, b"\x20", "'a.png' is a patch"),
     "strongly encrypted": (RECORD, 8, b"\x40", "'a.png' is strongly encrypted"),
     "masked": (RECORD, 9, b"\x20", "'a.png' is strongly encrypted"),
-    "method": (RECORD, 10, b"\x0e", "'a.png' is packed by a method other than"),
+    "method": (RECORD, 10, b"\x0e", "'a.png' is packed by a method other than store or deflate; pack"),
     "two sizes": (RECORD, 24, b"\x40", "'a.png' states two sizes"),
     "beyond the end": (RECORD, 20, b"\xf0\0\0\0\xf0", "'a.png' is said to lie outside"),
     "far beyond the end": (RECORD, 42, b"\xfe\xff\xff\xff", "'a.png' is said to lie outside"),
@@ -184,7 +185,7 @@ FAULTS = {
     "absolute path": (RECORD, 46, b"/", "'/.png' has an absolute path"),
     "drive": (RECORD, 47, b":", "'a:png' has an absolute path"),
     "null": (RECORD, 47, b"\0", r"'a\\x00png' has a path with .* a null character"),
-    "backslash": (RECORD, 47, b"\\", "has a path with .* a backslash"),
+    "backslash": (RECORD, 47, b"\\", "has a path with .* a backslash .*; unpack the images and give"),
     "escape sequence": (RECORD, 46, b"\\\x1b[2J", r"'\\\\\\x1b\[2J' has a path with"),
     "no name": (RECORD, 28, b"\0\0\5\0", "'' has no name"),
     "name too long": (RECORD, 28, b"\xff\xff", "its table of contents is damaged"),
@@ -195,6 +196,27 @@ FAULTS = {
     "several parts": (END, 4, b"\2", "part of a larger one"),
     "no end": (END, 0, b"PK\0\0", "its end is missing"),
 }
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"7z\xbc\xaf\x27\x1c\0", "it is a 7z archive; unpack it, and give the folder"),
+        (b"Rar!\x1a\x07\0", "it is a RAR archive"),
+        (b"\x1f\x8b\x08", "it is a gzip archive"),
+        (b"\xfd7zXZ\0", "it is a xz archive"),
+        (b"", "it is an empty file"),
+        (b"PK\3\4", "its end is missing; is the download or copy complete"),
+    ],
+)
+def test_other_files_named_zip_are_called_what_they_are(tmp_path, content, said):
+    (tmp_path / "x.zip").write_bytes(content)
+    refused(tmp_path / "x.zip", f"cannot be read as a zip: {said}")
+
+
+def test_paths_that_begin_with_a_dot(tmp_path):
+    path = write(tmp_path / "x.zip", ["./a.png", "./b/.c.png"])
+    assert [*image_names(open_archive(path))] == ["./a.png"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from dnnlib.errors import UserError
-from training.run.arguments import check_argument_types
+from training.run.arguments import check_argument_types, check_constructors
 from training.run.dataset_info import DatasetInfo
 from training.run.options import Flags, resolve
 from training.run.registry import augmentations, configurations
@@ -76,3 +76,21 @@ def test_the_key_of_a_wrong_value_is_named(path, value, allowed):
     with pytest.raises(UserError) as caught:
         check_argument_types(edited, "options.json")
     assert str(caught.value) == f"options.json: {path} is {json.dumps(value)}, allowed: {allowed}"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("G_opt_kwargs.lr", -1, "Invalid learning rate: -1"),
+        ("D_opt_kwargs.betas", [2, 2], "Invalid beta parameter at index 0: 2"),
+        ("D_opt_kwargs.eps", -1, "Invalid epsilon value: -1"),
+        ("augment_kwargs.xflip", -1, "AugmentPipe: xflip must be a number >= 0, got -1"),
+    ],
+)
+def test_values_that_make_no_sense(path, value, said):
+    kwargs = stored(aug="ada")
+    check_constructors(kwargs, "options.json")
+    role, name = path.split(".")
+    kwargs[role][name] = value
+    with pytest.raises(UserError, match=f"^options.json: {role} cannot be used: {said}"):
+        check_constructors(kwargs, "options.json")

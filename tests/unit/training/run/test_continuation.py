@@ -194,10 +194,13 @@ def test_a_subset_needs_its_images(tmp_path, data, num, is_enough):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"tick": math.inf}, r"^invalid flags: kimg_per_tick must be a positive number$"),
-        ({"tick": math.nan}, r"^invalid flags: kimg_per_tick must be a positive number$"),
+        ({"tick": math.inf}, r"^invalid flags: kimg_per_tick is inf, but must be a positive number up to 1e\+15$"),
+        ({"tick": math.nan}, r"^invalid flags: kimg_per_tick is nan, but must be a positive number up to 1e\+15$"),
         ({"tick": 1e-320}, r"training_options\.json with the flags given now cannot be used: OverflowError"),
-        ({"kimg": 10**400}, r"training_options\.json with the flags given now cannot be used: OverflowError"),
+        (
+            {"kimg": 10**400},
+            r"^invalid flags: total_kimg is 10{96}\.\.\., but must be a non-negative number up to 1e\+15$",
+        ),
     ],
 )
 def test_flags_that_cannot_be_continued_with(run_dir, given, said):

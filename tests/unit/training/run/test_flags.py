@@ -41,6 +41,8 @@ def test_values(argument, name, value):
     [
         ("--snap-format=safetensors", "expected pkl or pkl,safetensors, got 'safetensors'"),
         ("--snap-format=pkl,onnx", "expected pkl or pkl,safetensors, got 'pkl,onnx'"),
+        ("--metrics=", "it is empty; give names of metrics, or none"),
+        ("--metrics= , ", "it is empty; give names of metrics, or none"),
         ("--time=8", "'8' is not a time; give one such as 30m, 8h, 2d or 1d12h"),
     ],
 )

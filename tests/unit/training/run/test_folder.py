@@ -148,6 +148,14 @@ def test_what_may_have_been_meant_instead_of_a_run(tmp_path):
         find_run_dir(str(run_dir / "network-snapshot-000002.pkl"), None)
 
 
+def test_a_folder_that_cannot_be_read_is_named_with_the_flag(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"^--continue=a{100}\.\.\.: the name is too long; choose a shorter one$"):
+        find_run_dir("a" * 300, None)
+    monkeypatch.setattr("os.access", lambda *_arguments: False)  # as root may read everything
+    with pytest.raises(UserError, match=f"^--continue={re.escape(str(tmp_path))}: permission denied; change its perm"):
+        find_run_dir(str(tmp_path), None)
+
+
 def test_an_empty_name_is_not_the_current_folder(tmp_path, monkeypatch):
     (tmp_path / OPTIONS_FILE).touch()
     monkeypatch.chdir(tmp_path)

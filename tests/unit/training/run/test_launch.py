@@ -132,13 +132,15 @@ def test_a_second_ctrl_c_that_ends_several_processes(run_dir, monkeypatch, capsy
 def test_the_number_of_processes_is_that_of_the_run(tmp_path, run_dir, monkeypatch):
     monkeypatch.setattr(launch, "world_from_env", lambda: World(0, 2, 0))
     monkeypatch.setattr(launch.distributed, "init_world", lambda *_args: None)
-    with pytest.raises(UserError, match=f"{run_dir.name} is a run of 1 processes, got 2; start 1$"):
+    with pytest.raises(UserError, match=f"{run_dir.name} is a run of 1 process, got 2; start 1$"):
         train_run(request(tmp_path, continue_run=str(run_dir)))
 
 
 def test_a_checkpoint_is_saved_sometime(tmp_path, data, run_dir):
     for changes in ({"flags": {"data": str(data)}}, {"continue_run": str(run_dir)}):
-        with pytest.raises(UserError, match=r"^--state-minutes: state_interval_sec must be a non-negative number"):
+        with pytest.raises(
+            UserError, match=r"^--state-minutes: state_interval_sec is nan, but must be a non-negative number"
+        ):
             prepare_run(request(tmp_path, state_minutes=math.nan, **changes))
 
 

@@ -93,6 +93,9 @@ def test_what_names_nothing_is_refused(tmp_path, monkeypatch):
         UserError, match=r"^--network=lates: no such file or folder \(known names: latest, scenes32\); give"
     ):
         require_network("lates", "--network")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match=r"^--resume=loop: its links lead in a circle"):
+        require_network("loop", "--resume")
     for network in ("runs/lates", "net.pkl"):
         with pytest.raises(UserError, match=f"^--source={network}: no such file or folder; give a snapshot .*, a run"):
             require_network(network, "--source")

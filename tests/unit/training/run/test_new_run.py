@@ -201,7 +201,11 @@ def test_a_place_that_is_a_file(tmp_path, data, outdir, is_dry_run):
         ({"glr": float("nan")}, "lr is nan, not a finite number"),
         ({"gamma": float("inf")}, "r1_gamma is inf, not a finite number"),
         ({"tick": 1e-320}, r"^invalid flags: .*; is a number such as --kimg or --tick"),
-        ({"kimg": 10**400}, r"^invalid flags: .*; is a number such as --kimg or --tick"),
+        (
+            {"kimg": 10**400},
+            r"^invalid flags: total_kimg is 10{96}\.\.\., but must be a non-negative number up to 1e\+15",
+        ),
+        ({"batch": 10**12}, "^invalid flags: batch_size is 1000000000000, but must be a positive number up to 1048576"),
     ],
 )
 def test_flags_that_cannot_be_trained_with(tmp_path, data, flags, said):

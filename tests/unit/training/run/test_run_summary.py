@@ -38,7 +38,7 @@ def test_memory_is_that_of_the_device(tmp_path, monkeypatch):
 def test_what_is_said(tmp_path):
     text = described(tmp_path, batch=32, batch_gpu=8, gpus=2)
     assert "Images:     500 of 64 px, no labels" in text
-    assert "Batch:      32 images, 2 process(es), 8 per pass" in text
+    assert "Batch:      32 images, 2 processes, 8 per pass" in text
     assert re.search(r"Networks:   G \d+\.\d M parameters, D \d+\.\d M \(Discriminator\)", text)
     assert f"{main_memory_bytes() / 2**30:.1f} GiB of main memory" in text
 
