@@ -12,7 +12,6 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import torch
 
-from dnnlib.formatting import plural
 from torch_utils import distributed
 from torch_utils.module_summary import print_module_summary
 from torch_utils.sampler import InfiniteSampler
@@ -214,7 +213,8 @@ def check_ddp_consistency(module: torch.nn.Module, ignore_regex: str | None = No
                 faults.append(f"'{full_name}' {fault}")
     for rank, found in enumerate(distributed.gather(faults)):
         if found:
-            raise RuntimeError(f"the processes disagree: on rank {rank} {found[0]} ({plural(len(found), 'tensor')})")
+            number = "1 tensor differs" if len(found) == 1 else f"{len(found)} tensors differ"
+            raise RuntimeError(f"the processes disagree: on rank {rank} {found[0]} ({number})")
 
 
 def _difference_from_rank0(tensor: torch.Tensor) -> str | None:

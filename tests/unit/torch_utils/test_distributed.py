@@ -157,19 +157,6 @@ def test_one_process_exchanges_nothing():
     assert [distributed.any_process(flag) for flag in (False, True)] == [False, True]
 
 
-@pytest.mark.parametrize(("num_processes", "chosen", "expected"), [(2, None, [3]), (9, None, [1]), (2, "4", [])])
-def test_processes_share_the_threads_unless_the_user_has_chosen(monkeypatch, tmp_path, num_processes, chosen, expected):
-    found = []
-    monkeypatch.setattr(distributed, "print_any_text", lambda: None)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
-    monkeypatch.setattr(torch, "set_num_threads", found.append)
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    if chosen is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", chosen)
-    distributed._run_process(0, lambda world, init_method: None, num_processes, str(tmp_path))
-    assert found == expected
-
-
 def test_parallel_modules_exchange_gradients_without_copies(results):
     assert all(result["parallel"] == ([[[1.5, 1.5]], [1.0]], 1, False) for result in results)
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from dnnlib.errors import UserError
 from torch_utils import launch as launching
@@ -87,6 +88,19 @@ def test_started_processes_print_any_text(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(terminal, encoding="ascii"))
     launching._run_process(0, lambda world, init_method: print("f\u00fcnf", flush=True), 1, str(tmp_path))
     assert terminal.getvalue() == b"f\\xfcnf\n"
+
+
+@pytest.mark.parametrize(("num_processes", "chosen", "expected"), [(2, None, [3]), (9, None, [1]), (2, "4", [])])
+def test_processes_share_the_threads_unless_the_user_has_chosen(monkeypatch, tmp_path, num_processes, chosen, expected):
+    found = []
+    monkeypatch.setattr(launching, "print_any_text", lambda: None)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    monkeypatch.setattr(torch, "set_num_threads", found.append)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    if chosen is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+    launching._run_process(0, lambda world, init_method: None, num_processes, str(tmp_path))
+    assert found == expected
 
 
 def wait_for_signals(folder, world, _init_method):

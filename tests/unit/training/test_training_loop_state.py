@@ -39,6 +39,7 @@ DERIVED = {
     "from the options of msconD": """state.loss.settings state.loss.adv_weights state.loss.con_scale_weights
         state.loss.views.recolor..p state.loss.views.recolor..Hz_geom state.loss.views.recolor..Hz_fbank""",
     "from the dataset": "samples.size samples.real_img _dataset_record",
+    "errors of this session": "state.batches.has_failed",
     "clocks": """start_sec last_checkpoint_sec state.batches.wait_sec length._is_time_up
         state.phases.stopwatch._is_cuda state.phases.stopwatch._used state.phases.stopwatch._times""",
 }
