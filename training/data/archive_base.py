@@ -108,10 +108,12 @@ class Archive(abc.ABC):
         """
         if file in self.names:
             return file
-        folder = self.names.select(np.flatnonzero(~self.names.hidden())).common_folder()
-        if folder + file in self.names:
-            return folder + file
         similar = self.names.select(np.flatnonzero(self.names.ending_with(file.encode())))
+        if not similar:  # to tell which of a million files are hidden takes seconds
+            return None
+        folder = self.names.select(np.flatnonzero(~self.names.hidden())).common_folder()
+        if folder + file in similar:
+            return folder + file
         return next((name for name in similar if name.startswith(folder) and len(name) == len(folder + file)), None)
 
     def metadata(self, read_labels: Callable[[JsonStream], Any] = JsonStream.skip) -> dict[str, Any]:

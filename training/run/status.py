@@ -16,8 +16,8 @@ SAVED = ("stopped", "finished")
 """Values of "reason" for runs that ended with a checkpoint."""
 ENDED = (*SAVED, "interrupted", "failed", "unsaved", "diverged")
 """Values of "reason" for all runs that have ended."""
-OF_THE_MACHINE = ("host", "pid")
-"""Where a run is running, which is nobody's business elsewhere."""
+OF_THE_MACHINE = ("host", "pid", "error")
+"""Where a run is running, and what ended it, which may name paths: nobody's business elsewhere."""
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "reason": str,
     "error": str,
@@ -35,12 +35,15 @@ def write_status(run_dir: Path, reason: str, kimg: float, total_kimg: float, **d
     Args:
         run_dir: Run folder.
         reason: 'running'; 'stopped' or 'finished'; 'interrupted' or 'unsaved', if there is no checkpoint of the end;
-            'failed', if an error ended it, with the detail 'error'; 'diverged', if that is why it was stopped.
+            'failed', if an error ended it, with the detail 'error'; 'diverged', if that is why it was stopped. The
+            detail 'retried' of a run that was running stays if it has failed.
         kimg: Thousands of images seen.
         total_kimg: Length of the run.
         **details: JSON values to store with them.
     """
     status = {"reason": reason, "kimg": kimg, "total_kimg": total_kimg, "name": run_dir.absolute().name, **details}
+    if reason == "failed" and (retried := read_status(run_dir).get("retried")):
+        status["retried"] = retried  # or metrics that end a run would do so each time it is continued
     if reason == "running":
         status.update(host=socket.gethostname(), pid=os.getpid())
     write_atomic(run_dir / STATUS_FILE, json.dumps(status).encode())

@@ -56,6 +56,15 @@ def test_no_names_of_machines(outdir, tmp_path):
     }  # fmt: skip
 
 
+def test_no_paths_in_errors(outdir, tmp_path):
+    run_dir = next(outdir.glob("stylegan2/seed0/0*"))
+    write_status(run_dir, "failed", 1.5, 3.0, error="training cannot go on: /home/me/cats.zip: no such file")
+    copy_records(read_plan(outdir), tmp_path / "again")
+    copied = tmp_path / "again" / run_dir.relative_to(outdir) / "exit_status.json"
+    assert json.loads(copied.read_bytes())["reason"] == "failed"
+    assert "/home/me" not in copied.read_text()
+
+
 def test_samples_are_those_that_the_page_shows(dest):
     assert {path.parent.name for path in dest.rglob("samples.png")} == {"seed0"}
     assert len(list(dest.rglob("samples.png"))) == len(list(dest.rglob("samples.json"))) == 2

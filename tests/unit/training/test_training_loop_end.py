@@ -24,6 +24,7 @@ from training.data.codec import BadImageError
 from training.dataset import ImageFolderDataset
 from training.ema import update_ema
 from training.run import length, outputs
+from training.run.evaluation import Evaluation
 from training.run.status import read_status
 from training.run.time_plan import UNLIMITED_KIMG
 
@@ -236,6 +237,24 @@ def test_metrics_that_kill_a_run_twice_are_skipped(tmp_path, options, monkeypatc
     assert written[0] == written[1]  # it could be lost while it is written again
     assert train_here(tmp_path / "run", options)
     assert computed == ["first", "second", "second"]
+
+
+def test_metrics_that_kill_another_process_in_the_next_part_are_skipped(tmp_path, options, monkeypatch):
+    """The main process then ends by an error."""
+    computed = register_metrics(monkeypatch, kills=1)
+    options = {**options, "total_kimg": 2 * TICK / 1000, "metrics": ["first", "second"]}
+
+    def lose_peer(*_args, **_kwargs):
+        raise RuntimeError("Connection closed by peer")
+
+    with pytest.raises(Killed):
+        train_here(tmp_path / "run", options)
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluation, "run", lose_peer)
+        with pytest.raises(RuntimeError, match="closed by peer"):
+            train_here(tmp_path / "run", options)
+    assert train_here(tmp_path / "run", options)
+    assert computed == ["first", "second"]
 
 
 def test_the_next_part_leaves_out_interrupted_metrics_if_asked(tmp_path, options, monkeypatch):

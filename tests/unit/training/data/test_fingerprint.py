@@ -66,6 +66,15 @@ def test_of_a_folder_only_some_files_are_read(tmp_path, monkeypatch):
         assert not is_unchanged(store(tmp_path, write, {**FILES, "\u00e4.png": b"other"}), before[write_folder])
 
 
+@pytest.mark.parametrize("name", ["cats/dataset.json", "cats/Dataset.JSON"])
+def test_labels_one_folder_deeper_are_read(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(fingerprint, "NUM_SAMPLED", 3)
+    files = {f"cats/{each}": content for each, content in FILES.items()}
+    before = describe_content(store(tmp_path, write_folder, {**files, name: b'{"labels": [["000.png", 0]]}'}, None))
+    changed = {**files, name: b'{"labels": [["000.png", 1]]}'}
+    assert not is_unchanged(store(tmp_path, write_folder, changed, None), before)
+
+
 def test_doubt_where_a_file_that_is_not_read_was_written_since(tmp_path):
     archive = store(tmp_path, write_folder)
     before = describe_content(archive)
