@@ -103,16 +103,14 @@ def _launch(run: PreparedRun, device: str) -> bool:
     try:
         with _way_to_go_on(run.run_dir):
             launch(process, run.kwargs["num_gpus"])
+        if read_status(run.run_dir).get("reason") == "interrupted":  # several processes end silently
+            raise KeyboardInterrupt
     except (UserError, KeyboardInterrupt) as error:
         if run.is_new and not has_progress(run.run_dir):
             shutil.rmtree(run.run_dir, ignore_errors=True)  # nothing has happened there
             raise
         if isinstance(error, UserError):
             raise
-        is_interrupted = True
-    else:  # processes that were started end silently at a second Ctrl-C
-        is_interrupted = read_status(run.run_dir).get("reason") == "interrupted"
-    if is_interrupted:
         print(f"Interrupted; to continue from the last checkpoint: {_continuing(run.run_dir)}")
         return False
     return read_status(run.run_dir).get("reason") == "finished"

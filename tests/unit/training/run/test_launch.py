@@ -96,7 +96,7 @@ def test_how_to_go_on_after_an_error(run_dir, monkeypatch, capsys, reason, is_sa
 @pytest.mark.parametrize("is_running_elsewhere", [False, True])
 def test_a_main_process_that_is_killed_among_several(run_dir, monkeypatch, capsys, is_running_elsewhere):
     def die(*_args):
-        write_status(run_dir, "running", 1, 25000)
+        write_status(run_dir, "running", 1, 25000, retried="network-snapshot-000001.pkl")
         (run_dir / "training-state-000001000.safetensors").touch()
         raise ProcessError("rank 0 of 2 failed: process 0 terminated with signal SIGKILL\nMore")
 
@@ -110,6 +110,7 @@ def test_a_main_process_that_is_killed_among_several(run_dir, monkeypatch, capsy
         return
     assert (status["reason"], status["kimg"], status["total_kimg"]) == ("failed", 1, 25000)
     assert status["error"] == "rank 0 of 2 failed: process 0 terminated with signal SIGKILL"
+    assert status["retried"] == "network-snapshot-000001.pkl"  # or its metrics might kill the run again and again
     assert "Failed; to continue from the last checkpoint" in capsys.readouterr().out
 
 
@@ -127,6 +128,14 @@ def test_a_second_ctrl_c_that_ends_several_processes(run_dir, monkeypatch, capsy
     monkeypatch.setattr(launch, "launch", lambda *_args: write_status(run_dir, "interrupted", 1, 25000))
     assert not train_run(request(run_dir.parent, continue_run=str(run_dir)))
     assert capsys.readouterr().out.endswith(f"the last checkpoint: python train.py --continue={run_dir}\n")
+
+
+def test_a_second_ctrl_c_before_several_processes_have_trained_leaves_no_folder(tmp_path, data, monkeypatch):
+    folder = tmp_path / "runs" / "00000-cats-auto1"
+    monkeypatch.setattr(launch, "launch", lambda *_args: write_status(folder, "interrupted", 0, 25000))
+    with pytest.raises(KeyboardInterrupt):
+        train_run(request(tmp_path, {"data": str(data)}))
+    assert not folder.exists()
 
 
 def test_the_number_of_processes_is_that_of_the_run(tmp_path, run_dir, monkeypatch):
