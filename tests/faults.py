@@ -395,8 +395,8 @@ FAULTS: dict[str, Fault] = {
     # training/data
     "what cannot be read ends a checkpoint": Fault(
         "training/data/fingerprint.py",
-        "sample = _unless_unreadable(lambda: _sample(archive, visible))",
-        "sample = _sample(archive, visible)",
+        "sample = _unless_unreadable(lambda: next(_samples(archive, visible)))",
+        "sample = next(_samples(archive, visible))",
         ("tests/unit/training/data/test_fingerprint.py",),
     ),
     "odd pixel is removed on the other side": Fault(
