@@ -42,7 +42,7 @@ STATES = {
     "stopped": "stopped",
     "interrupted": "interrupted: no process is training",
     "failed": "ended by an error",
-    "unsaved": "ended without a checkpoint",
+    "unsaved": "ended before its last progress was saved",
     "diverged": "stopped because training diverged",
 }
 
