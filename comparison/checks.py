@@ -30,7 +30,7 @@ def check_metrics(metrics: Sequence[str], score_flags: Mapping[str, Any], data: 
         require_object_detector(score_flags["object_detector"])
     for metric in metrics:
         metric_main.require_metric(metric)
-    with about("--data"):
+    with about("--score-extra" if score_flags["data"] else "--data"):
         missing = metric_main.missing_weights(
             metrics,
             detector_folder=score_flags["detectors"],
@@ -47,6 +47,9 @@ def _check_real_images(path: str, training_set: str) -> None:
     Raises:
         UserError: They are not a dataset, or not of the size of the training images.
     """
-    found, wanted = (inspect_dataset(each, use_labels=False).resolution for each in (path, training_set))
+    with about("--score-extra"):
+        found = inspect_dataset(path, use_labels=False).resolution
+    with about("--data"):
+        wanted = inspect_dataset(training_set, use_labels=False).resolution
     if found != wanted:
         raise UserError(f"--score-extra: {path} has images of {found} px, but training images have {wanted} px")

@@ -176,6 +176,23 @@ def test_images_that_another_process_cannot_load_end_this_one_where_it_was(make,
 
 @pytest.mark.parametrize(
     ("error", "said"),
+    [(UserError("they are gone"), "they are gone"), (KeyError("x"), "KeyError: 'x'"), (ValueError(), "ValueError")],
+)
+def test_what_other_processes_say_of_a_problem(make, monkeypatch, error, said):
+    def fail():
+        raise error
+
+    batches = make()
+    told = []
+    monkeypatch.setattr(batches, "_load_images", fail)
+    monkeypatch.setattr(distributed, "gather", told.append)
+    with pytest.raises(type(error)):
+        batches.next(1)
+    assert told == [said]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
     [
         (
             RuntimeError("DataLoader worker (pid 5) is killed by signal: Killed.\nMore"),
