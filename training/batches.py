@@ -6,7 +6,6 @@ import functools
 import os
 import signal
 import time
-import traceback
 from collections.abc import Iterator
 from multiprocessing.synchronize import Event
 from types import FrameType
@@ -16,7 +15,7 @@ import numpy as np
 import psutil
 import torch
 
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, describe
 from dnnlib.signals import available
 from torch_utils import distributed
 from torch_utils.misc import InfiniteSampler
@@ -120,7 +119,7 @@ class Batches:
             problem = error
         self.has_failed = distributed.any_process(problem is not None)
         if self.has_failed:
-            problems = distributed.gather(None if problem is None else _text(problem))
+            problems = distributed.gather(None if problem is None else describe(problem))
             raise problem or UserError(next(filter(None, problems)))
         assert images is not None
         self._sampler.advance(self._batch_size)
@@ -162,11 +161,6 @@ class Batches:
         """End the workers, or allow them to end: after an error the traceback may keep the iterator alive."""
         self._is_closed.set()
         self._iterator = None
-
-
-def _text(error: Exception) -> str:
-    """Return what other processes say of an error."""
-    return str(error) if isinstance(error, UserError) else "".join(traceback.format_exception_only(error)).strip()
 
 
 def _described(error: Exception) -> str:

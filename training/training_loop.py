@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, describe
 from dnnlib.heartbeat import heartbeat
 from torch_utils import distributed, misc, training_stats
 from torch_utils.rng import GlobalGenerators, seed_everything
@@ -472,8 +472,7 @@ def _describe_failure(error: Exception) -> str:
     """Describe in one line for ``exit_status.json`` what has ended training."""
     if distributed.is_peer_lost(error):
         return distributed.PEER_LOST
-    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    return text.partition("\n")[0][:MAX_ERROR_CHARS]
+    return describe(error)[:MAX_ERROR_CHARS]
 
 
 def _is_due(tick: int, interval_ticks: int | None, is_done: bool) -> bool:

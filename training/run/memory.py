@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from dnnlib.commands import how_to_run
+from dnnlib.errors import describe
 from dnnlib.heartbeat import heartbeat
 from torch_utils.main_memory import is_limited, main_memory_bytes
 from training.run.dataset_info import DatasetInfo
@@ -96,7 +97,7 @@ def _rehearsed(settings_json: str, dataset: DatasetInfo, device_type: str) -> Re
     try:
         return rehearse(settings, dataset, on_cpu=device_type != "cuda")
     except RuntimeError as error:  # methods of others; an estimate must not keep them from training
-        raise RehearsalError(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}") from error
+        raise RehearsalError(describe(error)[:200]) from error
 
 
 def device_bytes(device: torch.device) -> int:
