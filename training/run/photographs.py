@@ -81,7 +81,7 @@ def prepare_photographs(data: str, flags: PhotographFlags, use_labels: bool, out
                 return dest
             _prepare(source, dest, flags, use_labels, key)
     except OSError as error:
-        raise UserError(f"{folder} cannot be written to: {error.strerror or error}") from error
+        raise UserError(f"--outdir: {folder} cannot be written to: {error.strerror or error}") from error
     return dest
 
 

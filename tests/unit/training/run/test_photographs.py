@@ -194,3 +194,10 @@ def test_where_a_dataset_comes_from(tmp_path, photos, monkeypatch):
 def test_mistakes(tmp_path, photos, size_px, data, words):
     with pytest.raises(UserError, match=words):
         prepared(tmp_path, tmp_path / data, size_px=size_px)
+
+
+def test_a_place_for_datasets_that_cannot_be_written_to(tmp_path, photos):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/datasets").touch()
+    with pytest.raises(UserError, match=r"^--outdir: .*/runs/datasets cannot be written to: File exists$"):
+        prepared(tmp_path, photos)
