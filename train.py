@@ -10,7 +10,6 @@ import click
 from dnnlib.click_command import Command
 from dnnlib.console import EXIT_STOPPED, errors_in_one_line
 from dnnlib.errors import UserError
-from dnnlib.logger import Logger
 from training.run.flags import Flags, flag_name, flag_options
 from training.run.registry import AnyOption, augmentations, configurations, extensions
 
@@ -91,7 +90,7 @@ def main(ctx: click.Context, **_values: Any) -> None:
     flags = read_flags(ctx)
     if flags.trust_detectors:
         trust_torchscript()
-    with errors_in_one_line(ProcessError), Logger():  # a run goes on where nobody reads what it prints
+    with errors_in_one_line(ProcessError):
         if flags.size is None and "transform" in flags.explicit:
             raise UserError("--transform needs --size: images of another size are not trained on")
         is_finished = train_run(flags)

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import click
 
+from dnnlib.formatting import printable
 from dnnlib.os_errors import path_fault
-from dnnlib.urls import is_url
+
+_MAX_SHOWN_CHARS = 100
 
 
 class Command(click.Command):
     """A command that names what is allowed, by an example, where a value is missing or not a number.
 
     An empty path or boolean is refused: it would mean the current folder or 0, and usually comes from a shell variable
-    that is not set. So is a path that cannot be read or looked up.
+    that is not set. So are a path that cannot be read or looked up, and a URL where a path is wanted.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the command line; errors of flags that take a number or a boolean are reworded."""
         last = args[-1:]  # parsing consumes the list
-        self._refuse_empty_values(ctx, args)
+        self._refuse_wrong_values(ctx, args)
         try:
             rest = super().parse_args(ctx, args)
             self._refuse_unusable_paths(ctx)
@@ -39,18 +42,25 @@ class Command(click.Command):
                 raise
             raise click.BadParameter(f"{value}: {advice}", ctx, error.param) from error
 
-    def _refuse_empty_values(self, ctx: click.Context, args: list[str]) -> None:
+    def _refuse_wrong_values(self, ctx: click.Context, args: list[str]) -> None:
+        """Look at values as they are typed: paths that are made of them later have no empty ones and no ``//``."""
         params = [param for param in self.params if isinstance(param.type, click.Path | click.types.BoolParamType)]
         options = [param for param in params if isinstance(param, click.Option) and not param.is_flag]
         flags = {name: option for option in options for name in option.opts}
         for word, following in zip(args, [*args[1:], None], strict=False):
-            name, is_joined, value = word.partition("=")
-            if name in flags and (value if is_joined else following) == "":
+            name, is_joined, joined = word.partition("=")
+            value = joined if is_joined else following
+            if name in flags and value == "":
                 advice = _advice(flags[name]) or "give a path"
                 way_out = "" if flags[name].required else ", or leave the flag out"
                 raise click.BadParameter(f"it is empty; {advice}{way_out}", ctx, flags[name])
-        for argument in (param for param in params if isinstance(param, click.Argument) and "" in args):
-            raise click.BadParameter("it is empty; give a path", ctx, argument)
+            if name in flags and isinstance(flags[name].type, click.Path):
+                _refuse_url(value, flags[name], ctx)
+        for argument in (param for param in params if isinstance(param, click.Argument)):
+            if "" in args:
+                raise click.BadParameter("it is empty; give a path", ctx, argument)
+            for word in args:
+                _refuse_url(word, argument, ctx)
 
     def _refuse_unusable_paths(self, ctx: click.Context) -> None:
         for param in self.params:
@@ -63,8 +73,14 @@ def _paths(param: click.Parameter, ctx: click.Context) -> Iterator[str]:
     """Yield the paths that a parameter was given."""
     value = ctx.params.get(param.name or "")
     if isinstance(param.type, click.Path) and value is not None:
-        paths = map(str, value if isinstance(value, tuple) else [value])
-        yield from (path for path in paths if not is_url(path))
+        yield from map(str, value if isinstance(value, tuple) else [value])
+
+
+def _refuse_url(value: str | None, param: click.Parameter, ctx: click.Context) -> None:
+    """Refuse a URL where a path is wanted: results would go to a folder "s3:" in the current one."""
+    if value is not None and re.match("[A-Za-z][A-Za-z0-9+.-]+://", value):
+        text = f"{printable(value[:_MAX_SHOWN_CHARS])} is a URL; give a path on this machine"
+        raise click.BadParameter(f"{text}, and copy the files yourself", ctx, param)
 
 
 def _advice(param: click.Parameter) -> str | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import click
 
 from dnnlib.errors import UserError
+from dnnlib.logger import Logger
 from dnnlib.os_errors import describe_os_error
 
 EXIT_STOPPED = 75
@@ -27,6 +28,7 @@ def errors_in_one_line(*others: type[Exception]) -> Iterator[None]:
     """Show user errors and those of the operating system in one line; also works as a decorator.
 
     What the terminal cannot show, such as the name of a folder, is printed as escapes instead of ending the command.
+    Nor does it end where nobody reads its output any more, as after ``| head``.
 
     Args:
         others: Further errors to show so.
@@ -34,7 +36,8 @@ def errors_in_one_line(*others: type[Exception]) -> Iterator[None]:
     print_any_text()
     shown: tuple[type[Exception], ...] = (UserError, OSError, *others)
     try:
-        yield
+        with Logger():
+            yield
     except shown as error:
         line = describe_os_error(error) if isinstance(error, OSError) else str(error)
         raise click.ClickException(line) from error

@@ -38,7 +38,8 @@ def describe_os_error(error: OSError) -> str:
         return str(error)
     meaning = _MEANINGS[error.errno]
     if error.filename is None:
-        return meaning
+        is_own = error.strerror != os.strerror(error.errno)  # such as tempfile's where nothing can be written
+        return str(error.strerror) if is_own else meaning
     return f"{printable(str(error.filename))} cannot be read or written: {meaning}"
 
 

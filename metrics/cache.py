@@ -8,17 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from dnnlib.cache_folder import make_cache_dir_path
+from dnnlib.errors import UserError
 from metrics.feature_stats import FeatureStats
 
 _FORMAT = 1
 """Part of every key: increasing it invalidates all files of older versions."""
 
 
-def stats_path(**key: Any) -> Path:
-    """Return the path of the file for statistics that ``key`` (plain JSON values) determines."""
+def stats_path(**key: Any) -> Path | None:
+    """Return the path of the file for statistics that ``key`` (plain JSON values) determines; None without a cache."""
     text = json.dumps({"format": _FORMAT, **key}, sort_keys=True)
     name = hashlib.sha256(text.encode()).hexdigest()[:32]
-    return Path(make_cache_dir_path("metrics", f"{name}.npz"))
+    try:
+        return Path(make_cache_dir_path("metrics", f"{name}.npz"))
+    except UserError as err:
+        print(f"Cannot cache the statistics of the real images: {err}")
+        return None
 
 
 def load_stats(path: Path | None, stats_kwargs: dict[str, Any]) -> FeatureStats | None:

@@ -76,7 +76,9 @@ def check_labels(c_dim: int, dataset: Any) -> None:
     """
     if c_dim > 0 and (dataset is None or dataset.label_dim != c_dim):
         found = "no dataset" if dataset is None else f"{dataset.label_dim} per image in dataset '{dataset.name}'"
-        raise UserError(f"the generator is conditional on {c_dim} label values, found {found}")
+        raise UserError(
+            f"the generator is conditional on {c_dim} label values, found {found}: give images with such labels"
+        )
 
 
 def check_finite(img: torch.Tensor) -> None:

@@ -48,12 +48,12 @@ def find_file(detector: detectors.Detector, folder: str | None = None, verbose: 
     """Find the weights of a detector that need not be in the table; see `find_weights`."""
     folder = folder or os.environ.get(FOLDER_VARIABLE)
     local = Path(folder, detector.file_name) if folder else None
-    cache_dir = make_cache_dir_path("detectors")
     try:
         if folder and not Path(folder).is_dir():
             raise UserError(f"there is no folder {folder}")
         sha256 = detector.sha256 if local is None else _pinned_sha256(local, detector.sha256)
         source = str(local) if local and local.is_file() else _source(detector)
+        cache_dir = make_cache_dir_path("detectors") if is_url(source) else None
         weights = Path(open_url(source, cache_dir, verbose=verbose, return_filename=True, sha256=sha256))
     except (UserError, OSError) as err:
         place = f"a folder and pass it as --detectors or ${FOLDER_VARIABLE}"

@@ -18,6 +18,7 @@ import torch_utils.ops
 from dnnlib.cache_folder import make_cache_dir_path
 from dnnlib.commands import how_to_install
 from dnnlib.console import errors_in_one_line
+from dnnlib.errors import UserError
 from dnnlib.formatting import plural
 from torch_utils.main_memory import is_limited, main_memory_bytes
 
@@ -100,7 +101,11 @@ def ops() -> Iterator[Finding]:
 
 def cache() -> Iterator[Finding]:
     """Yield the folder of downloads, and whether it can be written."""
-    path = make_cache_dir_path()
+    try:
+        path = make_cache_dir_path()
+    except UserError as error:
+        yield "problem", str(error)
+        return
     source = "$DNNLIB_CACHE_DIR" if os.environ.get("DNNLIB_CACHE_DIR") else "set DNNLIB_CACHE_DIR to move it"
     yield "folder", f"{path} ({source})"
     existing = next(folder for folder in (Path(path), *Path(path).absolute().parents) if folder.exists())

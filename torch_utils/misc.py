@@ -146,8 +146,8 @@ def params_and_buffers(module: torch.nn.Module) -> list[torch.Tensor]:
 
 
 LIKELY_DIFFERENCES = (
-    "the networks differ, most likely in resolution, channels (--cbase, --cmax), mapping depth (--cfg, --map-depth) or "
-    "number of classes"
+    "the networks differ, most likely in resolution, colors (grey or RGB: dataset_tool.py --mode), channels (--cbase, "
+    "--cmax), mapping depth (--cfg, --map-depth) or number of classes"
 )
 """What to say about networks whose tensors have different shapes."""
 

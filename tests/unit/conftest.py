@@ -1,5 +1,7 @@
 """What the tests of scripts and metrics begin with."""
 
+from pathlib import Path
+
 import pytest
 
 from metrics import weights
@@ -13,6 +15,18 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr("dnnlib.cache_folder._cache_dir", None)
     monkeypatch.delenv(weights.FOLDER_VARIABLE, raising=False)
     monkeypatch.setenv(weights.TRUST_VARIABLE, "0")
+
+
+@pytest.fixture
+def homeless(monkeypatch):
+    """A user without a home folder, as in containers that run under any number, and no other place for a cache."""
+
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", home)
+    monkeypatch.setattr("dnnlib.cache_folder._cache_dir", None)
+    monkeypatch.delenv("DNNLIB_CACHE_DIR", raising=False)
 
 
 @pytest.fixture

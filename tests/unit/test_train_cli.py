@@ -187,7 +187,10 @@ MISTAKES = {
     ),
     "no such images": (["--metricdata=absent", "--metrics=fid50k"], "--metricdata=absent: no such file or folder"),
     "snapshot that is none": (["--resume=data.zip", "--kimg=1"], "data.zip"),
-    "snapshot of another size": (["--resume=source/network-snapshot-000000.pkl", "--kimg=1"], "the networks differ"),
+    "snapshot of another size": (
+        ["--resume=source/network-snapshot-000000.pkl", "--kimg=1"],
+        "the networks differ, most likely in resolution, colors (grey or RGB: dataset_tool.py --mode), channels",
+    ),
     "continue what": (["--continue=no_run"], "--continue=no_run: not a run folder, training_options.json is missing"),
     "continue nothing": (["--continue=latest", "--outdir=empty"], "--continue=latest: no run in empty"),
     "continue from where": (["--continue=latest", "--outdir=ABSENT"], "--continue=latest needs --outdir"),

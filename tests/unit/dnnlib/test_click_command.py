@@ -6,6 +6,8 @@ from click.testing import CliRunner
 
 from dnnlib.click_command import Command
 
+IS_URL = "is a URL; give a path on this machine, and copy the files yourself"
+
 
 @click.command(cls=Command)
 @click.option("--mirror", type=bool)
@@ -42,6 +44,8 @@ def command(**values):
             "Invalid value for '--mirror': it is empty; give 1 or 0, such as --mirror=1, or leave the flag out",
         ),
         (["-o", "", "--fast"], "Invalid value for '--outdir' / '-o': it is empty; give a path, or leave the flag out"),
+        (["--outdir=s3://a/b"], f"Invalid value for '--outdir' / '-o': s3://a/b {IS_URL}"),
+        (["-o", "https://a/b.zip"], f"Invalid value for '--outdir' / '-o': https://a/b.zip {IS_URL}"),
     ],
 )
 def test_errors_say_what_is_allowed(arguments, said):
@@ -78,14 +82,19 @@ def test_only_paths_and_booleans_must_not_be_empty():
     assert (result.exit_code, "'name': ''" in result.output) == (0, True)
 
 
+def test_only_paths_must_not_be_urls():
+    assert "https://a/b" in CliRunner().invoke(command, ["--name", "https://a/b"]).output
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--dest="], "Invalid value for '--dest': it is empty; give a path"),
         (["--dest=a", "b", ""], "Invalid value for 'RUN...': it is empty; give a path"),
+        (["--dest=a", "b", "gs://c"], f"Invalid value for 'RUN...': gs://c {IS_URL}"),
     ],
 )
-def test_what_must_be_given_must_not_be_empty(arguments, said):
+def test_what_must_be_given_must_be_a_path(arguments, said):
     @click.command(cls=Command)
     @click.option("--dest", type=click.Path(), required=True)
     @click.argument("runs", metavar="RUN...", nargs=-1, type=click.Path())

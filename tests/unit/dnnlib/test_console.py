@@ -1,4 +1,7 @@
 import io
+import os
+import subprocess
+import sys
 
 import click
 import pytest
@@ -6,6 +9,7 @@ from click.testing import CliRunner
 
 from dnnlib.console import errors_in_one_line
 from dnnlib.errors import UserError
+from tests.helpers import REPOSITORY
 
 
 @pytest.mark.parametrize("error", [UserError("no images"), PermissionError("no images"), KeyError("no images")])
@@ -42,3 +46,18 @@ def test_paths_of_any_language_print_on_an_ascii_terminal(monkeypatch):
     with errors_in_one_line():
         print("f\u00fcnf", flush=True)
     assert terminal.getvalue() == b"f\\xfcnf\n"
+
+
+def test_a_command_goes_on_where_nobody_reads_its_output(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    work = f"click.echo('begun'); open({str(tmp_path / 'result')!r}, 'w'); print('done', flush=True)"
+    code = f"import click\nfrom dnnlib.console import errors_in_one_line\nwith errors_in_one_line(): {work}"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=REPOSITORY, stdout=write, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "result").exists()

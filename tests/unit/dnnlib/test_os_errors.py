@@ -36,6 +36,11 @@ def test_other_errors_keep_their_text():
     assert describe_os_error(failing(errno.EPIPE)) == "[Errno 32] Broken pipe"
 
 
+def test_what_a_library_says_is_kept():
+    said = "No usable temporary directory found in ['/tmp']"
+    assert describe_os_error(FileNotFoundError(errno.ENOENT, said)) == said
+
+
 def test_a_path_that_can_be_used_or_is_not_there(tmp_path):
     assert path_fault(tmp_path) is None
     assert path_fault(str(tmp_path / "missing")) is None

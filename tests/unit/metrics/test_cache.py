@@ -44,3 +44,8 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path, capsys):
 def test_no_path_is_no_cache(tmp_path):
     save_stats(None, stats())
     assert load_stats(None, KEEP_ALL) is None
+
+
+def test_without_a_home_nothing_is_cached(homeless, capsys):
+    assert stats_path(dataset="a") is None
+    assert capsys.readouterr().out.startswith("Cannot cache the statistics of the real images: this user has no home")

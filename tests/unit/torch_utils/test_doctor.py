@@ -85,3 +85,7 @@ def test_a_cache_that_cannot_be_written_is_a_problem(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "make_cache_dir_path", lambda: str(tmp_path / "a" / "b"))
     monkeypatch.setattr(doctor.os, "access", lambda path, mode: path != tmp_path)
     assert dict(doctor.cache())["problem"].startswith(f"{tmp_path} is not writable")
+
+
+def test_a_user_without_a_home_is_a_problem(homeless):
+    assert dict(doctor.cache())["problem"].startswith("this user has no home folder")

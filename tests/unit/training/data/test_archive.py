@@ -337,7 +337,9 @@ def test_refuses_a_pipe_with_the_name_of_a_zip(tmp_path):
     ("name", "data", "reason"),
     [
         ("missing.zip", None, "no such folder or zip"),
-        ("photo.png", b"png", "neither a folder nor a .zip"),
+        ("photo.png", b"png", "neither a folder nor a .zip: give a folder or zip of images; archives of other kinds"),
+        ("download", b"PK\x03\x04", "neither a folder nor a .zip: by its content it is a zip, so rename it to"),
+        ("array.npz", b"PK\x03\x04", "neither a folder nor a .zip: give a folder or zip of images"),
         ("broken.zip", b"PK no zip", "cannot be read as a zip"),
     ],
 )
