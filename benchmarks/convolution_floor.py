@@ -8,15 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_CONVOLUTIONS: dict[Any, int] = {
-    torch.ops.aten.convolution.default: 8,
-    torch.ops.aten.convolution_backward.default: 9,
-}
-"""Operators, and which argument of each is the number of groups."""
+from benchmarks.meter import GROUPS_ARGUMENT
 
 
 class _Layout(NamedTuple):
-    """What decides the speed of a convolution about a tensor."""
+    """What the speed of a convolution depends on in a tensor."""
 
     shape: torch.Size
     stride: tuple[int, ...]
@@ -38,7 +34,8 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         # Depthwise calls are low-pass filters, not layers of the network: they belong to the work around.
-        if func in _CONVOLUTIONS and args[_CONVOLUTIONS[func]] == 1:
+        groups = GROUPS_ARGUMENT.get(func._schema.name)
+        if groups is not None and args[groups] == 1:
             self.calls.append((func, [_Layout.of(arg) if isinstance(arg, torch.Tensor) else arg for arg in args]))
         return func(*args, **(kwargs or {}))
 

@@ -86,7 +86,7 @@ def measure_overhead(folder: Path, side_px: int, cbase: int, batch: int, tick_it
 
 
 def measure_loading(folder: Path) -> float:
-    """Images per second that one worker reads, decodes and puts into batches."""
+    """Return the images per second that one worker reads, decodes and puts into batches."""
     dataset = ImageFolderDataset(str(write_images(folder, LOADING_PX)))
     sampler = RandomSampler(dataset, replacement=True, num_samples=NUM_LOADED)
     loader = iter(DataLoader(dataset, LOADING_BATCH, sampler=sampler, num_workers=1))
@@ -97,7 +97,7 @@ def measure_loading(folder: Path) -> float:
 
 
 def measure_state(folder: Path) -> dict[str, float]:
-    """Seconds from the tensors in memory to the synchronized, checksummed file, and its size."""
+    """Return the seconds from the tensors in memory to the synchronized, checksummed file, and its size."""
     save_sec: list[float] = []
     with mock.patch.object(checkpoint, "save_checkpoint", timed(checkpoint.save_checkpoint, save_sec)):
         run_loop(folder, STATE_PX, total_kimg=0.004, kimg_per_tick=1, cbase=STATE_CHANNEL_BASE, batch=4)
@@ -128,7 +128,7 @@ def run_loop(
 
 
 def write_images(folder: Path, side_px: int) -> Path:
-    """An uncompressed zip of random images."""
+    """Write an uncompressed zip of random images."""
     path = folder / f"{side_px}.zip"
     rng = np.random.RandomState(0)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:

@@ -30,8 +30,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks.sources import Sources
-
-META = torch.device("meta")
+from training.run.rehearsal import META, read_as_ones
 
 FREE = {
     *("_unsafe_view", "sym_size", "sym_stride", "sym_numel", "is_same_size"),
@@ -112,7 +111,7 @@ class Meter(TorchDispatchMode):
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         if makes_host_wait(func, args, kwargs):
             self.waits.append(Wait(self.phase, func._schema.name, source))
-            if (answer := _answer(func, args, kwargs)) is not None:
+            if (answer := read_as_ones(func, args, kwargs)) is not None:
                 return answer
         result = func(*args, **kwargs)
         if func is torch.ops.aten.convolution.default:
@@ -207,16 +206,6 @@ def _convolution_format(input: torch.Tensor, weight: torch.Tensor) -> torch.memo
     """Return the format of a convolution's result on a GPU; the meta device says contiguous whatever comes in."""
     formats = [suggest_memory_format(each) for each in (input, weight)]
     return torch.channels_last if torch.channels_last in formats else torch.contiguous_format
-
-
-def _answer(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """Return what the host reads from the device: ones."""
-    operator = func._schema.name.removeprefix("aten::")
-    if operator == "_local_scalar_dense":
-        return torch.ones([], dtype=args[0].dtype).item()
-    if operator == "_to_copy" and args[0].device == META:
-        return torch.ones(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype, device=kwargs["device"])
-    return None
 
 
 def _launches(operator: str, results: Sequence[torch.Tensor]) -> int:

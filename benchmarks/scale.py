@@ -52,7 +52,7 @@ def main(max_images: int, folders: bool) -> None:
 
 
 def measure(num_images: int, folders: bool) -> dict[str, float]:
-    """Times in seconds and memory in MiB."""
+    """Return the times in seconds and memory in MiB."""
     with tempfile.TemporaryDirectory() as temp:
         path = write_zip(Path(temp, "images.zip"), num_images)
         figures = {
@@ -85,7 +85,7 @@ def measure_workers(path: Path) -> dict[str, float]:
 
 
 def measure_opening(path: Path) -> dict[str, float]:
-    """Medians over rounds in which both are timed."""
+    """Return the medians over rounds in which both are timed."""
     zipfile_sec, open_sec = [], []
     for _ in range(NUM_ROUNDS):
         zipfile_sec.append(seconds(lambda: zipfile.ZipFile(path).close()))
@@ -140,12 +140,12 @@ def write_folder(path: Path, num_images: int) -> Path:
 
 
 def name(index: int) -> str:
-    """Path of an image, as ``dataset_tool.py`` writes it."""
+    """Return the path of an image, as ``dataset_tool.py`` writes it."""
     return f"{index // 1000:05d}/img{index:08d}.png"
 
 
 def image() -> bytes:
-    """A small PNG."""
+    """Return a small PNG."""
     pixels = np.random.RandomState(0).randint(256, size=(SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
     return encode_uncompressed_png(PIL.Image.fromarray(pixels))
 

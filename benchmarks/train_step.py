@@ -44,12 +44,12 @@ def make_work(iteration: Iteration) -> Works:
 
 
 def iteration_sec(iteration: Iteration, seconds: dict[str, float]) -> float:
-    """Seconds per iteration: phases of lazy regularization are not in each."""
+    """Return the seconds per iteration: phases of lazy regularization are not in each."""
     return seconds[AROUND] + sum(seconds[phase.name] / phase.interval for phase in iteration.phases)
 
 
 def measure(works: Works, repeats: int, clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
-    """Median seconds of each, measured in turn; each runs twice, so that none pays for the heap another has left."""
+    """Return median seconds of each, measured in turn; each runs twice, so that none pays for the heap another left."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
@@ -61,7 +61,7 @@ def measure(works: Works, repeats: int, clock: Callable[[], float] = time.perf_c
 
 
 def peak_memory_gib() -> float:
-    """Largest resident memory of this process so far."""
+    """Return the largest resident memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
 
 

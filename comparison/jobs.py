@@ -57,7 +57,7 @@ class Job:
         return _united(self.metrics, self.last_metrics)
 
     def score_flag(self, name: str) -> str | None:
-        """Value of a flag of ``calc_metrics.py``, given as ``--name=value`` or ``--name value``."""
+        """Return the value of a flag of ``calc_metrics.py``, given as ``--name=value`` or ``--name value``."""
         given = None
         for word, following in itertools.pairwise([*self.score_flags, ""]):
             flag, sign, value = word.partition("=")
@@ -155,7 +155,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def is_trained(run_dir: Path | None, kimg: int) -> bool:
-    """Whether a run is finished and at least this long; the lock is asked last, as others may be waiting for it."""
+    """Return whether a run is finished and long enough; the lock is tried last, as others may be waiting for it."""
     if run_dir is None or read_status(run_dir).get("kimg", 0) < kimg:
         return False
     return find_state(run_dir) is RunState.FINISHED
@@ -172,7 +172,7 @@ def missing_scores(run_dir: Path, job: Job) -> Iterator[tuple[Path, list[str]]]:
 
 
 def is_done(folder: Path, job: Job) -> bool:
-    """Whether a run is as long as it should be, scored and drawn; snapshots that were removed count as scored."""
+    """Return whether a run is long enough, scored and drawn; snapshots that were removed count as scored."""
     run_dir = find_run(folder)
     if run_dir is None or not is_trained(run_dir, job.kimg):
         return False

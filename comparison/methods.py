@@ -136,5 +136,5 @@ def _with_scales(method: Method, scales: Sequence[str]) -> list[Method]:
 
 
 def is_pretrained(cfg: str) -> bool:
-    """Whether D uses a pretrained backbone, which Frechet distances may favor."""
+    """Return whether D uses a pretrained backbone, which Frechet distances may favor."""
     return configurations()[cfg].is_pretrained

@@ -19,7 +19,7 @@ INTRODUCTION = (
 
 
 def is_object_score(score: str) -> bool:
-    """Whether a score concerns objects of a category."""
+    """Return whether a score concerns objects of a category."""
     return score.startswith(("okd", "ofd", "objects"))
 
 

@@ -14,7 +14,7 @@ from comparison.plan import Plan
 from comparison.summary import PLUS_MINUS, Comparison, MethodResult
 from comparison.tables import Table, Tables
 from comparison.words import verdicts
-from dnnlib.formatting import format_kimg, format_number, format_time, plural
+from dnnlib.formatting import format_number, format_time, plural
 from training.run.page.html import Html, document, table, tag
 from training.run.stats_file import STATS_FILE
 
@@ -131,7 +131,7 @@ def _marks(comparison: Comparison, score: str) -> Iterator[Html]:
 
 
 def _logits(comparison: Comparison, gaps: Table | None) -> Html | None:
-    """Figure 2 of the supplement, and the distance between its two curves in numbers."""
+    """Draw figure 2 of the supplement, and show the distance between its two curves in numbers."""
     charts = [found for result in comparison.methods if (found := logit_charts(result)) is not None]
     if gaps is None and not charts:
         return None
@@ -160,7 +160,7 @@ def _records(plan: Plan, result: MethodResult) -> Html:
                     [
                         f"seed {run.seed}",
                         score,
-                        format_kimg(point.kimg),
+                        format_number(point.kimg),
                         time,
                         value,
                         tag("td", link, f", line {line}"),

@@ -30,7 +30,7 @@ class Plan:
     """Folders of runs that earlier commands started and this one does not name."""
 
     def of(self, method: Method) -> dict[Path, Job]:
-        """The runs of one method."""
+        """Return the runs of one method."""
         return {folder: job for folder, job in self.jobs.items() if job.method == method.label}
 
     @property

@@ -15,7 +15,7 @@ from comparison.executors import Executor, Handle
 from comparison.jobs import LOG, Job, find_run, is_done, trained_kimg
 from comparison.snapshots import scored_snapshots
 from dnnlib.errors import UserError
-from dnnlib.formatting import format_kimg, format_time, plural
+from dnnlib.formatting import format_number, format_time, plural
 from dnnlib.signals import JOB_SIGNALS, available, signal_handlers
 from metrics.results import read_snapshot_results, results_file
 
@@ -135,7 +135,7 @@ def describe(folder: Path, job: Job) -> str:
         return "starting"
     kimg = trained_kimg(run_dir)
     if kimg < job.kimg:
-        return f"at {format_kimg(kimg)} of {job.kimg} kimg"
+        return f"at {format_number(kimg)} of {job.kimg} kimg"
     known = [len(read_snapshot_results(results_file(run_dir, metric))) for metric in job.all_metrics]
     num_last = len(job.all_metrics) - len(job.metrics)
     return f"scored {sum(known)} of {len(scored_snapshots(run_dir)) * len(job.metrics) + num_last}"

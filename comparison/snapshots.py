@@ -22,7 +22,7 @@ def scored_snapshots(run_dir: Path) -> list[Path]:
 
 
 def _planned_names(run_dir: Path) -> set[str] | None:
-    """Names that snapshots at the due ticks can have, and that at the end of a finished run; None without a record."""
+    """Return the names that snapshots can have at due ticks and at the end of a finished run; None without a record."""
     ticks = [(tick.mean("Progress/tick"), round(tick.kimg * 1000)) for tick in read_ticks(run_dir)]
     if not ticks:
         return None

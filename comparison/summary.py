@@ -81,7 +81,7 @@ class MethodResult:
         return Cell(tuple(Value(seed, *each) for seed, each in found if each is not None))
 
     def points(self, score: str) -> list[list[Point]]:
-        """The points of each run that has this score."""
+        """Return the points of each run that has this score."""
         return [run.scores[score] for run in self.runs if run.scores.get(score)]
 
 
@@ -96,7 +96,7 @@ class Comparison:
     """Distance of the snapshots of each run."""
 
     def common_kimg(self, score: str) -> float | None:
-        """Images that all scored runs have seen, in thousands."""
+        """Return how many images all scored runs have seen, in thousands."""
         return min((points[-1].kimg for each in self.methods for points in each.points(score)), default=None)
 
     def common_snapshots(self, score: str) -> list[float]:
@@ -111,7 +111,7 @@ class Comparison:
         ]
 
     def is_same_snapshot(self, kimg: float, other_kimg: float) -> bool:
-        """Whether snapshots of two runs were due at the same time; each was saved some iterations after it."""
+        """Return whether snapshots of two runs were due at the same time; each was saved some iterations after it."""
         return abs(kimg - other_kimg) < self.tolerance_kimg
 
     @property
@@ -120,11 +120,11 @@ class Comparison:
         return self.snapshot_kimg / 4
 
     def is_curve(self, score: str) -> bool:
-        """Whether any run was scored at several snapshots, not at the last one alone."""
+        """Return whether any run was scored at several snapshots, not at the last one alone."""
         return any(len(points) > 1 for each in self.methods for points in each.points(score))
 
     def common_sec(self, score: str) -> float | None:
-        """Training time that all scored runs have had."""
+        """Return the training time in seconds that all scored runs have had."""
         return min((points[-1].train_sec for each in self.methods for points in each.points(score)), default=None)
 
 

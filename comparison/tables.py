@@ -17,7 +17,7 @@ from comparison.run_values import (
     second_half,
 )
 from comparison.summary import Cell, Comparison, MethodResult
-from dnnlib.formatting import format_kimg, format_time
+from dnnlib.formatting import format_number, format_time
 from metrics.direction import is_higher_better
 from training.run.health.history import DIVERSITY
 
@@ -102,7 +102,7 @@ def _score_columns(comparison: Comparison, score: str) -> list[tuple[Column, Run
     kimg, sec = comparison.common_kimg(score), comparison.common_sec(score)
     assert kimg is not None
     assert sec is not None
-    shown_kimg = f"{format_kimg(kimg)} kimg"
+    shown_kimg = f"{format_number(kimg)} kimg"
     at_images = (Column(AT_EQUAL_IMAGES, f"at {shown_kimg}", shown_kimg), at_kimg(score, kimg))
     if not comparison.is_curve(score):
         return [at_images]
@@ -116,7 +116,7 @@ def _score_columns(comparison: Comparison, score: str) -> list[tuple[Column, Run
 
 
 def _second_half_of(kimg: float) -> str:
-    return f"from {format_kimg(kimg / 2)} to {format_kimg(kimg)} kimg"
+    return f"from {format_number(kimg / 2)} to {format_number(kimg)} kimg"
 
 
 def _cost(comparison: Comparison) -> Table:
@@ -130,7 +130,7 @@ def _cost(comparison: Comparison) -> Table:
 
 
 def _gaps(comparison: Comparison, kimg: float) -> Table | None:
-    """How far logits of real and of generated images lie apart at each height, over the second half of training."""
+    """Tabulate how far logits of real and generated images lie apart at each height in the second half of training."""
     found = [logit_gaps(result, kimg) for result in comparison.methods]
     heights = sorted({h for gaps in found for h in gaps})
     rows = [
@@ -142,7 +142,7 @@ def _gaps(comparison: Comparison, kimg: float) -> Table | None:
 
 
 def _diversity(comparison: Comparison, kimg: float) -> Table | None:
-    """How different samples are from one another (`training.run.health.samples`), over the second half of training."""
+    """Tabulate how different samples are (`training.run.health.samples`), over the second half of training."""
     rows = [Row(result, [result.cell(mean_statistic(DIVERSITY, kimg))]) for result in comparison.methods]
     caption = (
         "Median distance of a sample from its nearest neighbor, relative to that of real images, "

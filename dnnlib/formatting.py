@@ -9,11 +9,6 @@ def format_number(value: float, digits: int = 4) -> str:
     return f"{value:.0f}" if is_long else f"{value:.{digits}g}"
 
 
-def format_kimg(kimg: float) -> str:
-    """Write thousands of images with four digits, or all that a whole number has."""
-    return format_number(kimg)
-
-
 def format_time(seconds: float) -> str:
     """Format a duration, with at most three units: ``12s``, ``1m 05s``, ``1h 02m 03s``, ``1d 02h 03m``."""
     minutes, secs = divmod(round(seconds), 60)

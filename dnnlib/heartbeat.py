@@ -23,7 +23,7 @@ def heartbeat(describe: Callable[[], str | None], interval_sec: float = INTERVAL
     def beat() -> None:
         while not done.wait(interval_sec):
             if line := describe():
-                with contextlib.suppress(OSError):  # nobody reads any more, or the disk is full: the work goes on
+                with contextlib.suppress(OSError):  # nobody reads anymore, or the disk is full: the work goes on
                     print(line, file=sys.stderr, flush=True)
 
     thread = threading.Thread(target=beat, daemon=True)

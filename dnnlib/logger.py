@@ -65,7 +65,7 @@ def _escaped(text: str, encoding: str) -> str:
 class Logger:
     """Copy everything printed to stdout and stderr into a file until closed.
 
-    Printing goes on where nobody reads it any more, as after ``| head``, and where there is no console at all.
+    Printing goes on where nobody reads it anymore, as after ``| head``, and where there is no console at all.
     As a context manager it closes itself; an exception that leaves the block is written to the file too.
 
     Args:

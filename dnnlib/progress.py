@@ -101,7 +101,7 @@ class _Lines:
         self._last_sec = time.monotonic()
 
     def silence_sec(self) -> float:
-        """Seconds since the last line."""
+        """Return the seconds since the last line."""
         return time.monotonic() - self._last_sec
 
     def write(self, text: str) -> None:
@@ -109,7 +109,7 @@ class _Lines:
         if line and line != self._last_line:
             self._last_line = line
             self._last_sec = time.monotonic()
-            with contextlib.suppress(OSError):  # nobody reads any more, or the disk is full: the work goes on
+            with contextlib.suppress(OSError):  # nobody reads anymore, or the disk is full: the work goes on
                 print(line, flush=True)
 
     def flush(self) -> None:

@@ -20,7 +20,7 @@ from dnnlib.formatting import printable
 
 
 def is_url(obj: Any, allow_file_urls: bool = False) -> bool:
-    """Whether ``obj`` is an http or https URL with a host or, if allowed, a ``file:`` URL."""
+    """Return whether ``obj`` is an http or https URL with a host or, if allowed, a ``file:`` URL."""
     if not isinstance(obj, str):
         return False
     try:

@@ -135,7 +135,7 @@ def get_detector(name: str) -> Detector:
 
 
 def trained_on(name: str) -> str:
-    """Images that a detector learned from; empty if that is not known."""
+    """Return the images that a detector learned from; empty if that is not known."""
     return DETECTORS[name].trained_on if name in DETECTORS else ""
 
 

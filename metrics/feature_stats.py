@@ -37,7 +37,7 @@ class FeatureStats:
         self._outer = np.zeros([])
 
     def is_full(self) -> bool:
-        """Whether further rows would be ignored."""
+        """Return whether further rows would be ignored."""
         return self.max_items is not None and self.num_items >= self.max_items
 
     def append(self, x: np.ndarray) -> None:
@@ -91,7 +91,7 @@ class FeatureStats:
         return mean, outer / self.num_items - np.outer(mean, mean)
 
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Sums of all rows [D] and of their outer products [D, D], float64, including rows that are no longer kept."""
+        """Return the sums of all rows [D] and of their outer products [D, D], float64, also of rows no longer kept."""
         rows = np.concatenate([np.empty([0, self.num_features or 0]), *self._rows])
         return self._sum + rows.sum(axis=0), self._outer + rows.T @ rows
 

@@ -125,7 +125,7 @@ def prepared_generator(opts: MetricOptions) -> Iterator[tuple[Any, Any]]:
 
 
 def _num_fp16_blocks(G: torch.nn.Module, opts: MetricOptions) -> int:
-    """Number of synthesis blocks, one per resolution, that compute in half precision here: none on a CPU."""
+    """Return the number of synthesis blocks, one per resolution, that compute in half precision here: none on a CPU."""
     if opts.device.type == "cpu" or opts.G_kwargs.get("force_fp32"):
         return 0
     return sum(bool(getattr(module, "use_fp16", False)) for module in G.modules())
@@ -173,7 +173,7 @@ def _record_images(opts: MetricOptions, role: str, num_items: int, shape: list[i
 
 
 def _resize_filter(archive: Any) -> str | None:
-    """How the images were resized, according to ``dataset.json``; None if that does not say, or is damaged."""
+    """Return how the images were resized, according to ``dataset.json``; None if that does not say, or is damaged."""
     try:
         resize_filter = archive.metadata().get("resize_filter")
     except UserError:  # only labels make a damaged file an error

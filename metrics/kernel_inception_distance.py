@@ -19,7 +19,7 @@ def polynomial_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
-    """Unbiased estimate of the squared discrepancy of two samples [M, D] of equal size; may be negative."""
+    """Return an unbiased estimate of the squared discrepancy of two samples [M, D] of equal size; may be negative."""
     num_items = len(x)
     within = polynomial_kernel(x, x) + polynomial_kernel(y, y)
     between = polynomial_kernel(x, y)

@@ -63,7 +63,7 @@ def register_metric(
 
 
 def is_valid_metric(metric: str) -> bool:
-    """Whether there is a metric of this name; which categories there are depends on the object detector."""
+    """Return whether there is a metric of this name; which categories there are depends on the object detector."""
     return metric in _metrics or _of_category(metric) is not None
 
 
@@ -178,7 +178,7 @@ def _find(metric: str) -> _Metric:
 
 
 def _of_category(metric: str) -> _Metric | None:
-    """A metric of one category, such as ``okd2k_car``."""
+    """Return a metric of one category, such as ``okd2k_car``."""
     family, _, category = metric.partition("_")
     if family not in _families or not re.fullmatch("[A-Za-z_]{1,50}", category):
         return None

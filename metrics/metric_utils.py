@@ -198,7 +198,7 @@ def _extract(
 
 
 def real_stats_path(opts: MetricOptions, **settings: Any) -> Path | None:
-    """Path of the cached statistics of the real images, or None if they are not cached.
+    """Return the path of the cached statistics of the real images, or None if they are not cached.
 
     Args:
         opts: The real images and the detector, both prepared.

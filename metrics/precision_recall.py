@@ -16,13 +16,13 @@ from metrics.detectors import VGG16
 
 
 def squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Squared distances of all pairs: [N, D], [M, D] -> [N, M]."""
+    """Return the squared distances of all pairs: [N, D], [M, D] -> [N, M]."""
     squares = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1)
     return torch.addmm(squares, x, y.T, alpha=-2)
 
 
 def squared_radii(features: torch.Tensor, nhood_size: int, block_size: int) -> torch.Tensor:
-    """Squared distance [N] from each item [N, D] to its ``nhood_size``-th nearest neighbor."""
+    """Return the squared distance [N] from each item [N, D] to its ``nhood_size``-th nearest neighbor."""
     num_nearest = nhood_size + 1  # every item is nearest to itself
     radii = []
     for rows in features.split(block_size):

@@ -32,7 +32,7 @@ class Record(NamedTuple):
 
 
 def results_file(run_dir: str | os.PathLike[str], metric: str) -> Path:
-    """Path of the file with the results of a metric in a run folder."""
+    """Return the path of the file with the results of a metric in a run folder."""
     return Path(run_dir, f"metric-{metric}.jsonl")
 
 
@@ -99,7 +99,7 @@ def report_metric(
 
 
 def summary(result_dict: dict[str, Any]) -> str:
-    """One readable line: values, numbers of images, detector, time."""
+    """Return one readable line: values, numbers of images, detector, time."""
     protocol = result_dict.get("protocol", {})
     values = ", ".join(f"{name} {format_number(value, 5)}" for name, value in result_dict["results"].items())
     scored = "generated images" if "G_kwargs" in protocol else "images scored"

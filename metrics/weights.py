@@ -75,7 +75,7 @@ def trust_torchscript() -> None:
 
 
 def _is_known(source: str, weights: Path) -> bool:
-    """Whether a file is what a publisher in the table offers: by its sha256, or because its URL was downloaded."""
+    """Return whether a file is what a publisher in the table offers, by its sha256 or by the URL that it came from."""
     is_published = is_url(source) and any(source == known.source for known in detectors.DETECTORS.values())
     return is_published or any(weights_sha256(weights) == known.sha256 for known in detectors.DETECTORS.values())
 

@@ -41,8 +41,13 @@ class ScaleOutputs(NamedTuple):
     features: dict[int, torch.Tensor]
 
 
-def _condition(out: torch.Tensor, cmap: torch.Tensor) -> torch.Tensor:
-    """Project [N, cmap_dim, ...] onto the mapped label [N, cmap_dim]: [N, 1, ...] (arXiv:1802.05637)."""
+def _condition(out: torch.Tensor, cmap: torch.Tensor | None) -> torch.Tensor:
+    """Project [N, cmap_dim, ...] onto the mapped label [N, cmap_dim]: [N, 1, ...] (arXiv:1802.05637).
+
+    Without a label, ``out`` is [N, 1, ...] already.
+    """
+    if cmap is None:
+        return out
     weights = cmap.reshape(cmap.shape + (1,) * (out.ndim - 2))
     return (out * weights).sum(dim=1, keepdim=True) / math.sqrt(cmap.shape[1])
 
@@ -113,11 +118,7 @@ class LocalBranch(torch.nn.Module):
 
     def logits(self, x: torch.Tensor, cmap: torch.Tensor | None) -> torch.Tensor:
         """Map the output of the shared block, [N, C, h, h], and mapped labels to logits [N, 1, h, h]."""
-        logits = self.disc(x)
-        if self.cmap_dim == 0:
-            return logits
-        assert cmap is not None
-        return _condition(logits, cmap)
+        return _condition(self.disc(x), cmap if self.cmap_dim > 0 else None)
 
     def embeddings(self, x: torch.Tensor) -> torch.Tensor:
         """Map the output of the shared block, [N, C, h, h], to embeddings [N, E, h, h]."""
@@ -161,7 +162,6 @@ class TableEpilogue(torch.nn.Module):
 
     def __init__(self, in_channels: int, cmap_dim: int) -> None:
         super().__init__()
-        self.cmap_dim = cmap_dim
         self.fc = FullyConnectedLayer(in_channels * 4 * 4, in_channels, activation="lrelu")
         self.out = FullyConnectedLayer(in_channels, max(cmap_dim, 1))
 
@@ -169,11 +169,7 @@ class TableEpilogue(torch.nn.Module):
         self, x: torch.Tensor, img: torch.Tensor | None, cmap: torch.Tensor | None, force_fp32: bool = False
     ) -> torch.Tensor:
         """Map features [N, in_channels, 4, 4] to logits [N, 1]; the arguments are those of the epilogue it replaces."""
-        logits = self.out(self.fc(x.to(torch.float32).flatten(1)))
-        if self.cmap_dim == 0:
-            return logits
-        assert cmap is not None
-        return _condition(logits, cmap)
+        return _condition(self.out(self.fc(x.to(torch.float32).flatten(1))), cmap)
 
 
 def _last_hidden_layer(epilogue: Any, x: torch.Tensor, img: torch.Tensor | None, num_batches: int) -> torch.Tensor:
@@ -287,7 +283,7 @@ class MsConDDiscriminator(Discriminator):
 
         outputs = ScaleOutputs({}, {}, {h: maps[h] for h in self.scales[1:]})
         hidden = _last_hidden_layer(self.b4, maps[4], rest, num_batches)
-        outputs.logits[1] = self.b4.out(hidden) if cmap is None else _condition(self.b4.out(hidden), cmap)
+        outputs.logits[1] = _condition(self.b4.out(hidden), cmap)
         if self.proj_dim > 0:
             outputs.proj[1] = self.proj1(hidden if embed else _one_cell(hidden))
         for h, features in outputs.features.items():

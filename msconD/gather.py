@@ -17,6 +17,11 @@ Gather = Callable[[torch.Tensor], torch.Tensor]
 """[N, ...] of this process -> [K, ...] of all processes, those of this process first, with gradients."""
 
 
+def num_processes() -> int:
+    """Return the number of processes that train together; 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: torch.Tensor) -> torch.Tensor:
@@ -50,6 +55,5 @@ def gather_at(h: int, con_gather: str) -> Gather | None:
     Returns:
         `gather_rows`, or None to keep to the rows of this process.
     """
-    is_distributed = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     is_wanted = con_gather == "all" or (con_gather == "h1" and h == 1)
-    return gather_rows if is_distributed and is_wanted else None
+    return gather_rows if num_processes() > 1 and is_wanted else None

@@ -13,9 +13,9 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 
 from msconD import adversarial, contrastive
+from msconD.gather import num_processes
 from msconD.settings import LossSettings
 from msconD.views import ViewSampler, identity_thetas
 from torch_utils import misc, training_stats
@@ -188,7 +188,7 @@ class MsConDLoss(StyleGAN2Loss):
     def _discriminator_phase(self, inputs: Round, sync: bool, gain: float, main: bool, reg: bool) -> None:
         reg = reg and self.r1_gamma != 0
         if main:
-            self.con_nimg += len(inputs.real_img) * _num_processes()
+            self.con_nimg += len(inputs.real_img) * num_processes()
         replacement = self.replacement()
         if replacement is not None:
             if main:
@@ -343,7 +343,3 @@ def report_gradient_norm(group: str, features: adversarial.PerScale, num_batches
         )
 
     features[h].register_hook(record)
-
-
-def _num_processes() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -76,7 +76,7 @@ class Subcommands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; the name of a script gets the answer what it is called here."""
+        """Find the command; the error about the name of a script says what it is called here."""
         script = args[0].removesuffix(".py").replace("-", "_")
         for name, subcommand in subcommands().items():
             if script == subcommand.module and args[0] not in subcommands() and not ctx.resilient_parsing:

@@ -16,6 +16,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # kernels run on CPU tensors
 
 
+@pytest.hookimpl(optionalhook=True)  # "-p no:xdist" leaves the hook undefined
 def pytest_xdist_auto_num_workers():
     """One more than there are cores: many tests wait for processes of their own."""
     return min((os.cpu_count() or 1) + 1, 4)

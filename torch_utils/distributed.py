@@ -91,7 +91,7 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """Number of processes; 1 without a process group."""
+    """Return the number of processes; 1 without a process group."""
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
@@ -160,7 +160,7 @@ def rank0_first() -> Iterator[None]:
 
 
 def is_peer_lost(error: BaseException) -> bool:
-    """Whether an error says that another process, with which this one was exchanging something, has ended."""
+    """Return whether an error says that another process, with which this one was exchanging something, has ended."""
     return world_size() > 1 and isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS_OF_LOSS)
 
 

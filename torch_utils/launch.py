@@ -113,7 +113,7 @@ def _run_process(rank: int, fn: Callable[[World, str], None], world_size: int, f
 
 
 def _init_method(path: Path) -> str:
-    """The URL of a file to meet at; torch undoes its quoting on Windows only."""
+    """Return the URL of a file to meet at; torch undoes its quoting on Windows only."""
     return path.as_uri() if os.name == "nt" else unquote(path.as_uri())
 
 

@@ -18,7 +18,7 @@ def main_memory_bytes() -> int:
 
 
 def is_limited() -> bool:
-    """Whether these processes may use less memory than the machine has."""
+    """Return whether these processes may use less memory than the machine has."""
     return main_memory_bytes() < int(psutil.virtual_memory().total)
 
 

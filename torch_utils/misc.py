@@ -46,7 +46,7 @@ def constant(
     """Return ``value`` as a tensor that is made once and then shared, so that the device need not wait for a copy.
 
     Args:
-        value: Number, nested list or array, the same in every call: each new value is kept for ever.
+        value: Number, nested list or array, the same in every call: each new value is kept forever.
         shape: Broadcast to this shape. Default: the shape of ``value``.
         dtype: Default: torch's default floating-point type, for integers too.
         device: Default: the CPU.

@@ -76,7 +76,7 @@ def persistent_class(cls: type[T]) -> type[T]:
 
 
 def is_persistent(obj: Any) -> bool:
-    """Whether ``obj`` is a persistent class or an object of one."""
+    """Return whether ``obj`` is a persistent class or an object of one."""
     return _SOURCE in vars(obj if isinstance(obj, type) else type(obj))
 
 
@@ -112,7 +112,7 @@ def read_meta(meta: dict[str, Any]) -> EasyDict:
 
 
 def _shown(value: Any) -> str:
-    """A value out of a file as it may be printed; containers, which may repeat themselves endlessly, by their type."""
+    """Return a value out of a file as it may be printed; containers, which may contain themselves, by their type."""
     if isinstance(value, str):
         return f"{value[:100]!a}"
     return str(value) if isinstance(value, int) and value.bit_length() < 64 else f"of type {type(value).__name__}"

@@ -145,7 +145,7 @@ def read_pickle(
     """Read one pickle.
 
     Args:
-        reader: Positioned at the start of the pickle; afterwards right behind it.
+        reader: Positioned at the start of the pickle, and at its end afterwards.
         allowed: The values of dotted global names. Functions among them are called with the arguments in the file,
             which they must validate, raising ``ValueError``; what they allocate they take from the budget.
         budget: What the file has left. Default: a new one for what the reader has left.
@@ -365,4 +365,4 @@ def _checked_literal(value: Any) -> Any:
 
 
 def _too_long(text: LongText) -> RefusedPickleError:
-    return RefusedPickleError(f"a text of {len(text.value)} characters, at most {MAX_TEXT_CHARS} are allowed")
+    return RefusedPickleError(f"a string of {len(text.value)} characters, at most {MAX_TEXT_CHARS} are allowed")

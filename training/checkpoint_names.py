@@ -29,12 +29,12 @@ def list_checkpoints(run_dir: Path) -> list[Path]:
 
 
 def has_checkpoint(run_dir: Path) -> bool:
-    """Tell whether a run has a checkpoint; its content is not read."""
+    """Return whether a run has a checkpoint; its content is not read."""
     return any(checkpoint_nimg(path.name) is not None for path in run_dir.glob(f"{PREFIX}*"))
 
 
 def has_had_checkpoint(run_dir: Path) -> bool:
-    """Tell whether a run has a checkpoint, or one that was renamed because it was damaged."""
+    """Return whether a run has a checkpoint, or one that was renamed because it was damaged."""
     return any(run_dir.glob(f"{PREFIX}*{SUFFIX}*"))
 
 

@@ -117,14 +117,14 @@ class Dataset(torch.utils.data.Dataset[tuple[np.ndarray, np.ndarray]]):
         return int(self._is_skipped.sum())
 
     def get_label(self, idx: int) -> np.ndarray:
-        """Label of item ``idx``, float32 [label_dim]: one-hot for class numbers, else the vector itself."""
+        """Return the label of item ``idx``, float32 [label_dim]: one-hot for class numbers, else the vector itself."""
         label = self._all_raw_labels()[self._raw_idx[idx]]
         if self.has_onehot_labels:
             return np.eye(1, self.label_dim, label, dtype=np.float32)[0]
         return label.copy()
 
     def label_ranks(self) -> np.ndarray:
-        """Numbers in the order of the bytes of the items' labels, int64 [len(self)]; equal labels have equal ones."""
+        """Rank the items' labels in the order of their bytes, int64 [len(self)]; equal labels have equal ranks."""
         if type(self).get_label is not Dataset.get_label:  # a subclass with labels of its own
             return rank_labels(map(self.get_label, range(len(self))))
         labels = self._all_raw_labels()
@@ -231,7 +231,7 @@ class ImageFolderDataset(Dataset):
         self.archive.close()
 
     def get_objects(self, idx: int) -> list[dict[str, Any]] | None:
-        """Objects in item ``idx``, which is not a mirrored copy: `training.data.objects`; None if not known."""
+        """Return the objects in item ``idx`` (`training.data.objects`); None if not known, or for a mirrored copy."""
         idx = range(len(self))[idx]
         if self._is_mirrored(idx) or self._objects is None:
             return None

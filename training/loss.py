@@ -112,7 +112,7 @@ class Loss(Participant):
         return img if self.augment_pipe is None else self.augment_pipe(img)
 
     def run_D(self, img: torch.Tensor, c: torch.Tensor, sync: bool) -> Any:
-        """Discriminator output for augmented images: logits ``[N, 1]``, or what `heads` finds them in."""
+        """Return the output of D for augmented images: logits ``[N, 1]``, or what `heads` finds them in."""
         img = self.augment(img)
         with misc.ddp_sync(self.D, sync):
             return self.D(img, c)

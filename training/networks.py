@@ -150,12 +150,12 @@ def _modulated_pointwise(
 
 
 def _lowest_half_resolution(img_resolution: int, num_res: int) -> int:
-    """The lowest of the ``num_res`` highest resolutions that may have half precision; above the image's for none."""
+    """Return the lowest resolution of the ``num_res`` in half precision; above the image's for none."""
     return max(2 ** (img_resolution.bit_length() - num_res), 8)
 
 
 def _half_dtype(x: torch.Tensor, resolution: int, use_fp16: bool, force_fp32: bool) -> torch.dtype | None:
-    """Half precision of a block, or None; float16 is for accelerators only."""
+    """Return the half-precision dtype of a block, or None; float16 is for accelerators only."""
     if force_fp32:
         return None
     if resolution >= _bf16_resolution:
@@ -168,7 +168,7 @@ def _is_on_cpu(x: torch.Tensor) -> bool:
 
 
 def _compute_format(x: torch.Tensor, half: torch.dtype | None, channels_last: bool) -> dict[str, Any]:
-    """Arguments for ``Tensor.to``: ``half``, but float32 on CPUs; channels-last where it is faster.
+    """Return the arguments for ``Tensor.to``: ``half``, but float32 on CPUs; channels-last where it is faster.
 
     On a CPU it always is: depthwise filters run 3 to 25 times, 3x3 convolutions up to 1.5 times faster
     (docs/benchmarks.md). On a GPU it is in half precision, whose matrix units take channels-last operands.
@@ -186,7 +186,7 @@ def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
 
 
 def _check_resolution(resolution: int) -> int:
-    """log2 of a valid image resolution."""
+    """Return log2 of a valid image resolution."""
     if resolution < 4 or resolution & (resolution - 1) != 0:
         raise ValueError(f"img_resolution must be a power of two of at least 4, got {resolution}")
     return resolution.bit_length() - 1
@@ -203,7 +203,7 @@ def _num_channels(resolution: int, channel_base: int, channel_max: int) -> int:
 
 
 def _checked(name: str, x: torch.Tensor | None, width: int, num: int | None = None) -> torch.Tensor:
-    """``x``, if its shape is [num, width]; None allows any ``num``."""
+    """Return ``x`` if its shape is [num, width]; None allows any ``num``."""
     if x is None or x.ndim != 2 or x.shape[1] != width or (num is not None and x.shape[0] != num):
         got = None if x is None else list(x.shape)
         raise ValueError(f"{name} must have shape [{'N' if num is None else num}, {width}], got {got}")

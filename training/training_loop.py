@@ -233,7 +233,7 @@ class Trainer:
         self.length.check_time_limit(self._elapsed_sec())
 
     def _next_inputs(self) -> list[list[Round]]:
-        """Return the inputs of an iteration; where images cannot be read any more, save what has been trained."""
+        """Return the inputs of an iteration; where images cannot be read anymore, save what has been trained."""
         try:
             return self.state.batches.next(len(self.state.phases))
         except Exception:
@@ -364,7 +364,7 @@ class Trainer:
         return iteration_sec / self.settings.batch_size * 1000
 
     def _needs_exact_names(self) -> bool:
-        """Whether earlier outputs had seen as many thousands of images, so that only exact names tell them apart."""
+        """Return whether earlier outputs are of the same kimg, so that only exact names tell them apart."""
         nimg = self.counters.cur_nimg
         # The counters do not know what a stop has left.
         is_known = self.counters.last_snapshot_nimg // 1000 == nimg // 1000

@@ -9,7 +9,7 @@ import torch
 
 
 def pairwise_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Intersection over union of all pairs: [n, 4], [m, 4] -> [n, m] in 0..1."""
+    """Return the intersection over union of all pairs: [n, 4], [m, 4] -> [n, m] in 0..1."""
     low = torch.maximum(a[:, None, :2], b[None, :, :2])
     high = torch.minimum(a[:, None, 2:], b[None, :, 2:])
     intersection = (high - low).clamp(min=0).prod(dim=2)
@@ -18,19 +18,19 @@ def pairwise_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def areas(boxes: torch.Tensor) -> torch.Tensor:
-    """Areas [n] of boxes [n, 4]; 0 for boxes that are turned inside out."""
+    """Return the areas [n] of boxes [n, 4]; 0 for boxes that are turned inside out."""
     return (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
 
 
 def longer_sides(boxes: torch.Tensor) -> torch.Tensor:
-    """Longer sides [n] of boxes [n, 4]."""
+    """Return the longer sides [n] of boxes [n, 4]."""
     return (boxes[:, 2:] - boxes[:, :2]).amax(dim=1)
 
 
 def suppress_duplicates(
     boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor, max_iou: float, max_boxes: int
 ) -> torch.Tensor:
-    """Greedy non-maximum suppression within each category.
+    """Apply greedy non-maximum suppression within each category.
 
     Args:
         boxes: [n, 4].

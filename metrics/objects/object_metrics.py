@@ -42,7 +42,7 @@ _FEATURE_BATCH = 16
 
 
 def category_suffix(category: str) -> str:
-    """A category as part of the name of a metric: ``street_light``."""
+    """Return a category as part of the name of a metric: ``street_light``."""
     return category.replace(" ", "_")
 
 
@@ -59,7 +59,7 @@ def find_category(detector: ObjectDetector, suffix: str) -> int:
 
 
 def kernel(real: np.ndarray, gen: np.ndarray) -> float:
-    """Kernel distance of two sets of features: one unbiased estimate from all of them, which may be negative.
+    """Return the kernel distance of two sets of features: one unbiased estimate from all of them, perhaps negative.
 
     Args:
         real: float32 [n, D].
@@ -69,7 +69,7 @@ def kernel(real: np.ndarray, gen: np.ndarray) -> float:
 
 
 def frechet(real: np.ndarray, gen: np.ndarray) -> float:
-    """Frechet distance of two sets of features, biased upwards, the more the smaller n is.
+    """Return the Frechet distance of two sets of features, biased upwards, the more the smaller n is.
 
     Args:
         real: float32 [n, D].
@@ -125,7 +125,7 @@ def object_distance(
 
 
 def objects_per_image(opts: MetricOptions, name: str, num_images: int) -> dict[str, float]:
-    """Objects per image by category on both sides, and the sum of the differences relative to the real ones.
+    """Return the objects per image by category on both sides, and the sum of the differences relative to the real ones.
 
     0 means that both sides have equally many of everything, 1 that all objects are missing. Every process must call
     this.
@@ -181,7 +181,7 @@ def surveys(
 
 
 def real_crop_features(opts: MetricOptions, features: torch.nn.Module, sample: CropSample, suffix: str) -> np.ndarray:
-    """Features [n, D] of all crops of real objects, in the order of ``sample.best``, from the cache if they are there.
+    """Return the features [n, D] of all crops of real objects, in the order of ``sample.best``; cached if possible.
 
     Args:
         opts: The real images and both detectors, prepared.
@@ -206,7 +206,7 @@ def real_crop_features(opts: MetricOptions, features: torch.nn.Module, sample: C
 
 @torch.no_grad()
 def crop_features(opts: MetricOptions, features: torch.nn.Module, crops: list[torch.Tensor], what: str) -> np.ndarray:
-    """Features [n, D] of crops of any sizes; the crops are resampled to the size that the network expects.
+    """Return the features [n, D] of crops of any sizes; the crops are resampled to the size that the network expects.
 
     Args:
         opts: The device, and where progress is shown.

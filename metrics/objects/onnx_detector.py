@@ -52,7 +52,7 @@ class OnnxDetector:
             )
         if not names.isprintable():  # they are printed, and might act on the terminal
             raise UserError(
-                f"{path}: its metadata 'categories' are {names[:200]!a}, allowed are names of printable characters, "
+                f"{path}: its metadata 'categories' are {names[:200]!a}, not names of printable characters "
                 "separated by commas; export it again with such names"
             )
         self.name = path.name

@@ -29,7 +29,7 @@ ALLOWED = f"{SCENES}, {NANODET}, {TORCHVISION}MODEL (such as {TORCHVISION}fcos_r
 
 
 def default_object_detector(dataset_kwargs: Mapping[str, Any]) -> str:
-    """Name of the detector for a dataset: ``scenes`` where objects are known, as in drawn scenes, else ``nanodet``.
+    """Name the detector for a dataset: ``scenes`` where objects are known, as in drawn scenes, else ``nanodet``.
 
     Args:
         dataset_kwargs: ``class_name`` and its keywords.

@@ -159,7 +159,7 @@ def load_scene_net(path: Path) -> SceneNet:
         missing, unexpected = net.load_state_dict(weights, strict=False)
     except (OSError, RuntimeError, safetensors.SafetensorError) as err:
         raise UserError(f"{path} cannot be loaded as a scene detector: {str(err)[:200]!a}") from err
-    # How many batches a normalization has seen is of no use any more.
+    # How many batches a normalization has seen is of no use anymore.
     if unexpected or not all(name.endswith(".num_batches_tracked") for name in missing):
         raise UserError(f"{path} holds the weights of another network than this version's scene detector")
     return net.eval().requires_grad_(False)

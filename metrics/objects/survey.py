@@ -36,7 +36,7 @@ class Survey:
     accuracies: dict[str, Accuracy]
 
     def per_image(self, label: int) -> float:
-        """Objects of a category per image."""
+        """Return the objects of a category per image."""
         return float(self.num_found[label]) / self.num_images
 
 
@@ -101,7 +101,7 @@ def _by_category(accuracies: list[Accuracy], detector: ObjectDetector) -> dict[s
 
 
 def true_objects(dataset: Any, index: int, categories: tuple[str, ...]) -> TrueObjects | None:
-    """True objects of an image in the categories of a detector; None where they are not known."""
+    """Return the true objects of an image in the categories of a detector; None where they are not known."""
     get_objects = getattr(dataset, "get_objects", None)
     objects: list[Mapping[str, Any]] | None = None if get_objects is None else get_objects(index)
     if objects is None:

@@ -126,7 +126,7 @@ def _convolve_zero_stuffed(
         w = w.reshape(groups * group_channels, out_channels // groups, kh, kw)
     else:
         w = w.transpose(0, 1)
-    if flip_weight:  # A transposed convolution turns the kernel round.
+    if flip_weight:  # A transposed convolution flips the kernel.
         w = w.flip([2, 3])
     pads = [pads[0] - (kw - 1), pads[1] - (kw - up), pads[2] - (kh - 1), pads[3] - (kh - up)]
     crop_x = max(min(-pads[0], -pads[1]), 0)

@@ -1,6 +1,6 @@
 """The operation behind `upfirdn2d`: insert zeros, pad, filter and decimate, with a 2D filter.
 
-It is linear in the images, and its adjoint is the same operation with up and down swapped and the filter turned round:
+It is linear in the images, and its adjoint is the same operation with up and down swapped and the filter flipped:
 derivatives of any order are more calls. On GPUs a call is one Triton kernel, on CPUs a depthwise convolution.
 """
 

@@ -158,7 +158,7 @@ def _scale_act(x: Tensor, scale: Tensor, shift: Shift, act: Factors) -> Tensor:
 
 
 def _noise_stride(shift: Shift) -> int:
-    """Elements from the noise of one sample to that of the next."""
+    """Return how many elements the noise of one sample is from that of the next."""
     noise = shift[0]
     return 0 if noise is None or noise.ndim == 2 else noise.shape[2] * noise.shape[3]
 

@@ -68,11 +68,11 @@ class Archive(abc.ABC):
 
     @abc.abstractmethod
     def _sizes_and_checksums(self, indices: np.ndarray) -> Iterator[tuple[str, int, int]]:
-        """Name, size in bytes and CRC-32 of the files at some positions in ``names``, in order."""
+        """Return the name, size in bytes and CRC-32 of the files at some positions in ``names``, in order."""
 
     @abc.abstractmethod
     def sizes_and_newest_ns(self, indices: np.ndarray) -> tuple[np.ndarray, int]:
-        """Sizes in bytes of the files at some positions in ``names``, and when the latest of them was written.
+        """Return the sizes in bytes of the files at some positions in ``names``, and when the latest was written.
 
         Nothing is read but what the file system or the table of contents says; times are in ns since 1970.
 
@@ -145,7 +145,7 @@ class Archive(abc.ABC):
 
 
 def is_record(name: str) -> bool:
-    """Whether a path is that of a file that describes the images, and grows with their number."""
+    """Return whether a path is that of a file that describes the images, and grows with their number."""
     return split_folder(name)[1].lower() in (METADATA_FILE, OBJECTS_FILE)
 
 
@@ -153,7 +153,7 @@ def _parse_metadata(stream: JsonStream, read_labels: Callable[[JsonStream], Any]
     if stream.next_char() != "{":
         stream.skip()
         stream.end()
-        raise UserError(f'{where} holds no object, allowed is {{"labels": [[path, label], ...]}}')
+        raise UserError(f'{where} holds no object, allowed: {{"labels": [[path, label], ...]}}')
     content: dict[str, Any] = {}
     for key in stream.object_keys():
         if key == LABELS:
@@ -173,11 +173,11 @@ def require_at_most(limit_bytes: int, num_bytes: int) -> None:
         OSError: It has more than ``limit_bytes``.
     """
     if num_bytes > limit_bytes:
-        raise OSError(f"has {num_bytes / 2**20:.1f} MiB, allowed are {limit_bytes / 2**20:.1f}")
+        raise OSError(f"has {num_bytes / 2**20:.1f} MiB, at most {limit_bytes / 2**20:.1f} are allowed")
 
 
 def hash_rows(prefix: str, rows: Iterator[tuple[str, int, int]]) -> str:
-    """SHA-256 of ``prefix`` and of the JSON of all rows, written in parts."""
+    """Return the SHA-256 of ``prefix`` and of the JSON of all rows, written in parts."""
     digest = hashlib.sha256(encode_name(prefix))
     separator = "["
     while chunk := list(itertools.islice(rows, _ROWS_PER_CHUNK)):

@@ -180,5 +180,5 @@ def _read_idx(path: Path, num_dims: int) -> np.ndarray:
 
 
 def _text(error: Exception) -> str:
-    """What an error says, in which only our own may quote the file."""
+    """Return what an error says, in which only our own may quote the file."""
     return str(error) if isinstance(error, UserError) else f"{str(error)[:200]!a}"

@@ -32,7 +32,7 @@ MAX_SCANNED_PX = 1 << 32
 Encoders write up to 14 scans, but a file of 600 KB may contain thousands."""
 
 _JPEG_SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xd9-\xdd\xe0-\xef\xfe]")
-"""Markers that libjpeg reads a length behind, and the end of the picture. It passes over others or gives up at them, so
+"""Markers after which libjpeg reads a length, and the end of the picture. It passes over others or gives up at them, so
 their lengths must not hide anything."""
 
 _SCAN = b"\xff\xda"
@@ -59,7 +59,7 @@ class BadImageError(ValueError):
 
 
 def image_names(archive: Archive) -> Names:
-    """Names of the files whose extension belongs to a format that is decoded, hidden ones aside, sorted.
+    """Return the names of the files whose extension belongs to a format that is decoded, hidden ones aside, sorted.
 
     StyleGAN2-ADA takes every extension that Pillow knows, and hidden files; see docs/compatibility.md.
     """
@@ -83,7 +83,7 @@ def require_images(archive: Archive) -> Names:
 
 
 def ignored_files(archive: Archive) -> dict[str, list[str]]:
-    """Names of everything else but the ``dataset.json`` that is read, and folders, by the reason why it is ignored."""
+    """Return the names of all other files, except the ``dataset.json`` that is read, by why they are ignored."""
     names = archive.names
     is_hidden = names.hidden()
     is_other = ~is_hidden
@@ -167,7 +167,7 @@ def encode_uncompressed_png(image: Image.Image) -> bytes:
 
 
 def _png_raw_mode(image: Image.Image) -> str | None:
-    """How Pillow names the pixel format of a PNG that is not decoded yet."""
+    """Return how Pillow names the pixel format of a PNG that is not decoded yet."""
     tiles = getattr(image, "tile", None)
     return tiles[0][3] if image.format == "PNG" and tiles else None
 
@@ -203,7 +203,7 @@ def _count_scans(jpeg: bytes) -> int:
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    """`FORMATS`, and HEIF if the optional package for it is installed."""
+    """Return `FORMATS`, and HEIF if the optional package for it is installed."""
     try:
         importlib.import_module("pillow_heif").register_heif_opener()
     except ImportError:
@@ -213,8 +213,8 @@ def _formats() -> tuple[str, ...]:
 
 @functools.cache
 def _extensions() -> tuple[bytes, ...]:
-    """Extensions of all formats that are decoded, in lower case; the most frequent first."""
-    formats = (*_formats(), "MPO")  # JPEGs with more pictures behind the first, which the reader of JPEG opens
+    """Return the extensions of all formats that are decoded, in lower case; the most frequent first."""
+    formats = (*_formats(), "MPO")  # JPEGs with more pictures after the first, which the reader of JPEG opens
     others = {extension for extension, format in Image.registered_extensions().items() if format in formats}
     return (b".png", b".jpg", *(extension.encode() for extension in sorted(others)))
 

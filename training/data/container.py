@@ -99,7 +99,7 @@ def _is_folder(dest: Path) -> bool:
 
 
 def _is_free(place: Path, temp: Path | None = None) -> bool:
-    """Tell whether there is nothing, or, where a folder is to be, one that holds nothing but ``temp``."""
+    """Return whether there is nothing, or, where a folder is to be, one that holds nothing but ``temp``."""
     if not place.exists():
         return True
     return _is_folder(place) and place.is_dir() and all(path == temp for path in place.iterdir())

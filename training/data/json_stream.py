@@ -36,7 +36,7 @@ class JsonStream:
         self._num_dropped_chars = 0
 
     def next_char(self) -> str:
-        """The first character of what comes next; empty at the end of the text."""
+        """Return the first character of what comes next; empty at the end of the text."""
         char = self._text[self._at : self._at + 1]
         if char > " ":  # nearly always
             return char

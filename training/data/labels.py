@@ -54,21 +54,21 @@ class Labels:
     class_names: list[str] | None = None
 
     def __getitem__(self, index: int) -> Label:
-        """The label of an image; whole numbers in vectors as int."""
+        """Return the label of an image; whole numbers in vectors as int."""
         value = self.values[index].tolist()
         if isinstance(value, int):
             return value
         return [int(number) if number.is_integer() else number for number in value]
 
     def as_array(self) -> np.ndarray:
-        """Class numbers as int64 [N], vectors as float32 [N, D]."""
+        """Return the class numbers as int64 [N], vectors as float32 [N, D]."""
         return self.values if self.values.ndim == 1 else self.values.astype(np.float32)
 
 
 def read_labels(archive: Archive, names: Sequence[str]) -> Labels | None:
     """Read the labels of the images ``names``, or None where ``dataset.json`` is missing or lists none.
 
-    Where it may lie says `Archive.find_record`; the paths in it are relative to its folder.
+    `Archive.find_record` says where it may lie; the paths in it are relative to its folder.
 
     Raises:
         UserError: Not the stated form, labels of different kinds or out of range, or images without a label.
@@ -106,7 +106,7 @@ def unread_labels(archive: Archive) -> str | None:
 
 
 def class_folder(names: Names) -> str:
-    """The folder whose subfolders are classes: the top folder, or the one that all images lie in, in subfolders of it.
+    """Return the folder whose subfolders are classes: the top folder, or the one in whose subfolders all images lie.
 
     Args:
         names: All images.
@@ -144,7 +144,7 @@ def labels_from_subfolders(names: Sequence[str], folder: str = "") -> Labels:
 
 
 def label_width(labels: np.ndarray) -> int:
-    """Number of classes, or length of the vectors.
+    """Return the number of classes, or length of the vectors.
 
     Args:
         labels: Class numbers, int64 [N], or vectors, float32 [N, D].
@@ -180,7 +180,7 @@ def describe_labels(labels: np.ndarray) -> str:
 
 
 def images_each(smallest: int, largest: int) -> str:
-    """How many images the classes have: '1 image each', '1 to 2 images each'."""
+    """Say how many images the classes have: '1 image each', '1 to 2 images each'."""
     if smallest < largest:
         return f"{smallest} to {largest} images each"
     return f"{plural(largest, 'image')} each"
@@ -192,7 +192,7 @@ def _collect(stream: JsonStream, where: str, folder: str) -> _Collector | None:
         value = stream.value()
         if value is None:
             return None
-        raise UserError(f"{where}: 'labels' is a {type(value).__name__}, allowed is a list of [path, label]")
+        raise UserError(f"{where}: 'labels' is a {type(value).__name__}, allowed: a list of [path, label]")
     collected = _Collector(where, folder)
     for entry in stream.items():
         collected.add(entry)
@@ -243,7 +243,7 @@ class _Collector:
             self._numbers.append(entry[1])
 
     def values(self, names: Sequence[str]) -> np.ndarray:
-        """The labels of the images ``names``: class numbers, int64 [N], or vectors, float64 [N, D].
+        """Return the labels of the images ``names``: class numbers, int64 [N], or vectors, float64 [N, D].
 
         Raises:
             UserError: Images are listed more than once, or not at all.
@@ -281,7 +281,7 @@ def _find(names: Sequence[str], hashes: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _label_size(entry: Any) -> int | None:
-    """Length of the vector in [path, vector], 0 for [path, class number], None for anything that is not allowed."""
+    """Return the length of the vector in [path, vector], 0 for [path, class number], None for what is not allowed."""
     if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
         return None
     label = entry[1]
@@ -297,7 +297,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _problem(entry: Any) -> str:
-    """What is wrong with an entry that is not allowed, as the rest of a sentence."""
+    """Return what is wrong with an entry that is not allowed, as the rest of a sentence."""
     label = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
     if type(label) is int and label >= MAX_CLASSES:
         return (
@@ -306,13 +306,13 @@ def _problem(entry: Any) -> str:
         )
     if isinstance(label, list) and label:
         wrong = next((value for value in label if not _is_number(value)), None)
-        return f"contains {_brief(wrong)}, allowed are numbers from -{MAX_ABS_VALUE:g} to {MAX_ABS_VALUE:g}"
+        return f"contains {_brief(wrong)}, allowed: numbers from -{MAX_ABS_VALUE:g} to {MAX_ABS_VALUE:g}"
     items = f"[{', '.join(map(_brief, entry[:3]))}]" if isinstance(entry, list) else _brief(entry)
-    return f"is {items}, allowed is [path, class number from 0] or [path, [number, ...]]"
+    return f"is {items}, allowed: [path, class number from 0] or [path, [number, ...]]"
 
 
 def _brief(value: Any) -> str:
-    """A value of unknown type as JSON, without what is nested in it."""
+    """Return a value of unknown type as JSON, without what is nested in it."""
     if isinstance(value, list | dict):
         return f"a {type(value).__name__} of length {len(value)}"
     return shown(json.dumps(value[:MAX_SHOWN_CHARS] if isinstance(value, str) else value))

@@ -47,7 +47,7 @@ class ImageLayout(NamedTuple):
 
     @classmethod
     def of(cls, image: Image.Image) -> ImageLayout:
-        """Layout of an image, which may be undecoded."""
+        """Return the layout of an image, which may be undecoded."""
         return cls(image.width, image.height, image.mode)
 
     @property
@@ -60,7 +60,7 @@ class ImageLayout(NamedTuple):
 
 
 def is_resolution(side_px: int) -> bool:
-    """Whether images of this side can be trained on: a power of two, `MIN_RESOLUTION_PX` to `MAX_RESOLUTION_PX`."""
+    """Return whether training takes images of this side: a power of two, `MIN_RESOLUTION_PX` to `MAX_RESOLUTION_PX`."""
     return MIN_RESOLUTION_PX <= side_px <= MAX_RESOLUTION_PX and side_px & (side_px - 1) == 0
 
 

@@ -16,7 +16,7 @@ MAX_SHOWN_CHARS = 100
 MAX_SHOWN_NAMES = 5
 
 _SEPARATOR = b"\0"
-"""Behind each name; no name in a file system or in a zip that is opened contains it."""
+"""After each name; no name in a file system or in a zip that is opened contains it."""
 
 _NAMES_PER_CHUNK = 1 << 12
 
@@ -89,31 +89,31 @@ class Names(Sequence[str]):
         return isinstance(name, str) and self.find(name) is not None
 
     def find(self, name: str) -> int | None:
-        """Position of a name; None if it is missing."""
+        """Return the position of a name; None if it is missing."""
         index = bisect.bisect_left(self, name)
         return index if index < len(self) and self[index] == name else None
 
     def common_folder(self) -> str:
-        """The deepest folder that all of them lie in, with a slash at the end; empty if there is none."""
+        """Return the deepest folder that all of them lie in, with a slash at the end; empty if there is none."""
         if not len(self):
             return ""
         first_and_last = [self[0], self[-1]]  # they are sorted
         return split_folder(os.path.commonprefix(first_and_last))[0]  # noqa: RUF071 - cut at a slash
 
     def select(self, indices: Sequence[int] | np.ndarray) -> Names:
-        """The names at some positions, which must ascend."""
+        """Return the names at some positions, which must ascend."""
         indices = np.asarray(indices, dtype=np.int64)
         return Names(self._block, self._starts[indices], self._ends[indices])
 
     def encoded(self) -> Iterator[bytes]:
-        """The names as UTF-8."""
+        """Return the names as UTF-8."""
         for first in range(0, len(self), _NAMES_PER_CHUNK):
             chunk = slice(first, first + _NAMES_PER_CHUNK)
             for start, end in zip(self._starts[chunk].tolist(), self._ends[chunk].tolist(), strict=True):
                 yield self._block[start:end]
 
     def containing(self, *texts: bytes) -> np.ndarray:
-        """Whether each name contains any of ``texts`` (lower-case ASCII), in lower or upper case: bool [N]."""
+        """Return whether each name contains any of ``texts`` (lower-case ASCII), in lower or upper case: bool [N]."""
         block = self._block.lower()
         is_found = np.zeros(len(self), bool)
         for text in texts:
@@ -124,12 +124,12 @@ class Names(Sequence[str]):
         return is_found
 
     def starting_with(self, *first_bytes: bytes) -> np.ndarray:
-        """Whether each name starts with any of ``first_bytes``, of which a null byte matches no name: bool [N]."""
+        """Return whether each name starts with any of ``first_bytes``, of which null matches no name: bool [N]."""
         first = np.frombuffer(self._block, np.uint8)[self._starts]
         return np.isin(first, np.frombuffer(b"".join(first_bytes), np.uint8))
 
     def ending_with(self, *texts: bytes) -> np.ndarray:
-        """Whether each name ends with any of ``texts`` (lower-case ASCII), in lower or upper case: bool [N]."""
+        """Return whether each name ends with any of ``texts`` (lower-case ASCII), in lower or upper case: bool [N]."""
         block = np.frombuffer(self._block.lower(), np.uint8)
         ends = self._ends.astype(np.int64)
         is_found = np.zeros(len(self), bool)
@@ -141,13 +141,13 @@ class Names(Sequence[str]):
         return is_found
 
     def are_ambiguous(self) -> bool:
-        """Whether a name contains the null byte that separates names."""
+        """Return whether a name contains the null byte that separates names."""
         return self._block.count(_SEPARATOR) != len(self)
 
     def hidden(self) -> np.ndarray:
-        """Whether `is_hidden` holds for each name: bool [N]."""
+        """Return whether `is_hidden` holds for each name: bool [N]."""
         block = self._block.lower()
-        second = np.frombuffer(self._block, np.uint8)[self._starts + 1]  # the separator, behind a name of one character
+        second = np.frombuffer(self._block, np.uint8)[self._starts + 1]  # the separator, after a name of one character
         is_found = self.starting_with(b".") & ~np.isin(second, [ord("/"), ord(_SEPARATOR)])
         for mark in (b"/.", *(folder.encode() for folder in _HIDDEN_FOLDERS)):
             index = self._next_containing(block, mark, 0)
@@ -159,11 +159,11 @@ class Names(Sequence[str]):
         return is_found
 
     def _end_of_prefix(self, prefix: str, first: int) -> int:
-        """Position behind the last of the names that start with ``prefix``, which ``first`` does."""
+        """Return the position after the last of the names that start with ``prefix``, which ``first`` does."""
         return bisect.bisect_left(self, prefix[:-1] + chr(ord(prefix[-1]) + 1), first)
 
     def _next_containing(self, block: bytes, text: bytes, first: int) -> int:
-        """Position of the first name from ``first`` on that contains ``text``, or the number of names.
+        """Return the position of the first name from ``first`` on that contains ``text``, or the number of names.
 
         Args:
             block: The names in lower case.
@@ -179,7 +179,7 @@ class Names(Sequence[str]):
 
 
 def encode_name(name: str) -> bytes:
-    """UTF-8, in which names sort as the strings do; also of file names that are no valid text."""
+    """Encode a name as UTF-8, in which names sort as the strings do; file names may be invalid Unicode."""
     return name.encode("utf-8", "surrogatepass")
 
 
@@ -189,21 +189,21 @@ def decode_name(encoded: bytes) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file belongs to an operating system or an editor, as ``.DS_Store`` and ``__MACOSX/a.jpg`` do."""
+    """Return whether a file belongs to an operating system or an editor, as ``.DS_Store`` and ``__MACOSX/a.jpg`` do."""
     return _HIDDEN.search(name) is not None
 
 
 def shown(name: str) -> str:
-    """A name as it may be printed: control and non-ASCII characters escaped, cut to `MAX_SHOWN_CHARS`."""
+    """Return a name as it may be printed: control and non-ASCII characters escaped, cut to `MAX_SHOWN_CHARS`."""
     text = name if name.isascii() and name.isprintable() else ascii(name)
     return text if len(text) <= MAX_SHOWN_CHARS else text[: MAX_SHOWN_CHARS - 3] + "..."
 
 
 def first_few(texts: Sequence[str], num: int) -> str:
-    """The first ``num`` texts, and how many more there are, for a message."""
+    """Return the first ``num`` strings, and how many more there are, for a message."""
     return ", ".join(texts[:num]) + (f" and {len(texts) - num} more" if len(texts) > num else "")
 
 
 def some(names: Sequence[str]) -> str:
-    """The first few of many names, for a message."""
+    """Return the first few of many names, for a message."""
     return ", ".join(map(shown, names[:MAX_SHOWN_NAMES])) + (", ..." if len(names) > MAX_SHOWN_NAMES else "")

@@ -68,7 +68,7 @@ def read_objects(archive: Archive) -> Objects | None:
         raise UserError(f"{where} cannot be read as JSON: {err}") from err
     if objects is None:
         raise UserError(
-            f'{where} must be {{"objects": {{name: [{{"category": text, "box": [x0, y0, x1, y1]}}, ...], ...}}}}; '
+            f'{where} must be {{"objects": {{name: [{{"category": string, "box": [x0, y0, x1, y1]}}, ...], ...}}}}; '
             "delete the file to do without true boxes"
         )
     return objects

@@ -119,7 +119,7 @@ def archive_source(
 
 
 def _folders_without_images(names: Iterable[str], ignored: Mapping[str, Sequence[str]], parent: str) -> list[str]:
-    """Subfolders of ``parent`` that contain no images but other files, unless these are hidden."""
+    """Return the subfolders of ``parent`` that contain no images but other files, unless these are hidden."""
     others = (name for names in ignored.values() for name in names if not is_hidden(name))
     others = (name.removeprefix(parent) for name in others if name.startswith(parent))
     folders = {name.split("/")[0] for name in others if "/" in name}

@@ -81,7 +81,7 @@ def _classes(report: Report) -> Iterator[str]:
 
 
 def _is_another(name: str, number: int) -> bool:
-    """Whether a folder is named by another number than that of its class."""
+    """Return whether a folder is named by another number than that of its class."""
     return name.isdecimal() and name != str(number)
 
 

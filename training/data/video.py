@@ -58,7 +58,7 @@ def why_webp() -> str:
 
 
 def played_fps(path: Path, fps: int) -> int:
-    """Frames per second at which a file of this name plays when ``fps`` are asked for."""
+    """Return the frames per second at which a file of this name plays when ``fps`` are asked for."""
     return min(fps, MAX_GIF_FPS) if path.suffix == ".gif" else fps
 
 

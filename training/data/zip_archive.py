@@ -78,7 +78,7 @@ class ZipArchive(Archive):
         return MAX_FILE_BYTES if entry["method"] == STORED else MAX_UNPACKED_BYTES
 
     def _data_begin(self, name: str, entry: np.void) -> int:
-        """Position behind the local header, which must be that of the same file."""
+        """Return the position after the local header, which must be that of the same file."""
         file = self._handle()
         file.seek(int(entry["offset"]))
         header = file.read(LOCAL_HEADER.size)
@@ -94,7 +94,7 @@ class ZipArchive(Archive):
         return int(entry["offset"]) + LOCAL_HEADER.size + num_name_bytes + num_extra_bytes
 
     def _handle(self) -> BinaryIO:
-        """The zip, opened by this process: a handle inherited by fork would share its position with the parent."""
+        """Return the zip, opened by this process: a handle inherited by fork would share its position."""
         if self._file is None or self._file_pid != os.getpid():
             self.close()
             self._file = open(self.path, "rb")  # noqa: SIM115 - close() does

@@ -26,7 +26,7 @@ ENTRY = np.dtype([("offset", "<u8"), ("packed", "<u8"), ("size", "<u8"), ("crc",
 """A file: position of its local header, bytes in the zip, unpacked bytes and their CRC-32, STORED or DEFLATED."""
 
 LOCAL_HEADER = struct.Struct("<4s2x2H16x2H")
-"""In front of each file: magic number, flags, method, bytes of the name and of the extra field, which follow."""
+"""Before each file: magic number, flags, method, bytes of the name and of the extra field, which follow."""
 
 LOCAL_HEADER_MAGIC = b"PK\x03\x04"
 
@@ -109,7 +109,7 @@ def read_contents(path: Path) -> Contents:
 
 
 def encoded_name(raw: bytes, flags: int) -> bytes:
-    """The name in a header, as `Names` keeps it: in UTF-8, which macOS does not state, or in code page 437.
+    """Return the name in a header, as `Names` keeps it: in UTF-8, which macOS does not state, or in code page 437.
 
     Raises:
         UnicodeDecodeError: It is said to be UTF-8 and is not.
@@ -188,7 +188,7 @@ def _gather(data: np.ndarray, at: np.ndarray, dtype: np.dtype | str, count: int 
 
 
 def _record_starts(data: np.ndarray) -> np.ndarray:
-    """Position of each record; the records must fill the table."""
+    """Return the position of each record; the records must fill the table."""
     starts = np.flatnonzero(data[: max(data.size - _RECORD.itemsize + 1, 0)] == _RECORD_MAGIC[0])
     for offset, byte in enumerate(_RECORD_MAGIC):
         starts = starts[data[starts + offset] == byte]
@@ -199,7 +199,7 @@ def _record_starts(data: np.ndarray) -> np.ndarray:
 
 
 def _walk(table: bytes) -> list[int]:
-    """Position of each record, found from the one before it."""
+    """Return the position of each record, found from the one before it."""
     starts, at = [], 0
     while at + _RECORD.itemsize <= len(table) and table.startswith(_RECORD_MAGIC, at):
         starts.append(at)
@@ -262,7 +262,7 @@ def _zip64_fields(data: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> tup
 def _problems(
     names: Names, encoded: list[bytes], records: np.ndarray, entries: np.ndarray, begin: int
 ) -> Iterator[tuple[int, str]]:
-    """Position of each entry that is refused, and its fault and what to do, as a sentence that starts with its name."""
+    """Yield the position of each entry that is refused, with its fault and what to do, as a sentence about its name."""
     is_suspect = names.containing(b"\\", b"..", b":") | names.starting_with(b"/", b"\0")
     is_suspect |= names.are_ambiguous()  # names with null characters, which cannot be told apart from two names
     for index in np.flatnonzero(is_suspect):
@@ -292,6 +292,6 @@ def _path_problem(name: bytes) -> str | None:
 
 
 def _ends_after(entries: np.ndarray, begin: int) -> np.ndarray:
-    """Whether each entry reaches into the table of contents, without overflow."""
+    """Return whether each entry reaches into the table of contents, without overflow."""
     offset, packed = entries["offset"], entries["packed"]
     return (offset > begin) | (packed > begin) | (offset + packed + np.uint64(LOCAL_HEADER.size) > begin)

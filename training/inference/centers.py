@@ -40,7 +40,7 @@ def k_means(w: torch.Tensor, num_centers: int, seed: int) -> torch.Tensor:
 
 
 def _nearest(w: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
-    """Number of the center ``[K, w_dim]`` that is nearest to each sample ``[N, w_dim]``: int64 [N]."""
+    """Return the number of the center ``[K, w_dim]`` that is nearest to each sample ``[N, w_dim]``: int64 [N]."""
     return torch.cat([torch.cdist(part, centers).argmin(dim=1) for part in w.split(_BATCH)])
 
 

@@ -12,7 +12,7 @@ from training.inference.sampling import check_layers
 
 
 def sefa(G: Any, layers: Sequence[int]) -> torch.Tensor:
-    """Directions that change the styles of some layers most: SeFa (arXiv:2007.06600, section 3.2).
+    """Return the directions that change the styles of some layers most: SeFa (arXiv:2007.06600, section 3.2).
 
     The styles are affine in w. With their weights A, of all layers below each other, the directions of unit length with
     the largest norm of A n are the eigenvectors of A^T A, which are the right singular vectors of A.
@@ -33,7 +33,7 @@ def sefa(G: Any, layers: Sequence[int]) -> torch.Tensor:
 
 
 def style_weights(G: Any) -> list[list[torch.Tensor]]:
-    """Weights ``[channels, w_dim]`` of the styles that each of the ``num_ws`` layers controls, float64, on the CPU.
+    """Return the weights ``[channels, w_dim]`` of the styles of each of the ``num_ws`` layers, float64, on the CPU.
 
     The style of a block's torgb is that of the first convolution of the next block.
 
@@ -62,7 +62,7 @@ def _styled_layers(synthesis: Any) -> Iterator[tuple[int, Any]]:
 
 
 def ganspace(w: torch.Tensor) -> torch.Tensor:
-    """Principal components of w: GANSpace (arXiv:2004.02546, section 2.1).
+    """Return the principal components of w: GANSpace (arXiv:2004.02546, section 2.1).
 
     Args:
         w: Samples ``[N, w_dim]``, N at least 2.
@@ -76,7 +76,7 @@ def ganspace(w: torch.Tensor) -> torch.Tensor:
 
 
 def deviations(w: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-    """Standard deviation of samples w ``[N, w_dim]`` along each of K unit vectors ``[K, w_dim]``: float64 [K]."""
+    """Return the standard deviation of w ``[N, w_dim]`` along each of K unit vectors ``[K, w_dim]``: float64 [K]."""
     return (w.cpu().double() @ directions.T).std(dim=0, correction=0)
 
 
@@ -106,5 +106,5 @@ def layers_in(layers: Sequence[int] | None, num_ws: int) -> list[int]:
 
 
 def strengths(limit: float, num: int) -> list[float]:
-    """``num`` evenly spaced strengths from ``-limit`` to ``limit``; with an odd number, the middle one is 0."""
+    """Return ``num`` evenly spaced strengths from ``-limit`` to ``limit``; with an odd number, the middle one is 0."""
     return [limit * (2 * i - (num - 1)) / max(num - 1, 1) for i in range(num)]

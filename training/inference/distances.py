@@ -17,14 +17,14 @@ _NAMES = {EFFLITE1: "perceptual (efflite)", VGG16: "LPIPS (VGG16)"}
 
 
 def distance_name(detector: str) -> str:
-    """Name of the distance in a feature network: LPIPS only for the network that was calibrated for it."""
+    """Return the name of the distance in a feature network: LPIPS only for the network that was calibrated for it."""
     return _NAMES.get(detector) or f"perceptual ({shown(Path(detector).stem)})"
 
 
 def distances(
     image: np.ndarray, target: np.ndarray, detector: torch.nn.Module, name: str, device: torch.device
 ) -> dict[str, float]:
-    """Distances of two uint8 images ``[H, W, C]``.
+    """Return the distances between two uint8 images ``[H, W, C]``.
 
     Args:
         image: One image.
@@ -43,7 +43,7 @@ def distances(
 
 
 def mean_distances(each: list[dict[str, float]]) -> dict[str, float]:
-    """Mean of every distance over several images."""
+    """Return the mean of every distance over several images."""
     return {key: sum(values[key] for values in each) / len(each) for key in each[0]}
 
 

@@ -114,7 +114,7 @@ def _number(name: str, text: str, limit: float) -> float:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address is that of this machine for itself."""
+    """Return whether a name or address is that of this machine for itself."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -149,7 +149,7 @@ class EditorServer(ThreadingHTTPServer):
         return f"http://{host}:{self.server_port}/"
 
     def allows_host(self, header: str) -> bool:
-        """Whether a ``Host`` header names this server, which no page of another site can make it do."""
+        """Return whether a ``Host`` header names this server, which no page of another site can make it do."""
         host = urlsplit(f"//{header}").hostname or ""
         if is_loopback(self.host):
             return is_loopback(host)

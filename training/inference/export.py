@@ -111,13 +111,14 @@ def report_error(G: Any, draw: Draw, paths: list[Path]) -> None:
         for path in paths:
             path.unlink()
         raise UserError(
-            f"removed {files}: their images differ from those of the network by {error:.1e}, allowed is {MAX_ERROR}"
+            f"removed {files}: their images differ from those of the network by {error:.1e}, at most {MAX_ERROR} is "
+            "allowed"
         )
     click.echo(f"Wrote {files}: their images differ from those of the network by at most {error:.1e}")
 
 
 def largest_error(G: Any, draw: Draw) -> float:
-    """Largest difference of a pixel between ``draw`` and ``G``, or NaN if a pixel of either is NaN."""
+    """Return the largest difference of a pixel between ``draw`` and ``G``, or NaN if a pixel of either is NaN."""
     errors = []
     for num in BATCH_SIZES:
         z = torch.from_numpy(np.random.RandomState(num).randn(num, G.z_dim)).to(torch.float32)

@@ -55,7 +55,7 @@ def check_images(num: int, resolution_px: int, num_channels: int) -> None:
 
 
 def chosen_categories(text: str, detector: ObjectDetector) -> list[int]:
-    """Labels of comma-separated categories; ``all`` gives those of the detector.
+    """Return the labels of comma-separated categories; ``all`` gives those of the detector.
 
     Raises:
         UserError: The detector does not know one of them.
@@ -111,7 +111,7 @@ def object_figure(
 
 
 def _surest(found: Sequence[Detections], label: int) -> list[tuple[int, float]]:
-    """Images that show a category, and the best score in each, best first."""
+    """Return the images that show a category, and the best score in each, best first."""
     best = {i: float(one.scores[one.labels == label].max()) for i, one in enumerate(found) if label in one.labels}
     return sorted(best.items(), key=lambda item: (-item[1], item[0]))
 

@@ -101,32 +101,32 @@ def project_many(
 
 
 def squared_distances(features: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Squared distances between rows of two ``[N, P]``: [N]."""
+    """Return the squared distances between rows of two ``[N, P]``: [N]."""
     return (features - others).square().sum(dim=1)
 
 
 def w_statistics(G: Any, label: torch.Tensor, num_samples: int) -> tuple[torch.Tensor, float]:
-    """Mean of w ``[w_dim]``, and the root mean square distance from it."""
+    """Return the mean of w ``[w_dim]``, and the root mean square distance from it."""
     w = sample_w(G, label, num_samples, W_SAMPLES_SEED)
     w_mean = w.mean(dim=0)
     return w_mean, (w - w_mean).square().sum(dim=1).mean().sqrt().item()
 
 
 def learning_rate(progress: float) -> float:
-    """Learning rate after the fraction ``progress``, 0..1, of the steps."""
+    """Return the learning rate after the fraction ``progress``, 0..1, of the steps."""
     ramp_down = min(1, (1 - progress) / RAMP_DOWN)
     return LEARNING_RATE * min(1, progress / RAMP_UP) * 0.5 * (1 - math.cos(math.pi * ramp_down))
 
 
 def synthesize_with(G: Any, ws: torch.Tensor, noise_maps: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Images ``[N, C, R, R]`` of ``ws`` [N, 1 or L, w_dim], with the given noise maps in place of those of ``G``."""
+    """Draw ``ws`` [N, 1 or L, w_dim] with the given noise maps in place of those of ``G``: images ``[N, C, R, R]``."""
     ws = ws.expand(-1, G.num_ws, -1)
     img: torch.Tensor = torch.func.functional_call(G.synthesis, noise_maps, (ws,), {"noise_mode": "const"})
     return img
 
 
 def perceptual_features(detector: torch.nn.Module, img: torch.Tensor) -> torch.Tensor:
-    """Features ``[N, P]`` of images ``[N, C, H, W]`` in 0..255 with 1 or 3 channels."""
+    """Return the features ``[N, P]`` of images ``[N, C, H, W]`` in 0..255 with 1 or 3 channels."""
     img = to_rgb(img)
     if img.shape[2] > MAX_PX:
         img = F.interpolate(img, size=(MAX_PX, MAX_PX), mode="area")
@@ -137,7 +137,7 @@ def perceptual_features(detector: torch.nn.Module, img: torch.Tensor) -> torch.T
 
 
 def noise_map_penalty(noise_map: torch.Tensor) -> torch.Tensor:
-    """Squared autocorrelation of maps ``[..., R, R]`` at a shift of one pixel, over scales down to 8 px: [...]."""
+    """Sum the squared autocorrelations of maps ``[..., R, R]`` at a shift of one pixel over scales to 8 px: [...]."""
     penalty = noise_map.new_zeros(noise_map.shape[:-2])
     while True:
         for dim in (-2, -1):

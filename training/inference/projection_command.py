@@ -134,7 +134,7 @@ def optimize(
 
 
 def chosen_steps(num_steps: int) -> list[int]:
-    """Steps that the video shows."""
+    """Return the steps that the video shows."""
     return np.linspace(0, num_steps - 1, min(num_steps, MAX_FRAMES)).round().astype(int).tolist()
 
 

@@ -60,11 +60,11 @@ class Results:
         self.distances: dict[str, list[dict[str, float]]] = {}
 
     def name(self, kind: str, number: int, suffix: str) -> str:
-        """File name of an image or video."""
+        """Return the file name of an image or video."""
         return f"{kind}{number:02d}{suffix}" if self.is_numbered else f"{kind}{suffix}"
 
     def paths(self, is_tuned: bool) -> list[Path]:
-        """Every file that a projection may write, with tuned networks or without."""
+        """Return every file that a projection may write, with tuned networks or without."""
         kinds = [("target", ".png"), ("proj", ".png"), ("proj", ".mp4"), ("proj", ".webp")]
         if is_tuned:
             kinds += [("tuned", ".png"), ("tuned", ".pkl"), ("tuned", "")]  # the last two: a network, as file or folder
@@ -125,7 +125,7 @@ class Results:
                 self.names.append(write_video(frames, path).name)
 
     def listing(self) -> str:
-        """Names of the files; with several targets, those for the first one."""
+        """Return the names of the files; with several targets, those for the first one."""
         if len(self.targets) == 1:
             return ", ".join(self.names)
         # Not the suffix: mp4 has a digit of its own.

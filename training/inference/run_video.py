@@ -80,5 +80,5 @@ def sample_frames(grids: Sequence[tuple[float, Path]]) -> Iterator[np.ndarray]:
 
 
 def kimg_text(kimg: float) -> str:
-    """Caption of a frame."""
+    """Return the caption of a frame."""
     return f"{kimg:g} kimg"

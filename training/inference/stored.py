@@ -39,7 +39,7 @@ class StoredVectors:
 
 
 def mapping_sha256(G: Any) -> str:
-    """Checksum of the weights of a mapping network: vectors in W mean nothing for another one.
+    """Return the checksum of the weights of a mapping network: vectors in W mean nothing for another one.
 
     A generator whose synthesis network was tuned still has the same one.
     """

@@ -41,7 +41,7 @@ class Target:
 
 
 def is_collection(path: Path) -> bool:
-    """Whether a path of targets is a folder or a zip of images, not a single image."""
+    """Return whether a path of targets is a folder or a zip of images, not a single image."""
     return path.is_dir() or path.suffix.lower() == ".zip"
 
 

@@ -103,7 +103,7 @@ def tune(
 
 
 def num_tuning_steps(num_targets: int, settings: Tuning) -> int:
-    """Number of steps of `tune`."""
+    """Return the number of steps of `tune`."""
     return settings.num_rounds * math.ceil(num_targets / settings.batch)
 
 
@@ -115,7 +115,7 @@ def _loss(G: Any, targets: torch.Tensor, ws: torch.Tensor, detector: torch.nn.Mo
 
 
 def _ws_near(G: Any, ws: torch.Tensor, label: torch.Tensor, rng: np.random.RandomState) -> torch.Tensor:
-    """Points on the way from each w to that of a random image, at a fixed distance from it."""
+    """Return points on the way from each w to that of a random image, at a fixed distance from it."""
     way = map_z(G, rng.randn(len(ws), G.z_dim), label) - ws
     distance = LOCALITY_DISTANCE * math.sqrt(G.w_dim / 512)
     return ws + distance * way / way.norm(dim=2, keepdim=True).clamp(min=1e-8)

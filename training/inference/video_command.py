@@ -47,7 +47,7 @@ class Drawing:
     def draw(
         self, G: Any, walks: Sequence[Iterable[torch.Tensor]], size: tuple[int, int], seeds: Sequence[int]
     ) -> Iterator[np.ndarray]:
-        """Frames of walks in a grid of ``size`` (columns, rows), each with the random noise of a seed."""
+        """Return the frames of walks in a grid of ``size`` (columns, rows), each with the random noise of a seed."""
         columns, rows = size
         return video_frames.draw_frames(G, walks, columns, self.batch, self.noise_mode, seeds, rows)
 

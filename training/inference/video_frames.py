@@ -21,7 +21,7 @@ CAPTION_PX = 16
 
 
 def num_frames(num_keys: int, num_per_key: int, is_loop: bool) -> int:
-    """Number of frames of `walk`: the last one is a key again, that of the beginning if it is a loop."""
+    """Return the number of frames of `walk`: the last one is a key again, that of the beginning if it is a loop."""
     return (num_keys if is_loop else num_keys - 1) * num_per_key + 1
 
 
@@ -55,7 +55,7 @@ def walk(keys: torch.Tensor, num_per_key: int, is_loop: bool, easing: str = "smo
 
 
 def sweep(low: float, high: float, num: int, is_loop: bool) -> list[float]:
-    """``num`` evenly spaced numbers from ``low`` to ``high``, both included, and back again if it is a loop."""
+    """Return ``num`` evenly spaced numbers from ``low`` to ``high``, both included, and back again if it is a loop."""
     forth = [low + (high - low) * i / (num - 1) for i in range(num - 1)] + [high]
     return forth + forth[-2::-1] if is_loop else forth
 
@@ -119,7 +119,7 @@ def tile(images: Sequence[np.ndarray], columns: int, rows: int | None = None) ->
 
 
 def captioned(frame: np.ndarray, text: str) -> np.ndarray:
-    """Add a band with a text below a frame ``[H, W, C]``."""
+    """Add a band with text below a frame ``[H, W, C]``."""
     _height, width, channels = frame.shape
     band = Image.new("L" if channels == 1 else "RGB", (width, CAPTION_PX))
     ImageDraw.Draw(band).text((4, 2), text, fill="white")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from dnnlib.atomic import write_atomic
+from dnnlib.json_file import write_json
 from dnnlib.jsonl import finite
 from metrics.direction import is_higher_better
 from training.run.health.replay import read_conditions
@@ -41,15 +39,14 @@ def keep_best(run_dir: Path, score: str, value: float, kimg: float, snapshot: Pa
     ):
         return False
     temp = run_dir / f".{BEST_SNAPSHOT}.tmp"
-    with contextlib.suppress(FileNotFoundError):
-        temp.unlink()
+    temp.unlink(missing_ok=True)
     try:
         os.link(snapshot, temp)
     except OSError:  # the file system has no hard links
         shutil.copyfile(snapshot, temp)
     temp.replace(run_dir / BEST_SNAPSHOT)
     record = {"snapshot": snapshot.name, "score": score, "value": value, "kimg": kimg, "conditions": conditions}
-    write_atomic(run_dir / BEST_FILE, json.dumps(record).encode() + b"\n")
+    write_json(run_dir / BEST_FILE, record)
     return True
 
 

@@ -101,13 +101,10 @@ def networks_of_participants(loss: Loss) -> dict[str, torch.nn.Module]:
 
 def construct_phases(settings: TrainingSettings, networks: Networks, loss: Loss) -> list[Phase]:
     """Construct the phases of G, then those of D."""
+    G, D = _trained("G", networks.G, loss), _trained("D", networks.D, loss)
     return [
-        *make_phases(
-            "G", _trained("G", networks.G, loss), settings.G_opt_kwargs, settings.G_reg_interval, loss.extensions
-        ),
-        *make_phases(
-            "D", _trained("D", networks.D, loss), settings.D_opt_kwargs, settings.D_reg_interval, loss.extensions
-        ),
+        *make_phases("G", G, settings.G_opt_kwargs, settings.G_reg_interval, loss.extensions),
+        *make_phases("D", D, settings.D_opt_kwargs, settings.D_reg_interval, loss.extensions),
     ]
 
 

@@ -45,16 +45,18 @@ class Evaluation:
         self._is_main = distributed.rank() == 0
         self._verbose = self._is_main and settings.progress != "none"
         # Missing weights are downloaded, so one process looks for them and tells the others.
-        missing = distributed.from_rank0(self._missing(settings.metrics) if self._is_main else {})
+        missing: dict[str, str] = {}
+        if self._is_main:
+            missing = metric_main.missing_weights(
+                settings.metrics, self._detector_folder, self._object_detector, self._dataset_kwargs
+            )
+        missing = distributed.from_rank0(missing)
         for name, reason in missing.items():
             say(f"Metric {name} is switched off: {reason}")
         self.metrics = [name for name in settings.metrics if name not in missing]
 
-    def _missing(self, metrics: list[str]) -> dict[str, str]:
-        return metric_main.missing_weights(metrics, self._detector_folder, self._object_detector, self._dataset_kwargs)
-
     def is_due(self, cur_tick: int, is_done: bool) -> bool:
-        """Whether to score at the end of this tick."""
+        """Return whether to score at the end of this tick."""
         if not self.metrics or cur_tick == 0 or self._interval_ticks is None:
             return False
         return is_done or cur_tick % self._interval_ticks == 0

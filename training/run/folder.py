@@ -80,11 +80,8 @@ def existing_parent(path: Path) -> Path:
 
 def _numbered_folders(outdir: Path) -> list[tuple[int, Path]]:
     """List the folders of ``outdir`` whose names begin with a number."""
-    return [(int(match[0]), path) for path in outdir.iterdir() if path.is_dir() and (match := _number(path))]
-
-
-def _number(path: Path) -> re.Match[str] | None:
-    return re.match(r"\d+", path.name)
+    folders = (path for path in outdir.iterdir() if path.is_dir())
+    return [(int(match[0]), path) for path in folders if (match := re.match(r"\d+", path.name))]
 
 
 def find_run_dir(run: str, outdir: Path | None) -> Path:
@@ -120,7 +117,7 @@ def _describe_no_run(name: str) -> str:
 
 
 def is_run(path: Path) -> bool:
-    """Tell whether a folder is that of a run."""
+    """Return whether a folder is that of a run."""
     try:
         return (path / OPTIONS_FILE).is_file()
     except PermissionError:  # another user's
@@ -157,7 +154,7 @@ def check_files(run_dir: Path) -> None:
 
 
 def has_progress(run_dir: Path) -> bool:
-    """Tell whether a run has anything that starting it anew would destroy.
+    """Return whether a run has anything that starting it anew would destroy.
 
     The first tick ends after one iteration; until its checkpoint is written nothing is lost by starting again.
     """

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from training.run.stats_file import Series
 
-HEIGHTS = [2**i for i in range(11)]
+_NAME = re.compile(r"(.*?)(?:_h(\d{1,6}))?", re.DOTALL)
+"""Python refuses to parse thousands of digits."""
+
+
+def split_height(name: str) -> tuple[str, int | None]:
+    """Split the name of a statistic into what is measured and the height of the map; None if it names no height."""
+    match = _NAME.fullmatch(name)
+    assert match is not None
+    return match[1], None if match[2] is None else int(match[2])
 
 
 def heights(names: Iterable[str], prefix: str) -> list[int]:
-    """List the heights h, powers of two, of the statistics ``<prefix>_h<h>``."""
-    found = set(names)
-    return [h for h in HEIGHTS if f"{prefix}_h{h}" in found]
+    """List the heights h, powers of two, of the statistics ``<prefix>_h<h>`` in ascending order."""
+    found = {h for base, h in map(split_height, names) if base == prefix and h is not None}
+    return sorted(h for h in found if h.bit_count() == 1)
 
 
 def logit_heights(names: Iterable[str]) -> list[int]:

@@ -17,7 +17,7 @@ _WORDS = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
-    str: "a text",
+    str: "a string",
     dict: "an object in braces",
     Mapping: "an object in braces",
 }
@@ -50,7 +50,7 @@ def _has_type(value: Any, hint: Any) -> bool:
         return is_list and len(items := _items(hint, len(value))) == len(value) and all(map(_has_type, value, items))
     if kind in _WORDS:
         return isinstance(value, kind)
-    return kind is not Tensor  # which no file holds; a text may stand for a path or a device
+    return kind is not Tensor  # which no file holds; a string may stand for a path or a device
 
 
 def _items(hint: Any, num: int) -> Sequence[Any]:

@@ -42,7 +42,7 @@ def lock_run(run_dir: Path) -> Iterator[None]:
 
 
 def is_locked(run_dir: Path) -> bool | None:
-    """Tell whether another process is training in ``run_dir``; None if the lock cannot be tried.
+    """Return whether another process is training in ``run_dir``; None if the lock cannot be tried.
 
     Trying it takes permission to write, which the folder of another user may not give.
     """

@@ -111,7 +111,7 @@ class RunLog:
 
 
 def _ends_within_line(path: Path) -> bool:
-    """Tell whether the last line was cut, as in a file that was edited meanwhile: the next tick needs one of its own.
+    """Return whether the last line was cut, as in a file that was edited meanwhile: the next tick needs one of its own.
 
     It is ended with the next tick, since the disk may be full when training begins.
     """

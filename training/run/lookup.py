@@ -118,7 +118,7 @@ def newest_networks(run_dir: Path) -> Path | None:
 
 
 def is_checkpoint(network: str) -> bool:
-    """Tell whether a path is that of a checkpoint, which `training.snapshots.checkpoint_networks` reads."""
+    """Return whether a path is that of a checkpoint, which `training.snapshots.checkpoint_networks` reads."""
     return checkpoint_nimg(Path(network).name) is not None
 
 

@@ -129,7 +129,7 @@ def describe_memory(settings: TrainingSettings, dataset: DatasetInfo, device: to
     try:
         estimate = estimate_memory(settings, dataset, device)
     except RehearsalError as error:
-        return [f"Memory:     not known ({_has(device)}), as the method cannot be rehearsed: {error}"]
+        return [f"Memory:     unknown ({_has(device)}), as the method cannot be rehearsed: {error}"]
     fitting = fitting_batch_gpu(settings, estimate, limit_per_process(settings, device))
     fits = "no --batch-gpu fits" if fitting is None else f"--batch-gpu up to {fitting} fits"
     lines = [f"Memory:     about {estimate.peak_bytes() / 2**30:.1f} GiB per process ({_has(device)}; {fits})"]

@@ -51,7 +51,7 @@ def _number(nimg: int, is_exact: bool) -> str:
 
 
 def has_exact_names(run_dir: Path, nimg: int) -> bool:
-    """Tell whether a snapshot or grid after as many thousands of images has an exact name."""
+    """Return whether a snapshot or grid of the same kimg has an exact name."""
     kimg = f"{nimg // 1000:06d}"
     return any(run_dir.glob(f"{SNAPSHOT_PREFIX}{kimg}_*")) or any(run_dir.glob(f"fakes{kimg}_[0-9]*"))
 

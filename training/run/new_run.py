@@ -126,7 +126,7 @@ def _find_dataset(flags: Flags, data: str, outdir: Path) -> tuple[str, DatasetIn
 
 
 def _is_prepared(data: str, photographs: PhotographFlags, use_labels: bool) -> bool:
-    """Whether the images are a dataset of the wanted size already, and with labels if they are asked for."""
+    """Return whether the images are a dataset of the wanted size already, and with labels if they are asked for."""
     try:
         dataset = inspect_dataset(data, False)
     except UserError:

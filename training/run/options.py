@@ -27,6 +27,7 @@ from training.run.registry import (
     setting_values,
     used_extensions,
 )
+from training.run.roles import AUGMENTATION, DATASET
 from training.run.time_plan import UNLIMITED_KIMG, ticks_per_snapshot
 
 CHANNELS_AT_FULL_WIDTH = 32768
@@ -154,7 +155,7 @@ def session_options(flags: Flags) -> dict[str, Any]:
 
 
 def _has_planned_snapshots(kwargs: Mapping[str, Any]) -> bool:
-    """Whether ``--time`` also sets the ticks between snapshots; not if a run of a given time has its own ``--snap``."""
+    """Return whether ``--time`` also sets the ticks between snapshots, which a run with its own ``--snap`` keeps."""
     limit_sec = kwargs.get("time_limit_sec")
     return limit_sec is None or kwargs.get("network_snapshot_ticks") == ticks_per_snapshot(limit_sec)
 
@@ -192,7 +193,7 @@ def _data_kwargs(flags: Flags, dataset: DatasetInfo) -> dict[str, Any]:
     if flags.subset is not None and not 1 <= flags.subset <= dataset.num_images:
         raise ValueError(f"--subset must be 1 to {dataset.num_images}, the images in {flags.data}, got {flags.subset}")
     training_set_kwargs: dict[str, Any] = {
-        "class_name": "training.dataset.ImageFolderDataset",
+        "class_name": DATASET,
         "path": flags.data,
         "use_labels": flags.cond,
         "max_size": flags.subset or dataset.num_images,
@@ -207,7 +208,7 @@ def _data_kwargs(flags: Flags, dataset: DatasetInfo) -> dict[str, Any]:
 def _metric_set_kwargs(path: str, training_set_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the dataset that metrics compare with: all of it, with the labels and flips of the training set."""
     shared = {name: training_set_kwargs.get(name) for name in ("use_labels", "xflip", "resolution")}
-    return {"class_name": "training.dataset.ImageFolderDataset", "path": _absolute(path), **shared}
+    return {"class_name": DATASET, "path": _absolute(path), **shared}
 
 
 def _absolute_if_file(place: str) -> str:
@@ -375,9 +376,7 @@ def _augment_kwargs(flags: Flags) -> dict[str, Any]:
         values = setting_values(option.settings_class, flags.settings)
         return {"augment_kwargs": {"class_name": option.class_name, **values}, "augment_p": 1.0}
     transforms = AUGPIPES[flags.augpipe or DEFAULT_AUGPIPE]
-    kwargs: dict[str, Any] = {
-        "augment_kwargs": {"class_name": "training.augment.AugmentPipe", **dict.fromkeys(transforms, 1)}
-    }
+    kwargs: dict[str, Any] = {"augment_kwargs": {"class_name": AUGMENTATION, **dict.fromkeys(transforms, 1)}}
     if flags.aug == "ada":
         kwargs["ada_target"] = ADA_TARGET if flags.target is None else flags.target
         kwargs["ada_max_p"] = None if math.isinf(flags.ada_max_p) else flags.ada_max_p  # JSON has no infinity

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from dnnlib.atomic import write_atomic
 from dnnlib.errors import UserError
+from dnnlib.json_file import write_json
 from training.run.json_files import parse_json, read_small_file
 
 OPTIONS_FILE = "training_options.json"
@@ -20,7 +19,7 @@ def write_options(run_dir: Path, kwargs: dict[str, Any]) -> None:
         UserError: The run folder cannot be written to.
     """
     try:
-        write_atomic(run_dir / OPTIONS_FILE, (json.dumps(kwargs, indent=2, allow_nan=False) + "\n").encode())
+        write_json(run_dir / OPTIONS_FILE, kwargs, indent=2)
     except OSError as error:
         raise UserError(f"{run_dir} cannot be written to: {error.strerror or error}") from error
 

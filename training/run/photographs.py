@@ -8,7 +8,6 @@ runs that began with the first one continue with it.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,15 +18,15 @@ from typing import Any
 
 import filelock
 
-from dnnlib.atomic import write_atomic
 from dnnlib.errors import UserError
 from dnnlib.formatting import plural
 from dnnlib.heartbeat import heartbeat
+from dnnlib.json_file import write_json
 from training.data.archive import open_archive
 from training.data.codec import require_images
 from training.data.container import check_dest
 from training.data.file_tree import list_files
-from training.data.labels import class_folder, read_labels
+from training.data.labels import class_folder, label_width, read_labels
 from training.data.layout import is_resolution
 from training.data.names import is_hidden
 from training.data.preparation import MAX_BITS, Preparation
@@ -96,10 +95,7 @@ def describe_photographs(data: str, flags: PhotographFlags, use_labels: bool) ->
     with heartbeat(lambda: f"Still listing {data} ..."):
         images = _open(source, use_labels)
     labels = images.labels if use_labels else None
-    num_classes = 0
-    if labels is not None:
-        values = labels.as_array()
-        num_classes = int(values.max()) + 1 if values.ndim == 1 else values.shape[1]
+    num_classes = 0 if labels is None else label_width(labels.as_array())
     return DatasetInfo(
         name=_base_name(source, flags),
         resolution=flags.size_px,
@@ -111,7 +107,7 @@ def describe_photographs(data: str, flags: PhotographFlags, use_labels: bool) ->
 
 
 def is_prepared(dataset: str) -> bool:
-    """Tell whether a dataset was prepared from photographs."""
+    """Return whether a dataset was prepared from photographs."""
     return read_json_object(_key_file(Path(dataset)), MAX_KEY_BYTES) is not None
 
 
@@ -228,7 +224,7 @@ def _prepare(source: Path, dest: Path, flags: PhotographFlags, use_labels: bool,
     with heartbeat(lambda: f"Still reading {source} ..."):
         images = _open(source, use_labels)
     # The key comes first: a dataset without one would never be used.
-    write_atomic(_key_file(dest), json.dumps(key, indent=2).encode())
+    write_json(_key_file(dest), key, indent=2)
     report = write_dataset(images, dest, preparation, skip_bad=True, num_workers=os.cpu_count() or 1)
     if _hash_files(source) != key["files"]:
         dest.unlink()

@@ -150,7 +150,7 @@ class _Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operator and count what it returns."""
         kwargs = kwargs or {}
-        if (answer := _answer(func, args, kwargs)) is not None:
+        if (answer := read_as_ones(func, args, kwargs)) is not None:
             return answer
         result = func(*args, **kwargs)
         if func.is_view:
@@ -176,8 +176,8 @@ class _Watch(TorchDispatchMode):
         self._live_bytes -= num_bytes
 
 
-def _answer(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """Return ones where values are read from tensors that have none; None elsewhere."""
+def read_as_ones(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Return ones where an operator reads values from a tensor that has none; None elsewhere."""
     name = func._schema.name
     if name == "aten::_local_scalar_dense" and args[0].device == META:
         return torch.ones([], dtype=args[0].dtype).item()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from pathlib import Path
 from typing import Any
 
-from dnnlib.atomic import write_atomic
+from dnnlib.json_file import write_json
 from training.run.json_files import read_json_object
 
 STATUS_FILE = "exit_status.json"
@@ -46,7 +45,7 @@ def write_status(run_dir: Path, reason: str, kimg: float, total_kimg: float, **d
         status["retried"] = retried  # or metrics that end a run would do so each time it is continued
     if reason == "running":
         status.update(host=socket.gethostname(), pid=os.getpid())
-    write_atomic(run_dir / STATUS_FILE, json.dumps(status).encode())
+    write_json(run_dir / STATUS_FILE, status)
 
 
 def read_status(run_dir: Path) -> dict[str, Any]:

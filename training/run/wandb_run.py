@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from dnnlib.atomic import write_atomic
 from dnnlib.errors import UserError
+from dnnlib.json_file import write_json
 from training.run.options_file import OPTIONS_FILE
 
 ID_FILE = "wandb.json"
@@ -111,7 +111,7 @@ def _find_id(run_dir: Path) -> str:
     """Return the id under which the run began, or a new one."""
     path = run_dir / ID_FILE
     if not path.exists():
-        write_atomic(path, json.dumps({"id": secrets.token_hex(8)}).encode())
+        write_json(path, {"id": secrets.token_hex(8)})
     try:
         run_id = json.loads(path.read_bytes())["id"]
     except (ValueError, TypeError, LookupError, RecursionError) as error:

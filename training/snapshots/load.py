@@ -180,7 +180,7 @@ def _describe_others(data: dict[str, Any]) -> list[str]:
 
 
 def _list(data: dict[str, Any]) -> str:
-    """Names and kinds of values out of a file."""
+    """List names and kinds of values out of a file."""
     return first_few([f"{key[:40]!a} ({_kind(value)})" for key, value in data.items()], MAX_LISTED)
 
 

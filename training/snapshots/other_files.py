@@ -91,7 +91,7 @@ def describe_other_file(file: IO[bytes]) -> str | None:
 
 
 def is_pickle(file: IO[bytes]) -> bool:
-    """Whether a seekable file is a pickle, good or bad; its position stays."""
+    """Return whether a seekable file is a pickle, good or bad; its position stays."""
     position = file.tell()
     try:
         start = file.read(2)
@@ -102,7 +102,7 @@ def is_pickle(file: IO[bytes]) -> bool:
 
 
 def _has_opcodes(file: IO[bytes]) -> bool:
-    """Whether the file consists of more than one opcode, the last of which is STOP."""
+    """Return whether the file consists of more than one opcode, the last of which is STOP."""
     try:
         num_opcodes = 0
         for num_opcodes, _ in enumerate(pickletools.genops(cast(IO[bytes], BoundedReader(file)))):
@@ -122,7 +122,7 @@ def _describe_zip(start: bytes) -> str:
 
 
 def _is_text(start: bytes) -> bool:
-    """Whether all characters are printable; the last may be cut in two."""
+    """Return whether all characters are printable; the last may be cut in two."""
     try:
         text = start.decode("utf-8", "strict" if len(start) < SNIFFED_BYTES else "ignore")
     except UnicodeDecodeError:

@@ -98,7 +98,7 @@ def load_portable(folder: Path) -> torch.nn.Module:
 
 
 def _own_copy(tensor: torch.Tensor) -> torch.Tensor:
-    """The format takes neither strides nor tensors that share memory."""
+    """Copy a tensor: the format takes neither strides nor tensors that share memory."""
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 

@@ -61,7 +61,7 @@ def _translate_generator(kwargs: dict[str, Any], state: Mapping[str, Any]) -> di
 
 
 def _precision(blocks: list[Mapping[str, Any]], default_clamp: Any) -> dict[str, Any]:
-    """Half precision and clamping of the stored blocks, where they differ from our defaults."""
+    """Return the settings of half precision and clamping of the stored blocks, where they differ from our defaults."""
     num_fp16_res = sum(block.get("use_fp16") is True for block in blocks)
     clamps = [_child(block, "conv1").get("conv_clamp") for block in blocks]
     found: dict[str, Any] = {}
@@ -73,7 +73,7 @@ def _precision(blocks: list[Mapping[str, Any]], default_clamp: Any) -> dict[str,
 
 
 def _blocks(state: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """States of the blocks of one resolution each, from 8 up, which are named ``b<resolution>``."""
+    """Return the states of the blocks of one resolution each, from 8 up, which are named ``b<resolution>``."""
     for log2 in range(3, MAX_NETWORK_SIZE.bit_length()):
         block = _child(state, f"b{2**log2}")
         if block:

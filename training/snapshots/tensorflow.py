@@ -219,7 +219,7 @@ def _convert(
 
 
 def _list(names: Collection[str]) -> str:
-    """Names out of a file as they may be printed."""
+    """List names out of a file, escaped for printing."""
     return ascii(", ".join(sorted(names)[:MAX_LISTED])[:200])[1:-1]
 
 

@@ -73,7 +73,7 @@ def test_attacks_are_real(attack, tmp_path):
         ("SETITEM of a class", "a dict operation on a function"),
         ("REDUCE of a marker", "something that is not a function"),
         ("key of nested tuples", "a key of type tuple"),
-        ("large text", "a text of 8388608 characters"),
+        ("large text", "a string of 8388608 characters"),
         ("large integer", "an integer of 8185 bits"),
         ("endless bytes", "truncated"),
         ("tensor beyond its storage", "beyond its storage"),
@@ -279,7 +279,7 @@ def test_bytes_of_old_protocols_are_read(protocol):
 def test_long_text_is_good_for_bytes_only():
     data = bytes(5_000_000)
     assert loads(pickle.dumps(data, 2)) == data
-    with pytest.raises(RefusedPickleError, match="a text of 5000000 characters"):
+    with pytest.raises(RefusedPickleError, match="a string of 5000000 characters"):
         loads(pickle.dumps(data.decode(), 2))
 
 

@@ -13,7 +13,7 @@ ROAD_M = 5.0
 """Half the width of the road."""
 
 WALL_M = 8.5
-"""Distance of the houses from the center line of the road; the pavement lies between road and houses."""
+"""Distance of the houses from the center line of the road; the sidewalk lies between road and houses."""
 
 STREET_M = 80.0
 """Length of the street."""
@@ -22,10 +22,10 @@ SKYLINE_M = 130.0
 """Depth of the towers beyond the end of the street."""
 
 CROSSING_M = 3.0
-"""Width of a zebra crossing."""
+"""Width of a crosswalk."""
 
 LANDS: tuple[Color, ...] = ((96, 128, 62), (120, 132, 70), (142, 136, 124))
-KERB: Color = (202, 200, 192)
+CURB: Color = (202, 200, 192)
 WHITE: Color = (232, 230, 222)
 YELLOW: Color = (240, 200, 70)
 TOWER_GLASS: Color = (76, 86, 104)
@@ -72,24 +72,24 @@ def draw_skyline(canvas: Canvas, rng: Random) -> None:
 
 
 def draw_ground(canvas: Canvas, rng: Random, crossing_m: float | None) -> None:
-    """Draw the road, the pavements, the land beyond and, in full sun, the shadow of the houses.
+    """Draw the road, the sidewalks, the land beyond and, in full sun, the shadow of the houses.
 
     Args:
         canvas: Canvas to draw on.
         rng: Random generator for colors and markings.
-        crossing_m: Depth of the zebra crossing, or None if there is none.
+        crossing_m: Depth of the crosswalk, or None if there is none.
     """
     light, camera = canvas.light, canvas.camera
     asphalt = mix((70, 72, 78), (102, 100, 98), rng.random())
     depth = camera.ground_depth_m(canvas.row_heights(camera.v, 1))
     clear = np.exp(-depth / light.haze_m)[:, np.newaxis]
     canvas.rows(camera.v, np.array(asphalt) * light.tint * clear + np.array(light.haze) * (1 - clear))
-    pavement = mix((150, 146, 138), (178, 162, 140), rng.random())
+    sidewalk = mix((150, 146, 138), (178, 162, 140), rng.random())
     land = rng.choice(LANDS)
     for side in (-1, 1):
         _draw_strip(canvas, side * WALL_M, side * 250, NEAR_M, SKYLINE_M, land, 6)
-        _draw_strip(canvas, side * ROAD_M, side * WALL_M, NEAR_M, SKYLINE_M, pavement, 6)
-        _draw_strip(canvas, side * ROAD_M, side * (ROAD_M + 0.2), NEAR_M, SKYLINE_M, KERB, 3)
+        _draw_strip(canvas, side * ROAD_M, side * WALL_M, NEAR_M, SKYLINE_M, sidewalk, 6)
+        _draw_strip(canvas, side * ROAD_M, side * (ROAD_M + 0.2), NEAR_M, SKYLINE_M, CURB, 3)
     for _ in range(3):
         x, z = rng.uniform(-ROAD_M, ROAD_M - 2), rng.uniform(3.5, 20)
         _draw_strip(canvas, x, x + rng.uniform(0.6, 2), z, z * rng.uniform(1.1, 1.4), mix(asphalt, SHADOW, 0.25))
@@ -101,7 +101,7 @@ def draw_ground(canvas: Canvas, rng: Random, crossing_m: float | None) -> None:
 
 
 def _draw_markings(canvas: Canvas, rng: Random, crossing_m: float | None) -> None:
-    """Draw the edge lines of the parking lanes, the dashed center line and the zebra crossing."""
+    """Draw the edge lines of the parking lanes, the dashed center line and the crosswalk."""
     for side in (-1, 1):
         _draw_strip(canvas, side * 2.95, side * 3.07, NEAR_M, SKYLINE_M, WHITE, 3)
     paint = rng.choice((WHITE, YELLOW))

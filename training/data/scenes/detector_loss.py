@@ -53,7 +53,7 @@ def detection_loss(
 
 
 def gaussians(boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """One map per box, [n, 4] -> [n, cells, cells], that is exactly 1 in the cell of the center; and those cells."""
+    """Draw a map per box, [n, 4] -> [n, cells, cells], that is exactly 1 in the cell of the center; and those cells."""
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2 / CELL_PX
     cells = centers.floor().clamp(0, _CELLS - 1)
     sigmas = ((boxes[:, 2:] - boxes[:, :2]) / CELL_PX * _SIGMA_PER_SIDE).clamp(min=_MIN_SIGMA_CELLS)
@@ -72,7 +72,7 @@ def _focal_loss(logits: torch.Tensor, heat: torch.Tensor) -> torch.Tensor:
 
 
 def generalized_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Generalized intersection over union (arXiv:1902.09630) of boxes with equal shapes [..., 4] -> [...] in -1..1."""
+    """Return the generalized IoU (arXiv:1902.09630) of boxes with equal shapes [..., 4] -> [...] in -1..1."""
 
     def area(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
         return (high - low).clamp(min=0).prod(dim=-1)

@@ -75,7 +75,7 @@ class Wall:
 
 
 def draw_building(item: Item, rng: Random) -> None:
-    """Draw a block of flats or offices with a shop; the side facing the street runs along the road at x = 0."""
+    """Draw an apartment or office building with a shop; the side facing the street runs along the road at x = 0."""
     height = FLOOR_M * rng.choice((3, 4, 4, 5, 6, 8, 11)) + 1.5
     color = rng.choice(WALLS)
     _, street = _draw_walls(item, rng, color, height)
@@ -150,9 +150,9 @@ class CarShape:
 
 
 CAR_SHAPES = (
-    CarShape(4.4, 0.90, 0.92, 1.45, cabin=(1.1, 4.0), roof=(1.9, 3.3)),  # saloon
+    CarShape(4.4, 0.90, 0.92, 1.45, cabin=(1.1, 4.0), roof=(1.9, 3.3)),  # sedan
     CarShape(3.8, 0.86, 0.95, 1.52, cabin=(0.9, 3.75), roof=(1.6, 3.5)),  # hatchback
-    CarShape(4.6, 0.96, 1.10, 1.78, cabin=(1.1, 4.5), roof=(1.8, 4.3)),  # off-roader
+    CarShape(4.6, 0.96, 1.10, 1.78, cabin=(1.1, 4.5), roof=(1.8, 4.3)),  # SUV
     CarShape(4.9, 0.98, 1.20, 2.15, cabin=(0.5, 4.85), roof=(1.2, 4.8)),  # van
 )
 

@@ -57,11 +57,11 @@ class Street:
     """Random properties of a street; fractions are in 0..1.
 
     Args:
-        crossing_m: Depth of the zebra crossing, or None if there is none.
+        crossing_m: Depth of the crosswalk, or None if there is none.
         houses: Fraction of houses among all buildings.
-        trees: Fraction of places along the pavement where a tree stands.
+        trees: Fraction of places along the sidewalk where a tree stands.
         traffic: Fraction of occupied places on the road.
-        max_people: Maximum number of people on each pavement.
+        max_people: Maximum number of people on each sidewalk.
     """
 
     crossing_m: float | None
@@ -157,7 +157,7 @@ def lay_out(rng: Random, street: Street) -> Iterator[Thing]:
     for side in (-1, 1):
         yield from _place_buildings(rng, street, side)
         yield from _place_vehicles(rng, street, side)
-        yield from _place_on_pavement(rng, street, side)
+        yield from _place_on_sidewalk(rng, street, side)
     if street.crossing_m:
         for side in (-1, 1):
             yield Thing("traffic light", side * (ROAD_M + 0.4), street.crossing_m + CROSSING_M + 0.3)
@@ -191,8 +191,8 @@ def _place_vehicles(rng: Random, street: Street, side: int) -> Iterator[Thing]:
             z += length + gap * rng.uniform(0.7, 2)
 
 
-def _place_on_pavement(rng: Random, street: Street, side: int) -> Iterator[Thing]:
-    """Place trees and street lights along the kerb, and people anywhere on the pavement."""
+def _place_on_sidewalk(rng: Random, street: Street, side: int) -> Iterator[Thing]:
+    """Place trees and street lights along the curb, and people anywhere on the sidewalk."""
     z = rng.uniform(7, 14)
     while z < 45:
         if rng.random() < street.trees:

@@ -59,7 +59,7 @@ def first_score(results: Mapping[str, float]) -> tuple[str, float] | None:
 
 
 def read_scores(path: Path) -> Iterator[tuple[float, dict[str, float]]]:
-    """Yield thousands of images seen, as its name tells, and the scores of each snapshot, the oldest snapshot first."""
+    """Yield the thousands of images in the name of each snapshot and its scores, the oldest snapshot first."""
     yield from ((kimg, record.values) for kimg, record in _read_records(path))
 
 
@@ -74,7 +74,7 @@ def _conditions(record: Record) -> dict[str, Any]:
 
 
 def read_conditions(run_dir: Path, score: str, value: float, snapshot: Path) -> dict[str, Any]:
-    """Return the `CONDITIONS` under which a snapshot got a value of a score; empty if no record tells."""
+    """Return the `CONDITIONS` under which a snapshot got a value of a score; empty if there is no such record."""
     records = (record for path in results_files(run_dir) for record in read_results(path))
     found = (each for each in records if each.snapshot == snapshot.name and each.values.get(score) == value)
     return next(map(_conditions, found), {})

@@ -1,4 +1,4 @@
-"""HTML in which every text is escaped unless it is `Html` already, and pages that load nothing."""
+"""HTML in which text is escaped unless it is `Html` already, and pages that load nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Html(str):
 
 
 def text(value: str) -> Html:
-    """Escape a text, unless it is markup; control characters are shown as ``?``, since browsers refuse them."""
+    """Escape text, unless it is markup; control characters are shown as ``?``, since browsers refuse them."""
     if isinstance(value, Html):
         return value
     return Html(html.escape("".join(char if char.isprintable() or char == "\n" else "?" for char in value)))
@@ -34,7 +34,7 @@ def tag(name: str, /, *children: str | None, **attributes: str | bool | None) ->
 
     Args:
         name: Name of the element.
-        *children: Texts, which are escaped, and markup; None is left out.
+        *children: Text, which is escaped, and markup; None is left out.
         **attributes: A trailing underscore is dropped and others become hyphens, so that ``class_`` and ``data_source``
             can be given. True stands alone; False and None are left out.
     """
@@ -50,7 +50,7 @@ def tag(name: str, /, *children: str | None, **attributes: str | bool | None) ->
 
 
 def join(*children: str | None) -> Html:
-    """Join texts, which are escaped, and markup."""
+    """Join text, which is escaped, and markup."""
     return Html("".join(text(child) for child in children if child is not None))
 
 
@@ -78,7 +78,7 @@ def image(data: bytes, mime: str, alt: str, width_px: int, height_px: int) -> Ht
 
 
 def embed_json(values: Any) -> Html:
-    """Write JSON such that no text in it can end the script element that holds it."""
+    """Write JSON such that no string in it can end the script element that holds it."""
     written = json.dumps(values, allow_nan=False, separators=(",", ":"))
     return Html(written.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 

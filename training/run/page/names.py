@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def distinct_names(folders: Sequence[Path]) -> list[str]:
-    """Name each folder by its own name, preceded by as many parents' as tell it from folders elsewhere."""
+    """Name each folder by its own name, after those of as many parents as it takes to tell it from the others."""
     paths = [folder.absolute().parts for folder in folders]
     return [str(Path(*_end(path, [other for other in paths if other != path]))) for path in paths]
 

@@ -39,10 +39,10 @@ def next_commands(run: RunRecords) -> Iterator[tuple[str, str]]:
         limit_sec = finite(run.options.get("time_limit_sec"))
         total_kimg = finite(run.options.get("total_kimg")) or run.total_kimg  # not the length that --time has planned
         spent_sec = read_spent_sec(run.folder)
-        is_longer = run.state == "finished"
-        longer = [flag_to_train_longer(run.kimg, total_kimg, limit_sec, spent_sec)] if is_longer else []
+        is_finished = run.state == "finished"
+        longer = [flag_to_train_longer(run.kimg, total_kimg, limit_sec, spent_sec)] if is_finished else []
         command = how_to_run("train.py", f"--continue={run.folder}", *longer)
-        yield "Train further" if longer else "Continue", command
+        yield "Train further" if is_finished else "Continue", command
     elif newest is not None and not is_checkpoint(str(newest)):
         command = how_to_run("train.py", *_starting_from(run, newest))
         yield "Start another run from its networks (with its --cfg)", command
@@ -57,7 +57,7 @@ def next_commands(run: RunRecords) -> Iterator[tuple[str, str]]:
 
 
 def _starting_from(run: RunRecords, *networks: Path) -> Iterator[str]:
-    """Yield the flags of a new run on the same images, except ``--cfg``, which the options do not tell.
+    """Yield the flags of a new run on the same images, except ``--cfg``, which the options do not contain.
 
     Args:
         run: The old run.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dnnlib.formatting import format_number
+from training.run.heights import split_height
 from training.run.page.charts import Line, chart
 from training.run.page.html import Html, tag
 from training.run.page.records import Curve, RunRecords
@@ -15,8 +15,6 @@ X_LABEL = "real images seen, thousands"
 KNOWN_GROUPS = ("Loss", "Progress", "Timing", "Resources", "Health", "Metrics")
 MAX_METHOD_CHARTS = 40
 MAX_SCORE_CHARTS = 20
-_HEIGHT = r"_h(\d{1,6})"
-"""End of the name of a statistic of one height; Python refuses to parse thousands of digits."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +82,17 @@ def training_section(runs: Sequence[RunRecords]) -> Html | None:
 
 def logit_section(runs: Sequence[RunRecords]) -> Html | None:
     """Draw logits of real and generated images, mean and standard deviation, by the height of the feature map."""
-    names = {name for run in runs for name in run.curves}
-    suffixes = {match[1] for name in names if (match := re.fullmatch(rf"Loss/scores/real((?:{_HEIGHT})?)", name))}
-    if len(suffixes) > 1:
-        suffixes.discard("")  # the same as _h1
+    names = (split_height(name) for run in runs for name in run.curves)
+    heights = sorted({h for base, h in names if base == "Loss/scores/real" and h is not None})
+    titles = {f"_h{h}": f"Height {h}" for h in heights} or {"": "Whole images"}
     panels = [
         Panel(
-            f"Height {suffix.removeprefix('_h')}" if suffix else "Whole images",
+            title,
             "logits",
             ((f"Loss/scores/real{suffix}", "real"), (f"Loss/scores/fake{suffix}", "generated")),
             has_band=True,
         )
-        for suffix in sorted(suffixes, key=_height)
+        for suffix, title in titles.items()
     ]
     return _section("Logits by scale", _draw_all(runs, panels[:MAX_METHOD_CHARTS]), "triple")
 
@@ -105,14 +102,14 @@ def method_section(runs: Sequence[RunRecords]) -> Html | None:
     panels: dict[str, list[str]] = {}
     for name in sorted({name for run in runs for name in run.curves}):
         if "/" in name and name.partition("/")[0] not in KNOWN_GROUPS:
-            panels.setdefault(re.sub(rf"{_HEIGHT}$", "", name), []).append(name)
+            panels.setdefault(split_height(name)[0], []).append(name)
     charts = _draw_all(
         runs,
         [
             Panel(
                 base,
                 base.partition("/")[2],
-                tuple((name, _method_label(base, name)) for name in sorted(names, key=_height)),
+                tuple((name, _method_label(name)) for name in sorted(names, key=_height)),
             )
             for base, names in list(panels.items())[:MAX_METHOD_CHARTS]
         ],
@@ -120,13 +117,13 @@ def method_section(runs: Sequence[RunRecords]) -> Html | None:
     return _section("Method", charts, "triple")
 
 
-def _method_label(base: str, name: str) -> str:
-    return f"height {name.removeprefix(base + '_h')}" if name != base else name.partition("/")[2]
+def _method_label(name: str) -> str:
+    base, height = split_height(name)
+    return base.partition("/")[2] if height is None else f"height {height}"
 
 
 def _height(name: str) -> int:
-    match = re.search(rf"{_HEIGHT}$", name)
-    return int(match[1]) if match else 0
+    return split_height(name)[1] or 0
 
 
 def health_section(runs: Sequence[RunRecords]) -> Html | None:

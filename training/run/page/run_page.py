@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dnnlib.atomic import write_atomic
-from dnnlib.formatting import format_kimg, format_number, format_time
+from dnnlib.formatting import format_number, format_time
 from dnnlib.jsonl import finite
 from training.run.folder import read_spent_sec
 from training.run.health.monitor import Monitor
@@ -38,7 +38,7 @@ STATES = {
     "running": "running",
     REPORTED_RUNNING: "running by its last report, which this user cannot check",
     "finished": "finished",
-    UNREPORTED: "not known: the folder has no exit_status.json that says it",
+    UNREPORTED: "unknown: the folder has no readable exit_status.json",
     "stopped": "stopped",
     "interrupted": "interrupted: no process is training",
     "failed": "ended by an error",
@@ -107,7 +107,7 @@ def _facts(run: RunRecords) -> Iterator[tuple[str, str]]:
     yield "State", STATES[run.state] + (", and can be continued from its last checkpoint" if is_left else "")
     if run.error:
         yield "Error", run.error
-    yield "Images seen", f"{format_kimg(run.kimg)} of {format_kimg(run.total_kimg)} thousand"
+    yield "Images seen", f"{format_number(run.kimg)} of {format_number(run.total_kimg)} thousand"
     pace = run.sec_per_kimg
     if pace is not None:
         yield "Pace", f"{format_number(pace, 3)} s per thousand images, snapshots and scores included"
@@ -122,7 +122,7 @@ def _facts(run: RunRecords) -> Iterator[tuple[str, str]]:
 
 
 def _best_score(best: dict[str, Any]) -> str:
-    return f"{best['score']} {format_number(best['value'])} at {format_kimg(best['kimg'])} kimg"
+    return f"{best['score']} {format_number(best['value'])} at {format_number(best['kimg'])} kimg"
 
 
 def _left_sec(run: RunRecords, sec_per_kimg: float) -> float:
@@ -140,7 +140,7 @@ def _overview(runs: Sequence[RunRecords]) -> Html:
         [
             run.name,
             STATES[run.state].partition(",")[0].partition(":")[0],
-            f"{format_kimg(run.kimg)} of {format_kimg(run.total_kimg)}",
+            f"{format_number(run.kimg)} of {format_number(run.total_kimg)}",
             "-" if run.sec_per_kimg is None else format_number(run.sec_per_kimg, 3),
             "-" if run.best is None else _best_score(run.best),
             str(len(run.monitor.warnings)),
@@ -179,7 +179,7 @@ def _with_flags(text: str) -> Html:
 
 
 def _span(first_kimg: float, last_kimg: float) -> str:
-    first, last = format_kimg(first_kimg), format_kimg(last_kimg)
+    first, last = format_number(first_kimg), format_number(last_kimg)
     return f"at {first} kimg" if first_kimg == last_kimg else f"from {first} to {last} kimg"
 
 

@@ -116,7 +116,7 @@ def test_a_difference_is_noticed_and_removes_the_files(snapshot, tmp_path, monke
     monkeypatch.setattr(module, "load_portable", load_and_spoil)
     result = run(f"--network={snapshot}", f"--dest={tmp_path / 'out'}")
     assert result.exit_code == 1
-    said = "config.json: their images differ from those of the network by 2.0e-04, allowed is 0.0001\n"
+    said = "config.json: their images differ from those of the network by 2.0e-04, at most 0.0001 is allowed\n"
     assert result.output.startswith(f"Error: removed {tmp_path / 'out' / 'model.safetensors'}, ")
     assert result.output.endswith(said)
     assert not list((tmp_path / "out").iterdir())

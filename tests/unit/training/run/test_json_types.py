@@ -48,14 +48,14 @@ def test_values_of_the_right_type(hint, values):
         (float | None, [1], "is [1], allowed: a number or null"),
         (float | torch.Tensor, None, "is null, allowed: a number"),
         (bool, 1, "is 1, allowed: true or false"),
-        (str, {}, "is {}, allowed: a text"),
+        (str, {}, "is {}, allowed: a string"),
         (tuple, 3, "is 3, allowed: a list"),
         (dict[str, Any], "x", 'is "x", allowed: an object in braces'),
-        (list[str], ["a", 1], 'is ["a", 1], allowed: a list [a text, ...]'),
-        (list[str], "a", 'is "a", allowed: a list [a text, ...]'),
+        (list[str], ["a", 1], 'is ["a", 1], allowed: a list [a string, ...]'),
+        (list[str], "a", 'is "a", allowed: a list [a string, ...]'),
         (tuple[float, float], [0.5], "is [0.5], allowed: a list [a number, a number]"),
         (torch.Tensor, [1], "is [1], allowed: nothing"),
-        (str, ["\x1b[2J" * 1000], "allowed: a text"),
+        (str, ["\x1b[2J" * 1000], "allowed: a string"),
     ],
 )
 def test_values_of_the_wrong_type(hint, value, said):

@@ -82,7 +82,7 @@ def test_a_method_that_cannot_be_rehearsed(small, monkeypatch):
     monkeypatch.setattr(memory, "rehearse", fails)
     memory._rehearsed.cache_clear()
     (line,) = describe_memory(*small, CPU)
-    assert line.startswith("Memory:     not known (")
+    assert line.startswith("Memory:     unknown (")
     assert line.endswith("), as the method cannot be rehearsed: NotImplementedError: no such operator")
 
 

@@ -182,7 +182,7 @@ def test_a_run_of_stylegan2_ada(tmp_path):
     }
     (folder / "training_options.json").write_text(json.dumps(options))
     state, found = state_and_commands(folder)
-    assert state.startswith("not known: ")
+    assert state.startswith("unknown: ")
     assert not {"Continue", "Train further"} & found.keys()
     resume = f"--resume={folder / 'network-snapshot-000008.pkl'}"
     assert found[RESUME][-5:] == ["--data=cats.zip", "--cond=1", "--cbase=32768", "--map-depth=8", resume]
