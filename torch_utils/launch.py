@@ -18,6 +18,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from dnnlib.console import print_any_text
 from dnnlib.errors import UserError
+from dnnlib.logger import Logger
 from dnnlib.signals import JOB_SIGNALS, Handler, available, signal_handlers
 from torch_utils.distributed import leave_world
 
@@ -104,7 +105,8 @@ def _run_process(rank: int, fn: Callable[[World, str], None], world_size: int, f
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(torch.get_num_threads() // world_size, 1))
     try:
-        fn(World(rank, world_size, rank), _init_method(Path(folder, "store")))
+        with Logger():  # it goes on where nobody reads what it prints
+            fn(World(rank, world_size, rank), _init_method(Path(folder, "store")))
     except UserError as err:
         Path(folder, f"error{rank}").write_text(str(err), encoding="utf-8", errors="surrogateescape")
         raise

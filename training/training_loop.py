@@ -36,7 +36,7 @@ from training.run.evaluation import Evaluation
 from training.run.length import RunLength
 from training.run.lock import lock_run
 from training.run.names import INITIAL_GRID, grid_file_name, has_exact_names, snapshot_name
-from training.run.outputs import CHECKPOINT, SNAPSHOT, Outputs
+from training.run.outputs import CHECKPOINT, SNAPSHOT, STATUS, Outputs
 from training.run.restore import describe_dataset, find_checkpoint, restore_from
 from training.run.settings import TrainingSettings, settings_signature
 from training.run.settings_changes import comparable_options
@@ -204,6 +204,7 @@ class Trainer:
         if self.counters.cur_nimg == 0 and self.outputs is not None:
             self.outputs.save_real_images()
             self._save_samples(INITIAL_GRID)
+        self._save_missed_snapshot()
         self._finish_interrupted_metrics(last_status.get("retried"))
         limit_sec = self.settings.time_limit_sec
         self.console.say(f"Training for {describe_length(self.settings.total_kimg, limit_sec)}...")
@@ -389,7 +390,18 @@ class Trainer:
         path = self.run_dir / name
         if self.outputs is not None:
             self.outputs.save_snapshot(path, networks)
+        is_missing = self.outputs is not None and self.outputs.missing(SNAPSHOT) is not None
+        self.counters.unsaved_snapshot = name if distributed.from_rank0(is_missing) else ""
         return path
+
+    def _save_missed_snapshot(self) -> None:
+        """Save the snapshot that the last session could not write, such as its final one; not from later weights."""
+        name, nimg = self.counters.unsaved_snapshot, self.counters.cur_nimg
+        is_missed = name in [snapshot_name(nimg, is_exact) for is_exact in (False, True)]
+        if not is_missed or self.counters.last_snapshot_nimg != nimg:
+            return
+        if distributed.from_rank0(not (self.run_dir / name).exists()):
+            self._save_snapshot(name)
 
     def _is_checkpoint_old(self) -> bool:
         is_old = time.perf_counter() - self.last_checkpoint_sec >= self.settings.state_interval_sec
@@ -454,6 +466,8 @@ class Trainer:
             self._write_status_and_page("unsaved")
             raise UserError(f"{self.run_dir}: training has ended without {missing}")
         self._write_status_and_page("finished" if self._is_done() else "stopped")
+        if self._is_done() and (unwritten := self.outputs.missing(STATUS)) is not None:
+            raise UserError(f"{self.run_dir}: training is complete, but could not record that; {unwritten}")
 
     def _write_status(self, reason: str, **details: Any) -> None:
         if self.outputs is not None:

@@ -30,6 +30,8 @@ class Counters:
     """Length of a tick in images, if the time is limited."""
     steps_per_kimg: int = 0
     """Steps of the event files: 1 if they count thousands of images, 1000 if images; 0 until the run has begun."""
+    unsaved_snapshot: str = ""
+    """Name of the last snapshot, if it could not be written; empty if it could."""
     unscored_snapshot: str = ""
     """Name of the snapshot that metrics have begun to score; empty if there is none."""
 

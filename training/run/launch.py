@@ -14,7 +14,7 @@ import torch
 
 from dnnlib.commands import how_to_run
 from dnnlib.errors import UserError
-from dnnlib.formatting import plural
+from dnnlib.formatting import plural, printable
 from dnnlib.logger import Logger
 from torch_utils import distributed
 from torch_utils.device import choose_device
@@ -157,7 +157,7 @@ def _train(world: World, run: PreparedRun, device: torch.device) -> bool:
         with out_of_memory_means(out_of_memory_advice(TrainingSettings(**run.kwargs), run.run_dir)):
             is_finished = training_loop(run_dir=str(run.run_dir), rank=world.rank, device=device, **run.kwargs)
         if world.rank == 0:
-            print(_closing_line(run, is_finished))
+            print(*_last_warnings(run.run_dir), _closing_line(run, is_finished), sep="\n")
         return is_finished
 
 
@@ -174,6 +174,13 @@ def _errors_in_one_line(run_dir: Path) -> Iterator[None]:
         if not distributed.is_peer_lost(error):
             raise
         raise ProcessError(f"{PEER_LOST}; its own error, if it left one, says why") from error
+
+
+def _last_warnings(run_dir: Path) -> Iterator[str]:
+    """Repeat the warnings of the last tick: they were printed when they began, perhaps in an earlier session."""
+    health = read_status(run_dir).get("health")
+    texts = [warning.get("text") for warning in health if isinstance(warning, dict)] if isinstance(health, list) else []
+    yield from (f"Warning at the last tick: {printable(text)}" for text in texts if isinstance(text, str))
 
 
 def _closing_line(run: PreparedRun, is_finished: bool) -> str:

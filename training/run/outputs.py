@@ -24,6 +24,7 @@ from training.snapshots.save import save_snapshot
 
 CHECKPOINT = "a checkpoint"
 SNAPSHOT = "the network snapshot"
+STATUS = "the status"
 
 
 class Outputs:
@@ -125,7 +126,7 @@ class Outputs:
 
     def write_status(self, reason: str, kimg: float, total_kimg: float, **details: Any) -> None:
         """Record whether the run is running or how it ended, as `training.run.status.write_status`."""
-        self._try_to_write("the status", lambda: write_status(self._run_dir, reason, kimg, total_kimg, **details))
+        self._try_to_write(STATUS, lambda: write_status(self._run_dir, reason, kimg, total_kimg, **details))
 
     def close(self) -> None:
         """Close ``stats.jsonl`` and the event files, once."""

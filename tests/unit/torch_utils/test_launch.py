@@ -145,3 +145,14 @@ def test_signals_reach_every_process(tmp_path, signum):
 def test_an_interrupt_ends_processes_that_do_not_handle_it(tmp_path):
     with signal_when_ready(tmp_path, signal.SIGINT), pytest.raises(KeyboardInterrupt):
         launch(functools.partial(wait_unprepared, tmp_path), NUM_PROCESSES)
+
+
+def test_a_process_goes_on_where_nobody_reads_what_it_prints(monkeypatch, tmp_path):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdout", Gone())
+    ended = []
+    launching._run_process(0, lambda *_arguments: ended.append(print("a score")), 1, str(tmp_path))
+    assert ended

@@ -1,5 +1,6 @@
 """How a run ends: in time, stopped between two snapshots with pictures either way, or killed in its last metrics."""
 
+import errno
 import itertools
 import json
 
@@ -25,7 +26,7 @@ from training.dataset import ImageFolderDataset
 from training.ema import update_ema
 from training.run import length, outputs
 from training.run.evaluation import Evaluation
-from training.run.status import read_status
+from training.run.status import STATUS_FILE, read_status
 from training.run.time_plan import UNLIMITED_KIMG
 
 TICK = 3 * BATCH
@@ -273,3 +274,49 @@ def test_a_run_whose_metrics_were_finished_is_not_scored_again(tmp_path, options
     assert train_here(tmp_path / "run", {**options, "total_kimg": 3 * TICK / 1000})
     assert computed == ["first", "second"] * 2
     assert "Scoring" not in capsys.readouterr().out
+
+
+def no_space(*_args, **_kwargs):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_last_snapshot_that_found_no_space_is_written_by_the_next_part(tmp_path, options, monkeypatch):
+    options["total_kimg"] = TICK / 1000
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs, "save_snapshot", no_space)
+        with pytest.raises(UserError, match=r"training has ended without the network snapshot: .*No space left"):
+            train_here(tmp_path / "run", options)
+    names = ["fakes000000.png", f"fakes000000_{TICK:03d}.png"]
+    assert pictures(tmp_path / "run") == names
+    assert train_here(tmp_path / "run", options)
+    assert read_status(tmp_path / "run")["reason"] == "finished"
+    assert pictures(tmp_path / "run") == [*names, f"network-snapshot-000000_{TICK:03d}.pkl"]
+
+
+def test_a_snapshot_that_found_no_space_is_not_written_with_later_weights(tmp_path, options, monkeypatch):
+    options["total_kimg"] = TICK / 1000
+    trainer = make_trainer(tmp_path / "run", options)
+    monkeypatch.setattr(outputs, "save_snapshot", no_space)
+    trainer.counters.cur_nimg = trainer.counters.last_snapshot_nimg = 8
+    trainer._save_snapshot("network-snapshot-000000_008.pkl")
+    assert trainer.counters.unsaved_snapshot == "network-snapshot-000000_008.pkl"
+    monkeypatch.undo()
+    trainer.counters.cur_nimg = 12
+    trainer._save_missed_snapshot()
+    assert pictures(tmp_path / "run") == []
+    trainer.counters.cur_nimg = 8
+    trainer._save_missed_snapshot()
+    assert pictures(tmp_path / "run") == ["network-snapshot-000000_008.pkl"]
+    assert trainer.counters.unsaved_snapshot == ""
+    trainer.outputs.close()
+
+
+def test_an_end_that_cannot_be_recorded_is_an_error(tmp_path, options):
+    """Else the exit status, which is read off the record, would ask job managers for another part, again and again."""
+    options["total_kimg"] = TICK / 1000
+    (tmp_path / "run" / STATUS_FILE).mkdir(parents=True)
+    with pytest.raises(UserError, match="training is complete, but could not record that; the status: "):
+        train_here(tmp_path / "run", options)
+    (tmp_path / "run" / STATUS_FILE).rmdir()
+    assert train_here(tmp_path / "run", options)
+    assert read_status(tmp_path / "run")["reason"] == "finished"

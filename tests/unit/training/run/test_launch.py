@@ -50,6 +50,17 @@ def test_whether_training_is_complete(run_dir, monkeypatch, capsys, is_finished)
     assert (run_dir / "log.txt").read_text().endswith("}\n" + line)
 
 
+def test_the_warnings_of_the_last_tick_come_before_the_last_line(run_dir, monkeypatch, capsys):
+    health = [{"kind": "divergence", "text": "training diverges: 5 gradient values"}, "damaged", {"text": 1}]
+    written = json.dumps({"reason": "finished", "health": health})
+    monkeypatch.setattr(launch, "training_loop", lambda **_kwargs: (run_dir / STATUS_FILE).write_text(written))
+    train_run(request(run_dir.parent, continue_run=str(run_dir)))
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "Warning at the last tick: training diverges: 5 gradient values",
+        f"Finished. Run folder: {run_dir}",
+    ]
+
+
 def test_an_old_status_does_not_count(run_dir, monkeypatch):
     write_status(run_dir, "stopped", 1, 25000)
     (run_dir / "training-state-000001000.safetensors").touch()
