@@ -73,13 +73,13 @@ def test_what_is_not_named_is_said(tmp_path, data, monkeypatch):
     monkeypatch.setattr(checks, "check_metrics", lambda *_: None)
     monkeypatch.setattr(compare, "compare", lambda *_, **__: None)
     flags = [f"--outdir={tmp_path}", f"--data={data}", "--cfgs=stylegan2", "--kimg=1", "--small"]
-    assert run(*flags, "--seeds=0,1").output == ""
+    assert run(*flags, "--seeds=0,1").stdout == ""
     for seed in (0, 1):
         run_dir = tmp_path / f"stylegan2/seed{seed}/00000-images"
         run_dir.mkdir()
         (run_dir / "training_options.json").write_text("{}")
     said = "Not on the page, because --cfgs and --seeds do not name them: stylegan2/seed0\n"
-    assert run(*flags, "--seeds=1").output == said
+    assert run(*flags, "--seeds=1").stdout == said
 
 
 def test_a_folder_is_needed():
