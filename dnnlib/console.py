@@ -28,7 +28,7 @@ def errors_in_one_line(*others: type[Exception]) -> Iterator[None]:
     """Show user errors and those of the operating system in one line; also works as a decorator.
 
     What the terminal cannot show, such as the name of a folder, is printed as escapes instead of ending the command.
-    Nor does it end where nobody reads its output any more, as after ``| head``.
+    Nor does it end where nobody reads its output anymore, as after ``| head``.
 
     Args:
         others: Further errors to show so.
