@@ -43,7 +43,7 @@ class Command(click.Command):
             raise click.BadParameter(f"{value}: {advice}", ctx, error.param) from error
 
     def _refuse_wrong_values(self, ctx: click.Context, args: list[str]) -> None:
-        """Look at values as they are typed: paths that are made of them later have no empty ones and no ``//``."""
+        """Refuse empty values and URLs as they are typed: a `Path` that is made of one later shows neither."""
         params = [param for param in self.params if isinstance(param.type, click.Path | click.types.BoolParamType)]
         options = [param for param in params if isinstance(param, click.Option) and not param.is_flag]
         flags = {name: option for option in options for name in option.opts}

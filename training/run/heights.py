@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from training.run.stats_file import Series
 
-_NAME = re.compile(r"(.*?)(?:_h(\d{1,6}))?", re.DOTALL)
-"""Python refuses to parse thousands of digits."""
+_NAME = re.compile(r"(.*?)(?:_h(0|[1-9][0-9]{0,5}))?", re.DOTALL)
+"""Whole numbers as they are written, so that names can be made of them; Python refuses to parse thousands of digits."""
 
 
 def split_height(name: str) -> tuple[str, int | None]:

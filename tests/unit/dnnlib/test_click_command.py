@@ -83,7 +83,8 @@ def test_only_paths_and_booleans_must_not_be_empty():
 
 
 def test_only_paths_must_not_be_urls():
-    assert "https://a/b" in CliRunner().invoke(command, ["--name", "https://a/b"]).output
+    result = CliRunner().invoke(command, ["--name", "https://a/b"])
+    assert (result.exit_code, "'name': 'https://a/b'" in result.output) == (0, True)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,19 @@
 
 import numpy as np
 
-from training.run.heights import heights, logit_heights, logits
+from training.run.heights import heights, logit_heights, logits, split_height
 from training.run.stats_file import Series
 
 
 def test_heights_are_powers_of_two():
     names = [f"Con/loss_h{h}" for h in (16, 1, 8, 3, 99999999)] + ["Con/loss", "Con/top1_h4"]
     assert heights(names, "Con/loss") == [1, 8, 16]
+
+
+def test_heights_are_written_as_statistics_are_named():
+    """Whoever lists the heights looks the statistics up by them."""
+    assert heights(["Con/loss_h08", "Con/loss_h\u0668"], "Con/loss") == []
+    assert [split_height(f"x_h{h}") for h in ("0", "8", "08")] == [("x", 0), ("x", 8), ("x_h08", None)]
 
 
 def test_logits_of_whole_images_are_those_of_height_1():
