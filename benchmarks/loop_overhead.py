@@ -86,7 +86,7 @@ def measure_overhead(folder: Path, side_px: int, cbase: int, batch: int, tick_it
 
 
 def measure_loading(folder: Path) -> float:
-    """Return the images per second that one worker reads, decodes and puts into batches."""
+    """Return how many images per second one worker reads, decodes and puts into batches."""
     dataset = ImageFolderDataset(str(write_images(folder, LOADING_PX)))
     sampler = RandomSampler(dataset, replacement=True, num_samples=NUM_LOADED)
     loader = iter(DataLoader(dataset, LOADING_BATCH, sampler=sampler, num_workers=1))

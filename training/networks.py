@@ -150,7 +150,7 @@ def _modulated_pointwise(
 
 
 def _lowest_half_resolution(img_resolution: int, num_res: int) -> int:
-    """Return the lowest resolution of the ``num_res`` in half precision; above the image's for none."""
+    """Return the lowest of the ``num_res`` highest resolutions, in half precision; above the image's for none."""
     return max(2 ** (img_resolution.bit_length() - num_res), 8)
 
 

@@ -467,7 +467,7 @@ class Trainer:
             raise UserError(f"{self.run_dir}: training has ended without {missing}")
         self._write_status_and_page("finished" if self._is_done() else "stopped")
         if self._is_done() and (unwritten := self.outputs.missing(STATUS)) is not None:
-            raise UserError(f"{self.run_dir}: training is complete, but could not record that; {unwritten}")
+            raise UserError(f"{self.run_dir}: training is complete, but this could not be recorded; {unwritten}")
 
     def _write_status(self, reason: str, **details: Any) -> None:
         if self.outputs is not None:

@@ -125,7 +125,7 @@ def object_distance(
 
 
 def objects_per_image(opts: MetricOptions, name: str, num_images: int) -> dict[str, float]:
-    """Return the objects per image by category on both sides, and the sum of the differences relative to the real ones.
+    """Count the objects per image by category on both sides; sum the differences relative to the real ones.
 
     0 means that both sides have equally many of everything, 1 that all objects are missing. Every process must call
     this.

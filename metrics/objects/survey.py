@@ -36,7 +36,7 @@ class Survey:
     accuracies: dict[str, Accuracy]
 
     def per_image(self, label: int) -> float:
-        """Return the objects of a category per image."""
+        """Return how many objects of a category there are per image."""
         return float(self.num_found[label]) / self.num_images
 
 

@@ -68,7 +68,7 @@ class Archive(abc.ABC):
 
     @abc.abstractmethod
     def _sizes_and_checksums(self, indices: np.ndarray) -> Iterator[tuple[str, int, int]]:
-        """Return the name, size in bytes and CRC-32 of the files at some positions in ``names``, in order."""
+        """Yield the name, size in bytes and CRC-32 of each file at some positions in ``names``, in order."""
 
     @abc.abstractmethod
     def sizes_and_newest_ns(self, indices: np.ndarray) -> tuple[np.ndarray, int]:

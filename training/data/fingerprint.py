@@ -85,7 +85,7 @@ def describe_doubt(archive: Archive, described: Mapping[str, Any]) -> str | None
 
 
 def _older_digests(archive: Archive, visible: np.ndarray) -> Iterator[str]:
-    """Return what older versions may have written down, the quick ones first."""
+    """Yield what older versions may have written down, the quick ones first."""
     yield _hash_names(archive.names)
     yield _hash_names(archive.names.select(visible))
     yield archive.fingerprint()

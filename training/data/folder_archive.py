@@ -59,7 +59,7 @@ class FolderArchive(Archive):
         return self._rows(indices, lambda file, _status: _crc32(file))
 
     def _rows(self, indices: np.ndarray, of_file: OfFile) -> Iterator[tuple[str, int, int]]:
-        """Return the name, size and something else of some files."""
+        """Yield the name, size and something else of each of some files."""
         folder = str(self.path)
         for name in self.names.select(indices):
             file = f"{folder}/{name}"

@@ -106,7 +106,7 @@ class Names(Sequence[str]):
         return Names(self._block, self._starts[indices], self._ends[indices])
 
     def encoded(self) -> Iterator[bytes]:
-        """Return the names as UTF-8."""
+        """Yield the names as UTF-8."""
         for first in range(0, len(self), _NAMES_PER_CHUNK):
             chunk = slice(first, first + _NAMES_PER_CHUNK)
             for start, end in zip(self._starts[chunk].tolist(), self._ends[chunk].tolist(), strict=True):
@@ -124,7 +124,7 @@ class Names(Sequence[str]):
         return is_found
 
     def starting_with(self, *first_bytes: bytes) -> np.ndarray:
-        """Return whether each name starts with any of ``first_bytes``, of which null matches no name: bool [N]."""
+        """Return whether each name starts with any of ``first_bytes``, of which a null byte matches none: bool [N]."""
         first = np.frombuffer(self._block, np.uint8)[self._starts]
         return np.isin(first, np.frombuffer(b"".join(first_bytes), np.uint8))
 

@@ -73,7 +73,7 @@ def _precision(blocks: list[Mapping[str, Any]], default_clamp: Any) -> dict[str,
 
 
 def _blocks(state: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Return the states of the blocks of one resolution each, from 8 up, which are named ``b<resolution>``."""
+    """Yield the state of each block of one resolution, from 8 up, which is named ``b<resolution>``."""
     for log2 in range(3, MAX_NETWORK_SIZE.bit_length()):
         block = _child(state, f"b{2**log2}")
         if block:

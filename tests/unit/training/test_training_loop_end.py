@@ -315,7 +315,7 @@ def test_an_end_that_cannot_be_recorded_is_an_error(tmp_path, options):
     """Else the exit status, which is read off the record, would ask job managers for another part, again and again."""
     options["total_kimg"] = TICK / 1000
     (tmp_path / "run" / STATUS_FILE).mkdir(parents=True)
-    with pytest.raises(UserError, match="training is complete, but could not record that; the status: "):
+    with pytest.raises(UserError, match="training is complete, but this could not be recorded; the status: "):
         train_here(tmp_path / "run", options)
     (tmp_path / "run" / STATUS_FILE).rmdir()
     assert train_here(tmp_path / "run", options)
