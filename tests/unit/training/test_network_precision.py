@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -169,15 +170,22 @@ def phase_gradients(run_dir: Path, options: dict[str, Any]) -> list[torch.Tensor
 
 @pytest.mark.parametrize("cfg", ["auto", "cifar", "msconD", "multiscale"])
 def test_an_iteration_in_each_precision(cfg: str, data: Path, tmp_path: Path) -> None:
-    """On a CPU fp16 is fp32 with clamped activations, which the first iteration does not reach."""
+    """On a CPU fp16 is fp32 with clamped activations, which the first iteration does not reach.
+
+    How far a gradient is from that in float32 depends on how much of it cancels in a batch: with the seeds 0 to 3 the
+    path-length penalty's was off by 2 to 11 %. Hence the medians of three seeds.
+    """
     flags = everything_random(cfg=cfg, cbase=512, batch=8, batch_gpu=8, mbstd_group=4)
-    options = {name: tiny_options(data, 8, precision=name, **flags) for name in ("fp32", "fp16", "bf16")}
-    found = {name: phase_gradients(tmp_path / name, each) for name, each in options.items()}
-    assert [len(each) for each in found.values()] == [4, 4, 4]
-    for exact, fp16, bf16 in zip(*found.values(), strict=True):
-        assert torch.equal(fp16, exact)
-        if len(exact) > 0:  # cifar has no path-length penalty
-            assert 1e-5 < relative_error(bf16, exact) < 2 * REL_BF16
+    errors: list[list[float]] = []
+    for seed in range(3):
+        options = {name: tiny_options(data, 8, precision=name, seed=seed, **flags) for name in ("fp32", "fp16", "bf16")}
+        found = {name: phase_gradients(tmp_path / f"{name}-{seed}", each) for name, each in options.items()}
+        assert [len(each) for each in found.values()] == [4, 4, 4]
+        assert all(map(torch.equal, found["fp16"], found["fp32"]))
+        errors.append(list(map(relative_error, found["bf16"], found["fp32"])))
+    is_run = [len(each) > 0 for each in found["fp32"]]  # cifar has no path-length penalty
+    medians = [statistics.median(each) for each in zip(*errors, strict=True)]
+    assert all(1e-5 < median < 2 * REL_BF16 for median, run in zip(medians, is_run, strict=True) if run)
 
 
 @pytest.mark.usefixtures("accelerator")

@@ -215,10 +215,10 @@ def test_flags_that_cannot_be_trained_with(tmp_path, data, flags, said):
 
 
 def test_a_disk_that_is_full_at_the_start(tmp_path, data, monkeypatch):
-    def fail(*_args):
+    def fail(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(options_file, "write_atomic", fail)
+    monkeypatch.setattr(options_file, "write_json", fail)
     with pytest.raises(UserError, match=r"cannot be written to: No space left on device$"):
         prepare_run(request(tmp_path, {"data": str(data)}))
     assert not list((tmp_path / "runs").iterdir())
